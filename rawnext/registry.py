@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for models, losses, optimisers and operations, so that a YAML file can ask for them."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def nearest(name: str, known) -> str:
+    """`; did you mean X?` if a known name is close, else the list of known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+
+
+class Registry(dict[str, Callable[..., Any]]):
+    """name -> class or function, filled by a decorator.
+
+    >>> MODELS = Registry("model")
+    >>> @MODELS.register("double")
+    ... def double(x, times=2): return x * times
+    >>> MODELS.build("double", {"times": 3}, 7)
+    21
+    """
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def register(self, name: str):
+        def add(thing):
+            assert name not in self, f"{self.kind} {name} is registered twice"
+            self[name] = thing
+            return thing
+
+        return add
+
+    def check(self, name: str, options: Mapping[str, Any]) -> None:
+        """Raise ValueError unless `name` is known and takes these options."""
+        if name not in self:
+            raise ValueError(f"unknown {self.kind} {name!r}{nearest(name, self)}")
+        known = {p.name for p in inspect.signature(self[name]).parameters.values() if p.default is not p.empty}
+        for option in options:
+            if option not in known:
+                raise ValueError(f"{self.kind} {name} has no option {option!r}{nearest(option, known)}")
+
+    def build(self, name: str, options: Mapping[str, Any], *args: Any) -> Any:
+        self.check(name, options)
+        return self[name](*args, **options)

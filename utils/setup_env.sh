@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Make the Python environment .venv of this checkout.   utils/setup_env.sh     (or: make env)
+#   PYTHON=python3.12     the Python to use (3.10, 3.11 or 3.12)
+#   TORCH="torch==2.13.0" the torch to install; TORCH_INDEX_URL=...  the package index it comes from
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+TORCH=${TORCH:-torch==2.13.0}
+TORCHAUDIO=torchaudio==2.11.0
+
+say() { echo "setup_env.sh: $*"; }
+die() { say "$*" >&2; exit 1; }
+
+version_ok() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
+    if version_ok "$candidate"; then echo "$candidate"; return; fi
+  done
+  die "no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10}); set PYTHON=/path/to/python3"
+}
+
+python=$(find_python)
+say "$("$python" --version) -> .venv"
+rm -f .venv/.complete
+"$python" -m venv .venv || die "$python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"
+pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+
+if nvidia-smi -L >/dev/null 2>&1; then
+  say "an NVIDIA GPU is here: $TORCH comes with CUDA"
+elif [ -z "${TORCH_INDEX_URL:-}" ]; then
+  say "no NVIDIA GPU here. If pip starts to fetch gigabytes of CUDA, stop it and run again with" \
+      "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
+fi
+pip install -q ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
+pip install -q -e '.[dev]'
+
+# torchaudio's wheel pins another torch and is linked against CUDA. What we use of it is plain Python, so it goes in
+# beside the torch that is there, and loses its compiled part where that cannot be loaded.
+pip install -q --no-deps "$TORCHAUDIO"
+if .venv/bin/python -c 'import torchaudio' 2>/dev/null; then
+  say "$TORCHAUDIO is complete"
+else
+  rm -f .venv/lib/python3*/site-packages/torchaudio/lib/*.so
+  .venv/bin/python -c 'import torchaudio' || die "$TORCHAUDIO does not work beside $TORCH"
+  say "$TORCHAUDIO: its compiled extension does not fit this torch and was left out; the recipe does not use it"
+fi
+
+.venv/bin/python - <<'PY'
+import lhotse, torch
+gpus = f"{torch.cuda.device_count()} GPU(s)" if torch.cuda.is_available() else "no GPU: everything runs on the CPU"
+print(f"setup_env.sh: torch {torch.__version__}, lhotse {lhotse.__version__}, {gpus}")
+PY
+touch .venv/.complete
+say "done; . ./path.sh activates it"
