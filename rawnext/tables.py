@@ -183,6 +183,29 @@ def write_scores(path: PathLike, enroll: Iterable[str], test: Iterable[str], sco
     write_lines(path, (f"{e} {t} {s:.6f}" for e, t, s in zip(enroll, test, scores)))
 
 
+def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
+    """A trial list of N trials and its (N,) scores in the order of the list; the score file may have another order.
+
+    Raises: InputError: a trial without a score, a score without a trial, or two different scores for one pair.
+    """
+    trials = read_trials(trials_path)
+    enroll, test, scores = read_scores(scores_path)
+    if enroll == trials.enroll and test == trials.test:
+        return trials, scores
+    by_pair: dict[tuple[str, str], float] = {}
+    for number, (pair, score) in enumerate(zip(zip(enroll, test), scores.tolist()), 1):
+        if by_pair.setdefault(pair, score) != score:
+            raise InputError(scores_path, number, f"{' '.join(pair)} had another score before")
+    pairs = list(zip(trials.enroll, trials.test))
+    for number, pair in enumerate(pairs, 1):
+        if pair not in by_pair:
+            raise InputError(trials_path, number, f"{' '.join(pair)} has no score in {os.fspath(scores_path)}")
+    if len(by_pair) > len(known := set(pairs)):
+        number, pair = next((n, p) for n, p in enumerate(zip(enroll, test), 1) if p not in known)
+        raise InputError(scores_path, number, f"{' '.join(pair)} is not in {os.fspath(trials_path)}")
+    return trials, np.array([by_pair[pair] for pair in pairs])
+
+
 def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
     """Write float32 vectors to a binary ark and its scp (absolute paths); returns how many.
 

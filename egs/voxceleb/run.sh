@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# VoxCeleb2 -> Vox1-O, E and H: RawNeXt as in the paper, from the corpora on disk to the results table.
+#   ./run.sh --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan --rirs /corpora/RIRS_NOISES
+#   ./run.sh --conf conf/resnext.yaml --name resnext --stage 3      # another system on the same data
+set -euo pipefail
+. ./path.sh
+. ./cmd.sh
+
+stage=0                        # first and last stage to run
+stop_stage=9
+vox1=/corpora/VoxCeleb1        # where the corpora are
+vox2=/corpora/VoxCeleb2
+musan=/corpora/musan
+rirs=/corpora/RIRS_NOISES
+lists=                         # folder of the trial lists (veri_test2.txt, list_test_all2.txt, ...); empty: --vox1
+data=data                      # where the data directories go
+vox2_flac=$data/vox2_flac      # where FLAC copies of VoxCeleb2's m4a go
+dev_speakers=40                # training speakers held out for validation; 0: none, as in the paper
+conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
+set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+name=rawnext                   # results go to exp/$name
+protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
+ngpu=0                         # GPUs for training; 0: one process on the CPU
+torchrun_opts="--standalone"   # several machines: "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400"
+nj=$(nproc)                    # parallel jobs of preparation and extraction
+num_threads=0                  # CPU threads for training; 0: all of this machine
+num_workers=4                  # data workers of each training process
+max_bad_fraction=0             # of the audio files that may be unreadable and left out
+. utils/parse_options.sh
+export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
+
+if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
+  local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
+  $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \
+    local/transcode_vox2.py --job JOB --num-jobs "$nj" "$vox2" "$vox2_flac"
+fi
+
+if in_stage 1 "data directories, trials, held-out speakers"; then
+  local/prepare_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --vox2-flac "$vox2_flac" --lists "$lists" \
+    --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction" --nj "$nj" "$data"
+  if [ "$dev_speakers" -gt 0 ]; then utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"; fi
+  for d in "$data"/{train,dev,vox1_test,vox1}; do
+    if [ -d "$d" ]; then utils/validate_data_dir.py "$d"; fi
+  done
+fi
+
+if in_stage 2 "noise and room banks"; then
+  local/prepare_musan.py "$musan" "$data"
+  local/prepare_rirs.py "$rirs" "$data"
+fi
+
+dev=
+if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
+steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" --dev "$dev" \
+  --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "5 2 1" \
+  --protocols "$protocols" --ngpu "$ngpu" --torchrun-opts "$torchrun_opts" --nj "$nj" --num-threads "$num_threads" \
+  --num-workers "$num_workers" "exp/$name"

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of an experiment: DET curves, EER against duration, the course of training.
+
+The only place that imports matplotlib, and only inside functions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rawnext.backend.metrics import Det
+from rawnext.results import durations_of, seconds
+from rawnext.tables import PathLike, atomic_path
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind eyes
+PAPER_COLOUR = "#777777"
+DET_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60)  # %
+
+
+def new_figure(num_rows: int, num_columns: int, width: float, height: float):
+    """A figure without a window, and its (num_rows, num_columns) axes of width x height inches each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * num_columns, height * num_rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(num_rows, num_columns, squeeze=False)
+
+
+def save(figure, path: PathLike) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def label_of(duration: str) -> str:
+    return duration if duration == "full" else f"{duration} s"
+
+
+def plot_det(curves: Mapping[tuple[str, str], Mapping[str, tuple[Det, float]]], path: PathLike) -> None:
+    """DET curves on normal-deviate axes: a panel for each list and scoring, a curve for each duration.
+
+    Args:
+        curves: (list, scoring) -> duration -> (curve, EER in %).
+    """
+    lists, scorings = (list(dict.fromkeys(key[i] for key in curves)) for i in (0, 1))
+    figure, axes = new_figure(len(lists), len(scorings), 5.2, 5)
+    durations = durations_of([{"duration": d} for panel in curves.values() for d in panel])
+    for (name, scoring), panel in curves.items():
+        axis = axes[lists.index(name)][scorings.index(scoring)]
+        for duration, (det, eer) in panel.items():
+            axis.plot(*det_line(det), color=COLOURS[durations.index(duration) % len(COLOURS)],
+                      label=f"{label_of(duration)}: EER {eer:.2f} %")
+        axis.set_title(f"{name}, {scoring}")
+        # a poor system's curves pass through the upper right corner
+        det_axes(axis, "upper right" if max(eer for _, eer in panel.values()) < 15 else "lower left")
+    for axis in axes.flat:
+        if not axis.lines:
+            axis.set_visible(False)
+    save(figure, path)
+
+
+def det_line(det: Det) -> tuple[np.ndarray, np.ndarray]:
+    """Normal deviates of false alarm and miss rate, at the corners of the curve only.
+
+    A rate of 0 has no deviate: it is drawn half an error above.
+    """
+    from scipy.special import ndtri
+
+    false_alarms, misses = np.diff(det.num_false_accepts), np.diff(det.num_misses)
+    # between two steps in the same direction nothing bends
+    straight = ((false_alarms[1:] == 0) & (false_alarms[:-1] == 0)) | ((misses[1:] == 0) & (misses[:-1] == 0))
+    keep = np.r_[True, ~straight, True]
+    return (ndtri(np.clip(det.fpr[keep], 0.5 / det.num_nontargets, 1 - 0.5 / det.num_nontargets)),
+            ndtri(np.clip(det.fnr[keep], 0.5 / det.num_targets, 1 - 0.5 / det.num_targets)))
+
+
+def det_axes(axis, legend: str) -> None:
+    """Ticks in per cent, the diagonal of equal errors, legend."""
+    from scipy.special import ndtri
+
+    places = ndtri(np.array(DET_TICKS) / 100)
+    for which in (axis.xaxis, axis.yaxis):
+        which.set_ticks(places, labels=[f"{tick:g}" for tick in DET_TICKS])
+    axis.set(xlim=places[[0, -1]], ylim=places[[0, -1]], xlabel="false alarm rate (%)", ylabel="miss rate (%)",
+             aspect="equal")
+    axis.plot(places[[0, -1]], places[[0, -1]], color="#bbbbbb", linewidth=0.8, linestyle=":")
+    axis.grid(alpha=0.3)
+    axis.legend(loc=legend, fontsize="small")
+
+
+def plot_durations(lines: Mapping[str, Mapping[str, Mapping[str, float]]], path: PathLike) -> None:
+    """EER against the test side's duration: a panel for each list, a line for each scoring, the published dashed.
+
+    Args:
+        lines: list -> scoring, or `published` -> duration -> EER in %.
+    """
+    figure, axes = new_figure(1, len(lists := list(lines)), 5, 4)
+    durations = durations_of([{"duration": d} for panel in lines.values() for line in panel.values() for d in line])
+    durations.reverse()
+    scorings = list(dict.fromkeys(name for panel in lines.values() for name in panel if name != "published"))
+    for axis, name in zip(axes[0], lists):
+        for scoring, line in lines[name].items():
+            known = sorted(line, key=seconds)
+            style: dict[str, Any] = {"color": PAPER_COLOUR, "linestyle": "--"} if scoring == "published" else {
+                "color": COLOURS[scorings.index(scoring) % len(COLOURS)]}
+            axis.plot([durations.index(d) for d in known], [line[d] for d in known], marker="o", label=scoring, **style)
+        axis.set_xticks(range(len(durations)), [label_of(d) for d in durations])
+        axis.set(title=name, xlabel="test duration", ylabel="EER (%)", xlim=(-0.3, len(durations) - 0.7))
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    save(figure, path)
+
+
+def plot_training(table: Mapping[str, np.ndarray], path: PathLike) -> None:
+    """Loss, accuracy, learning rate and validation EER over epochs.
+
+    Args:
+        table: columns of train.tsv: epoch, loss, acc (0..1), lr, eer_dev (%), each (E,); NaN where not measured.
+    """
+    figure, axes = new_figure(2, 2, 5, 3.2)
+    panels = (("loss", "training loss", 1), ("acc", "training accuracy (%)", 100), ("lr", "learning rate", 1),
+              ("eer_dev", "validation EER (%)", 1))
+    for axis, (name, label, factor), colour in zip(axes.flat, panels, COLOURS):
+        known = np.isfinite(table[name])
+        axis.plot(table["epoch"][known], factor * table[name][known], color=colour, marker=".")
+        axis.set(ylabel=label, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+        if name == "lr" and (table[name][known] > 0).any():
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
+        if not known.any():
+            axis.set(xticks=[], yticks=[])
+            axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=PAPER_COLOUR)
+    save(figure, path)

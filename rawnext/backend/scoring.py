@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of trials from embeddings."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+BLOCK = 1 << 22  # numbers of one side that are in memory at a time
+
+
+def unit_vectors(x: ArrayLike) -> np.ndarray:
+    """Scale the last axis to Euclidean length 1.
+
+    Args:
+        x: (..., D) float32 or float64, kept as it is; anything else becomes float64.
+    Raises: ValueError: a vector is zero or not finite.
+    """
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        x = x.astype(np.float64)
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    bad = np.argwhere(~((length[..., 0] > 0) & np.isfinite(length[..., 0])))
+    if len(bad):
+        raise ValueError(f"embedding {', '.join(map(str, bad[0]))} is zero or not finite and has no direction "
+                         f"({len(bad)} such in all)")
+    return x / length
+
+
+def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike) -> np.ndarray:
+    """Cosine of the two embeddings of every trial.
+
+    Args:
+        enroll: (M, D).   test: (N, D).   enroll_index, test_index: (T,) rows of the two.
+    Returns: (T,) cosines, in the precision of the embeddings.
+    Raises: ValueError: an embedding is zero or not finite, or the dimensions differ.
+    """
+    enroll, test = unit_vectors(enroll), unit_vectors(test)
+    enroll_index, test_index = np.asarray(enroll_index), np.asarray(test_index)
+    if enroll.shape[1] != test.shape[1]:
+        raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}")
+    scores = np.empty(len(enroll_index), dtype=np.result_type(enroll, test))
+    step = max(1, BLOCK // enroll.shape[1])
+    for start in range(0, len(scores), step):
+        part = slice(start, start + step)
+        np.einsum("td,td->t", enroll[enroll_index[part]], test[test_index[part]], out=scores[part])
+    return scores
+
+
+def segment_distance_scores(enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
+    """Minus the mean Euclidean distance between the unit vectors of two utterances' segments.
+
+    Args:
+        enroll: (M, S, D) embeddings of S segments.   test: (N, S, D).
+    Returns: (M, N), every utterance against every other.
+    Source: Chung et al., "In defence of metric learning for speaker recognition", 2020.
+    """
+    from scipy.spatial.distance import cdist
+
+    enroll, test = unit_vectors(enroll), unit_vectors(test)
+    distance = cdist(enroll.reshape(-1, enroll.shape[-1]), test.reshape(-1, test.shape[-1]))
+    return -distance.reshape(*enroll.shape[:2], *test.shape[:2]).mean(axis=(1, 3))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints that hold all of a training run, and the model file that is left when it is done."""
+
+import io
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rawnext.tables import InputError, PathLike, atomic_path
+
+log = logging.getLogger(__name__)
+
+
+def save(path: PathLike, state: dict[str, Any]) -> None:
+    """Write under a temporary name, to the disk itself, then rename: a killed process leaves the last good file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: PathLike) -> dict[str, Any]:
+    """Read a checkpoint's tensors and plain values; nothing in the file is run.
+
+    Raises: InputError: missing, damaged, or holding objects other than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(path, None, "no such file") from None
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        raise InputError(path, None, f"cannot be read as a checkpoint: {str(error).strip().splitlines()[0]}") from None
+
+
+def checkpoints(folder: PathLike) -> list[Path]:
+    """Checkpoints of a run, newest first."""
+    found = [p for p in Path(folder).glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", p.name)]
+    return sorted(found, reverse=True)
+
+
+def load_newest(folder: PathLike) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read; None where there is none.
+
+    Raises: InputError: there are some, and none can be read.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            state = load(path)
+            log.info("continuing from %s", path)
+            return state
+        except InputError as error:
+            log.warning("%s; taking the one before", error)
+    if found:
+        raise InputError(folder, None, "holds no checkpoint that can be read; delete it to start again")
+    return None
+
+
+def save_step(folder: PathLike, step: int, state: dict[str, Any], keep: int) -> None:
+    """Save a step's checkpoint and delete all but the newest `keep`."""
+    save(Path(folder) / f"step-{step:08d}.pt", state)
+    for old in checkpoints(folder)[keep:]:
+        old.unlink()

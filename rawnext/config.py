@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every default of training and evaluation, once, with its unit; YAML files and `--set` change them.
+
+A model's or a loss's own numbers have their defaults in its constructor.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rawnext.registry import nearest
+from rawnext.tables import InputError, PathLike, write_lines
+
+
+@dataclass
+class Batch:
+    speakers: int = 160  # per step, over all processes; no speaker twice
+    utts: int = 2  # per speaker
+    max_utts_per_speaker: int = 500  # drawn in an epoch
+
+
+@dataclass
+class Crop:
+    samples: int = 59050  # of every training utterance; pre-emphasis takes one, and 59,049 = 3^10
+    short_from: int = 16000  # all but a speaker's first utterance are cut to short_from...samples and tiled; 0: not
+    start_samples: int = 0  # crop in the first epoch, growing to `samples`; 0: no growth
+    grow_epochs: float = 0  # epochs that the growth takes
+
+
+@dataclass
+class Optim:
+    name: str = "adam"  # adam (AMSGrad) or adamw
+    lr: float = 1e-3
+    schedule: str = "cosine"  # cosine over the whole run, or cyclical
+    final_lr: float = 1e-7  # where the cosine ends at the last step; the base of the cycles
+    cycle_steps: int = 65000  # from base to peak, and as many down again
+    warmup_steps: int = 0  # linear, from 0
+    weight_decay: float = 1e-4  # of tensors with two or more dimensions; BatchNorm and biases have none
+    clip_norm: float = 0  # of the gradient; 0: no clipping
+
+
+@dataclass
+class Train:
+    epochs: int = 80
+    amp: str = "auto"  # auto: bf16 on a GPU that has it, else fp16, nothing on a CPU; none; bf16; fp16
+    sync_batchnorm: bool = False  # BatchNorm statistics over all processes
+    margin_from: float = 0  # epoch until which a margin loss has margin 0
+    margin_full: float = 0  # epoch from which it has all of its margin; linear between the two
+    log_every: int = 50  # steps
+    save_every: int = 500  # steps; and at each epoch's end
+    keep: int = 3  # newest checkpoints
+    max_bad_fraction: float = 1e-3  # of utterances drawn that could not be read and were replaced
+
+
+@dataclass
+class Extract:
+    samples: int = 59049  # of a segment in the paper's protocol
+    segments: int = 10  # of a whole utterance
+    short_segments: int = 3  # of an utterance cut to a duration
+
+
+@dataclass
+class Config:
+    """One system: model, losses, and how it is trained and tested."""
+
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "rawnext"})
+    losses: list[dict[str, Any]] = field(default_factory=lambda: [{"name": "softmax"}])  # each may have a weight
+    augment: list[dict[str, Any]] = field(default_factory=list)  # cases {ops: [...], weight: n}; none: clean
+    paper: str = ""  # row of conf/paper.tsv to compare with
+    seed: int = 1234
+    batch: Batch = field(default_factory=Batch)
+    crop: Crop = field(default_factory=Crop)
+    optim: Optim = field(default_factory=Optim)
+    train: Train = field(default_factory=Train)
+    extract: Extract = field(default_factory=Extract)
+
+
+def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Config:
+    """Merge YAML files from left to right, then `key=value` overrides, over the defaults.
+
+    Raises: InputError: a file that is not there or not YAML, an unknown key (the nearest known one is named), a value
+        of the wrong type or out of range.
+    """
+    from omegaconf import OmegaConf
+
+    merged: Any = OmegaConf.structured(Config)
+    for path in paths:
+        merged = merge(merged, read_yaml(path), path)
+    for override in overrides:
+        if "=" not in override:
+            raise InputError("--set", None, f"want key=value, got {override!r}")
+        merged = merge(merged, OmegaConf.from_dotlist([override]), "--set")
+    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    check(config, ", ".join(map(str, paths)) or "--set")
+    return config
+
+
+def read_yaml(path: PathLike):
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        content = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise InputError(path, None, "no such file") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None
+    if not OmegaConf.is_dict(content):
+        raise InputError(path, None, "want `key: value` lines")
+    return content
+
+
+def merge(base, update, path: PathLike):
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    # `model` and the lists are replaced as a whole: options of one model mean nothing to another
+    for key in ("model", "losses", "augment"):
+        if key in update and not (key == "model" and "name" not in (update[key] or {})):
+            OmegaConf.update(base, key, {} if key == "model" else [], merge=False)
+    try:
+        return OmegaConf.merge(base, update)
+    except OmegaConfBaseException as error:
+        key = str(error.full_key)
+        place = known_keys(key.rpartition(".")[0])
+        last = key.rpartition(".")[2]
+        if place is not None and last not in place:
+            why = f"unknown key {key!r}{nearest(last, place)}"
+        else:
+            why = f"{key}: {str(error).splitlines()[0]}"
+        raise InputError(path, line_of(path, last), why) from None
+
+
+def known_keys(section: str) -> set[str] | None:
+    """Names of a section's fields, or None where there is no such section."""
+    kind: Any = Config
+    for part in filter(None, section.split(".")):
+        kind = {f.name: f.type for f in fields(kind)}.get(part)
+        if not is_dataclass(kind):
+            return None
+    return {f.name for f in fields(kind)}
+
+
+def line_of(path: PathLike, key: str) -> int | None:
+    """The line on which a YAML file first names a key."""
+    if not Path(path).is_file():
+        return None
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return next((i for i, line in enumerate(lines, 1) if re.search(rf"\b{re.escape(key)}\s*:", line)), None)
+
+
+def check(config: Config, path: PathLike) -> None:
+    """Raise InputError for what is in a type's range but makes no sense, before anything runs."""
+
+    def want(good: bool, why: str) -> None:
+        if not good:
+            raise InputError(path, None, why)
+
+    batch, crop, optim, train = config.batch, config.crop, config.optim, config.train
+    want(batch.speakers >= 2, f"batch.speakers: at least 2, got {batch.speakers}")
+    want(batch.utts >= 1, f"batch.utts: at least 1, got {batch.utts}")
+    want(crop.samples >= 1600, f"crop.samples: at least 1600 (0.1 s), got {crop.samples}")
+    want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")
+    want(crop.start_samples == 0 or crop.short_from < crop.start_samples <= crop.samples,
+         f"crop.start_samples: between short_from and samples, got {crop.start_samples}")
+    want(optim.name in ("adam", "adamw"), f"optim.name: adam or adamw, got {optim.name!r}")
+    want(optim.schedule in ("cosine", "cyclical"), f"optim.schedule: cosine or cyclical, got {optim.schedule!r}")
+    want(optim.cycle_steps >= 1, f"optim.cycle_steps: at least 1, got {optim.cycle_steps}")
+    want(optim.lr > 0, f"optim.lr: above 0, got {optim.lr}")
+    want(0 <= optim.final_lr <= optim.lr, f"optim.final_lr: between 0 and optim.lr, got {optim.final_lr}")
+    want(train.epochs >= 1, f"train.epochs: at least 1, got {train.epochs}")
+    want(train.save_every >= 1 and train.log_every >= 1, "train.save_every and log_every: at least 1")
+    want(train.keep >= 2, f"train.keep: at least 2 (one may be damaged), got {train.keep}")
+    want(train.amp in ("auto", "none", "bf16", "fp16"), f"train.amp: auto, none, bf16 or fp16, got {train.amp!r}")
+    want(train.margin_from <= train.margin_full, "train.margin_from: not behind train.margin_full")
+    want(0 <= train.max_bad_fraction <= 1, f"train.max_bad_fraction: 0...1, got {train.max_bad_fraction}")
+    want(len(config.losses) > 0, "losses: at least one")
+    check_parts(config, path)
+
+
+def check_parts(config: Config, path: PathLike) -> None:
+    """Names and options of model, losses and augmentation are known, and the model can be built from them."""
+    from rawnext.data.augment import OPERATIONS
+    from rawnext.losses import LOSSES
+    from rawnext.models import MODELS
+
+    try:
+        name, options = split_name(config.model)
+        MODELS.check(name, options)
+        for loss in config.losses:
+            name, options = split_name(loss)
+            options.pop("weight", None)
+            LOSSES.check(name, options)
+        for case in config.augment:
+            for key in case:
+                if key not in ("ops", "weight"):
+                    raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
+            for name in case.get("ops", []):
+                OPERATIONS.check(name, {})
+    except ValueError as error:
+        raise InputError(path, None, str(error)) from None
+
+
+def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """{name: x, ...options} -> (x, options)."""
+    options = dict(part)
+    if not isinstance(name := options.pop("name", None), str):
+        raise ValueError(f"{part}: has no name")
+    return name, options
+
+
+def save_config(config: Config, path: PathLike) -> None:
+    """Write the merged configuration, complete, as YAML."""
+    from omegaconf import OmegaConf
+
+    write_lines(path, OmegaConf.to_yaml(OmegaConf.structured(config)).rstrip().split("\n"))

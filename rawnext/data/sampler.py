@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which utterances make up each batch of an epoch: P speakers times K utterances."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+
+def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_utts: int, seed: int,
+                  epoch: int) -> np.ndarray:
+    """All batches of one epoch, as a function of nothing but the arguments.
+
+    A speaker's utterances are shuffled and cut into groups of K (an odd rest waits for another epoch). Groups fill
+    batches in random order; one whose speaker is in the batch already waits for the next batch. Where the released
+    code drops such groups, they are only dropped here when an epoch's end has too few speakers to fill a batch.
+
+    Args:
+        speaker_of: (N,) speaker index of each utterance.
+        num_speakers, num_utts: P and K.   max_utts: of a speaker in an epoch.
+    Returns: (batches, P, K) utterance indices; no speaker twice in a batch, no utterance twice in an epoch.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(speaker_of))
+    order = order[np.argsort(speaker_of[order], kind="stable")]  # by speaker, shuffled within
+    ends = np.flatnonzero(np.diff(speaker_of[order], append=-1)) + 1
+    groups = []
+    for begin, end in zip([0, *ends[:-1]], ends):
+        usable = min(end - begin, max_utts) // num_utts * num_utts
+        groups.append(order[begin : begin + usable].reshape(-1, num_utts))
+    grouped = rng.permutation(np.concatenate(groups)) if groups else np.empty((0, num_utts), int)
+    batches = list(fill(speaker_of[grouped[:, 0]].tolist() if len(grouped) else [], num_speakers))
+    return grouped[np.array(batches, dtype=int).reshape(-1, num_speakers)]
+
+
+def fill(speakers: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Positions 0...len - 1 in batches of `size` different speakers, first come, first served."""
+    waiting: list[int] = []
+    batch: list[int] = []
+    present: set[int] = set()
+
+    def take(position: int) -> bool:
+        if len(batch) == size or speakers[position] in present:
+            return False
+        batch.append(position)
+        present.add(speakers[position])
+        return True
+
+    stream = iter(range(len(speakers)))
+    while True:
+        waiting = [p for p in waiting if not take(p)]
+        while len(batch) < size and (position := next(stream, None)) is not None:
+            if not take(position):
+                waiting.append(position)
+        if len(batch) < size:
+            return
+        yield batch
+        batch, present = [], set()

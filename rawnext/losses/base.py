@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the losses share: full precision, the view of all processes' speakers, cross-entropy with accuracy."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rawnext.dist import all_gather_with_grad
+
+LossAndStats = tuple[Tensor, dict[str, Tensor]]
+
+
+class Loss(nn.Module):
+    """A loss over embeddings; a subclass writes `compute`."""
+
+    def forward(self, embedding: Tensor, label: Tensor) -> LossAndStats:
+        """Loss of a speaker-major batch, in float32 or float64 also under autocast.
+
+        Args:
+            embedding: (B, D).   label: (B,) speaker indices, int64.
+        Returns: scalar loss and {"acc": scalar in 0..1, without gradient}.
+        """
+        # half precision has too few digits for scale * cos(angle + margin)
+        wide = embedding if embedding.dtype == torch.float64 else embedding.float()
+        with torch.autocast(embedding.device.type, enabled=False):
+            return self.compute(wide, label)
+
+    def compute(self, embedding: Tensor, label: Tensor) -> LossAndStats:
+        raise NotImplementedError
+
+
+class MetricLoss(Loss):
+    """A loss that compares the utterances of a batch with each other; a subclass writes `compare`.
+
+    Args:
+        utts_per_speaker: K, how many utterances each speaker has in a batch, at least 2.
+    """
+
+    def __init__(self, embedding_dim: int, num_speakers: int, utts_per_speaker: int = 2):
+        super().__init__()
+        if utts_per_speaker < 2:
+            raise ValueError(f"utts_per_speaker must be 2 or more, got {utts_per_speaker}")
+        self.utts_per_speaker = utts_per_speaker
+
+    def compute(self, embedding: Tensor, label: Tensor) -> LossAndStats:
+        if len(label) % self.utts_per_speaker:
+            raise ValueError(f"{len(label)} utterances are not {self.utts_per_speaker} of every speaker")
+        by_speaker = label.view(-1, self.utts_per_speaker)
+        if (by_speaker != by_speaker[:, :1]).any():
+            raise ValueError(f"the batch is not speaker-major with {self.utts_per_speaker} utterances a speaker")
+        # ranks hold whole speakers, so their concatenation is speaker-major again
+        everyone = all_gather_with_grad(embedding)
+        if len(everyone) == self.utts_per_speaker:
+            raise ValueError("a batch with one speaker has nobody to compare with")
+        return self.compare(everyone.unflatten(0, (-1, self.utts_per_speaker)))
+
+    def compare(self, x: Tensor) -> LossAndStats:
+        """Loss of the whole batch x: (P, K, D), P speakers of all processes with K utterances each."""
+        raise NotImplementedError
+
+
+def cross_entropy(logits: Tensor, label: Tensor, scores: Tensor | None = None) -> LossAndStats:
+    """Mean cross-entropy of logits (B, S), and how often the label has the highest of `scores` (default: logits)."""
+    hits = (logits if scores is None else scores).detach().argmax(dim=1) == label
+    return F.cross_entropy(logits, label), {"acc": hits.float().mean()}

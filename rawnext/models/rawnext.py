@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RawNeXt, and ResNeXt with every step between them (rows 1-7 of the paper's Table 4).
+
+Source: Kim, Heo, Shin, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
+layer aggregation and extended dynamic scaling policies", ICASSP 2022. Where paper and released code differ,
+docs/systems.md says which one this is.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rawnext.frontend import PreEmphasis, tile_short
+from rawnext.models import MODELS
+from rawnext.models.layers import conv3, norm, pointwise, triple
+from rawnext.models.masking import max_of_3, mean_of_3, mean_of_3_to_end, time_mean, zero_tail
+from rawnext.models.pooling import AttentiveStatsPooling
+
+LEAST_SAMPLES = 3**7  # shorter ones leave nothing behind the last max-pool, and are repeated up to here
+
+
+class Branch(nn.Module):
+    """One resolution's path through a block: 1x1, grouped 3, 1x1; nothing behind the last.
+
+    transposed: the branch's convolution by which frames become three (in front of the high path, behind the low one).
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int, groups: int, transposed: int = 0):
+        super().__init__()
+        self.conv1 = nn.Conv1d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm1d(width)
+        self.conv2 = nn.Conv1d(width, width, 3, padding=1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm1d(width)
+        self.conv3 = nn.Conv1d(width, outputs, 1, bias=False)
+        if transposed:
+            self.transposed = nn.ConvTranspose1d(transposed, transposed, 3, stride=3)
+
+    def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """conv1 and all behind it, short of conv3: (B, L, inputs) -> (B, L, width)."""
+        return self.behind_conv1(pointwise(self.conv1, x), lengths)
+
+    def behind_conv1(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        x = F.relu(norm(self.bn1, x))
+        return F.relu(norm(self.bn2, conv3(self.conv2, zero_tail(x, lengths))))
+
+    def end(self, hidden: Tensor) -> Tensor:
+        """conv3: (B, L, width) -> (B, L, outputs)."""
+        return pointwise(self.conv3, hidden)
+
+
+class Gate(nn.Module):
+    """Weights of the branches, for each channel, from what the branches are on average (the paper's eq. 3-5).
+
+    Args:
+        channels: O.   branches: n, 2 or 3.
+        official: mix the averages as the released code does: it reshapes (n O) to (O, n) where the paper stacks n
+            vectors, so that most channels see averages of other channels.
+    """
+
+    def __init__(self, channels: int, branches: int, official: bool):
+        super().__init__()
+        self.official = official
+        hidden = channels // branches
+        self.attention = nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.ReLU(), nn.BatchNorm1d(hidden),
+                                       nn.Conv1d(hidden, channels, 1), nn.Softmax(dim=-1))
+
+    def forward(self, means: Sequence[Tensor]) -> Tensor:
+        """n times (B, O) -> (B, O, n), adding up to 1 over n."""
+        if self.official:
+            return self.attention(torch.cat(list(means), dim=1).view(len(means[0]), -1, len(means)))
+        return self.attention(torch.stack(list(means), dim=-1))
+
+
+class Block(nn.Module):
+    """A ResNeXt block whose branches see the signal at its own, a third of and three times its resolution.
+
+    Args:
+        inputs, outputs: I, O channels.   cardinality: groups of the whole block.
+        elastic, up, gate: has the low path; the high path; the gate in place of a plain sum.
+        official_gate: see Gate.   fast: run the composed form (same function, fewer multiplications).
+    """
+
+    def __init__(self, inputs: int, outputs: int, cardinality: int, elastic: bool, up: bool, gate: bool,
+                 official_gate: bool, fast: bool):
+        super().__init__()
+        self.fast = fast
+        half = 2 if elastic else 1
+        self.original = Branch(inputs, outputs // half, outputs, cardinality // half)
+        side = 4 if up else 2
+        self.low = Branch(inputs, outputs // side, outputs, cardinality // side, outputs) if elastic else None
+        self.high = Branch(inputs, outputs // side, outputs, cardinality // side, inputs) if up else None
+        self.gate = Gate(outputs, 3 if up else 2, official_gate) if gate else None
+        self.bn3 = nn.BatchNorm1d(outputs)
+        self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, bias=False)) if inputs != outputs else None
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, L, I) -> (B, L, O)."""
+        merged = self.merge_fast(x, lengths) if self.fast else self.merge_plain(x, lengths)
+        skip = x if self.shortcut is None else pointwise(self.shortcut[0], x)
+        return F.relu(norm(self.bn3, merged) + skip)
+
+    def branches(self, x: Tensor, lengths: Tensor | None) -> list[Tensor]:
+        """What each branch brings to the gate, (B, L, O) each: original, low, high."""
+        ends = [self.original.end(self.original.hidden(x, lengths))]
+        if self.low is not None:
+            hidden = self.low.hidden(*mean_of_3_to_end(x, lengths))
+            ends.append(triple(self.low.transposed, self.low.end(hidden))[:, : x.shape[1]])
+        if self.high is not None:
+            hidden = self.high.hidden(triple(self.high.transposed, x), None if lengths is None else 3 * lengths)
+            ends.append(mean_of_3(self.high.end(hidden)))
+        return ends
+
+    def merge_plain(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The block as the paper draws it: every branch to its end, then the gate."""
+        ends = self.branches(x, lengths)
+        if self.gate is None:
+            return torch.stack(ends).sum(0)
+        weight = self.gate([time_mean(end, lengths) for end in ends])  # (B, O, n)
+        return torch.stack([weight[:, None, :, i] * end for i, end in enumerate(ends)]).sum(0)
+
+    def merge_fast(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The same with neighbouring linear maps composed.
+
+        In the low path conv3 meets the transposed convolution and in the high path the transposed convolution meets
+        conv1 with nothing between, so one matrix does for both; the high path's conv3 commutes with its average, and
+        so runs on a third of the frames. Means over time are taken before the last matrix, where there is less to
+        add, and the gate's weights go into that matrix.
+        """
+        hidden = [self.original.hidden(x, lengths)]  # each (B, L, width)
+        weights = [self.original.conv3.weight.squeeze(-1)]  # each (O, width)
+        if self.high is not None:
+            hidden.append(self.high_hidden(x, lengths))
+            weights.append(self.high.conv3.weight.squeeze(-1))
+        low = None if self.low is None else self.low.hidden(*mean_of_3_to_end(x, lengths))  # (B, J, width)
+        if self.gate is None:
+            out = F.linear(torch.cat(hidden, -1), torch.cat(weights, 1))
+            return out if low is None else out + self.low_end(low, x.shape[1])
+        means = [F.linear(time_mean(h, lengths), w) for h, w in zip(hidden, weights)]
+        assert low is not None, "a gate has at least two branches"
+        means.insert(1, self.low_mean(low, x.shape[1], lengths))
+        weight = self.gate(means)  # (B, O, n): original, low[, high]
+        scale = [weight[..., 0], weight[..., 2]] if self.high is not None else [weight[..., 0]]
+        matrix = torch.cat([s.unsqueeze(-1) * w for s, w in zip(scale, weights)], dim=-1)  # (B, O, widths)
+        out = torch.bmm(torch.cat(hidden, -1), matrix.transpose(1, 2))
+        return out + self.low_end(low, x.shape[1], weight[..., 1])
+
+    def high_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """High path up to and with its average: (B, L, I) -> (B, L, width)."""
+        conv1, up = self.high.conv1.weight.squeeze(-1), self.high.transposed
+        weight = torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1)  # (3 width, I)
+        y = F.linear(x, weight, (conv1 @ up.bias).repeat(3)).reshape(len(x), -1, len(conv1))  # (B, 3 L, width)
+        return mean_of_3(self.high.behind_conv1(y, None if lengths is None else 3 * lengths))
+
+    def low_matrix(self) -> Tensor:
+        """conv3 and the transposed convolution behind it: (3, O, width)."""
+        return torch.einsum("ow,ojk->kjw", self.low.conv3.weight.squeeze(-1), self.low.transposed.weight)
+
+    def low_mean(self, hidden: Tensor, num_frames: int, lengths: Tensor | None) -> Tensor:
+        """Mean over time of what the low path will give: (B, J, width) -> (B, O)."""
+        n = hidden.new_full((len(hidden),), num_frames) if lengths is None else lengths
+        frame = torch.arange(hidden.shape[1] * 3, device=hidden.device).view(1, -1, 3)
+        inside = (frame < n[:, None, None]).to(hidden.dtype)  # (B, J, 3): taps that fall inside the utterance
+        sums = torch.bmm(inside.transpose(1, 2), hidden)  # (B, 3, width)
+        return torch.einsum("kjw,bkw->bj", self.low_matrix(), sums) / n[:, None] + self.low.transposed.bias
+
+    def low_end(self, hidden: Tensor, num_frames: int, scale: Tensor | None = None) -> Tensor:
+        """What the low path gives, times scale (B, O) if there is one: (B, J, width) -> (B, L, O)."""
+        matrix, bias = self.low_matrix(), self.low.transposed.bias
+        if scale is None:
+            y = F.linear(hidden, matrix.flatten(0, 1), bias.repeat(3))
+        else:
+            matrix = (scale[:, None, :, None] * matrix).flatten(1, 2)  # (B, 3 O, width)
+            y = torch.baddbmm((scale * bias).repeat(1, 3).unsqueeze(1), hidden, matrix.transpose(1, 2))
+        return y.reshape(len(hidden), -1, len(bias))[:, :num_frames]
+
+
+class Root(nn.Module):
+    """Fuses feature maps: concatenation, 1x1, BatchNorm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, 1, bias=False)
+        self.bn = nn.BatchNorm1d(outputs)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return F.relu(norm(self.bn, pointwise(self.conv, torch.cat(list(maps), dim=-1))))
+
+
+class Tree(nn.Module):
+    """Deep layer aggregation of 2^depth blocks: each half's end, and what came before, meet in a root.
+
+    Args:
+        depth: 1 or more.   extra: channels of the maps that the root gets besides the two halves.
+        options: Block's.
+    Source: Yu et al., "Deep layer aggregation", CVPR 2018; the paper's Fig. 1.
+    """
+
+    def __init__(self, depth: int, inputs: int, outputs: int, extra: int, **options):
+        super().__init__()
+        if depth == 1:
+            self.tree1: nn.Module = Block(inputs, outputs, **options)
+            self.tree2: nn.Module = Block(outputs, outputs, **options)
+            self.root: nn.Module | None = Root(2 * outputs + extra, outputs)
+        else:
+            self.tree1 = Tree(depth - 1, inputs, outputs, 0, **options)
+            self.tree2 = Tree(depth - 1, outputs, outputs, extra + outputs, **options)
+            self.root = None
+
+    def forward(self, x: Tensor, lengths: Tensor | None, extra: Sequence[Tensor] = ()) -> Tensor:
+        if self.root is None:
+            first = self.tree1(x, lengths)
+            return self.tree2(first, lengths, [*extra, first])
+        first = self.tree1(x, lengths)
+        return self.root([self.tree2(first, lengths), first, *extra])
+
+
+class Chain(nn.ModuleList):
+    """Blocks one behind the other."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None, extra: Sequence[Tensor] = ()) -> Tensor:
+        for block in self:
+            x = block(x, lengths)
+        return x
+
+
+class Stem(nn.Sequential):
+    """num times Conv(3), BatchNorm, ReLU."""
+
+    def __init__(self, channels: int, num: int):
+        super().__init__()
+        for _ in range(num):
+            self.extend([nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm1d(channels), nn.ReLU()])
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        for conv, bn, relu in zip(*[iter(self)] * 3):
+            x = relu(norm(bn, conv3(conv, zero_tail(x, lengths))))
+        return x
+
+
+@MODELS.register("rawnext")
+class RawNeXt(nn.Module):
+    """Raw waveform of any length -> speaker embedding.
+
+    Args:
+        channels: width of the two stem levels (equal) and of the four stages.
+        blocks: blocks of the four stages; with dla each a power of 2 and at least 2.
+        stem: convolutions in each of the two stem levels.
+        cardinality: groups of the 3-convolutions; divides every stage's width.
+        dla, elastic, up, gate: the four steps of Table 4; up and gate need elastic. All off is ResNeXt.
+        official_gate: the released code's gate in place of the paper's eq. 3.
+        embedding_norm: in training, embeddings are scaled to this length for the losses; 0 leaves them.
+        fast: composed blocks; False is the readable reference. Both are the same function.
+    Raises: ValueError: options that do not go together.
+    """
+
+    def __init__(self, channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
+                 stem: Sequence[int] = (1, 1), embedding_dim: int = 512, cardinality: int = 32, dla: bool = True,
+                 elastic: bool = True, up: bool = True, gate: bool = True, official_gate: bool = False,
+                 embedding_norm: float = 9.0, fast: bool = True):
+        super().__init__()
+        check_options(channels, blocks, stem, cardinality, dla, elastic, up, gate)
+        self.embedding_dim, self.embedding_norm = embedding_dim, embedding_norm
+        options = dict(cardinality=cardinality, elastic=elastic, up=up, gate=gate, official_gate=official_gate,
+                       fast=fast)
+        self.frontend = PreEmphasis()
+        self.base_layer = nn.Sequential(nn.Conv1d(1, channels[0], 3, stride=3, bias=False),
+                                        nn.BatchNorm1d(channels[0]), nn.ReLU())
+        self.level0, self.level1 = Stem(channels[0], stem[0]), Stem(channels[1], stem[1])
+        for i, num in enumerate(blocks):
+            width_in, width = channels[i + 1], channels[i + 2]
+            if dla:
+                stage: nn.Module = Tree(num.bit_length() - 1, width_in, width, width_in if i else 0, **options)
+            else:
+                stage = Chain(Block(width if b else width_in, width, **options) for b in range(num))
+            setattr(self, f"level{i + 2}", stage)
+        self.pooling = AttentiveStatsPooling(channels[-1], channels[-1] // 8)
+        self.bn_agg = nn.BatchNorm1d(2 * channels[-1])
+        self.fc = nn.Linear(2 * channels[-1], embedding_dim)
+        self.bn_code = nn.BatchNorm1d(embedding_dim)
+        self.apply(init_weights)
+        import os
+        if "g" in os.environ.get("Q",""):
+            for m in self.modules():
+                if isinstance(m, Gate):
+                    nn.init.zeros_(m.attention[3].weight); nn.init.zeros_(m.attention[3].bias)
+        if "a" in os.environ.get("Q",""):
+            nn.init.zeros_(self.pooling.attention[3].weight); nn.init.zeros_(self.pooling.attention[3].bias)
+        if "b" in os.environ.get("Q",""):
+            for m in self.modules():
+                if isinstance(m, Block): nn.init.zeros_(m.bn3.weight)
+        if "d" in os.environ.get("Q",""):
+            for m in self.modules():
+                if isinstance(m, (nn.Conv1d, nn.ConvTranspose1d)): m.reset_parameters()
+
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, T) samples in [-1, 1], zero-padded, and (B,) true lengths -> (B, D)."""
+        return self.embed(*self.frontend(wave, lengths))
+
+    def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Pre-emphasised signals (B, T) -> (B, D).
+
+        Raises: ValueError: unequal lengths in training, where BatchNorm would count the padding.
+        """
+        if lengths is not None and bool((lengths == x.shape[-1]).all()):
+            lengths = None
+        if lengths is not None and self.training:
+            raise ValueError("in training all utterances of a batch have one length: BatchNorm would count padding")
+        x, lengths = tile_short(x, lengths, LEAST_SAMPLES)
+        x = F.relu(norm(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1))))  # (B, T / 3, C)
+        lengths = None if lengths is None else lengths // 3
+        for level in (self.level0, self.level1):
+            x, lengths = max_of_3(level(x, lengths), lengths)
+        for level in (self.level2, self.level3, self.level4, self.level5):
+            x, lengths = max_of_3(level(x, lengths, [] if level is self.level2 else [x]), lengths)
+        e = self.bn_code(self.fc(self.bn_agg(self.pooling(x, lengths))))
+        return self.embedding_norm * F.normalize(e, eps=0) if self.training and self.embedding_norm else e
+
+
+def check_options(channels, blocks, stem, cardinality, dla, elastic, up, gate) -> None:
+    if len(channels) != 6 or len(blocks) != 4 or len(stem) != 2:
+        raise ValueError("rawnext wants 6 channels, 4 blocks and 2 stem numbers")
+    if channels[0] != channels[1]:
+        raise ValueError(f"rawnext's first two channels are equal, got {channels[0]} and {channels[1]}")
+    if any(c % cardinality for c in channels[2:]):
+        raise ValueError(f"cardinality {cardinality} must divide the stages' channels {list(channels[2:])}")
+    if dla and any(b < 2 or b & (b - 1) for b in blocks):
+        raise ValueError(f"with dla the blocks of a stage are 2, 4, 8...; got {list(blocks)}")
+    if (up or gate) and not elastic:
+        raise ValueError("up and gate need elastic")
+
+
+def init_weights(module: nn.Module) -> None:
+    """The initialisation in effect in the released code: it overwrites the constructor's."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.constant_(module.bias, 1e-4)
+    elif isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+
+
+@MODELS.register("resnext")
+def resnext(channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
+            stem: Sequence[int] = (1, 1), embedding_dim: int = 512, cardinality: int = 32,
+            embedding_norm: float = 9.0, fast: bool = True) -> RawNeXt:
+    """The paper's baseline: RawNeXt with all four steps off. blocks (1, 2, 2, 1) is what its launch scripts build."""
+    return RawNeXt(channels, blocks, stem, embedding_dim, cardinality, dla=False, elastic=False, up=False, gate=False,
+                   embedding_norm=embedding_norm, fast=fast)

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Mean embedding of each speaker, as Kaldi's ivector-mean: no length normalisation before the mean.
+
+steps/average_speakers.py data/vox1/spk2utt exp/rawnext/embeddings/vox1
+
+Reads DIR/embedding.scp; writes DIR/spk_embedding.{ark,scp} and DIR/num_utts.ark (text, `spk count`).
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rawnext.tables import InputError, read_table, read_vectors, run_main, write_lines, write_vectors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spk2utt", type=Path)
+    parser.add_argument("dir", type=Path, help="folder with embedding.scp")
+    args = parser.parse_args()
+    vectors = read_vectors(args.dir / "embedding.scp")
+    speakers = {spk: utts.split() for spk, utts in read_table(args.spk2utt).items()}
+    for line, (spk, utts) in enumerate(speakers.items(), 1):
+        if missing := [utt for utt in utts if utt not in vectors]:
+            raise InputError(args.spk2utt, line, f"{missing[0]} of {spk} is not in {args.dir}/embedding.scp")
+
+    def means() -> Iterator[tuple[str, np.ndarray]]:
+        for spk, utts in speakers.items():
+            yield spk, np.mean([vectors[utt] for utt in utts], axis=0, dtype=np.float64)
+
+    write_vectors(args.dir / "spk_embedding.ark", args.dir / "spk_embedding.scp", means())
+    write_lines(args.dir / "num_utts.ark", (f"{spk} {len(utts)} " for spk, utts in speakers.items()))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Embed every utterance of a Kaldi data directory (wav.scp with wav, flac or ogg paths; segments and spk2utt if there).
+#   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
+#   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
+# Writes OUT_DIR/embedding.JOB.{ark,scp}, embedding.scp, and with spk2utt spk_embedding.{ark,scp} and num_utts.ark.
+set -euo pipefail
+. ./path.sh
+
+cmd=run.py                     # launcher of the jobs
+nj=4                           # jobs
+duration=0                     # seconds cut from the middle of each utterance; 0: all of it
+protocol=native                # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
+num_threads=1                  # CPU threads of a job
+gpu=0                          # 1: each job takes a GPU
+. utils/parse_options.sh
+
+if [ $# -ne 3 ]; then
+  echo "Usage: $0 [options] <data-dir> <exp-dir> <out-dir>   (--help lists the options)" >&2
+  exit 1
+fi
+data=$1 exp=$2 out=$3
+for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
+
+num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
+[ "$nj" -le "$num_utts" ] || nj=$num_utts
+mkdir -p "$out"
+rm -f "$out"/embedding.scp "$out"/embedding.*.{ark,scp}      # of another number of jobs, perhaps
+
+# shellcheck disable=SC2086
+$cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
+  steps/extract.py --job JOB --num-jobs "$nj" --protocol "$protocol" --duration "$duration" \
+  --num-threads "$num_threads" "$data" "$exp" "$out"
+
+for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/embedding.scp.tmp"
+[ "$(wc -l < "$out/embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
+mv "$out/embedding.scp.tmp" "$out/embedding.scp"
+if [ -f "$data/spk2utt" ]; then steps/average_speakers.py "$data/spk2utt" "$out"; fi
+wrote "$out/embedding.scp"

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Draw an experiment's DET curves, EER against duration and training into EXP/figures.
+
+steps/plot.py exp/rawnext
+"""
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from rawnext.backend.metrics import det_points
+from rawnext.results import Row, read_paper, read_rows
+from rawnext.tables import InputError, read_lines, read_scored_trials, run_main
+
+PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
+
+
+def read_training(path: Path) -> dict[str, np.ndarray]:
+    """Columns of train.tsv as (E,) float64; empty cells are NaN."""
+    lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
+    rows = list(lines)
+    names = lines.fieldnames or []
+    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
+        if name not in names:
+            raise InputError(path, 1, f"has no column {name!r}")
+    if not rows:
+        raise InputError(path, None, "has no epoch yet")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise InputError(path, number, f"expected {len(names)} columns")
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except ValueError as error:
+        raise InputError(path, None, str(error)) from None
+
+
+def det_curves(rows: list[Row]) -> dict:
+    """(list, scoring) -> duration -> (DET curve, EER)."""
+    curves: dict = {}
+    for row in rows:
+        trials, scores = read_scored_trials(row["scores"], row["trials"])
+        det = det_points(scores[trials.is_target], scores[~trials.is_target])
+        curves.setdefault((row["list"], scoring(row)), {})[row["duration"]] = det, row["eer"]
+    return curves
+
+
+def eer_lines(rows: list[Row], paper: list[dict[str, str]]) -> dict:
+    """list -> scoring or `published` -> duration -> EER, for the lists that we have."""
+    lines: dict = {}
+    for row in rows:
+        lines.setdefault(row["list"], {}).setdefault(scoring(row), {})[row["duration"]] = row["eer"]
+    for line in paper:
+        if line["list"] in lines and line["eer"]:
+            lines[line["list"]].setdefault("published", {})[line["duration"]] = float(line["eer"])
+    return lines
+
+
+def scoring(row: Row) -> str:
+    return f"{row['data_set']}, protocol {row['protocol']}, {row['backend']}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exp", type=Path, help="experiment, with config.yaml, train.tsv and scores/**/*.json")
+    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+    args = parser.parse_args()
+
+    from rawnext.analysis.plots import plot_det, plot_durations, plot_training
+    from rawnext.config import read_yaml
+
+    rows = read_rows(args.exp)
+    paper = read_paper(args.paper, read_yaml(args.exp / "config.yaml").get("paper") or "")
+    training = args.exp / "train.tsv"  # there is none where the embeddings come from elsewhere
+    table = read_training(training) if training.exists() else None
+    figures = args.exp / "figures"
+    plot_det(det_curves(rows), figures / "det.png")
+    plot_durations(eer_lines(rows, paper), figures / "durations.png")
+    if table:
+        plot_training(table, figures / "training.png")
+    else:
+        print(f"{training}: no such file, so no training.png")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Collect the evaluations of an experiment into EXP/results.tsv and EXP/RESULTS.md, and print the table.
+
+steps/results.py exp/rawnext
+"""
+
+import argparse
+from pathlib import Path
+
+from rawnext.report import results_page
+from rawnext.results import aligned, notes, read_paper, read_rows, tables, tsv
+from rawnext.tables import run_main, write_lines
+
+PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exp", type=Path, help="experiment, with config.yaml and scores/**/*.json")
+    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+    args = parser.parse_args()
+
+    from rawnext.config import read_yaml
+
+    rows = read_rows(args.exp)
+    config = read_yaml(args.exp / "config.yaml")
+    paper = read_paper(args.paper, config.get("paper") or "")
+    write_lines(args.exp / "results.tsv", tsv(rows))
+    write_lines(args.exp / "RESULTS.md", results_page(args.exp, config, rows, paper))
+    for title, table in tables(rows, paper):
+        print(title, *aligned(table), "", sep="\n")
+    print(*notes(rows, paper), sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

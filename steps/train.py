@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Train a system, one process per GPU (or on the CPU), continuing where a killed run stopped.
+
+torchrun --standalone --nproc_per_node=4 steps/train.py --config "conf/rawnext.yaml" --train data/train \\
+    --dev data/dev --banks data exp/rawnext
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from rawnext.log import setup_log
+from rawnext.tables import InputError, run_main
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones win")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as optim.lr=5e-4")
+    parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
+    parser.add_argument("--dev", default="", help="data directory of held-out speakers with trials; none: no validation")
+    parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
+    parser.add_argument("--num-workers", type=int, default=2, help="data workers of each process (default 2)")
+    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads of each process; 0: torch's choice")
+    parser.add_argument("exp", type=Path, help="experiment folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    import torch
+
+    from rawnext.config import load_config, save_config
+    from rawnext.data.augment import needed_banks
+    from rawnext.data.cuts import CutTable
+    from rawnext.dist import cleanup, init_process_group, is_main, rank_world
+    from rawnext.trainer import Trainer
+
+    setup_log()
+    config = load_config(args.config.split(), args.set)
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+    table = CutTable(args.train)
+    banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
+    device = init_process_group()
+    world = rank_world()[1]
+    if config.batch.speakers % world:
+        raise InputError("batch.speakers", None, f"{config.batch.speakers} cannot be shared by {world} processes")
+    if is_main():
+        save_config(config, args.exp / "config.yaml")
+    validate = make_validator(args.dev) if args.dev and is_main() else None
+    started = time.time()
+    trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate)
+    trainer.run()
+    if is_main():
+        write_info(args.exp, trainer, time.time() - started)
+    cleanup()
+
+
+def make_validator(dev: str):
+    """A function model -> {"eer_dev": %, "min_dcf_dev": cost at 0.05} over a data directory's trials."""
+    import numpy as np
+
+    from rawnext.backend.metrics import eer, min_dcf
+    from rawnext.backend.scoring import cosine_scores
+    from rawnext.data.wav import check_sources, load_wave, read_sources
+    from rawnext.extract import LEAST_SAMPLES, embed_native
+    from rawnext.tables import read_trials
+
+    sources = read_sources(dev)
+    check_sources(sources, LEAST_SAMPLES)
+    place = {source.utt: i for i, source in enumerate(sources)}
+    trials = read_trials(Path(dev) / "trials")
+    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
+        if missing := [utt for utt in pair if utt not in place]:
+            raise InputError(Path(dev) / "trials", line, f"{missing[0]} is not in {dev}/wav.scp")
+    enroll, test = (np.array([place[utt] for utt in side]) for side in trials[:2])
+
+    def validate(model) -> dict[str, float]:
+        parts = [embed_native(model, [load_wave(s) for s in sources[i : i + 256]]) for i in range(0, len(sources), 256)]
+        matrix = np.stack([vector for part in parts for vector in part])
+        scores = cosine_scores(matrix, matrix, enroll, test)
+        sides = scores[trials.is_target], scores[~trials.is_target]
+        return {"eer_dev": 100 * eer(*sides), "min_dcf_dev": min_dcf(*sides, p_target=0.05)}
+
+    return validate
+
+
+def write_info(exp: Path, trainer, seconds: float) -> None:
+    """train_info.json: what the results' stamp says of the training."""
+    import json
+    import platform
+
+    import torch
+
+    from rawnext.tables import write_lines
+
+    gpu = trainer.device.type == "cuda"
+    info = {"num_params": sum(p.numel() for p in trainer.task.model.parameters()), "epochs": trainer.epoch,
+            "steps": trainer.step, "seconds": round(sum(row["seconds"] for row in trainer.history)),
+            "last_run_seconds": round(seconds), "processes": trainer.world, "torch": torch.__version__,
+            "num_speakers": len(trainer.table.speakers), "num_utts": len(trainer.table),
+            "hardware": torch.cuda.get_device_name(trainer.device) if gpu
+            else f"CPU ({platform.machine()}), {os.cpu_count()} cores", "bad_utts": trainer.num_bad}
+    write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
+    print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train.tsv, tensorboard", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Stages 3 and up of every recipe: train, extract embeddings, score trials, results table, pictures.
+#   steps/verification.sh [options] EXP_DIR
+#   e.g.: steps/verification.sh --conf "conf/rawnext.yaml" --ngpu 4 --eval "data/vox1_test:trials_O" exp/rawnext
+set -euo pipefail
+. ./path.sh
+. ./cmd.sh
+
+stage=3                        # first and last stage to run
+stop_stage=9
+conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
+set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+train=data/train               # training data
+dev=data/dev                   # held-out training speakers with trials, for validation; empty: none
+eval="data/test:trials"        # DATA_DIR:TRIALS pairs; lists of one directory share its embeddings
+durations="5 2 1"              # seconds to which the test side of the first list is cut, besides its full length
+protocols="paper native"       # how utterances become embeddings
+ngpu=0                         # GPUs for training (processes); 0: one process on the CPU
+num_nodes=1                    # machines, each with ngpu GPUs
+torchrun_opts="--standalone"   # several machines: "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400"
+nj=2                           # extraction jobs
+num_threads=0                  # CPU threads for training; 0: all of this machine
+num_workers=2                  # data workers of each training process
+. utils/parse_options.sh
+
+[ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
+exp=$1
+[ "$num_threads" -gt 0 ] || num_threads=$(nproc)
+processes=$(( ngpu > 0 ? ngpu : 1 ))
+
+if in_stage 3 "train ($conf)"; then
+  log "training log: $exp/log/train.log"
+  overrides=()
+  for option in $set; do overrides+=(--set "$option"); done
+  # shellcheck disable=SC2086
+  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$exp/log/train.log" \
+    torchrun $torchrun_opts --nproc-per-node "$processes" steps/train.py --config "'$conf'" "${overrides[@]}" \
+    --train "$train" --dev "'$dev'" --banks "$(dirname "$train")" --num-workers "$num_workers" \
+    --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
+  wrote "$exp/model.pt" "$exp/train.tsv"
+fi
+
+# What is embedded and scored: one line `protocol seconds data_dir` and one `protocol seconds data_dir trials` each.
+first=${eval%% *}
+embeddings() {
+  local protocol pair seconds
+  for protocol in $protocols; do
+    for pair in $eval; do echo "$protocol 0 ${pair%%:*}"; done | sort -u
+    for seconds in $durations; do echo "$protocol $seconds ${first%%:*}"; done
+  done
+}
+scores() {
+  local protocol pair seconds
+  for protocol in $protocols; do
+    for pair in $eval; do echo "$protocol 0 ${pair%%:*} ${pair#*:}"; done
+    for seconds in $durations; do echo "$protocol $seconds ${first%%:*} ${first#*:}"; done
+  done
+}
+# tag PROTOCOL SECONDS: how a folder's or a file's name says them.
+tag() { if [ "$2" = 0 ]; then echo "$1"; else echo "$1_$2s"; fi; }
+
+if in_stage 4 "extract embeddings"; then
+  embeddings | while read -r protocol seconds data; do
+    steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" \
+      --duration "$seconds" "$data" "$exp" "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")" </dev/null
+  done
+fi
+
+if in_stage 5 "score trials (cosine)"; then
+  scores | while read -r protocol seconds data trials; do
+    out=$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
+    vectors=$exp/embeddings/$(basename "$data")
+    steps/score.py --enroll "${vectors}_$protocol/embedding.scp" \
+      --test "${vectors}_$(tag "$protocol" "$seconds")/embedding.scp" "$data/$trials" "$out"
+    wrote "$out"
+  done
+fi
+
+if in_stage 8 "results table"; then
+  scores | while read -r protocol seconds data trials; do
+    steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
+      --duration "${seconds/#0/full}" --backend cosine \
+      "$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
+  done
+  steps/results.py "$exp"
+  wrote "$exp/results.tsv" "$exp/RESULTS.md"
+fi
+
+if in_stage 9 "pictures"; then
+  steps/plot.py "$exp"
+  wrote "$exp"/figures/*.png
+fi

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EER, minDCF and DET points: published values, scikit-learn as an oracle, and properties."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
+
+from rawnext.backend.metrics import det_points, eer, min_dcf
+
+SETS = ["gauss", "ties", "rare_targets"]
+DEFINITIONS = ["mean", "max", "interpolated"]
+# few distinct values, so that ties are the rule
+tied = st.lists(st.integers(-6, 6), min_size=1, max_size=30).map(lambda x: np.array(x, dtype=float))
+free = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40).map(np.array)
+scores = st.one_of(tied, free)
+
+
+def from_sklearn(target, nontarget):
+    """The oracle's (fpr, fnr), strictest threshold first."""
+    label = np.r_[np.ones(len(target)), np.zeros(len(nontarget))]
+    fpr, tpr, _ = roc_curve(label, np.r_[target, nontarget], drop_intermediate=False)
+    return fpr, 1 - tpr
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_equal_to_published_implementations(shared, name):
+    z = np.load(shared / "parity" / "metrics.npz")
+    score, label = z[f"{name}/score"], z[f"{name}/label"]
+    target, nontarget = score[label == 1], score[label == 0]
+    assert eer(target, nontarget) == pytest.approx(float(z[f"{name}/rawnext_eer"]), rel=1e-12)
+    assert eer(target, nontarget) == pytest.approx(float(z[f"{name}/rawnext_eer_all_points"]), rel=1e-12)
+    for code in ("rawnext", "voxceleb_trainer", "nexttdnn"):
+        if code != "rawnext":
+            maximum = 100 * eer(target, nontarget, "max")
+            assert maximum == pytest.approx(float(z[f"{name}/{code}_eer_percent"]), rel=1e-12)
+        for p_target in (0.01, 0.05):
+            # voxceleb_trainer adds up rates in floating point: 5e-14 off
+            cost = float(z[f"{name}/{code}_mindcf_p{p_target}"])
+            assert min_dcf(target, nontarget, p_target) == pytest.approx(cost, rel=1e-10)
+
+
+def test_by_hand():
+    """Ten scores: thresholds .75 and .65 miss 1 or 0 of 4 targets and accept 1 or 2 of 6 nontargets."""
+    target, nontarget = [0.9, 0.8, 0.75, 0.65], [0.7, 0.66, 0.4, 0.3, 0.2, 0.1]
+    # accepting from .70 on: fpr 1/6, fnr 1/4, the closest pair; from .66 on: 2/6, 1/4, exactly as close, looser
+    assert eer(target, nontarget, "mean") == pytest.approx((1 / 6 + 1 / 4) / 2)
+    assert eer(target, nontarget, "max") == pytest.approx(1 / 4)
+    assert eer(target, nontarget, "interpolated") == pytest.approx(1 / 4)
+    assert min_dcf(target, nontarget, 0.01) == pytest.approx(1 / 4)           # accept from .75 on
+    assert min_dcf(target, nontarget, 0.9) == pytest.approx(2 / 6)            # accept from .65 on
+    assert min_dcf(target, nontarget, 0.5, c_miss=10) == pytest.approx(2 / 6)
+    assert min_dcf(target, nontarget, 0.5, c_fa=10) == pytest.approx(1 / 4)
+    det = det_points(target, nontarget)
+    assert det.num_misses.tolist() == [4, 3, 2, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert det.num_false_accepts.tolist() == [0, 0, 0, 0, 1, 2, 2, 3, 4, 5, 6]
+
+
+def test_perfect_blind_and_wrong_systems():
+    assert [eer([2, 3], [0, 1], d) for d in DEFINITIONS] == [0, 0, 0]
+    assert [eer([0, 1], [2, 3], d) for d in DEFINITIONS] == [1, 1, 1]
+    assert [eer([1, 1], [1, 1, 1], d) for d in DEFINITIONS] == [0.5, 1, 0.5]
+    assert min_dcf([2, 3], [0, 1]) == 0
+    assert min_dcf([0, 1], [2, 3]) == min_dcf([1], [1]) == 1  # rejecting everybody costs 1
+
+
+@given(scores, scores)
+def test_det_points_equal_scikit_learn(target, nontarget):
+    det = det_points(target, nontarget)
+    fpr, fnr = from_sklearn(target, nontarget)
+    np.testing.assert_array_equal(det.fpr, fpr)
+    np.testing.assert_allclose(det.fnr, fnr, atol=1e-15)
+
+
+@given(scores, scores)
+def test_rates_equal_brute_force_over_thresholds(target, nontarget):
+    points = [(float(np.mean(nontarget >= t)), float(np.mean(target < t)))
+              for t in [np.inf, *sorted({*target, *nontarget}, reverse=True)]]
+    gaps = [abs(fp - fn) for fp, fn in points]
+    near = [point for point, gap in zip(points, gaps) if gap < min(gaps) + 1e-12]  # rounding may tie them
+    assert any(eer(target, nontarget) == pytest.approx(sum(point) / 2) for point in near)
+    assert any(eer(target, nontarget, "max") == pytest.approx(max(point)) for point in near)
+    for p in (0.01, 0.5, 0.7):
+        cost = min(p * fn + (1 - p) * fp for fp, fn in points) / min(p, 1 - p)
+        assert min_dcf(target, nontarget, p) == pytest.approx(cost)
+
+
+@given(tied, tied, st.floats(0.1, 10), st.integers(-50, 50))
+def test_only_the_order_of_scores_matters(target, nontarget, scale, shift):
+    for change in (lambda x: scale * x + shift, np.tanh, lambda x: x**3):
+        for definition in DEFINITIONS:
+            assert eer(change(target), change(nontarget), definition) == eer(target, nontarget, definition)
+        assert min_dcf(change(target), change(nontarget)) == min_dcf(target, nontarget)
+
+
+@given(scores, scores)
+def test_swapping_the_sides_of_negated_scores_swaps_the_errors(target, nontarget):
+    det, swapped = det_points(target, nontarget), det_points(-nontarget, -target)
+    assert swapped.num_misses.tolist() == det.num_false_accepts[::-1].tolist()
+    assert swapped.num_false_accepts.tolist() == det.num_misses[::-1].tolist()
+    assert eer(-nontarget, -target, "interpolated") == pytest.approx(eer(target, nontarget, "interpolated"))
+    assert min_dcf(-nontarget, -target, 0.2) == pytest.approx(min_dcf(target, nontarget, 0.8))
+
+
+@given(scores, scores, st.randoms())
+def test_order_of_trials_and_their_repetition_change_nothing(target, nontarget, rng):
+    mixed = list(target) * 3
+    rng.shuffle(mixed)
+    for definition in DEFINITIONS:
+        assert eer(mixed, np.tile(nontarget, 2), definition) == pytest.approx(eer(target, nontarget, definition))
+    assert min_dcf(mixed, nontarget) == pytest.approx(min_dcf(target, nontarget))
+
+
+@settings(max_examples=25)
+@given(scores, scores)
+def test_rates_are_in_range_and_definitions_in_order(target, nontarget):
+    low, high = eer(target, nontarget, "mean"), eer(target, nontarget, "max")
+    assert 0 <= low <= high <= 1
+    assert 0 <= eer(target, nontarget, "interpolated") <= 1
+    assert 0 <= min_dcf(target, nontarget) <= 1
+
+
+@pytest.mark.parametrize("rate", [eer, min_dcf, det_points])
+def test_empty_sides_and_nan_are_refused(rate):
+    with pytest.raises(ValueError, match="no target trials"):
+        rate([], [1.0])
+    with pytest.raises(ValueError, match="no nontarget trials"):
+        rate([1.0], [])
+    with pytest.raises(ValueError, match="a target score is not a number"):
+        rate([1.0, float("nan")], [1.0])
+    with pytest.raises(ValueError, match="a nontarget score is not a number"):
+        rate([1.0], [float("nan"), 1.0])
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(ValueError, match="unknown EER definition 'median'"):
+        eer([1.0], [0.0], "median")
+    for p_target in (0, 1, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="p_target"):
+            min_dcf([1.0], [0.0], p_target)
+
+
+def test_infinite_scores_are_scores():
+    assert eer([np.inf, 1.0], [-np.inf, 0.0]) == 0
+    assert min_dcf([np.inf], [np.inf]) == 1
+
+
+def test_a_million_trials_take_less_than_a_second():
+    rng = np.random.default_rng(0)
+    target, nontarget = rng.normal(2, 1, 500_000), rng.normal(0, 1, 500_000)
+    start = time.process_time()
+    rate = eer(target, nontarget)
+    assert time.process_time() - start < 1
+    assert rate == pytest.approx(0.158655, abs=1e-3)  # the normal distribution beyond one deviation

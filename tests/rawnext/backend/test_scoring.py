@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of trials: published values, a loop as an oracle, blocks, and embeddings without a direction."""
+
+import numpy as np
+import pytest
+
+from rawnext.backend import scoring
+from rawnext.backend.scoring import cosine_scores, segment_distance_scores, unit_vectors
+
+
+def all_pairs(num):
+    first, second = np.divmod(np.arange(num * num), num)
+    return first, second
+
+
+def test_equal_to_published_implementations(shared):
+    z = np.load(shared / "parity" / "metrics.npz")
+    segments = z["cosine/segments"]
+    means = segments.mean(axis=1)
+    ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)
+    np.testing.assert_allclose(ours, z["cosine/scores"], atol=1e-6)
+    # the published code adds 1e-6 to every difference, in float32
+    np.testing.assert_allclose(segment_distance_scores(segments, segments), z["vox_style/scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 10**6])
+def test_equal_to_a_loop_whatever_the_block(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    enroll, test = rng.normal(size=(5, 3)), rng.normal(size=(9, 3))
+    enroll_index, test_index = rng.integers(5, size=50), rng.integers(9, size=50)
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    expected = [enroll[e] @ test[t] / np.linalg.norm(enroll[e]) / np.linalg.norm(test[t])
+                for e, t in zip(enroll_index, test_index)]
+    np.testing.assert_allclose(cosine_scores(enroll, test, enroll_index, test_index), expected, rtol=1e-12)
+
+
+def test_precision_is_that_of_the_embeddings_and_length_does_not_matter():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4, 8)).astype(np.float32)
+    pairs = all_pairs(4)
+    assert cosine_scores(x, x, *pairs).dtype == np.float32
+    assert cosine_scores(x.astype(np.float64), x, *pairs).dtype == np.float64
+    np.testing.assert_allclose(cosine_scores(x * [[1], [2], [1e-3], [1e6]], x, *pairs), cosine_scores(x, x, *pairs),
+                               atol=1e-6)
+    np.testing.assert_allclose(cosine_scores([[3, 4]], [[4, 3]], [0], [0]), [0.96])
+
+
+def test_embeddings_without_direction_are_named():
+    x = np.ones((4, 3))
+    x[2] = 0
+    with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
+        cosine_scores(x, np.ones((1, 3)), [0], [0])
+    x[2] = np.inf
+    with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
+        cosine_scores(x, np.ones((1, 3)), [0], [0])
+    x[2] = np.nan
+    with pytest.raises(ValueError, match=r"embedding 2 is zero or not finite .* \(1 such"):
+        cosine_scores(np.ones((1, 3)), x, [0], [0])
+    with pytest.raises(ValueError, match="embedding 1, 0 is zero"):
+        unit_vectors([[[1.0], [1.0]], [[0.0], [1.0]]])
+
+
+def test_different_dimensions_are_refused():
+    with pytest.raises(ValueError, match="enroll embeddings have 2 dimensions, test embeddings 3"):
+        cosine_scores(np.ones((1, 2)), np.ones((1, 3)), [0], [0])
+
+
+def test_segment_distance_by_hand():
+    enroll = [[[1.0, 0.0], [0.0, 2.0]]]
+    test = [[[3.0, 0.0], [-1.0, 0.0]]]
+    np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses: published numbers, hand-computed values, and what must hold for every registered loss."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rawnext.losses import LOSSES
+
+P, K, D = 6, 2, 16
+METRIC = {"prototypical": "proto", "angular_prototypical": "angleproto", "ge2e": "ge2e"}
+HARDEST = {"hard_rank": 0, "hard_prob": 1.0}
+
+
+@pytest.fixture(scope="module")
+def reference(shared):
+    return np.load(shared / "parity" / "losses.npz")
+
+
+def tensor(reference, key):
+    return torch.from_numpy(reference[key]).to(torch.int64 if reference[key].dtype.kind == "i" else torch.float64)
+
+
+def relative_error(ours, theirs):
+    return float((ours.detach() - theirs).abs().max() / theirs.abs().max())
+
+
+def check(reference, case, loss, x):
+    """Loss and gradient of the embeddings agree with the reference to float64 precision."""
+    loss.backward()
+    assert loss.item() == pytest.approx(float(reference[f"{case}/loss_f64"]), rel=1e-12)
+    assert relative_error(x.grad, tensor(reference, f"{case}/grad_x_f64")) < 1e-9
+
+
+def batch(seed=0, speakers=P, utts=K, spread=0.3, dtype=torch.float64):
+    """Speaker-major embeddings (P*K, D) in clusters, and labels."""
+    rng = torch.Generator().manual_seed(seed)
+    centre = torch.randn(speakers, 1, D, generator=rng, dtype=dtype)
+    x = centre + spread * torch.randn(speakers, utts, D, generator=rng, dtype=dtype)
+    return x.flatten(0, 1), torch.arange(speakers).repeat_interleave(utts)
+
+
+def classifier(reference, name, **options):
+    """A margin or softmax loss with the reference's weights."""
+    weight = tensor(reference, "clf/weight")
+    loss = LOSSES.build(name, options, weight.shape[1], len(weight)).double()
+    with torch.no_grad():
+        if name == "softmax":
+            loss.linear.weight.copy_(weight)
+            loss.linear.bias.copy_(tensor(reference, "clf/bias"))
+        else:
+            loss.weight.copy_(weight)
+    return loss
+
+
+def test_classification_losses_equal_the_reference(reference):
+    cases = {case: about for case, about in json.loads(str(reference["meta"]))["cases"].items()
+             if about["kind"] == "classification"}
+    assert len(cases) == 7
+    for case, about in cases.items():
+        options = {key: about[key] for key in ("margin", "scale", "easy_margin") if key in about}
+        loss = classifier(reference, case.split("_")[0], **options)
+        if case.startswith("am_"):
+            loss.margin = float(np.float32(loss.margin))  # the reference holds it in a float32 tensor
+        x = tensor(reference, "clf/x").requires_grad_()
+        check(reference, case, loss(x, tensor(reference, "clf/label"))[0], x)
+        weight = loss.linear.weight if case == "softmax" else loss.weight
+        assert relative_error(weight.grad, tensor(reference, f"{case}/grad_weight_f64")) < 1e-9
+
+
+@pytest.mark.parametrize("name", METRIC)
+@pytest.mark.parametrize("utts", [2, 3])
+def test_prototypical_losses_equal_the_reference(reference, name, utts):
+    case = f"{METRIC[name]}_m{utts}"
+    x = tensor(reference, f"metric_m{utts}/x").requires_grad_()
+    loss = LOSSES.build(name, {"utts_per_speaker": utts}, x.shape[-1], 20).double()
+    check(reference, case, loss(x.flatten(0, 1), torch.arange(12).repeat_interleave(utts))[0], x)
+    if name != "prototypical":
+        assert float(loss.w.grad) == pytest.approx(float(reference[f"{case}/grad_w_f64"]), rel=1e-9)
+        assert float(loss.b.grad) == pytest.approx(float(reference[f"{case}/grad_b_f64"]), abs=1e-12)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.4])
+def test_triplet_equals_the_reference(reference, margin):
+    case = f"triplet_m{margin}"
+    x = tensor(reference, "metric_m2/x").requires_grad_()
+    loss = LOSSES.build("triplet", {"margin": margin, **HARDEST}, x.shape[-1], 20)
+    anchor, positive = F.normalize(x[:, 0].detach()), F.normalize(x[:, 1].detach())
+    assert loss.mine(torch.cdist(anchor, positive) ** 2).tolist() == reference[f"{case}/negative_index"].tolist()
+    check(reference, case, loss(x.flatten(0, 1), torch.arange(12).repeat_interleave(2))[0], x)
+
+
+@pytest.mark.parametrize("case, shape", [("aam_ap_intended", (12, 2, 48)),
+                                         ("aam_ap_released_trainer_view", (24, 2, 24))])
+def test_sum_of_aam_and_angular_prototypical_equals_the_reference(reference, case, shape):
+    x = tensor(reference, "aam_ap/x").requires_grad_()
+    aam = classifier(reference, "aam", margin=0.25, scale=32)
+    prototypes = LOSSES.build("angular_prototypical", {}, shape[-1], 20).double()
+    label = tensor(reference, "aam_ap/speaker_label").repeat_interleave(2)
+    seen = x.reshape(shape)
+    total = (aam(x.flatten(0, 1), label)[0]
+             + prototypes(seen.flatten(0, 1), torch.arange(len(seen)).repeat_interleave(2))[0])
+    check(reference, case, total, x)
+
+
+# --- every registered loss
+
+@pytest.fixture(params=sorted(LOSSES))
+def loss(request):
+    torch.manual_seed(1)
+    return LOSSES.build(request.param, {}, D, P).double()
+
+
+def test_every_loss_prefers_the_right_speaker(loss):
+    """Embeddings that fit their speakers cost less than embeddings whose second utterances are swapped about."""
+    x, label = batch()
+    if hasattr(loss, "weight") or hasattr(loss, "linear"):
+        with torch.no_grad():
+            (loss.weight if hasattr(loss, "weight") else loss.linear.weight).copy_(x[::K])
+    mixed = x.view(P, K, D).clone()
+    mixed[:, 1] = mixed[:, 1].roll(1, dims=0)
+    good, good_stats = loss(x, label)
+    bad, bad_stats = loss(mixed.flatten(0, 1), label)
+    assert good < bad
+    assert good_stats["acc"] == 1 > bad_stats["acc"] >= 0
+    assert good.ndim == 0 and good_stats["acc"].is_floating_point() and not good_stats["acc"].requires_grad
+
+
+def test_every_loss_gives_finite_gradients_everywhere(loss):
+    """Also where all utterances are one vector, and where a class weight is exactly the embedding."""
+    for x in (batch()[0], torch.ones(P * K, D, dtype=torch.float64)):
+        x = x.clone().requires_grad_()
+        if hasattr(loss, "weight"):
+            with torch.no_grad():
+                loss.weight.copy_(x[::K])
+        loss.zero_grad()
+        loss(x, batch()[1])[0].backward()
+        assert torch.isfinite(x.grad).all()
+        for name, parameter in loss.named_parameters():
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_every_loss_is_in_full_precision_under_autocast(loss):
+    x, label = batch()
+    x = x.bfloat16()
+    torch.manual_seed(2)
+    wanted = loss(x.double(), label)[0].item()
+    loss = loss.float()
+    torch.manual_seed(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(x, label)[0]
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+
+
+def test_speakers_in_another_order_cost_the_same(loss):
+    if hasattr(loss, "hard_rank"):
+        loss.hard_rank, loss.hard_prob = 0, 1.0
+    x, label = batch(spread=1.0)
+    order = torch.randperm(P, generator=torch.Generator().manual_seed(3))
+    moved = x.view(P, K, D)[order].flatten(0, 1), label.view(P, K)[order].flatten()
+    assert float(loss(*moved)[0]) == pytest.approx(float(loss(x, label)[0]), rel=1e-12)
+
+
+# --- margins
+
+def test_margin_losses_by_hand():
+    """One embedding at 60 degrees from its speaker and 90 from the other."""
+    x, label = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([0])
+    weight = torch.tensor([[0.5, math.sqrt(0.75)], [0.0, 1.0]]).double()
+
+    def value(name, **options):
+        loss = LOSSES.build(name, {"scale": 2.0, **options}, 2, 2).double()
+        loss.weight.data.copy_(weight)
+        return float(loss(x, label)[0])
+
+    def by_hand(target):
+        return math.log(math.exp(2 * target) + 1) - 2 * target
+
+    assert value("am", margin=0.1) == pytest.approx(by_hand(0.4))
+    assert value("aam", margin=0.2) == pytest.approx(by_hand(math.cos(math.pi / 3 + 0.2)))
+    assert value("aam", margin=0.2, easy_margin=True) == pytest.approx(by_hand(math.cos(math.pi / 3 + 0.2)))
+    weight[0, 0] = -0.5                                    # now at 120 degrees
+    assert value("aam", margin=0.2, easy_margin=True) == pytest.approx(by_hand(-0.5))
+    assert value("aam", margin=0.2) == pytest.approx(by_hand(math.cos(2 * math.pi / 3 + 0.2)))
+    assert value("aam", margin=1.2) == pytest.approx(by_hand(-0.5 - 1.2 * math.sin(1.2)))  # 120 deg + 1.2 > 180 deg
+
+
+@pytest.mark.parametrize("name", ["am", "aam"])
+def test_margin_can_change_between_steps(name):
+    """Margin warm-up: with margin 0 the loss is plain scaled cosine cross-entropy, and it grows with the margin."""
+    loss = LOSSES.build(name, {}, D, P).double()
+    x, label = batch()
+    loss.margin = 0.0
+    plain = F.cross_entropy(loss.scale * F.normalize(x) @ F.normalize(loss.weight).T, label)
+    values = [float(loss(x, label)[0])]
+    assert values[0] == pytest.approx(float(plain), rel=1e-12)
+    for loss.margin in (0.1, 0.2, 0.3):
+        values.append(float(loss(x, label)[0]))
+    assert values == sorted(set(values))
+
+
+@pytest.mark.parametrize("name", ["am", "aam"])
+def test_accuracy_of_margin_losses_is_without_margin(name):
+    """Cosine .8 to the own speaker and .6 to the other: right, though the margin makes the own one the smaller."""
+    loss = LOSSES.build(name, {"margin": 0.5}, 2, 2).double()
+    loss.weight.data.copy_(torch.eye(2))
+    assert loss(torch.tensor([[0.8, 0.6]]).double(), torch.tensor([0]))[1]["acc"] == 1
+
+
+def test_defaults_and_initial_values():
+    assert (LOSSES["am"](D, P).margin, LOSSES["am"](D, P).scale) == (0.3, 30)
+    assert (LOSSES["aam"](D, P).margin, LOSSES["aam"](D, P).scale) == (0.25, 32)
+    prototypes = LOSSES["angular_prototypical"](D, P)
+    assert (float(prototypes.w), float(prototypes.b)) == (10, -5)
+    torch.manual_seed(0)
+    softmax, aam = LOSSES["softmax"](400, 600), LOSSES["aam"](400, 600)
+    assert (softmax.linear.bias == 1e-4).all()
+    bound = math.sqrt(6 / 1000)                            # Xavier-uniform; Xavier-normal has std sqrt(2 / 1000)
+    assert 0.99 * bound < float(softmax.linear.weight.abs().max()) <= bound
+    assert float(aam.weight.std()) == pytest.approx(math.sqrt(2 / 1000), rel=0.02)
+    assert float(aam.weight.abs().max()) > 3.5 * math.sqrt(2 / 1000)
+
+
+# --- metric losses
+
+def test_ge2e_equals_a_loop_over_utterances():
+    x, label = batch(spread=1.5, utts=3)
+    x = x.view(P, 3, D)
+    total = 0.0
+    for p in range(P):
+        for k in range(3):
+            means = x.mean(dim=1)
+            means[p] = x[p, [j for j in range(3) if j != k]].mean(dim=0)
+            cosine = F.cosine_similarity(x[p, k][None], means).clamp(min=1e-6)
+            total += float(F.cross_entropy((10 * cosine - 5)[None], torch.tensor([p])))
+    loss = LOSSES.build("ge2e", {"utts_per_speaker": 3}, D, P).double()
+    assert float(loss(x.flatten(0, 1), label)[0]) == pytest.approx(total / (3 * P), rel=1e-12)
+
+
+def distances(num=8, seed=0):
+    return torch.rand(num, num, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("hard_rank, hard_prob", [(0, 1.0), (2, 1.0), (10, 0.5), (3, 0.0), (-1, 0.5)])
+def test_mining_never_takes_the_own_speaker_and_draws_from_the_right_ones(hard_rank, hard_prob):
+    loss = LOSSES.build("triplet", {"hard_rank": hard_rank, "hard_prob": hard_prob, "margin": 0.2}, D, P)
+    distance = distances()
+    torch.manual_seed(0)
+    drawn = torch.stack([loss.mine(distance) for _ in range(400)], dim=1)
+    for row, columns in enumerate(drawn.tolist()):
+        others = [c for c in range(8) if c != row]
+        closest = sorted(others, key=lambda c: distance[row, c])
+        allowed = set(closest[:hard_rank + 1]) if hard_prob == 1 else set(others)
+        if hard_rank < 0:
+            own = distance[row, row]
+            allowed = {c for c in others if own < distance[row, c] < own + 0.2} or set(others)
+        assert set(columns) == allowed                     # all of them, and nobody else
+
+
+def test_mining_is_hard_as_often_as_asked():
+    loss = LOSSES.build("triplet", {"hard_rank": 0, "hard_prob": 0.5}, D, P)
+    distance = distances(64)
+    closest = distance.clone().fill_diagonal_(9).argmin(dim=1)
+    torch.manual_seed(0)
+    share = torch.stack([loss.mine(distance) == closest for _ in range(100)]).double().mean()
+    assert float(share) == pytest.approx(0.5 + 0.5 / 63, abs=0.02)
+
+
+@pytest.mark.parametrize("name", [*METRIC, "triplet"])
+def test_metric_losses_refuse_a_batch_that_is_not_speaker_major(name):
+    loss = LOSSES.build(name, {}, D, P).double()
+    x, label = batch()
+    with pytest.raises(ValueError, match="not speaker-major"):
+        loss(x, label.roll(1))
+    with pytest.raises(ValueError, match="not 2 of every speaker"):
+        loss(x[1:], label[1:])
+    with pytest.raises(ValueError, match="nobody to compare"):
+        loss(x[:2], label[:2])
+    with pytest.raises(ValueError, match="2 or more"):
+        LOSSES.build(name, {"utts_per_speaker": 1}, D, P)

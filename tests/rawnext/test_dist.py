@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gathering with gradient: two processes must give the gradient of one that holds the whole batch."""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rawnext.dist import all_gather_with_grad, cleanup, init_process_group, is_main, rank_world
+from rawnext.losses import LOSSES
+
+WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
+CASES = {"prototypical": {}, "angular_prototypical": {}, "ge2e": {}, "triplet": {"hard_rank": 0, "hard_prob": 1.0}}
+
+
+class Task(nn.Module):
+    """A small trunk and a loss, wrapped together as in training."""
+
+    def __init__(self, name):
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, D))
+        self.loss = LOSSES.build(name, CASES[name], D, WORLD * P)
+        self.double()
+
+    def forward(self, x, label):
+        return self.loss(self.trunk(x), label)[0]
+
+
+def whole_batch():
+    rng = torch.Generator().manual_seed(1)
+    return (torch.randn(WORLD * P * K, 5, generator=rng, dtype=torch.float64),
+            torch.arange(WORLD * P).repeat_interleave(K))
+
+
+def gradients(module):
+    return {name.removeprefix("module."): p.grad.clone() for name, p in module.named_parameters()}
+
+
+def worker(rank, port, folder):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+    torch.set_num_threads(1)
+    assert init_process_group() == torch.device("cpu")
+    assert rank_world() == (rank, WORLD) and is_main() == (rank == 0)
+    x, label = (part.chunk(WORLD)[rank] for part in whole_batch())
+    results = {}
+    for name in CASES:
+        task = DistributedDataParallel(Task(name))
+        task(x, label).backward()
+        results[name] = gradients(task)
+    gathered = all_gather_with_grad(x.T.contiguous().T)     # also what is not contiguous
+    torch.save((gathered, results), f"{folder}/{rank}.pt")
+    cleanup()
+    assert not dist.is_initialized()
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, args=(port, str(folder)), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+
+
+def test_gathered_batch_is_in_order_of_rank(two_processes):
+    for gathered, _ in two_processes:
+        assert torch.equal(gathered, whole_batch()[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_of_two_processes_equals_that_of_one(two_processes, name):
+    task = Task(name)
+    task(*whole_batch()).backward()
+    for _, results in two_processes:
+        for parameter, wanted in gradients(task).items():
+            torch.testing.assert_close(results[name][parameter], wanted, rtol=1e-10, atol=1e-13)
+
+
+def test_alone_nothing_is_gathered():
+    x = torch.randn(3, 2)
+    assert rank_world() == (0, 1) and is_main()
+    assert all_gather_with_grad(x) is x
+    cleanup()  # without a group: nothing happens

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""steps/score.py: cosines of real arks, and every fault of its input in one line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rawnext.tables import read_scores, write_lines, write_vectors
+
+
+@pytest.fixture
+def score(root, tmp_path):
+    """Run the program in a folder with embeddings a1 a2 b1 (all.scp, 4-d), short.scp (3-d), zero.scp and trials."""
+    rng = np.random.default_rng(0)
+    vectors = {utt: rng.normal(size=4).astype(np.float32) for utt in ("a1", "a2", "b1")}
+    write_vectors(tmp_path / "all.ark", tmp_path / "all.scp", vectors.items())
+    write_vectors(tmp_path / "test.ark", tmp_path / "test.scp", ((utt, -x) for utt, x in vectors.items()))
+    write_vectors(tmp_path / "short.ark", tmp_path / "short.scp", ((utt, x[:3]) for utt, x in vectors.items()))
+    write_vectors(tmp_path / "zero.ark", tmp_path / "zero.scp", [("a1", np.ones(4)), ("a2", np.zeros(4))])
+    write_lines(tmp_path / "trials", ["a1 a2 target", "a1 b1 nontarget", "a2 a2 target"])
+
+    def run(*args):
+        return subprocess.run([sys.executable, root / "steps" / "score.py", *args], cwd=tmp_path, capture_output=True,
+                              text=True)
+
+    run.vectors, run.folder = vectors, tmp_path
+    return run
+
+
+def cosine(x, y):
+    return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+
+@pytest.mark.parametrize("test_scp, sign", [("all.scp", 1), ("test.scp", -1)])
+def test_scores_are_cosines_in_the_order_of_the_trials(score, test_scp, sign):
+    done = score("--enroll", "all.scp", "--test", test_scp, "trials", "new/folder/scores")
+    assert (done.returncode, done.stderr) == (0, "")
+    enroll, test, scores = read_scores(score.folder / "new" / "folder" / "scores")
+    assert list(zip(enroll, test)) == [("a1", "a2"), ("a1", "b1"), ("a2", "a2")]
+    expected = [sign * cosine(score.vectors[e], score.vectors[t]) for e, t in zip(enroll, test)]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("trial, enroll_scp, test_scp, message", [
+    ("b1 c1 target", "all.scp", "all.scp", "trials:4: c1 not in all.scp"),
+    ("c1 b1 target", "all.scp", "all.scp", "trials:4: c1 not in all.scp"),
+    ("a1 a2", "all.scp", "all.scp", "trials:4: expected 3 columns, got 2"),
+    ("a1 a2 yes", "all.scp", "all.scp", "trials:4: expected target or nontarget, got 'yes'"),
+    ("a1 a2 target", "all.scp", "short.scp", "short.scp: 3 dimensions, but all.scp has 4"),
+    ("a1 a2 target", "zero.scp", "all.scp", "zero.scp:2: a2 is a zero vector, which has no direction"),
+    ("a1 a2 target", "none.scp", "all.scp", "none.scp: no such file"),
+])
+def test_bad_input_is_one_line_and_leaves_no_scores(score, trial, enroll_scp, test_scp, message):
+    with open(score.folder / "trials", "a") as file:
+        file.write(f"{trial}\n")
+    done = score("--enroll", enroll_scp, "--test", test_scp, "trials", "scores")
+    assert done.returncode == 1
+    assert done.stderr == f"score.py: {message}\n"
+    assert not list(score.folder.glob("*scores*"))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line that launchers share: quoting, parsing, substitution, reading old logs."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+spec = importlib.util.spec_from_file_location("jobs", Path(__file__).parents[2] / "utils/jobs.py")
+assert spec and spec.loader
+jobs = sys.modules["jobs"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(jobs)
+
+
+@pytest.mark.parametrize("args, line", [
+    (["a", "\\|", "b", "\\>", "c"], "a \\| b \\> c"),             # bare: bash sees what was typed
+    (["ark:gunzip -c x.gz |"], '"ark:gunzip -c x.gz |"'),
+    (['say "hi" now'], "'say \"hi\" now'"),
+    (['no"space'], 'no"space'),
+    (["a", ""], 'a ""'),
+    (["two\nlines"], '"two\nlines"'),
+    (["no\u00a0break"], "no\u00a0break"),                         # not white space for bash
+])
+def test_quote_by_kaldis_rule(args, line):
+    assert jobs.quote(args) == line
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(st.sampled_from("ab' \"\t\n|>*;#(é"), max_size=8).map(lambda text: " " + text), min_size=1))
+def test_bash_gives_back_quoted_arguments(args):
+    """Arguments with white space arrive unchanged ($, ` and backslash apart, which bash interprets by intention)."""
+    output = subprocess.run(["bash", "-c", f"printf '%s\\0' {jobs.quote(args)}"], capture_output=True, check=True).stdout
+    assert output.decode().split("\0")[:-1] == args
+
+
+def test_parse_takes_options_before_and_after_the_range():
+    request = jobs.parse("--mem 4G -V N=3:5 --num-threads 2 -pe smp 4 --gpu 1 x.N.log cmd --job N --gpu 7".split())
+    assert (request.name, list(request.jobs), request.mem, request.num_threads, request.gpu) == ("N", [3, 4, 5], "4G", 2, 1)
+    assert request.command == "cmd --job N --gpu 7"               # what follows the log is the command's own
+    assert request.other == [["-V"], ["-pe", "smp", "4"]]         # kept for launchers with a scheduler
+    assert str(request.log_of(4)) == "x.4.log"
+    assert request.command_of(4) == "cmd --job 4 --gpu 7"
+
+
+def test_every_occurrence_of_the_name_is_replaced():
+    request = jobs.parse(["JOB=2", "JOB/x.JOB.log", "cp", "a.JOB", "bJOBc dJOB"])
+    assert str(request.log_of(2)) == "2/x.2.log"
+    assert request.command_of(2) == 'cp a.2 "b2c d2"'
+
+
+def test_the_smallest_limit_holds():
+    assert jobs.parse("--max-jobs-run 3 -tc 2 --max-jobs-run 9 l true".split()).max_jobs_run == 2
+
+
+@pytest.mark.parametrize("line, code, why", [
+    ("", 255, "usage"),
+    ("x.log", 255, "usage"),
+    ("--mem", 255, "lacks its value"),
+    ("JOB=0:3 x.JOB.log true", 255, "invalid job range 'JOB=0:3'"),
+    ("JOB=3:1 x.JOB.log true", 255, "invalid job range 'JOB=3:1'"),
+    ("JOB=1: x.JOB.log true", 255, "invalid job range 'JOB=1:'"),
+    ("JOB=1:2 K=1:2 x.JOB.log true", 255, "two job ranges"),
+    ("--gpu --mem 4G x.log true", 255, "--gpu takes a whole number from 0, got '--mem'"),
+    ("--num-threads 0 x.log true", 255, "--num-threads takes"),
+    ("--max-jobs-run -1 x.log true", 255, "--max-jobs-run takes"),
+    ("--pick some x.log true", 255, "--pick takes all, failed, incomplete"),
+    ("JOB=1:3 x.log true", 1, "putting the output into just one log file (x.log)"),
+])
+def test_refusals(line, code, why):
+    with pytest.raises(jobs.Refused) as refused:
+        jobs.parse(line.split())
+    assert refused.value.code == code and why in str(refused.value)
+
+
+def test_one_job_needs_no_number_in_its_log():
+    assert str(jobs.parse("JOB=1:1 x.log true".split()).log_of(1)) == "x.log"
+
+
+def test_a_slip_is_named_and_a_foreign_option_passes(capsys):
+    jobs.parse("--num-thread 4 --time 4:0:0 x.log true".split())
+    assert capsys.readouterr().err.count("\n") == 1
+    jobs.parse("--num-thread 4 x.log true".split())
+    assert "did you mean --num-threads?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, state", [
+    (None, "incomplete"),
+    ("# cmd\n# Started at x\n#\nhello\n", "incomplete"),
+    ("# Ended (code 0) at x, elapsed time 1 seconds\n", "succeeded"),
+    ("# Ended (code 3) at x, elapsed time 1 seconds\n", "failed"),
+    ("# Ended (code 0; signal 9) at x, elapsed time 1 seconds\n", "failed"),
+    ("# Ended (code 0) at x\n# Ended (code 1) at y\n", "failed"),   # the last one counts
+    ("  # Ended (code 0) at x\n", "incomplete"),                    # an indented one is somebody's output
+])
+def test_last_state(tmp_path, text, state):
+    log = tmp_path / "x.log"
+    if text is not None:
+        log.write_text(text)
+    assert jobs.last_state(log) == state
+
+
+def test_tail_of_a_long_log(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_bytes(b"\xff\n" + b"".join(b"line %d\n" % i for i in range(100_000)))
+    assert jobs.tail(log, 2) == ["line 99998", "line 99999"]

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""run.py with real jobs: logs, exit codes, how many at a time, GPUs, --pick, and nothing left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "utils/run.py"
+DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """run(*args, **environment) in an empty folder."""
+    def call(*args, **environment):
+        env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        return subprocess.run([sys.executable, RUN, *map(str, args)], cwd=tmp_path, env={**env, **environment},
+                              capture_output=True, text=True, timeout=60)
+    return call
+
+
+@pytest.fixture
+def script(tmp_path):
+    """script(body) -> a command that runs these lines of bash, where $1 is the job's number."""
+    def write(body: str) -> list[str]:
+        (tmp_path / "job.sh").write_text(body)
+        return ["bash", "job.sh", "JOB"]
+    return write
+
+
+def meet(num_jobs: int) -> str:
+    """Lines that succeed only if this many jobs run at the same time."""
+    return f"touch met.$1; for i in $(seq 200); do [ $(ls met.* | wc -l) -ge {num_jobs} ] && exit 0; sleep 0.05; done; exit 1"
+
+
+ALONE = "mkdir lock && sleep 0.05 && rmdir lock"  # fails if two do it at a time
+
+
+def test_log_frame(run, tmp_path):
+    done = run("new/folder/a.log", "echo", "out;", "echo", "err", ">&2;", "sleep", 1.1)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    log = (tmp_path / "new/folder/a.log").read_text()
+    match = re.fullmatch(rf"# echo out; echo err >&2; sleep 1\.1\n# Started at {DATE}\n#\nout\nerr\n"
+                         rf"# Accounting: time=([12]) threads=1\n"
+                         rf"# Ended \(code 0\) at {DATE}, elapsed time \1 seconds\n", log)
+    assert match, log
+
+
+def test_arguments_reach_the_command(run, tmp_path):
+    run("a.log", sys.executable, "-c", "import sys; print(sys.argv[1:])", "two  words", 'a "b" c', "", "it's it",
+        "|", "tr", "a-z", "A-Z")
+    assert "['TWO  WORDS', 'A \"B\" C', '', \"IT'S IT\"]" in (tmp_path / "a.log").read_text()
+
+
+def test_each_job_has_its_number_and_its_log(run, tmp_path):
+    assert run("JOB=2:4", "log/x.JOB.log", "echo", "I am JOB").returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("log/*")) == ["x.2.log", "x.3.log", "x.4.log"]
+    assert "\nI am 3\n" in (tmp_path / "log/x.3.log").read_text()
+
+
+def test_one_failed_job_fails_the_call(run, script, tmp_path):
+    done = run("JOB=1:3", "log/x.JOB.log", *script("echo the reason of $1; [ $1 != 2 ] || exit 5"))
+    assert done.returncode == 1
+    assert "run.py: 1 / 3 failed, log is in log/x.*.log\n" in done.stderr
+    assert "  the reason of 2\n" in done.stderr                   # the end of the failed log
+    assert "reason of 1" not in done.stderr and "reason of 3" not in done.stderr
+    assert [f"(code {code})" in (tmp_path / f"log/x.{job}.log").read_text() for job, code in ((1, 0), (2, 5), (3, 0))]
+
+
+def test_one_job_that_fails(run):
+    assert "run.py: job failed, log is in x.log\n" in run("x.log", "false").stderr
+    assert "job failed, log is in x.7.log\n" in run("JOB=7", "x.JOB.log", "false").stderr
+    forgot = run("x.JOB.log", "false")
+    assert forgot.returncode == 1 and "probably you forgot to put JOB=1:$nj in your script." in forgot.stderr
+
+
+def test_a_killed_job(run, tmp_path):
+    assert run("x.log", "kill", "-9", "$$").returncode == 1
+    assert "# Ended (code 0; signal 9) at" in (tmp_path / "x.log").read_text()
+    assert run("x.log", "bash", "-c", "kill -9 \\$\\$").returncode == 1
+    assert "# Ended (code 137) at" in (tmp_path / "x.log").read_text()   # as bash says it of its child
+
+
+def test_a_parallel_job_needs_many_logs(run, tmp_path):
+    done = run("JOB=1:3", "x.log", "touch", "ran")
+    assert done.returncode == 1 and "just one log file (x.log)" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_wrong_command_line(run):
+    assert run().returncode == run("x.log").returncode == run("JOB=0:3", "x.JOB.log", "true").returncode == 255
+
+
+def test_a_log_that_cannot_be_written_stops_before_any_job(run, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "x.2.log").mkdir()
+    for log in ("file/x.JOB.log", "x.JOB.log"):
+        done = run("JOB=1:2", log, "touch", "ran")
+        assert done.returncode == 1 and done.stderr.startswith("run.py: cannot write ") and "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_bash_syntax_error_is_in_the_log(run, tmp_path):
+    assert run("x.log", "echo", "hi", ")").returncode == 1
+    assert "syntax error" in (tmp_path / "x.log").read_text()
+
+
+def test_jobs_do_not_read_our_input(tmp_path):
+    with subprocess.Popen([sys.executable, RUN, "x.log", "cat"], cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=20) == 0           # while our end of its input is still open
+
+
+def test_a_command_longer_than_one_argument_may_be(run, tmp_path):
+    words = [f"word{i:06}" for i in range(20_000)]     # 220 kB; bash -c takes 128
+    assert run("x.log", "echo", *words, "|", "wc", "-w").returncode == 0
+    assert "\n20000\n" in (tmp_path / "x.log").read_text()
+
+
+def test_jobs_run_side_by_side(run, script):
+    assert run("--max-jobs-run", 3, "JOB=1:3", "x.JOB.log", *script(meet(3))).returncode == 0
+
+
+@pytest.mark.parametrize("options", [["--max-jobs-run", 1], ["--num-threads", len(os.sched_getaffinity(0))]])
+def test_jobs_run_one_by_one(run, script, options):
+    assert run(*options, "JOB=1:4", "x.JOB.log", *script(ALONE)).returncode == 0
+
+
+def test_as_many_jobs_as_cpus(run, script):
+    ours = os.sched_getaffinity(0)
+    assert run(f"JOB=1:{len(ours)}", "x.JOB.log", *script(meet(len(ours)))).returncode == 0
+    try:
+        os.sched_setaffinity(0, {min(ours)})           # children inherit it: one CPU left
+        assert run("JOB=1:4", "x.JOB.log", *script(ALONE)).returncode == 0
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+def test_threads_of_a_job(run, tmp_path):
+    run("--num-threads", 2, "x.log", "echo", "threads:$OMP_NUM_THREADS", OMP_NUM_THREADS="1")
+    log = (tmp_path / "x.log").read_text()
+    assert "\nthreads:2\n" in log and "# Accounting: time=0 threads=2\n" in log
+
+
+@pytest.fixture
+def smi(tmp_path):
+    """A PATH on which nvidia-smi lists four GPUs."""
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nfor i in 0 1 2 3; do echo \"GPU $i: H\"; echo '  MIG part'; done\n")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def devices(tmp_path):
+    return [re.findall(r"^devices=(.*)$", path.read_text(), re.M)[0] for path in sorted(tmp_path.glob("x.*.log"))]
+
+
+SHOW = "echo devices=$CUDA_VISIBLE_DEVICES; "
+
+
+def test_parallel_jobs_get_gpus_of_their_own(run, script, tmp_path, smi):
+    assert run("--gpu", 2, "JOB=1:2", "x.JOB.log", *script(SHOW + meet(2)), PATH=smi).returncode == 0
+    assert sorted(devices(tmp_path)) == ["0,1", "2,3"]
+
+
+def test_gpus_of_the_environment_are_ours(run, script, tmp_path, smi):
+    run("--gpu", 1, "JOB=1:3", "x.JOB.log", *script(SHOW), PATH=smi, CUDA_VISIBLE_DEVICES="5")
+    assert devices(tmp_path) == ["5", "5", "5"]
+    run("JOB=1:3", "x.JOB.log", *script(SHOW), PATH=smi, CUDA_VISIBLE_DEVICES="5,6")
+    assert devices(tmp_path) == ["5,6"] * 3            # who asks for no GPU sees what we see
+
+
+def test_a_freed_gpu_goes_to_the_next_job(run, script, tmp_path):
+    own = script(SHOW + "mkdir lock.$CUDA_VISIBLE_DEVICES && sleep 0.1 && rmdir lock.$CUDA_VISIBLE_DEVICES")
+    assert run("--gpu", 1, "JOB=1:6", "x.JOB.log", *own, CUDA_VISIBLE_DEVICES="3,7").returncode == 0
+    assert set(devices(tmp_path)) == {"3", "7"}
+
+
+def test_more_jobs_than_gpus_share_them_if_asked(run, script, tmp_path):
+    done = run("--gpu", 1, "--max-jobs-run", 4, "JOB=1:4", "x.JOB.log", *script(SHOW + meet(4)), CUDA_VISIBLE_DEVICES="3,7")
+    assert done.returncode == 0 and sorted(devices(tmp_path)) == ["3", "3", "7", "7"]
+
+
+def test_too_few_gpus(run, smi):
+    done = run("--gpu", 8, "x.log", "true", PATH=smi)
+    assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) here" in done.stderr
+
+
+def test_no_gpu_at_all(run, script):
+    done = run("--gpu", 1, "JOB=1:3", "x.JOB.log", *script(ALONE), CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 0 and "no GPU found" in done.stderr
+
+
+@pytest.mark.parametrize("pick, ran, code", [("all", "1234", 0), ("failed", "234", 0), ("incomplete", "34", 1)])
+def test_pick_reads_the_old_logs(run, tmp_path, pick, ran, code):
+    (tmp_path / "x.1.log").write_text("# Ended (code 0) at x\n")
+    (tmp_path / "x.2.log").write_text("# Ended (code 1) at x\n")
+    (tmp_path / "x.3.log").write_text("# Started at x\n#\nhalf a li")
+    done = run("--pick", pick, "JOB=1:4", "x.JOB.log", "touch", "ran.JOB")
+    assert "".join(sorted(path.suffix[1:] for path in tmp_path.glob("ran.*"))) == ran
+    assert done.returncode == code                     # a failed job that is not run again still counts
+    assert ("1 / 4 failed" in done.stderr) == bool(code)
+
+
+def living(token: str) -> list[str]:
+    """Command lines of processes that carry this word."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if token in words:
+            found.append(" ".join(words))
+    return found
+
+
+def start_sleepers(tmp_path, command: list[str], token: str, number: int) -> subprocess.Popen:
+    """run.py with two jobs at a time, once `number` processes with the token live."""
+    process = subprocess.Popen([sys.executable, RUN, "--max-jobs-run", "2", "JOB=1:3", "x.JOB.log", *command], cwd=tmp_path,
+                               stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 20
+    while len(living(token)) < number:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_process(tmp_path, script, number):
+    token = f"98{os.getpid()}{number:02}"
+    # a child, one in a session of its own, and a launcher in a launcher
+    command = script(f"sleep {token} & setsid sleep {token} & {sys.executable} {RUN} y.$1.log sleep {token} & wait\n"
+                     "touch on.$1")
+    process = start_sleepers(tmp_path, command, token, 8)       # two jobs: 3 sleep, and the inner launcher's own words
+    process.send_signal(number)
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == 2
+    assert f"run.py: stopped by {number.name}" in message and "Traceback" not in message
+    assert living(token) == []
+    assert not list(tmp_path.glob("on.*")) and not (tmp_path / "x.3.log").read_text()  # nothing went on, nothing began
+    assert "# Stopped at" in (tmp_path / "x.1.log").read_text()
+    assert "# Ended" not in (tmp_path / "x.1.log").read_text()     # so that --pick incomplete runs it again
+
+
+def test_a_second_signal_ends_those_that_will_not(tmp_path, script):
+    token = f"97{os.getpid()}"
+    process = start_sleepers(tmp_path, script(f"trap '' TERM; sleep {token}; true"), token, 2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None and len(living(token)) == 2      # asked, and given time
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=8)
+    assert process.returncode == 2 and living(token) == []
+
+
+def test_nohup_stays_nohup(tmp_path):
+    token = f"96{os.getpid()}"
+    process = subprocess.Popen(["nohup", sys.executable, RUN, "x.log", "sleep", "1", ";", "echo", token], cwd=tmp_path,
+                               stderr=subprocess.DEVNULL)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=20) == 0
