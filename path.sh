@@ -17,4 +17,3 @@ export LC_ALL=C                                     # Kaldi's sort order
 export LHOTSE_AUDIO_BACKEND=LibsndfileBackend       # the others fail beside a torchaudio without its extension
 # Training on a CPU spends a fifth of its time on giving memory back to the system and asking for it again.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"      # one job, one core, unless the job says otherwise

@@ -2,6 +2,7 @@
 """Several processes as one: the group that torchrun starts, and gathering embeddings with their gradient."""
 
 import os
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -54,6 +55,43 @@ def all_gather_with_grad(x: torch.Tensor) -> torch.Tensor:
     return x if rank_world()[1] == 1 else _Gather.apply(x)
 
 
+def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
+    """Mean of each value over the processes; every process must call it."""
+    if rank_world()[1] == 1:
+        return list(values)
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return (total / dist.get_world_size()).tolist()
+
+
+class SyncBatchNorm1d(torch.nn.BatchNorm1d):
+    """BatchNorm whose training statistics are those of all processes' batches; torch's own runs on GPUs only."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C) -> (N, C), or (N, C, L) -> (N, C, L)."""
+        if not self.training or rank_world()[1] == 1:
+            return super().forward(x)
+        if x.ndim == 3:
+            return self.forward(x.transpose(1, 2).flatten(0, 1)).view(len(x), -1, x.shape[1]).transpose(1, 2)
+        num = _Sum.apply(torch.tensor(float(len(x)), device=x.device))
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        mean = _Sum.apply(wide.sum(0)) / num
+        centred = wide - mean
+        var = _Sum.apply(centred.square().sum(0)) / num
+        with torch.no_grad():
+            for running, now in ((self.running_mean, mean), (self.running_var, var * num / (num - 1))):
+                running.lerp_(now.to(running.dtype), self.momentum)  # type: ignore[union-attr, arg-type]
+            self.num_batches_tracked += 1  # type: ignore[operator]
+        return (centred * torch.rsqrt(var + self.eps) * self.weight + self.bias).to(x.dtype)
+
+
+def sync_batchnorm(model: torch.nn.Module) -> None:
+    """Let every BatchNorm1d of a model share its statistics over the processes."""
+    for module in model.modules():
+        if type(module) is torch.nn.BatchNorm1d:
+            module.__class__ = SyncBatchNorm1d
+
+
 def _initialised() -> bool:
     return dist.is_available() and dist.is_initialized()
 
@@ -72,3 +110,15 @@ class _Gather(torch.autograd.Function):
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _Sum.forward(ctx, grad)

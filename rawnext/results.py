@@ -4,10 +4,13 @@
 A figure that nobody measured or printed is an empty cell.
 """
 
+import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rawnext.registry import nearest
 from rawnext.tables import InputError, PathLike, read_lines
@@ -50,6 +53,28 @@ def read_row(path: Path) -> Row:
     if missing:
         raise InputError(path, None, f"has no {missing[0]!r}: not written by steps/evaluate.py")
     return row
+
+
+def read_training(path: Path) -> dict[str, np.ndarray]:
+    """Columns of train.tsv, (E,) float64 for E epochs; an empty cell is NaN.
+
+    Raises: InputError: it lacks an epoch or a column, or a cell is not a number.
+    """
+    lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
+    rows = list(lines)
+    names = lines.fieldnames or []
+    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
+        if name not in names:
+            raise InputError(path, 1, f"has no column {name!r}")
+    if not rows:
+        raise InputError(path, None, "has no epoch yet")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise InputError(path, number, f"expected {len(names)} columns")
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except ValueError as error:
+        raise InputError(path, None, str(error)) from None
 
 
 def order(row: Row) -> tuple:

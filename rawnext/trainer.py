@@ -22,7 +22,7 @@ from rawnext import checkpoint
 from rawnext.config import Config, split_name
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset, epoch_loader, to_device
-from rawnext.dist import is_main, rank_world
+from rawnext.dist import is_main, mean_over_processes, rank_world, sync_batchnorm
 from rawnext.log import progress
 from rawnext.losses import LOSSES
 from rawnext.losses.margin import CosineMargin
@@ -81,7 +81,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.task = SpeakerTask(config, len(table.speakers)).to(device)
         if config.train.sync_batchnorm and self.world > 1:
-            self.task = nn.SyncBatchNorm.convert_sync_batchnorm(self.task)
+            sync_batchnorm(self.task)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
@@ -139,8 +139,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.config.optim.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.sums["loss"] += loss.detach().double().cpu()
-        self.sums["acc"] += acc.detach().double().cpu()
+        self.sums["loss"] += loss.detach().double()  # stays on the device: nothing waits for it before it is logged
+        self.sums["acc"] += acc.detach().double()
         self.step += 1
         self.step_in_epoch += 1
 
@@ -178,8 +178,9 @@ class Trainer:
             self.writer.add_scalar("lr", self.lr, self.step)
 
     def means(self) -> dict[str, float]:
-        """What the epoch has been so far, on this process; rates are of all processes."""
+        """What the epoch has been so far: loss and accuracy are means over the processes, times this process's."""
         s = {name: float(value) for name, value in self.sums.items()}
+        s["loss"], s["acc"] = mean_over_processes([s["loss"], s["acc"]], self.device)
         return {"loss": s["loss"] / s["steps"], "acc": s["acc"] / s["steps"], "seconds": s["seconds"],
                 "utts_per_s": self.world * s["utts"] / s["seconds"], "data_wait": s["waited"] / s["seconds"]}
 

@@ -6,35 +6,13 @@ steps/plot.py exp/rawnext
 """
 
 import argparse
-import csv
 from pathlib import Path
 
-import numpy as np
-
 from rawnext.backend.metrics import det_points
-from rawnext.results import Row, read_paper, read_rows
-from rawnext.tables import InputError, read_lines, read_scored_trials, run_main
+from rawnext.results import Row, read_paper, read_rows, read_training
+from rawnext.tables import read_scored_trials, run_main
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
-
-
-def read_training(path: Path) -> dict[str, np.ndarray]:
-    """Columns of train.tsv as (E,) float64; empty cells are NaN."""
-    lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
-    rows = list(lines)
-    names = lines.fieldnames or []
-    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
-        if name not in names:
-            raise InputError(path, 1, f"has no column {name!r}")
-    if not rows:
-        raise InputError(path, None, "has no epoch yet")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise InputError(path, number, f"expected {len(names)} columns")
-    try:
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
-    except ValueError as error:
-        raise InputError(path, None, str(error)) from None
 
 
 def det_curves(rows: list[Row]) -> dict:

@@ -16,7 +16,6 @@ eval="data/test:trials"        # DATA_DIR:TRIALS pairs; lists of one directory s
 durations="5 2 1"              # seconds to which the test side of the first list is cut, besides its full length
 protocols="paper native"       # how utterances become embeddings
 ngpu=0                         # GPUs for training (processes); 0: one process on the CPU
-num_nodes=1                    # machines, each with ngpu GPUs
 torchrun_opts="--standalone"   # several machines: "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400"
 nj=2                           # extraction jobs
 num_threads=0                  # CPU threads for training; 0: all of this machine
@@ -34,8 +33,8 @@ if in_stage 3 "train ($conf)"; then
   for option in $set; do overrides+=(--set "$option"); done
   # shellcheck disable=SC2086
   $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$exp/log/train.log" \
-    torchrun $torchrun_opts --nproc-per-node "$processes" steps/train.py --config "'$conf'" "${overrides[@]}" \
-    --train "$train" --dev "'$dev'" --banks "$(dirname "$train")" --num-workers "$num_workers" \
+    torchrun $torchrun_opts --nproc-per-node "$processes" steps/train.py --config "$conf" "${overrides[@]}" \
+    --train "$train" --dev "$dev" --banks "$(dirname "$train")" --num-workers "$num_workers" \
     --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
   wrote "$exp/model.pt" "$exp/train.tsv"
 fi

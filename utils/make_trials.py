@@ -21,6 +21,7 @@ from pathlib import Path
 from validate_data_dir import Faults, read_rows
 
 Pair = tuple[str, str]
+Trial = tuple[str, str, str]  # enroll, test of the target trial, test of the nontarget trial
 
 
 class Speakers:
@@ -34,7 +35,7 @@ class Speakers:
             self.by_gender.setdefault(self.gender[spk], []).append(spk)
 
     def impostors(self, spk: str, same_gender: bool) -> list[str]:
-        """Speakers of this or of the other gender; `spk` itself may be among them."""
+        """All speakers of this speaker's gender (itself among them), or those of the other gender."""
         own = self.gender[spk]
         if same_gender:
             return self.by_gender[own]
@@ -61,22 +62,20 @@ def read_speakers(folder: Path) -> Speakers:
     return Speakers(spk2utt, spk2gender)
 
 
-def draw_targets(utts: list[str], most: int, rng: random.Random) -> list[Pair]:
-    """Up to `most` different pairs of one speaker's utterances, each in a random order, sorted by enrollment."""
+def draw_targets(utts: list[str], most: int, rng: random.Random) -> Iterator[Pair]:
+    """Up to `most` different pairs of one speaker's utterances, each in a random order."""
     num_pairs = math.comb(len(utts), 2)
-    pairs = []
     for index in rng.sample(range(num_pairs), min(most, num_pairs)):
         # the pairs (0, 1), (0, 2), (1, 2), (0, 3), ... have the numbers 0, 1, 2, 3, ...
         second = (1 + math.isqrt(1 + 8 * index)) // 2
         pair = [utts[index - math.comb(second, 2)], utts[second]]
         rng.shuffle(pair)
-        pairs.append((pair[0], pair[1]))
-    return sorted(pairs)
+        yield pair[0], pair[1]
 
 
 def draw_nontarget(enroll: str, spk: str, impostors: list[str], speakers: Speakers, used: set[frozenset[str]],
                    rng: random.Random) -> str | None:
-    """An utterance of another speaker that was not yet paired with `enroll`, or None if there is none."""
+    """An utterance of an impostor other than `spk` that was not yet paired with `enroll`, or None if there is none."""
     for _ in range(20 if impostors else 0):
         other = rng.choice(impostors)
         test = rng.choice(speakers.spk2utt[other])
@@ -88,26 +87,31 @@ def draw_nontarget(enroll: str, spk: str, impostors: list[str], speakers: Speake
     return rng.choice(left) if left else None
 
 
-def make_trials(speakers: Speakers, most: int, same_gender: bool, rng: random.Random) -> Iterator[tuple[Pair, str]]:
-    """(enroll, test) of each target trial, and the test utterance of its nontarget trial, "" if there is none left."""
+def make_trials(speakers: Speakers, most: int, same_gender: bool, rng: random.Random) -> Iterator[Trial]:
+    """Trials by speaker and enrollment utterance; a target trial without a nontarget one left to go with it has ""."""
     used: set[frozenset[str]] = set()
     turn = itertools.cycle([True] if same_gender else [True, False])
     for spk, utts in speakers.spk2utt.items():
-        for enroll, test in draw_targets(utts, most, rng):
-            wish, other = next(turn), None
-            for same in [wish] if same_gender else [wish, not wish]:
-                other = other or draw_nontarget(enroll, spk, speakers.impostors(spk, same), speakers, used, rng)
-            if other:
-                used.add(frozenset((enroll, other)))
-            yield (enroll, test), other or ""
+        impostors = {same: speakers.impostors(spk, same) for same in (True, False)}
+        trials = []
+        for pair in draw_targets(utts, most, rng):
+            wish, trial = next(turn), (*pair, "")
+            for same, (enroll, test) in itertools.product([wish] if same_gender else [wish, not wish],
+                                                          [pair, pair[::-1]]):
+                if other := draw_nontarget(enroll, spk, impostors[same], speakers, used, rng):
+                    used.add(frozenset((enroll, other)))
+                    trial = enroll, test, other
+                    break
+            trials.append(trial)
+        yield from sorted(trials)
 
 
-def write_trials(path: Path, trials: list[tuple[Pair, str]]) -> None:
+def write_trials(path: Path, trials: list[Trial]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "w", encoding="utf-8") as file:
-            for (enroll, test), other in trials:
+            for enroll, test, other in trials:
                 file.write(f"{enroll} {test} target\n{enroll} {other} nontarget\n")
         os.replace(temporary, path)
     except OSError as error:
@@ -131,7 +135,7 @@ def main() -> None:
         sys.exit(f"{options.data_dir / 'spk2gender'}: no such file, --same-gender needs it")
     rng = random.Random(options.seed)
     drawn = list(make_trials(speakers, options.targets_per_speaker, options.same_gender, rng))
-    trials = [(target, other) for target, other in drawn if other]
+    trials = [trial for trial in drawn if trial[2]]
     if not trials:
         sys.exit(f"{options.data_dir / 'spk2gender'}: no gender has two speakers: there are no nontarget trials")
     write_trials(options.out_trials, trials)

@@ -20,7 +20,7 @@ log() {
 
 # in_stage N "text": is stage N to run?   if in_stage 3 "train"; then ... fi
 in_stage() {
-  (( ${stage:-0} <= $1 && $1 <= ${stop_stage:-1000} )) || return 1
+  [ "${stage:-0}" -le "$1" ] && [ "$1" -le "${stop_stage:-1000}" ] || return 1
   log "stage $1: $2"
 }
 
@@ -54,9 +54,10 @@ _po_help() {
   printf '\nOptions:\n'
   for _po_name in $(_po_names); do
     _po_comment=$(awk -v name="$_po_name" 'index($0, name "=") == 1 {
-      gsub(/"[^"]*"|\047[^\047]*\047/, ""); if (match($0, /[[:space:]]#[[:space:]]*/)) print substr($0, RSTART + RLENGTH)
+      sub(/^[^=]*=("[^"]*"|\047[^\047]*\047|[^[:space:]"\047])*/, "")
+      if (match($0, /[[:space:]]#[[:space:]]*/)) print substr($0, RSTART + RLENGTH)
       exit }' "$_po_script")
-    printf '  --%-18s %-20s %s\n' "${_po_name//_/-}" "${!_po_name:-\"\"}" "$_po_comment" | sed 's/ *$//'
+    printf '  --%-18s %-20s  %s\n' "${_po_name//_/-}" "${!_po_name:-\"\"}" "$_po_comment" | sed 's/ *$//'
   done
   _po_stages
 }

@@ -138,7 +138,7 @@ def stop(running: dict[int, Job], signals: SignalPipe) -> None:
         deadline = time.monotonic() + patience
         told: set[int] = set()
         while pids := family(groups):
-            for pid in pids - told:
+            for pid in sorted(pids - told):  # parents first: a launcher among them then knows why its jobs end
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:  # it ended by itself

@@ -27,12 +27,16 @@ fi
 if in_stage 1 "data directories, trials, held-out speakers"; then
   local/prepare_mini.py "$corpus" "$data"
   for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
-  for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
+  for d in train dev test; do
+    utils/validate_data_dir.py "$data/$d"
+    wrote "$data/$d/wav.scp"
+  done
 fi
 
 if in_stage 2 "noise and room banks"; then
   local/prepare_musan.py "$corpus/musan" "$data"
   local/prepare_rirs.py "$corpus/rirs" "$data"
+  wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
 fi
 
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \

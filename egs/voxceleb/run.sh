@@ -33,6 +33,7 @@ if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
   $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \
     local/transcode_vox2.py --job JOB --num-jobs "$nj" "$vox2" "$vox2_flac"
+  if [ -d "$vox2_flac" ]; then wrote "$vox2_flac"; fi
 fi
 
 if in_stage 1 "data directories, trials, held-out speakers"; then
@@ -40,13 +41,14 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
     --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction" --nj "$nj" "$data"
   if [ "$dev_speakers" -gt 0 ]; then utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"; fi
   for d in "$data"/{train,dev,vox1_test,vox1}; do
-    if [ -d "$d" ]; then utils/validate_data_dir.py "$d"; fi
+    if [ -d "$d" ]; then utils/validate_data_dir.py "$d"; wrote "$d/wav.scp"; fi
   done
 fi
 
 if in_stage 2 "noise and room banks"; then
   local/prepare_musan.py "$musan" "$data"
   local/prepare_rirs.py "$rirs" "$data"
+  wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
 fi
 
 dev=

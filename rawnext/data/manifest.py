@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -117,8 +117,8 @@ def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLik
 
     Raises: InputError: they are more than max_fraction of all.
     """
+    Path(list_path).unlink(missing_ok=True)
     if not bad:
-        Path(list_path).unlink(missing_ok=True)
         return
     for path, why in bad[:SHOWN_FAULTS]:
         log.warning("%s: %s", path, why)
@@ -153,7 +153,7 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     write_lines(out / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utts))
     if len(genders) == len(spk2utt):
         write_lines(out / "spk2gender", (f"{spk} {genders[spk]}" for spk, _ in spk2utt))
-    encode: Callable[[dict[str, Any]], str] = json.JSONEncoder(ensure_ascii=False).encode
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     write_lines(out / "cuts.jsonl", (encode(make_cut(u, genders.get(u.spk))) for u in utts))
     log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
              sum(u.num_samples / u.sample_rate for u in utts) / 3600)
@@ -171,8 +171,8 @@ def check_utterances(utts: Sequence[Utterance], place: Path) -> None:
         if not u.utt.startswith(check_id(u.spk, place)):
             raise InputError(place, None, f"{u.utt} does not begin with its speaker's id, {u.spk}")
         if u.spk < previous.spk:
-            raise InputError(place, None, f"{previous.utt} of {previous.spk}, {u.utt} of {u.spk}: sorted by utterance is "
-                                          "not sorted by speaker; give all speaker ids the same length")
+            raise InputError(place, None, f"{previous.utt} of {previous.spk} stands before {u.utt} of {u.spk}: sorted by "
+                                          "utterance is not sorted by speaker; give all speaker ids the same length")
         if not u.path.isprintable() or u.path != u.path.strip() or u.path.endswith("|") or not os.path.isabs(u.path):
             raise InputError(place, None, f"{u.utt}: wav.scp cannot carry the path {u.path!r}")
         if num_samples_16k(u) < 1:

@@ -10,8 +10,8 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
                   epoch: int) -> np.ndarray:
     """All batches of one epoch, as a function of nothing but the arguments.
 
-    A speaker's utterances are shuffled and cut into groups of K (an odd rest waits for another epoch). Groups fill
-    batches in random order; one whose speaker is in the batch already waits for the next batch. Where the released
+    A speaker's utterances are shuffled and cut into groups of K (an odd rest waits for another epoch), which are
+    spread over the epoch. Groups fill batches in that order; one whose speaker is in the batch already waits for the next batch. Where the released
     code drops such groups, they are only dropped here when an epoch's end has too few speakers to fill a batch.
 
     Args:
@@ -23,12 +23,13 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
     order = rng.permutation(len(speaker_of))
     order = order[np.argsort(speaker_of[order], kind="stable")]  # by speaker, shuffled within
     ends = np.flatnonzero(np.diff(speaker_of[order], append=-1)) + 1
-    groups = []
+    groups, times = [np.empty((0, num_utts), int)], [np.empty(0)]
     for begin, end in zip([0, *ends[:-1]], ends):
-        usable = min(end - begin, max_utts) // num_utts * num_utts
-        groups.append(order[begin : begin + usable].reshape(-1, num_utts))
-    grouped = rng.permutation(np.concatenate(groups)) if groups else np.empty((0, num_utts), int)
-    batches = list(fill(speaker_of[grouped[:, 0]].tolist() if len(grouped) else [], num_speakers))
+        num = min(end - begin, max_utts) // num_utts
+        groups.append(order[begin : begin + num * num_utts].reshape(-1, num_utts))
+        times.append((np.arange(num) + rng.random(num)) / max(num, 1))  # at random, but spread over the epoch
+    grouped = np.concatenate(groups)[np.argsort(np.concatenate(times))]
+    batches = list(fill(speaker_of[grouped[:, 0]].tolist(), num_speakers))
     return grouped[np.array(batches, dtype=int).reshape(-1, num_speakers)]
 
 

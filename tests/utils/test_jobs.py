@@ -33,13 +33,18 @@ def test_quote_by_kaldis_rule(args, line):
 @given(st.lists(st.text(st.sampled_from("ab' \"\t\n|>*;#(é"), max_size=8).map(lambda text: " " + text), min_size=1))
 def test_bash_gives_back_quoted_arguments(args):
     """Arguments with white space arrive unchanged ($, ` and backslash apart, which bash interprets by intention)."""
-    output = subprocess.run(["bash", "-c", f"printf '%s\\0' {jobs.quote(args)}"], capture_output=True, check=True).stdout
-    assert output.decode().split("\0")[:-1] == args
+    command = ["bash", "-c", f"printf '%s\\0' {jobs.quote(args)}"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")[:-1] == args
+
+
+def parse(line: str):
+    return jobs.parse(line.split())
 
 
 def test_parse_takes_options_before_and_after_the_range():
-    request = jobs.parse("--mem 4G -V N=3:5 --num-threads 2 -pe smp 4 --gpu 1 x.N.log cmd --job N --gpu 7".split())
-    assert (request.name, list(request.jobs), request.mem, request.num_threads, request.gpu) == ("N", [3, 4, 5], "4G", 2, 1)
+    request = parse("--mem 4G -V N=3:5 --num-threads 2 -pe smp 4 --gpu 1 x.N.log cmd --job N --gpu 7")
+    assert (request.name, list(request.jobs)) == ("N", [3, 4, 5])
+    assert (request.mem, request.num_threads, request.gpu) == ("4G", 2, 1)
     assert request.command == "cmd --job N --gpu 7"               # what follows the log is the command's own
     assert request.other == [["-V"], ["-pe", "smp", "4"]]         # kept for launchers with a scheduler
     assert str(request.log_of(4)) == "x.4.log"
@@ -53,7 +58,7 @@ def test_every_occurrence_of_the_name_is_replaced():
 
 
 def test_the_smallest_limit_holds():
-    assert jobs.parse("--max-jobs-run 3 -tc 2 --max-jobs-run 9 l true".split()).max_jobs_run == 2
+    assert parse("--max-jobs-run 3 -tc 2 --max-jobs-run 9 l true").max_jobs_run == 2
 
 
 @pytest.mark.parametrize("line, code, why", [
@@ -72,18 +77,18 @@ def test_the_smallest_limit_holds():
 ])
 def test_refusals(line, code, why):
     with pytest.raises(jobs.Refused) as refused:
-        jobs.parse(line.split())
+        parse(line)
     assert refused.value.code == code and why in str(refused.value)
 
 
 def test_one_job_needs_no_number_in_its_log():
-    assert str(jobs.parse("JOB=1:1 x.log true".split()).log_of(1)) == "x.log"
+    assert str(parse("JOB=1:1 x.log true").log_of(1)) == "x.log"
 
 
 def test_a_slip_is_named_and_a_foreign_option_passes(capsys):
-    jobs.parse("--num-thread 4 --time 4:0:0 x.log true".split())
+    parse("--num-thread 4 --time 4:0:0 x.log true")
     assert capsys.readouterr().err.count("\n") == 1
-    jobs.parse("--num-thread 4 x.log true".split())
+    parse("--num-thread 4 x.log true")
     assert "did you mean --num-threads?" in capsys.readouterr().err
 
 

@@ -36,7 +36,8 @@ def script(tmp_path):
 
 def meet(num_jobs: int) -> str:
     """Lines that succeed only if this many jobs run at the same time."""
-    return f"touch met.$1; for i in $(seq 200); do [ $(ls met.* | wc -l) -ge {num_jobs} ] && exit 0; sleep 0.05; done; exit 1"
+    return ("touch met.$1\n"
+            f"for i in $(seq 200); do [ $(ls met.* | wc -l) -ge {num_jobs} ] && exit 0; sleep 0.05; done; exit 1")
 
 
 ALONE = "mkdir lock && sleep 0.05 && rmdir lock"  # fails if two do it at a time
@@ -73,6 +74,11 @@ def test_one_failed_job_fails_the_call(run, script, tmp_path):
     assert [f"(code {code})" in (tmp_path / f"log/x.{job}.log").read_text() for job, code in ((1, 0), (2, 5), (3, 0))]
 
 
+def test_the_first_of_the_failed_logs_is_shown(run, script):
+    done = run("JOB=1:4", "x.JOB.log", *script("echo the reason of $1; [ $1 != 2 ] && [ $1 != 4 ]"))
+    assert "2 / 4 failed" in done.stderr and "reason of 2" in done.stderr and "reason of 4" not in done.stderr
+
+
 def test_one_job_that_fails(run):
     assert "run.py: job failed, log is in x.log\n" in run("x.log", "false").stderr
     assert "job failed, log is in x.7.log\n" in run("JOB=7", "x.JOB.log", "false").stderr
@@ -102,7 +108,7 @@ def test_a_log_that_cannot_be_written_stops_before_any_job(run, tmp_path):
     (tmp_path / "x.2.log").mkdir()
     for log in ("file/x.JOB.log", "x.JOB.log"):
         done = run("JOB=1:2", log, "touch", "ran")
-        assert done.returncode == 1 and done.stderr.startswith("run.py: cannot write ") and "Traceback" not in done.stderr
+        assert done.returncode == 1 and done.stderr.startswith("run.py: cannot write ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "ran").exists()
 
 
@@ -114,6 +120,8 @@ def test_bash_syntax_error_is_in_the_log(run, tmp_path):
 def test_jobs_do_not_read_our_input(tmp_path):
     with subprocess.Popen([sys.executable, RUN, "x.log", "cat"], cwd=tmp_path, stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=20) == 0           # while our end of its input is still open
+    subprocess.run([sys.executable, RUN, "y.log", "readlink", "/proc/self/fd/0"], cwd=tmp_path, check=True)
+    assert "\n/dev/null\n" in (tmp_path / "y.log").read_text()
 
 
 def test_a_command_longer_than_one_argument_may_be(run, tmp_path):
@@ -183,7 +191,8 @@ def test_a_freed_gpu_goes_to_the_next_job(run, script, tmp_path):
 
 
 def test_more_jobs_than_gpus_share_them_if_asked(run, script, tmp_path):
-    done = run("--gpu", 1, "--max-jobs-run", 4, "JOB=1:4", "x.JOB.log", *script(SHOW + meet(4)), CUDA_VISIBLE_DEVICES="3,7")
+    done = run("--gpu", 1, "--max-jobs-run", 4, "JOB=1:4", "x.JOB.log", *script(SHOW + meet(4)),
+               CUDA_VISIBLE_DEVICES="3,7")
     assert done.returncode == 0 and sorted(devices(tmp_path)) == ["3", "3", "7", "7"]
 
 
@@ -208,50 +217,61 @@ def test_pick_reads_the_old_logs(run, tmp_path, pick, ran, code):
     assert ("1 / 4 failed" in done.stderr) == bool(code)
 
 
-def living(token: str) -> list[str]:
-    """Command lines of processes that carry this word."""
+def living(token: str) -> list[int]:
+    """Processes that carry this word in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
-        except OSError:
+            words = path.read_bytes().split(b"\0")
+        except OSError:  # it ended while we looked
             continue
-        if token in words:
-            found.append(" ".join(words))
+        if token.encode() in words:
+            found.append(int(path.parent.name))
     return found
 
 
-def start_sleepers(tmp_path, command: list[str], token: str, number: int) -> subprocess.Popen:
-    """run.py with two jobs at a time, once `number` processes with the token live."""
-    process = subprocess.Popen([sys.executable, RUN, "--max-jobs-run", "2", "JOB=1:3", "x.JOB.log", *command], cwd=tmp_path,
-                               stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 20
-    while len(living(token)) < number:
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.02)
-    return process
+@pytest.fixture
+def sleepers(tmp_path):
+    """sleepers(command, token, number) -> run.py with two jobs at a time, once so many processes have the token."""
+    tokens = []
+
+    def begin(command: list[str], token: str, number: int) -> subprocess.Popen:
+        tokens.append(token)
+        process = subprocess.Popen([sys.executable, RUN, "--max-jobs-run", "2", "JOB=1:3", "x.JOB.log", *command],
+                                   cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 20
+        while len(living(token)) < number:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        return process
+
+    yield begin
+    for pid in [pid for token in tokens for pid in living(token)]:  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_process(tmp_path, script, number):
+def test_a_signal_ends_every_process(tmp_path, script, sleepers, number):
     token = f"98{os.getpid()}{number:02}"
     # a child, one in a session of its own, and a launcher in a launcher
     command = script(f"sleep {token} & setsid sleep {token} & {sys.executable} {RUN} y.$1.log sleep {token} & wait\n"
                      "touch on.$1")
-    process = start_sleepers(tmp_path, command, token, 8)       # two jobs: 3 sleep, and the inner launcher's own words
+    (tmp_path / "x.3.log").write_text("# Ended (code 0) at an earlier run\n")
+    process = sleepers(command, token, 8)       # two jobs: 3 sleep, and the inner launcher's own words
     process.send_signal(number)
     message = process.communicate(timeout=30)[1]
     assert process.returncode == 2
     assert f"run.py: stopped by {number.name}" in message and "Traceback" not in message
     assert living(token) == []
-    assert not list(tmp_path.glob("on.*")) and not (tmp_path / "x.3.log").read_text()  # nothing went on, nothing began
-    assert "# Stopped at" in (tmp_path / "x.1.log").read_text()
-    assert "# Ended" not in (tmp_path / "x.1.log").read_text()     # so that --pick incomplete runs it again
+    assert not list(tmp_path.glob("on.*")) and not (tmp_path / "x.3.log").read_text()  # nothing went on or began
+    log = (tmp_path / "x.1.log").read_text()
+    assert "\n# Stopped at" in log and "\n# Ended" not in log      # so that --pick incomplete runs it again
 
 
-def test_a_second_signal_ends_those_that_will_not(tmp_path, script):
+def test_a_second_signal_ends_those_that_will_not(script, sleepers):
     token = f"97{os.getpid()}"
-    process = start_sleepers(tmp_path, script(f"trap '' TERM; sleep {token}; true"), token, 2)
+    # they have a session of their own, and their parent ends when asked
+    process = sleepers(script(f"(trap '' TERM; exec setsid sleep {token}) & wait"), token, 2)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert process.poll() is None and len(living(token)) == 2      # asked, and given time

@@ -163,7 +163,7 @@ def test_speakers_in_another_order_cost_the_same(loss):
     x, label = batch(spread=1.0)
     order = torch.randperm(P, generator=torch.Generator().manual_seed(3))
     moved = x.view(P, K, D)[order].flatten(0, 1), label.view(P, K)[order].flatten()
-    assert float(loss(*moved)[0]) == pytest.approx(float(loss(x, label)[0]), rel=1e-12)
+    assert loss(*moved)[0].item() == pytest.approx(loss(x, label)[0].item(), rel=1e-12)
 
 
 # --- margins
@@ -176,7 +176,7 @@ def test_margin_losses_by_hand():
     def value(name, **options):
         loss = LOSSES.build(name, {"scale": 2.0, **options}, 2, 2).double()
         loss.weight.data.copy_(weight)
-        return float(loss(x, label)[0])
+        return loss(x, label)[0].item()
 
     def by_hand(target):
         return math.log(math.exp(2 * target) + 1) - 2 * target
@@ -197,10 +197,10 @@ def test_margin_can_change_between_steps(name):
     x, label = batch()
     loss.margin = 0.0
     plain = F.cross_entropy(loss.scale * F.normalize(x) @ F.normalize(loss.weight).T, label)
-    values = [float(loss(x, label)[0])]
+    values = [loss(x, label)[0].item()]
     assert values[0] == pytest.approx(float(plain), rel=1e-12)
     for loss.margin in (0.1, 0.2, 0.3):
-        values.append(float(loss(x, label)[0]))
+        values.append(loss(x, label)[0].item())
     assert values == sorted(set(values))
 
 
@@ -239,7 +239,7 @@ def test_ge2e_equals_a_loop_over_utterances():
             cosine = F.cosine_similarity(x[p, k][None], means).clamp(min=1e-6)
             total += float(F.cross_entropy((10 * cosine - 5)[None], torch.tensor([p])))
     loss = LOSSES.build("ge2e", {"utts_per_speaker": 3}, D, P).double()
-    assert float(loss(x.flatten(0, 1), label)[0]) == pytest.approx(total / (3 * P), rel=1e-12)
+    assert loss(x.flatten(0, 1), label)[0].item() == pytest.approx(total / (3 * P), rel=1e-12)
 
 
 def distances(num=8, seed=0):

@@ -179,6 +179,17 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+def test_quiet_start():
+    torch.manual_seed(0)
+    model = MODELS.build("rawnext", {**NARROW, "quiet_init": True})
+    x = torch.randn(2, 30, 16)
+    block = model.level3.tree1.tree1
+    assert torch.equal(block(x), torch.relu(x)), "a block passes its input on"
+    assert torch.allclose(block.gate([torch.randn(2, 16)] * 3), torch.tensor(1 / 3))
+    (model(torch.randn(4, 6562)) * torch.randn(8)).sum().backward()
+    assert block.bn3.weight.grad.any(), "and can learn not to"
+
+
 def test_tiling_of_short_signals():
     x = torch.arange(1.0, 5).repeat(2, 1)
     tiled, lengths = tile_short(x, torch.tensor([4, 3]), 7)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A corpus of a few seconds for tests: each speaker a pitch and two resonances, each utterance a melody of its own."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 16000
+
+
+def voice(speaker: int, utt: int, seconds: float) -> np.ndarray:
+    """(T,) float32: pulses at the speaker's pitch through its resonances, with some noise."""
+    rng = np.random.default_rng([speaker, utt])
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = 90 + 17 * speaker + 8 * np.sin(2 * np.pi * (1 + utt % 3) * time + rng.uniform(0, 6))
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    wave = sum(np.sin(k * phase) / (1 + ((k * 120 - 500 - 90 * speaker) / 200) ** 2) for k in range(1, 20))
+    return (0.05 * wave + 0.003 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def write_corpus(folder: Path, num_speakers: int = 6, num_utts: int = 4, seconds: float = 1.3, kind: str = "wav") -> Path:
+    """A data directory `folder` (cuts.jsonl, wav.scp, utt2spk, spk2utt, trials) with its audio in folder/audio."""
+    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    cuts, tables = [], {"wav.scp": [], "utt2spk": [], "spk2utt": []}
+    for s in range(num_speakers):
+        spk, utts = f"s{s:02d}", []
+        for u in range(num_utts):
+            utt, wave = f"{spk}-u{u}", voice(s, u, seconds + 0.1 * u)
+            path = folder / "audio" / f"{utt}.{kind}"
+            soundfile.write(path, wave, RATE)
+            recording = Recording(utt, [AudioSource("file", [0], str(path))], RATE, len(wave), len(wave) / RATE, [0])
+            said = SupervisionSegment(utt, utt, 0, recording.duration, 0, speaker=spk)
+            cuts.append(json.dumps(MonoCut(utt, 0, recording.duration, 0, [said], recording=recording).to_dict()))
+            tables["wav.scp"].append(f"{utt} {path}")
+            tables["utt2spk"].append(f"{utt} {spk}")
+            utts.append(utt)
+        tables["spk2utt"].append(f"{spk} {' '.join(utts)}")
+    tables["cuts.jsonl"] = cuts
+    tables["trials"] = [f"s{s:02d}-u0 s{t:02d}-u1 {'target' if s == t else 'nontarget'}"
+                        for s in range(num_speakers) for t in range(num_speakers)]
+    for name, lines in tables.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    return folder

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training is a function of configuration and data: killed or not, in one process or in two."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from corpus import write_corpus
+from torch.nn.parallel import DistributedDataParallel
+
+from rawnext import checkpoint
+from rawnext.config import load_config
+from rawnext.data.cuts import CutTable
+from rawnext.data.dataset import EpochDataset
+from rawnext.dist import cleanup, init_process_group, mean_over_processes, sync_batchnorm
+from rawnext.extract import load_model
+from rawnext.tables import InputError
+from rawnext.trainer import SpeakerTask, Trainer, amp_type
+
+TINY = """
+model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}
+losses: [{name: aam}, {name: angular_prototypical}]
+batch: {speakers: 4}
+crop: {samples: 2500, short_from: 1600}
+train: {epochs: 2, log_every: 1, save_every: 1, margin_from: 1, margin_full: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "train", num_speakers=6, num_utts=6)
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
+
+
+def command(root, config, corpus, exp, *options):
+    return [sys.executable, str(root / "steps" / "train.py"), "--config", str(config), "--train", str(corpus), "--dev",
+            str(corpus), "--num-workers", "0", "--num-threads", "1", *options, str(exp)]
+
+
+def run(root, *args, launcher=()):
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    words = [*launcher, *command(root, *args)[1 if launcher else 0:]]
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
+
+
+def rows(exp):
+    """train.tsv without its times."""
+    lines = [line.split("\t") for line in (exp / "train.tsv").read_text().splitlines()]
+    keep = [i for i, name in enumerate(lines[0]) if name in ("epoch", "step", "loss", "acc", "lr", "eer_dev")]
+    return [[line[i] for i in keep] for line in lines]
+
+
+def same(one, other):
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_killed_at_any_moment_is_as_never_killed(root, config, corpus, tmp_path):
+    done = run(root, config, corpus, tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    exp, kills = tmp_path / "killed", 0
+    for _ in range(9):
+        process = subprocess.Popen(command(root, config, corpus, exp), env=env, stderr=subprocess.PIPE, text=True)
+        steps = 0
+        for line in process.stderr:  # killed behind its fourth step of this life, in the middle of an epoch or not
+            steps += "step=" in line and "loss=" in line
+            if steps == 4:
+                time.sleep(0.013 * kills)
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+        process.wait()
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0 and kills >= 2
+    assert rows(exp) == rows(tmp_path / "whole")
+    states = [checkpoint.load_newest(folder / "checkpoints") for folder in (exp, tmp_path / "whole")]
+    assert same(states[0]["task"], states[1]["task"])
+    assert same(checkpoint.load(exp / "model.pt")["model"], checkpoint.load(tmp_path / "whole" / "model.pt")["model"])
+
+
+def test_torchrun_with_two_processes(root, config, corpus, tmp_path):
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = run(root, config, corpus, tmp_path, "--set", "train.epochs=1", launcher=torchrun)
+    assert done.returncode == 0, done.stderr
+    assert "(0/2)" in done.stderr and "(1/2)" in done.stderr
+    assert checkpoint.load(tmp_path / "model.pt")["step"] == checkpoint.load_newest(tmp_path / "checkpoints")["step"] > 2
+    load_model(tmp_path, torch.device("cpu"))
+
+
+def first_gradients(config, corpus, rank=0, world=1):
+    """Loss and gradients of the first batch, in float64 with synchronised BatchNorm."""
+    config = load_config([config])
+    batch = EpochDataset(CutTable(corpus), config, {}, 0, rank, world)[0]
+    torch.manual_seed(0)
+    task = SpeakerTask(config, 6).double()
+    sync_batchnorm(task)
+    wrapped = DistributedDataParallel(task) if world > 1 else task
+    loss, _ = wrapped(batch["wave"].double(), batch["label"])
+    loss.backward()
+    loss = mean_over_processes([loss.item()], torch.device("cpu"))[0]
+    return loss, {name: p.grad for name, p in task.named_parameters()}, task.state_dict()
+
+
+def one_of_two(rank, port, config, corpus, out):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                      CUDA_VISIBLE_DEVICES="")
+    torch.set_num_threads(1)
+    init_process_group()
+    torch.save(first_gradients(config, corpus, rank, 2), out / f"{rank}.pt")
+    cleanup()
+
+
+def test_two_processes_are_one(config, corpus, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_of_two, (port, config, corpus, tmp_path), nprocs=2)
+    loss, gradients, state = first_gradients(config, corpus)
+    largest = max(float(g.abs().max()) for g in gradients.values())
+    for rank in (0, 1):
+        found_loss, found, found_state = torch.load(tmp_path / f"{rank}.pt")
+        assert found_loss == pytest.approx(loss, rel=1e-12)
+        for name, gradient in gradients.items():
+            assert float((found[name] - gradient).abs().max()) < 1e-9 * largest, name
+        for name, value in state.items():
+            assert torch.allclose(found_state[name], value, rtol=1e-9, atol=1e-12), name
+
+
+def test_continues_only_its_own_plan(config, corpus, tmp_path):
+    table = CutTable(corpus)
+    short = load_config([config], ["train.epochs=1"])
+    Trainer(short, table, {}, tmp_path, torch.device("cpu")).run()
+    other = load_config([config], ["train.epochs=1", "optim.lr=1e-2"])
+    with pytest.raises(InputError, match="another optim"):
+        Trainer(other, table, {}, tmp_path, torch.device("cpu")).run()
+    more = write_corpus(tmp_path / "more", 7, 2)
+    with pytest.raises(InputError, match="other training data"):
+        Trainer(short, CutTable(more), {}, tmp_path, torch.device("cpu")).run()
+
+
+def test_damaged_newest_checkpoint_falls_back(tmp_path, caplog):
+    for step in (1, 2, 3, 4):
+        checkpoint.save_step(tmp_path, step, {"step": step}, keep=3)
+    assert [p.name for p in checkpoint.checkpoints(tmp_path)] == [f"step-0000000{i}.pt" for i in (4, 3, 2)]
+    newest = tmp_path / "step-00000004.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert checkpoint.load_newest(tmp_path) == {"step": 3}
+    assert "step-00000004.pt" in caplog.text and "taking the one before" in caplog.text
+    for path in checkpoint.checkpoints(tmp_path):
+        path.write_bytes(b"no")
+    with pytest.raises(InputError, match="no checkpoint that can be read"):
+        checkpoint.load_newest(tmp_path)
+    assert checkpoint.load_newest(tmp_path / "none") is None
+
+
+def test_checkpoints_run_no_code(tmp_path):
+    torch.save({"x": subprocess.Popen}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="evil.pt"):
+        checkpoint.load(tmp_path / "evil.pt")
+
+
+def test_too_much_bad_audio_ends_the_run(config, tmp_path):
+    corpus = write_corpus(tmp_path / "train", 6, 6)
+    for path in (corpus / "audio").glob("*-u[12].wav"):
+        path.write_bytes(b"no audio")
+    few = load_config([config], ["train.max_bad_fraction=0.01"])
+    with pytest.raises(InputError, match="could not be read"):
+        Trainer(few, CutTable(corpus), {}, tmp_path / "few", torch.device("cpu")).run()
+    many = load_config([config], ["train.max_bad_fraction=0.9", "train.epochs=1"])
+    trainer = Trainer(many, CutTable(corpus), {}, tmp_path / "many", torch.device("cpu"))
+    trainer.run()
+    assert trainer.num_bad > 0 and trainer.history[0]["bad_utts"] == trainer.num_bad
+
+
+def test_too_few_speakers_is_said(config, corpus, tmp_path):
+    with pytest.raises(InputError, match="lower batch.speakers"):
+        Trainer(load_config([config], ["batch.speakers=8"]), CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
+
+
+def test_losses_are_weighted_and_margins_follow():
+    config = load_config([], ["model={name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}",
+                              "losses=[{name: aam, weight: 0.5}, {name: angular_prototypical, weight: 2}]"])
+    task = SpeakerTask(config, 3)
+    wave, label = torch.randn(6, 2500), torch.tensor([0, 0, 1, 1, 2, 2])
+    task.eval().requires_grad_(False)  # the same BatchNorm statistics twice
+    embedding = task.model(wave)
+    aam, proto = (loss(embedding, label)[0] for loss in task.losses)
+    assert float(task(wave, label)[0]) == pytest.approx(float(0.5 * aam + 2 * proto))
+    task.set_margin(0.5)
+    assert task.losses[0].margin == pytest.approx(0.125)
+    task.set_margin(1)
+    assert task.losses[0].margin == 0.25
+
+
+def test_precision():
+    cpu = torch.device("cpu")
+    assert amp_type("auto", cpu) is None and amp_type("none", cpu) is None and amp_type("bf16", cpu) is torch.bfloat16

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""utils/validate_data_dir.py: a good directory passes, and each single fault is named with its file and line."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parents[2] / "utils/validate_data_dir.py"
+UTTS = ["a-1", "a-2", "b-1", "b-2", "c-1"]
+GOOD = {
+    "utt2spk": "a-1 a\na-2 a\nb-1 b\nb-2 b\nc-1 c\n",
+    "spk2utt": "a a-1 a-2\nb b-1 b-2\nc c-1\n",
+    "wav.scp": "a-1 /x/1.wav\na-2 /x/2 2.wav\nb-1 sox 3.mp3 -t wav - |\nb-2 x/4.wav\nc-1 x/5.wav\n",
+    "utt2dur": "".join(f"{utt} 1.5\n" for utt in UTTS),
+    "utt2num_frames": "".join(f"{utt} 150\n" for utt in UTTS),
+    "spk2gender": "a m\nb f\nc m\n",
+    "trials": "a-1 a-2 target\na-1 b-1 nontarget\nb b-2 target\n",     # an enrollment can be a speaker
+    "trials_dir/E": "c-1 a-1 nontarget\n",
+}
+SEGMENTS = {
+    "wav.scp": "r1 x/1.wav\nr2 x/2.wav\n",
+    "segments": "a-1 r1 0.0 1.5\na-2 r1 1.5 3\nb-1 r2 0 1e1\nb-2 r2 2 3\nc-1 r1 0 1\n",
+    "reco2dur": "r1 10\nr2 12.5\n",
+}
+
+
+def write(folder: Path, files: dict[str, str | None]) -> Path:
+    for name, text in files.items():
+        if text is None:
+            (folder / name).unlink()
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode("latin-1"))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write(tmp_path / "data", GOOD)
+
+
+def validate(folder: Path) -> tuple[int, str, list[str]]:
+    done = subprocess.run([sys.executable, PROGRAM, folder], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr.replace(f"{folder}/", "").splitlines()
+
+
+def test_a_good_directory(data):
+    assert validate(data) == (0, f"Successfully validated data-directory {data}\n", [])
+
+
+def test_segments_are_cuts_of_recordings(data):
+    write(data, SEGMENTS)
+    assert validate(data)[::2] == (0, [])
+
+
+@pytest.mark.parametrize("name, text, faults", [
+    ("utt2spk", None, ["utt2spk: no such file"]),
+    ("spk2utt", None, ["spk2utt: no such file"]),
+    ("wav.scp", None, ["wav.scp: no such file"]),
+    ("utt2spk", "", ["utt2spk: is empty"]),
+    ("utt2spk", GOOD["utt2spk"].replace("a-2 a", "a-2 a x"), ["utt2spk:2: expected 2 fields, got 3"]),
+    ("utt2spk", "b-1 b\na-1 a\na-2 a\nb-2 b\nc-1 c\n", ["utt2spk:2: a-1 is not in order; sort with LC_ALL=C"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-2 b", "b-1 b"), ["utt2spk:4: b-1 stands twice"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1 b", "b-1 b\r"), ["utt2spk:3: carriage return"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1 b\n", "b-1 b\n\n"), ["utt2spk:4: empty line"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1", "b-\xff"), ["utt2spk:3: not UTF-8 text"]),
+    ("utt2spk", GOOD["utt2spk"][:-1], ["utt2spk:5: the last line does not end in a newline"]),
+    ("spk2utt", "a a-1\nb b-1 b-2\nc c-1\n", ["spk2utt:1: a has other utterances than in utt2spk: a-2 is in one"]),
+    ("spk2utt", "a a-2 a-1\nb b-1 b-2\nc c-1\n", ["spk2utt:1: a has other utterances than in utt2spk: another order"]),
+    ("spk2utt", "a a-1 a-2\nc c-1\n", ["spk2utt: b of utt2spk is missing"]),
+    ("spk2utt", GOOD["spk2utt"] + "d d-1\n", ["spk2utt:4: d is not in utt2spk"]),
+    ("wav.scp", GOOD["wav.scp"].replace("b-2 ", "b-3 "), ["wav.scp:4: b-3 is not in utt2spk",
+                                                          "wav.scp: b-2 of utt2spk is missing"]),
+    ("wav.scp", GOOD["wav.scp"].replace("/x/1.wav", "~/1.wav"), ["wav.scp:1: ~/1.wav: only a shell knows ~"]),
+    ("wav.scp", GOOD["wav.scp"].replace("b-2 x/4.wav", "b-2"), ["wav.scp:4: expected at least 2 fields, got 1",
+                                                                "wav.scp: b-2 of utt2spk is missing"]),
+    ("utt2dur", GOOD["utt2dur"].replace("b-1 1.5", "b-1 0"), ["utt2dur:3: expected a number of seconds > 0, got '0'"]),
+    ("utt2dur", GOOD["utt2dur"].replace("b-1 1.5", "b-1 nan"), ["utt2dur:3: expected a number"]),
+    ("utt2dur", GOOD["utt2dur"].replace("c-1 1.5\n", ""), ["utt2dur: c-1 of utt2spk is missing"]),
+    ("utt2num_frames", GOOD["utt2num_frames"].replace("a-1 150", "a-1 1.5"), ["utt2num_frames:1: expected a whole"]),
+    ("spk2gender", "a m\nb x\nc f\n", ["spk2gender:2: expected m or f, got 'x'"]),
+    ("spk2gender", "a m\nb f\n", ["spk2gender: c of utt2spk is missing"]),
+    ("utt2lang", "a-1 en\n", [f"utt2lang: {utt} of utt2spk is missing" for utt in UTTS[1:]]),
+    ("trials", "a-1 a-2\n", ["trials:1: expected 3 fields, got 2"]),
+    ("trials", "a-1 a-2 target\na-1  b-1 nontarget\n", ["trials:2: fields must be separated by exactly one space"]),
+    ("trials", "a-1 a-2 Target\n", ["trials:1: expected target or nontarget, got 'Target'"]),
+    ("trials", "a-1 c target\n", ["trials:1: c is not in utt2spk"]),        # a test is an utterance
+    ("trials_dir/E", "z-1 a-1 target\n", ["trials_dir/E:1: z-1 is not in utt2spk"]),
+    ("trials_x", "1 a-1 a-2 \n", ["trials_x:1: fields must be", "trials_x:1: expected target", "trials_x:1: 1 is not"]),
+])
+def test_each_fault_is_named(data, name, text, faults):
+    code, out, lines = validate(write(data, {name: text}))
+    assert code == 1 and out == ""
+    own = [line for line in lines if line.startswith(name)]         # a wrong utt2spk contradicts others as well
+    assert len(own) == len(faults) and all(line.startswith(fault) for line, fault in zip(own, faults)), lines
+    assert name == "utt2spk" or own == lines
+
+
+@pytest.mark.parametrize("name, line, fault", [
+    ("segments", "a-1 r1 0.0", "segments:1: expected 4 fields, got 3"),
+    ("segments", "a-1 r1 1.5 1.5", "segments:1: expected 0 <= start < end in seconds, got 1.5 1.5"),
+    ("segments", "a-1 r1 -1 1.5", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 r1 0 x", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 r3 0 1", "wav.scp: r3 of segments is missing"),
+    ("reco2dur", "r1 -10", "reco2dur:1: expected a number"),
+    ("reco2dur", "r0 10", "reco2dur:1: r0 is not in wav.scp"),
+])
+def test_faults_of_segments(data, name, line, fault):
+    first, rest = SEGMENTS[name].split("\n", 1)
+    assert first
+    code, _, lines = validate(write(data, {**SEGMENTS, name: f"{line}\n{rest}"}))
+    assert code == 1 and any(found.startswith(fault) for found in lines), lines
+
+
+def test_speakers_must_prefix_their_utterances(data):
+    """Sorted by utterance but not by speaker: Kaldi's second sort, `sort -k2`, finds it."""
+    files = {"utt2spk": "1 z\n2 a\n", "spk2utt": "a 2\nz 1\n", "wav.scp": "1 x\n2 y\n"}
+    folder = write(data.parent / "other", files)
+    assert subprocess.run(["sort", "-c", folder / "utt2spk"], env={**os.environ, "LC_ALL": "C"}).returncode == 0
+    assert subprocess.run(["sort", "-c", "-k2", folder / "utt2spk"], env={**os.environ, "LC_ALL": "C"},
+                          capture_output=True).returncode == 1
+    assert validate(folder)[::2] == (1, ["utt2spk:2: 2 a is not in the order of speakers (sort -k2); let utterance ids "
+                                         "start with their speaker's"])
+
+
+def test_order_is_that_of_bytes(tmp_path):
+    """The order of `LC_ALL=C sort`, also where letters are no ASCII or cases mix."""
+    utts = ["B", "a", "a-", "a1", "\u00e9", "\uffee", "\U00010000", "Z\u0394", "_", "é\u0301"]
+    ordered = subprocess.run(["sort"], input="\n".join(utts) + "\n", env={**os.environ, "LC_ALL": "C"}, text=True,
+                             capture_output=True, check=True).stdout.split()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("utt2spk", "spk2utt", "wav.scp"):
+        (folder / name).write_text("".join(f"{utt} {utt}\n" for utt in ordered), encoding="utf-8")
+    assert validate(folder)[::2] == (0, [])
+
+
+def test_many_faults_are_counted(data):
+    spks = "".join(f"spk{i:03} m\n" for i in range(100))
+    lines = validate(write(data, {"spk2gender": spks}))[2]
+    assert len(lines) == 11 and lines[-1] == "spk2gender: and 93 more faults"
+
+
+def test_no_such_folder(data):
+    shutil.rmtree(data)
+    assert validate(data)[::2] == (1, [f"{data}: no such folder"])
