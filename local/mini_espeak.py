@@ -78,7 +78,8 @@ def _synthesize(library: ctypes.CDLL, text: str, voice: str, parameters: dict[in
     for parameter, value in parameters.items():
         _check(library.espeak_SetParameter(parameter, value, 0), f"parameter {parameter}={value}")
     coded = text.encode() + b"\0"
-    _check(library.espeak_Synth(coded, ctypes.c_size_t(len(coded)), 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None), text)
+    size = ctypes.c_size_t(len(coded))
+    _check(library.espeak_Synth(coded, size, 0, _POS_CHARACTER, 0, _CHARS_UTF8, None, None), text)
     _check(library.espeak_Synchronize(), text)
     return b"".join(chunks)
 

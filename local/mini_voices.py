@@ -9,11 +9,13 @@ import numpy as np
 # way among the training ones: relatives (m4 and m5, linda and belinda) stand on one side.
 VARIANTS = {
     ("train", "f"): ["Alicia", "f2", "steph", "Annie", "f4", "grandma", "anika", "f5", "aunty", "steph2"],
-    ("train", "m"): ["adam", "m2", "max", "Denis", "Mario", "Diogo", "Gene", "iven", "rob", "paul", "edward", "m3", "pedro", "norbert", "pablo", "quincy", "sandro", "klatt4", "Reed", "grandpa", "victor", "Hugo", "iven4", "Mike", "benjamin", "michel", "edward2", "klatt5", "Tweaky"],
+    ("train", "m"): ["adam", "m2", "max", "Denis", "Mario", "Diogo", "Gene", "iven", "rob", "paul", "edward", "m3",
+                     "pedro", "norbert", "pablo", "quincy", "sandro", "klatt4", "Reed", "grandpa", "victor", "Hugo",
+                     "iven4", "Mike", "benjamin", "michel", "edward2", "klatt5", "Tweaky"],
     ("test", "f"): ["f1", "f3", "Andrea", "linda", "shelby", "belinda"],
     ("test", "m"): ["m1", "m4", "ed", "Michael", "m7", "mike2", "antonio", "john", "Storm", "m8", "marcelo", "m5"],
 }
-BABBLE = ["Alex", "m6", "fast", "boris", "kaukovalta", "Andy", "Lee", "zac", "travis", "croak"]  # speak in the background only
+BABBLE = ["Alex", "m6", "fast", "boris", "kaukovalta", "Andy", "Lee", "zac", "travis", "croak"]  # background only
 ACCENTS = ["en", "en-US", "en-GB-scotland", "en-029", "en-GB-x-rp", "en-US-nyc", "en-GB-x-gbclan", "en-GB-x-gbcwmd"]
 
 
@@ -55,9 +57,9 @@ def make_speakers(which: str, num: int, first: int, seed: int) -> list[Speaker]:
         # speakers who share a variant: golden-ratio steps keep their other traits far apart
         start = make_rng(seed, variants[place]).uniform(size=5)
         accent, warp, pitch, pitch_range, rate = (start + turn * np.array([0.618, 0.618, 0.382, 0.618, 0.382])) % 1
-        speakers.append(Speaker(f"s{first + i:03d}", which, gender, variants[place], ACCENTS[int(len(ACCENTS) * accent)],
-                                round(0.93 + 0.14 * warp, 3), round(25 + 45 * pitch), round(30 + 50 * pitch_range),
-                                round(150 + 45 * rate)))
+        speakers.append(Speaker(
+            f"s{first + i:03d}", which, gender, variants[place], ACCENTS[int(len(ACCENTS) * accent)],
+            round(0.93 + 0.14 * warp, 3), round(25 + 45 * pitch), round(30 + 50 * pitch_range), round(150 + 45 * rate)))
     return speakers
 
 

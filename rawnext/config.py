@@ -102,7 +102,7 @@ def read_yaml(path: PathLike):
     from yaml import YAMLError
 
     try:
-        content = OmegaConf.load(path)
+        content = OmegaConf.load(Path(path))
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
     except (YAMLError, UnicodeDecodeError) as error:

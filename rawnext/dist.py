@@ -81,7 +81,7 @@ class SyncBatchNorm1d(torch.nn.BatchNorm1d):
         with torch.no_grad():
             for running, now in ((self.running_mean, mean), (self.running_var, var * num / (num - 1))):
                 running.lerp_(now.to(running.dtype), self.momentum)  # type: ignore[union-attr, arg-type]
-            self.num_batches_tracked += 1  # type: ignore[operator]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         return (centred * torch.rsqrt(var + self.eps) * self.weight + self.bias).to(x.dtype)
 
 

@@ -67,7 +67,7 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     Raises: InputError: the file is missing or unreadable, is not UTF-8, has an empty line or Windows line ends.
     """
     try:
-        file = open(path, encoding="utf-8", newline="\n")
+        file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with stands below)
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
     except OSError as error:
@@ -123,8 +123,8 @@ _bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 def check_id(text: str, path: PathLike, line: int | None = None) -> str:
     """Return an utt or spk id unchanged if Kaldi's tables and file names can carry it, else raise InputError."""
     if not text or len(text) > ID_LIMIT or not text.isprintable() or _bad_id.search(text):
-        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} printable characters without spaces, "
-                                     "quotes, backslashes or '..', not starting with '/' or '-'")
+        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} printable characters without "
+                                     "spaces, quotes, backslashes or '..', not starting with '/' or '-'")
     return text
 
 
@@ -215,17 +215,17 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
     import kaldiio
 
     ark, scp, num, dim = Path(ark).resolve(), Path(scp).resolve(), 0, None
-    with atomic_path(ark) as ark_tmp, atomic_path(scp) as scp_tmp:
-        with open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file:
-            for key, vector in vectors:
-                vector = np.asarray(vector, dtype=np.float32)
-                dim = dim or vector.size
-                if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
-                    raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
-                # the scp names the ark under its final name, at the offset behind "key "
-                scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
-                kaldiio.save_ark(ark_file, {key: vector})
-                num += 1
+    with (atomic_path(scp) as scp_tmp, atomic_path(ark) as ark_tmp,  # renamed from right to left: ark first
+          open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file):
+        for key, vector in vectors:
+            vector = np.asarray(vector, dtype=np.float32)
+            dim = dim or vector.size
+            if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
+                raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
+            # the scp names the ark under its final name, at the offset behind "key "
+            scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
+            kaldiio.save_ark(ark_file, {key: vector})
+            num += 1
     return num
 
 

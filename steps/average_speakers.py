@@ -29,7 +29,7 @@ def main() -> None:
 
     def means() -> Iterator[tuple[str, np.ndarray]]:
         for spk, utts in speakers.items():
-            yield spk, np.mean([vectors[utt] for utt in utts], axis=0, dtype=np.float64)
+            yield spk, np.stack([vectors[utt] for utt in utts]).mean(0, dtype=np.float64)
 
     write_vectors(args.dir / "spk_embedding.ark", args.dir / "spk_embedding.scp", means())
     write_lines(args.dir / "num_utts.ark", (f"{spk} {len(utts)} " for spk, utts in speakers.items()))

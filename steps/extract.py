@@ -17,7 +17,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--job", type=int, default=1, help="which share (default 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="of how many (default 1)")
     parser.add_argument("--protocol", choices=("native", "paper"), default="native",
-                        help="native: whole utterance in one pass (default); paper: averaged segments of 59,049 samples")
+                        help="native: whole utterance at once (default); paper: averaged segments of 59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default 1)")
     parser.add_argument("data_dir", type=Path)

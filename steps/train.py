@@ -21,7 +21,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones win")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as optim.lr=5e-4")
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
-    parser.add_argument("--dev", default="", help="data directory of held-out speakers with trials; none: no validation")
+    parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; none: not")
     parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
     parser.add_argument("--num-workers", type=int, default=2, help="data workers of each process (default 2)")
     parser.add_argument("--num-threads", type=int, default=0, help="CPU threads of each process; 0: torch's choice")

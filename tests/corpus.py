@@ -20,7 +20,8 @@ def voice(speaker: int, utt: int, seconds: float) -> np.ndarray:
     return (0.05 * wave + 0.003 * rng.standard_normal(len(time))).astype(np.float32)
 
 
-def write_corpus(folder: Path, num_speakers: int = 6, num_utts: int = 4, seconds: float = 1.3, kind: str = "wav") -> Path:
+def write_corpus(folder: Path, num_speakers: int = 6, num_utts: int = 4, seconds: float = 1.3,
+                 kind: str = "wav") -> Path:
     """A data directory `folder` (cuts.jsonl, wav.scp, utt2spk, spk2utt, trials) with its audio in folder/audio."""
     from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 

@@ -56,7 +56,7 @@ class CutTable:
         from lhotse.serialization import deserialize_item
 
         if self._file is None or self._file[0] != os.getpid():  # a file position must not be shared with a fork
-            self._file = (os.getpid(), open(self.path, "rb"))
+            self._file = (os.getpid(), open(self.path, "rb"))  # noqa: SIM115 (stays open)
         self._file[1].seek(self.offsets[index])
         return deserialize_item(json.loads(self._file[1].readline()))
 

@@ -171,8 +171,8 @@ def check_utterances(utts: Sequence[Utterance], place: Path) -> None:
         if not u.utt.startswith(check_id(u.spk, place)):
             raise InputError(place, None, f"{u.utt} does not begin with its speaker's id, {u.spk}")
         if u.spk < previous.spk:
-            raise InputError(place, None, f"{previous.utt} of {previous.spk} stands before {u.utt} of {u.spk}: sorted by "
-                                          "utterance is not sorted by speaker; give all speaker ids the same length")
+            raise InputError(place, None, f"{previous.utt} of {previous.spk} stands before {u.utt} of {u.spk}: sorted "
+                                          "by utterance is not sorted by speaker; give all speaker ids the same length")
         if not u.path.isprintable() or u.path != u.path.strip() or u.path.endswith("|") or not os.path.isabs(u.path):
             raise InputError(place, None, f"{u.utt}: wav.scp cannot carry the path {u.path!r}")
         if num_samples_16k(u) < 1:

@@ -11,8 +11,9 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
     """All batches of one epoch, as a function of nothing but the arguments.
 
     A speaker's utterances are shuffled and cut into groups of K (an odd rest waits for another epoch), which are
-    spread over the epoch. Groups fill batches in that order; one whose speaker is in the batch already waits for the next batch. Where the released
-    code drops such groups, they are only dropped here when an epoch's end has too few speakers to fill a batch.
+    spread over the epoch. Groups fill batches in that order; one whose speaker is in the batch already waits for the
+    next batch. The released code drops it; here groups are only dropped when an epoch's end has too few speakers to
+    fill a batch.
 
     Args:
         speaker_of: (N,) speaker index of each utterance.

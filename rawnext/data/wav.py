@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """Where an utterance lies. start_s, end_s: seconds; end_s below 0 is the end of the file. table, line: who said so."""
+    """Where an utterance lies. end_s below 0 is the end of the file; table, line: who said so."""
 
     utt: str
     path: str

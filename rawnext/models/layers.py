@@ -8,16 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pointwise(layer: nn.Conv1d, x: Tensor) -> Tensor:
+def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
     """1x1 convolution: (B, L, I) -> (B, L, O)."""
+    assert isinstance(layer, nn.Conv1d)
     return F.linear(x, layer.weight.squeeze(-1), layer.bias)
 
 
-def conv3(layer: nn.Conv1d, x: Tensor) -> Tensor:
+def conv3(layer: nn.Module, x: Tensor) -> Tensor:
     """Convolution over neighbouring frames, with the layer's stride, padding and groups: (B, L, I) -> (B, L', O)."""
+    assert isinstance(layer, nn.Conv1d) and isinstance(layer.padding, tuple)
     # (B, I, 1, L) with the strides of (B, L, I) is what convolutions know as channels_last: nothing is copied
     x = x.transpose(1, 2).unsqueeze(2)
-    y = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, layer.stride[0]), (0, layer.padding[0]),  # type: ignore
+    y = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, layer.stride[0]), (0, layer.padding[0]),
                  groups=layer.groups)
     return y.squeeze(2).transpose(1, 2)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts of the released RawNeXt and ResNeXt code, as ours: what each key is called here, and which options fit."""
+"""State dicts of the released RawNeXt and ResNeXt code as ours: each key's name here, and which options fit."""
 
 import re
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ RENAMES = [
     (r"^module\.", ""),
     (r"^attention\.", "pooling.attention."),
     (r"gate_moduel\.", "gate."),
+    (r"shortcut\.0\.", "shortcut."),
     (r"\bconv_t_u\.", "high.transposed."),
     (r"\bconv_t\.", "low.transposed."),
     (r"\b((?:conv|bn)[123])_d\.", r"low.\1."),

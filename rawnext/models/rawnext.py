@@ -7,6 +7,7 @@ docs/systems.md says which one this is.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,20 +23,15 @@ LEAST_SAMPLES = 3**7  # shorter ones leave nothing behind the last max-pool, and
 
 
 class Branch(nn.Module):
-    """One resolution's path through a block: 1x1, grouped 3, 1x1; nothing behind the last.
+    """The original resolution's path through a block: 1x1, grouped 3, 1x1; nothing behind the last."""
 
-    transposed: the branch's convolution by which frames become three (in front of the high path, behind the low one).
-    """
-
-    def __init__(self, inputs: int, width: int, outputs: int, groups: int, transposed: int = 0):
+    def __init__(self, inputs: int, width: int, outputs: int, groups: int):
         super().__init__()
         self.conv1 = nn.Conv1d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm1d(width)
         self.conv2 = nn.Conv1d(width, width, 3, padding=1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm1d(width)
         self.conv3 = nn.Conv1d(width, outputs, 1, bias=False)
-        if transposed:
-            self.transposed = nn.ConvTranspose1d(transposed, transposed, 3, stride=3)
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """conv1 and all behind it, short of conv3: (B, L, inputs) -> (B, L, width)."""
@@ -45,9 +41,67 @@ class Branch(nn.Module):
         x = F.relu(norm(self.bn1, x))
         return F.relu(norm(self.bn2, conv3(self.conv2, zero_tail(x, lengths))))
 
-    def end(self, hidden: Tensor) -> Tensor:
-        """conv3: (B, L, width) -> (B, L, outputs)."""
-        return pointwise(self.conv3, hidden)
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The whole path: (B, L, inputs) -> (B, L, outputs)."""
+        return pointwise(self.conv3, self.hidden(x, lengths))
+
+
+class HighBranch(Branch):
+    """The path at three times the resolution: transposed convolution, path, mean of each three frames."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, groups: int):
+        super().__init__(inputs, width, outputs, groups)
+        self.transposed = nn.ConvTranspose1d(inputs, inputs, 3, stride=3)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        return mean_of_3(super().forward(triple(self.transposed, x), None if lengths is None else 3 * lengths))
+
+    def composed_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """All but conv3, which runs behind the mean: (B, L, inputs) -> (B, L, width).
+
+        The transposed convolution meets conv1 with nothing between, and one matrix does for both.
+        """
+        conv1, up = self.conv1.weight.squeeze(-1), self.transposed
+        assert up.bias is not None
+        weight = torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1)  # (3 width, inputs)
+        y = F.linear(x, weight, (conv1 @ up.bias).repeat(3)).reshape(len(x), -1, len(conv1))  # (B, 3 L, width)
+        return mean_of_3(self.behind_conv1(y, None if lengths is None else 3 * lengths))
+
+
+class LowBranch(Branch):
+    """The path at a third of the resolution: mean of each three frames, path, transposed convolution."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, groups: int):
+        super().__init__(inputs, width, outputs, groups)
+        self.transposed = nn.ConvTranspose1d(outputs, outputs, 3, stride=3)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        return triple(self.transposed, super().forward(*mean_of_3_to_end(x, lengths)))[:, : x.shape[1]]
+
+    def composed(self) -> tuple[Tensor, Tensor]:
+        """conv3 and the transposed convolution behind it as one map: matrices (3, outputs, width), bias (outputs,)."""
+        assert self.transposed.bias is not None
+        weight = torch.einsum("ow,ojk->kjw", self.conv3.weight.squeeze(-1), self.transposed.weight)
+        return weight, self.transposed.bias
+
+    def composed_mean(self, hidden: Tensor, num_frames: int, lengths: Tensor | None) -> Tensor:
+        """Mean over time of what the branch will give: (B, J, width) -> (B, outputs)."""
+        (matrix, bias), device = self.composed(), hidden.device
+        n = torch.full((len(hidden),), num_frames, device=device) if lengths is None else lengths
+        frame = torch.arange(hidden.shape[1] * 3, device=device).view(1, -1, 3)
+        inside = (frame < n[:, None, None]).to(hidden.dtype)  # (B, J, 3): taps that fall inside the utterance
+        sums = torch.bmm(inside.transpose(1, 2), hidden)  # (B, 3, width)
+        return torch.einsum("kjw,bkw->bj", matrix, sums) / n[:, None] + bias
+
+    def composed_end(self, hidden: Tensor, num_frames: int, scale: Tensor | None = None) -> Tensor:
+        """What the branch gives, times scale (B, outputs) if there is one: (B, J, width) -> (B, L, outputs)."""
+        matrix, bias = self.composed()
+        if scale is None:
+            y = F.linear(hidden, matrix.flatten(0, 1), bias.repeat(3))
+        else:
+            matrix = (scale[:, None, :, None] * matrix).flatten(1, 2)  # (B, 3 outputs, width)
+            y = torch.baddbmm((scale * bias).repeat(1, 3).unsqueeze(1), hidden, matrix.transpose(1, 2))
+        return y.reshape(len(hidden), -1, len(bias))[:, :num_frames]
 
 
 class Gate(nn.Module):
@@ -89,28 +143,21 @@ class Block(nn.Module):
         half = 2 if elastic else 1
         self.original = Branch(inputs, outputs // half, outputs, cardinality // half)
         side = 4 if up else 2
-        self.low = Branch(inputs, outputs // side, outputs, cardinality // side, outputs) if elastic else None
-        self.high = Branch(inputs, outputs // side, outputs, cardinality // side, inputs) if up else None
+        self.low = LowBranch(inputs, outputs // side, outputs, cardinality // side) if elastic else None
+        self.high = HighBranch(inputs, outputs // side, outputs, cardinality // side) if up else None
         self.gate = Gate(outputs, 3 if up else 2, official_gate) if gate else None
         self.bn3 = nn.BatchNorm1d(outputs)
-        self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, bias=False)) if inputs != outputs else None
+        self.shortcut = nn.Conv1d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, L, I) -> (B, L, O)."""
         merged = self.merge_fast(x, lengths) if self.fast else self.merge_plain(x, lengths)
-        skip = x if self.shortcut is None else pointwise(self.shortcut[0], x)
+        skip = x if self.shortcut is None else pointwise(self.shortcut, x)
         return F.relu(norm(self.bn3, merged) + skip)
 
     def branches(self, x: Tensor, lengths: Tensor | None) -> list[Tensor]:
         """What each branch brings to the gate, (B, L, O) each: original, low, high."""
-        ends = [self.original.end(self.original.hidden(x, lengths))]
-        if self.low is not None:
-            hidden = self.low.hidden(*mean_of_3_to_end(x, lengths))
-            ends.append(triple(self.low.transposed, self.low.end(hidden))[:, : x.shape[1]])
-        if self.high is not None:
-            hidden = self.high.hidden(triple(self.high.transposed, x), None if lengths is None else 3 * lengths)
-            ends.append(mean_of_3(self.high.end(hidden)))
-        return ends
+        return [branch(x, lengths) for branch in (self.original, self.low, self.high) if branch is not None]
 
     def merge_plain(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """The block as the paper draws it: every branch to its end, then the gate."""
@@ -131,49 +178,19 @@ class Block(nn.Module):
         hidden = [self.original.hidden(x, lengths)]  # each (B, L, width)
         weights = [self.original.conv3.weight.squeeze(-1)]  # each (O, width)
         if self.high is not None:
-            hidden.append(self.high_hidden(x, lengths))
+            hidden.append(self.high.composed_hidden(x, lengths))
             weights.append(self.high.conv3.weight.squeeze(-1))
-        low = None if self.low is None else self.low.hidden(*mean_of_3_to_end(x, lengths))  # (B, J, width)
+        if self.low is None:
+            return F.linear(hidden[0], weights[0])
+        low = self.low.hidden(*mean_of_3_to_end(x, lengths))  # (B, J, width)
         if self.gate is None:
-            out = F.linear(torch.cat(hidden, -1), torch.cat(weights, 1))
-            return out if low is None else out + self.low_end(low, x.shape[1])
+            return F.linear(torch.cat(hidden, -1), torch.cat(weights, 1)) + self.low.composed_end(low, x.shape[1])
         means = [F.linear(time_mean(h, lengths), w) for h, w in zip(hidden, weights)]
-        assert low is not None, "a gate has at least two branches"
-        means.insert(1, self.low_mean(low, x.shape[1], lengths))
-        weight = self.gate(means)  # (B, O, n): original, low[, high]
-        scale = [weight[..., 0], weight[..., 2]] if self.high is not None else [weight[..., 0]]
-        matrix = torch.cat([s.unsqueeze(-1) * w for s, w in zip(scale, weights)], dim=-1)  # (B, O, widths)
+        means.insert(1, self.low.composed_mean(low, x.shape[1], lengths))
+        gates = self.gate(means).unbind(-1)  # (B, O) each: original, low[, high]
+        matrix = torch.cat([g.unsqueeze(-1) * w for g, w in zip(gates[::2], weights)], dim=-1)  # (B, O, widths)
         out = torch.bmm(torch.cat(hidden, -1), matrix.transpose(1, 2))
-        return out + self.low_end(low, x.shape[1], weight[..., 1])
-
-    def high_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """High path up to and with its average: (B, L, I) -> (B, L, width)."""
-        conv1, up = self.high.conv1.weight.squeeze(-1), self.high.transposed
-        weight = torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1)  # (3 width, I)
-        y = F.linear(x, weight, (conv1 @ up.bias).repeat(3)).reshape(len(x), -1, len(conv1))  # (B, 3 L, width)
-        return mean_of_3(self.high.behind_conv1(y, None if lengths is None else 3 * lengths))
-
-    def low_matrix(self) -> Tensor:
-        """conv3 and the transposed convolution behind it: (3, O, width)."""
-        return torch.einsum("ow,ojk->kjw", self.low.conv3.weight.squeeze(-1), self.low.transposed.weight)
-
-    def low_mean(self, hidden: Tensor, num_frames: int, lengths: Tensor | None) -> Tensor:
-        """Mean over time of what the low path will give: (B, J, width) -> (B, O)."""
-        n = hidden.new_full((len(hidden),), num_frames) if lengths is None else lengths
-        frame = torch.arange(hidden.shape[1] * 3, device=hidden.device).view(1, -1, 3)
-        inside = (frame < n[:, None, None]).to(hidden.dtype)  # (B, J, 3): taps that fall inside the utterance
-        sums = torch.bmm(inside.transpose(1, 2), hidden)  # (B, 3, width)
-        return torch.einsum("kjw,bkw->bj", self.low_matrix(), sums) / n[:, None] + self.low.transposed.bias
-
-    def low_end(self, hidden: Tensor, num_frames: int, scale: Tensor | None = None) -> Tensor:
-        """What the low path gives, times scale (B, O) if there is one: (B, J, width) -> (B, L, O)."""
-        matrix, bias = self.low_matrix(), self.low.transposed.bias
-        if scale is None:
-            y = F.linear(hidden, matrix.flatten(0, 1), bias.repeat(3))
-        else:
-            matrix = (scale[:, None, :, None] * matrix).flatten(1, 2)  # (B, 3 O, width)
-            y = torch.baddbmm((scale * bias).repeat(1, 3).unsqueeze(1), hidden, matrix.transpose(1, 2))
-        return y.reshape(len(hidden), -1, len(bias))[:, :num_frames]
+        return out + self.low.composed_end(low, x.shape[1], gates[1])
 
 
 class Root(nn.Module):
@@ -225,7 +242,7 @@ class Chain(nn.ModuleList):
         return x
 
 
-class Stem(nn.Sequential):
+class Stem(nn.ModuleList):
     """num times Conv(3), BatchNorm, ReLU."""
 
     def __init__(self, channels: int, num: int):
@@ -234,8 +251,8 @@ class Stem(nn.Sequential):
             self.extend([nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm1d(channels), nn.ReLU()])
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        for conv, bn, relu in zip(*[iter(self)] * 3):
-            x = relu(norm(bn, conv3(conv, zero_tail(x, lengths))))
+        for i in range(0, len(self), 3):
+            x = F.relu(norm(self[i + 1], conv3(self[i], zero_tail(x, lengths))))
         return x
 
 
@@ -264,8 +281,8 @@ class RawNeXt(nn.Module):
         super().__init__()
         check_options(channels, blocks, stem, cardinality, dla, elastic, up, gate)
         self.embedding_dim, self.embedding_norm = embedding_dim, embedding_norm
-        options = dict(cardinality=cardinality, elastic=elastic, up=up, gate=gate, official_gate=official_gate,
-                       fast=fast)
+        options: dict[str, Any] = dict(cardinality=cardinality, elastic=elastic, up=up, gate=gate,
+                                       official_gate=official_gate, fast=fast)
         self.frontend = PreEmphasis()
         self.base_layer = nn.Sequential(nn.Conv1d(1, channels[0], 3, stride=3, bias=False),
                                         nn.BatchNorm1d(channels[0]), nn.ReLU())
@@ -301,10 +318,11 @@ class RawNeXt(nn.Module):
         x, lengths = tile_short(x, lengths, LEAST_SAMPLES)
         x = F.relu(norm(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1))))  # (B, T / 3, C)
         lengths = None if lengths is None else lengths // 3
-        for level in (self.level0, self.level1):
-            x, lengths = max_of_3(level(x, lengths), lengths)
-        for level in (self.level2, self.level3, self.level4, self.level5):
-            x, lengths = max_of_3(level(x, lengths, [] if level is self.level2 else [x]), lengths)
+        for stem in (self.level0, self.level1):
+            x, lengths = max_of_3(stem(x, lengths), lengths)
+        for i in range(4):
+            stage = self.get_submodule(f"level{i + 2}")
+            x, lengths = max_of_3(stage(x, lengths, [x] if i else []), lengths)
         e = self.bn_code(self.fc(self.bn_agg(self.pooling(x, lengths))))
         return self.embedding_norm * F.normalize(e, eps=0) if self.training and self.embedding_norm else e
 

@@ -30,8 +30,9 @@ def test_a_model_is_replaced_whole_but_its_options_can_be_set(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "line", "why"), [
-    ("seed: 1\noptim:\n  learning_rate: 1\n", 3, "unknown key 'optim.learning_rate'"), ("optim: {lrr: 1}\n", 1, "mean 'lr'"),
-    ("bach: {speakers: 3}\n", 1, "mean 'batch'"), ("batch: {speakers: many}\n", 1, "speakers"),
+    ("seed: 1\noptim:\n  learning_rate: 1\n", 3, "unknown key 'optim.learning_rate'"),
+    ("optim: {lrr: 1}\n", 1, "mean 'lr'"), ("bach: {speakers: 3}\n", 1, "mean 'batch'"),
+    ("batch: {speakers: many}\n", 1, "speakers"),
     ("model: {name: rawnxt}\n", None, "mean 'rawnext'"), ("model: {name: rawnext, gates: no}\n", None, "mean 'gate'"),
     ("losses: [{name: aam, margins: 1}]\n", None, "mean 'margin'"), ("losses: [{weight: 1}]\n", None, "no name"),
     ("augment: [{ops: [nois]}]\n", None, "mean 'noise'"), ("optim: {lr: -1}\n", None, "optim.lr"),

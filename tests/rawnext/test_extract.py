@@ -172,7 +172,7 @@ def test_other_rates_and_stereo_are_converted_and_said_once(root, exp, model, tm
     wave = voice(1, 1, 1)
     soundfile.write(data / "audio" / "s01-u1.wav", np.stack([wave, 0 * wave], 1), 16000, subtype="FLOAT")
     soundfile.write(data / "audio" / "s01-u0.wav", wave[::2], 8000)
-    done = subprocess.run([str(root / "steps" / "extract.py"), data, exp, tmp_path / "out"], capture_output=True, text=True)
+    done = subprocess.run([root / "steps" / "extract.py", data, exp, tmp_path / "out"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("resampled") == 1 and done.stderr.count("several channels") == 1
     expected = embed_native(model, [wave])[0]

@@ -94,7 +94,8 @@ def test_torchrun_with_two_processes(root, config, corpus, tmp_path):
     done = run(root, config, corpus, tmp_path, "--set", "train.epochs=1", launcher=torchrun)
     assert done.returncode == 0, done.stderr
     assert "(0/2)" in done.stderr and "(1/2)" in done.stderr
-    assert checkpoint.load(tmp_path / "model.pt")["step"] == checkpoint.load_newest(tmp_path / "checkpoints")["step"] > 2
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")
+    assert checkpoint.load(tmp_path / "model.pt")["step"] == newest["step"] > 2
     load_model(tmp_path, torch.device("cpu"))
 
 
@@ -113,8 +114,8 @@ def first_gradients(config, corpus, rank=0, world=1):
 
 
 def one_of_two(rank, port, config, corpus, out):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                      CUDA_VISIBLE_DEVICES="")
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
     init_process_group()
     torch.save(first_gradients(config, corpus, rank, 2), out / f"{rank}.pt")
@@ -189,8 +190,9 @@ def test_too_few_speakers_is_said(config, corpus, tmp_path):
 
 
 def test_losses_are_weighted_and_margins_follow():
-    config = load_config([], ["model={name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}",
-                              "losses=[{name: aam, weight: 0.5}, {name: angular_prototypical, weight: 2}]"])
+    small = "{name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}"
+    losses = "[{name: aam, weight: 0.5}, {name: angular_prototypical, weight: 2}]"
+    config = load_config([], [f"model={small}", f"losses={losses}"])
     task = SpeakerTask(config, 3)
     wave, label = torch.randn(6, 2500), torch.tensor([0, 0, 1, 1, 2, 2])
     task.eval().requires_grad_(False)  # the same BatchNorm statistics twice

@@ -13,8 +13,15 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawnext.data.manifest import (Utterance, check_bad, hold_out_speakers, num_samples_16k, read_header, scan_audio,
-                                   write_data_dir)
+from rawnext.data.manifest import (
+    Utterance,
+    check_bad,
+    hold_out_speakers,
+    num_samples_16k,
+    read_header,
+    scan_audio,
+    write_data_dir,
+)
 from rawnext.tables import InputError
 
 
@@ -84,7 +91,7 @@ def test_text_named_wav_is_bad(tmp_path):
 def test_wav_with_more_chunks_is_read(tmp_path):
     """An odd LIST chunk before the samples and junk behind them are no fault; nor is a length left open by a pipe."""
     data = Path(write_audio(tmp_path / "a.wav", 800)).read_bytes()
-    body = data[12:36] + b"LIST" + struct.pack("<I", 5) + b"INFOx\0" + data[36:] + b"junk" + struct.pack("<I", 2) + b"ab"
+    body = data[12:36] + b"LIST" + struct.pack("<I", 5) + b"INFOx\0" + data[36:] + b"junk\2\0\0\0ab"
     (tmp_path / "b.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
     (tmp_path / "c.wav").write_bytes(data[:40] + b"\xff" * 4 + data[44:])
     assert read_header(str(tmp_path / "b.wav")) == read_header(str(tmp_path / "c.wav")) == (800, 16000, 1)
@@ -115,7 +122,8 @@ def test_lhotse_writes_the_same_and_reads_it_back(tmp_path):
 
     files = [("s1-a", "s1", write_audio(tmp_path / "a.wav", 16001)), ("s1-é", "s1", write_audio(tmp_path / "é.flac")),
              ("s2-b", "s2", write_audio(tmp_path / "b.wav", 4001, 8000, 2)),
-             ("s2-c", "s2", write_audio(tmp_path / "c.wav", 14707, 44100))]
+             ("s2-c", "s2", write_audio(tmp_path / "c.wav", 14707, 44100)),
+             ("s2-d", "s2", write_audio(tmp_path / "d.wav", 999, 16000, 2))]
     utterances, _ = scan_audio(files, 1)
     write_data_dir(utterances, tmp_path / "data", {"s1": "f", "s2": "m"})
 
@@ -130,18 +138,15 @@ def test_lhotse_writes_the_same_and_reads_it_back(tmp_path):
     cuts = list(CutSet.from_file(tmp_path / "data/cuts.jsonl"))
     assert cuts == list(CutSet.from_file(tmp_path / "lhotse.jsonl"))
     assert [cut.load_audio().shape for cut in cuts] == [(1, cut.num_samples) for cut in cuts]
-    stereo, _ = soundfile.read(files[2][2])
-    at_8k = CutSet.from_cuts([cuts[2].drop_supervisions()])[0]
-    at_8k.recording.transforms = None
-    at_8k = at_8k.load_audio()[0]
-    assert np.allclose(at_8k[:4001], stereo[:, 0], atol=1e-4)  # the first channel
+    assert np.array_equal(cuts[4].load_audio()[0], soundfile.read(files[4][2], dtype="float32")[0][:, 0])
 
 
 @given(st.integers(1, 10 ** 8), st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]))
 def test_resampled_length_is_lhotses(num_samples, rate):
     from lhotse.utils import compute_num_samples
 
-    assert num_samples_16k(utterance("a", "a", "/a", num_samples, rate)) == compute_num_samples(num_samples / rate, 16000)
+    ours = num_samples_16k(utterance("a", "a", "/a", num_samples, rate))
+    assert ours == compute_num_samples(num_samples / rate, 16000)
 
 
 ids = st.text("ab-_.9é", min_size=1, max_size=4).filter(lambda text: not text.startswith("-") and ".." not in text)
