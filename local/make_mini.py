@@ -103,7 +103,8 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
 def make_stamp(args: argparse.Namespace) -> str:
     """All that the corpus depends on, as JSON."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*mini_*.py")))
+    here = Path(__file__).resolve()
+    sources = b"".join(path.read_bytes() for path in [here, *sorted(here.parent.glob("mini_*.py"))])
     wanted = {name: getattr(args, name) for name in ("train_speakers", "test_speakers", "utts", "seed")}
     wanted["espeakng_loader"] = importlib.metadata.version("espeakng-loader")
     return json.dumps({**wanted, "sources": hashlib.sha256(sources).hexdigest()})

@@ -74,7 +74,9 @@ def _synthesize(library: ctypes.CDLL, text: str, voice: str, parameters: dict[in
 
     library.espeak_SetSynthCallback(collect)
     library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
-    _check(library.espeak_SetVoiceByName(voice.encode()), f"no voice {voice}")
+    variant = os.path.join(espeakng_loader.get_data_path(), "voices", "!v", voice.partition("+")[2])
+    if library.espeak_SetVoiceByName(voice.encode()) != 0 or not os.path.isfile(variant):  # it ignores odd variants
+        raise RuntimeError(f"no voice {voice}")
     for parameter, value in parameters.items():
         _check(library.espeak_SetParameter(parameter, value, 0), f"parameter {parameter}={value}")
     coded = text.encode() + b"\0"

@@ -16,7 +16,7 @@ def shape_spectrum(wave: np.ndarray, freqs: np.ndarray, gains_db: np.ndarray) ->
     """Filter by gains in dB at freqs in Hz, straight lines over log frequency between them."""
     grid = np.maximum(np.linspace(0, SAMPLE_RATE / 2, 257), 1)
     impulse = irfft(10 ** (np.interp(np.log(grid), np.log(freqs), gains_db) / 20))
-    return oaconvolve(wave, np.roll(impulse, 256) * np.hanning(512), mode="same")
+    return oaconvolve(wave, np.roll(impulse, 255)[:511] * np.hanning(511), mode="same")  # zero phase
 
 
 def through_channel(wave: np.ndarray, rng: Rng) -> np.ndarray:

@@ -8,6 +8,7 @@ torchrun --standalone --nproc_per_node=4 steps/train.py --config "conf/rawnext.y
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -19,7 +20,8 @@ from rawnext.tables import InputError, run_main
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones win")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as optim.lr=5e-4")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them: 'optim.lr=5e-4 seed=2'")
+    parser.add_argument("--check", action="store_true", help="check the configuration and stop")
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
     parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; none: not")
     parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
@@ -40,7 +42,9 @@ def main() -> None:
     from rawnext.trainer import Trainer
 
     setup_log()
-    config = load_config(args.config.split(), args.set)
+    config = load_config(args.config.split(), shlex.split(args.set))
+    if args.check:
+        return
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     table = CutTable(args.train)

@@ -29,12 +29,14 @@ processes=$(( ngpu > 0 ? ngpu : 1 ))
 
 if in_stage 3 "train ($conf)"; then
   log "training log: $exp/log/train.log"
-  overrides=()
-  for option in $set; do overrides+=(--set "$option"); done
+  launcher=""      # a single process needs none, and its errors are easier to read
+  if [ "$processes" -gt 1 ] || [ "$torchrun_opts" != --standalone ]; then
+    launcher="torchrun $torchrun_opts --nproc-per-node $processes"
+  fi
   # shellcheck disable=SC2086
   $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$exp/log/train.log" \
-    torchrun $torchrun_opts --nproc-per-node "$processes" steps/train.py --config "$conf" "${overrides[@]}" \
-    --train "$train" --dev "$dev" --banks "$(dirname "$train")" --num-workers "$num_workers" \
+    $launcher steps/train.py --config "$conf" --set "$set" --train "$train" --dev "$dev" \
+    --banks "$(dirname "$train")" --num-workers "$num_workers" \
     --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
   wrote "$exp/model.pt" "$exp/train.tsv"
 fi

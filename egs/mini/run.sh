@@ -19,6 +19,8 @@ nj=$(nproc)                    # parallel jobs
 . utils/parse_options.sh
 export RAWNEXT_COMMAND="egs/mini/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
 
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+
 if in_stage 0 "synthesise the corpus"; then
   local/make_mini.py --nj "$nj" "$corpus"
   wrote "$corpus"
@@ -40,5 +42,5 @@ if in_stage 2 "noise and room banks"; then
 fi
 
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \
-  --dev "$data/dev" --eval "$data/test:trials" --durations "5 2 1" --ngpu "$ngpu" --nj "$nj" --num-workers 1 \
+  --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" --ngpu "$ngpu" --nj "$nj" --num-workers 1 \
   "exp/$name"

@@ -29,6 +29,8 @@ max_bad_fraction=0             # of the audio files that may be unreadable and l
 . utils/parse_options.sh
 export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
 
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
   $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \

@@ -91,7 +91,7 @@ def test_killed_at_any_moment_is_as_never_killed(root, config, corpus, tmp_path)
 
 def test_torchrun_with_two_processes(root, config, corpus, tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run(root, config, corpus, tmp_path, "--set", "train.epochs=1", launcher=torchrun)
+    done = run(root, config, corpus, tmp_path, "--set", "train.epochs=1 seed=5", launcher=torchrun)
     assert done.returncode == 0, done.stderr
     assert "(0/2)" in done.stderr and "(1/2)" in done.stderr
     newest = checkpoint.load_newest(tmp_path / "checkpoints")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from rawnext.frontend import PreEmphasis, tile_short
 from rawnext.models import MODELS
@@ -124,6 +125,17 @@ def test_gate_is_the_papers_unless_asked(shared):
                                                             18_662_848, 19_977_646]))
 def test_parameter_counts(options, num):
     assert sum(p.numel() for p in MODELS.build("rawnext", options).parameters()) == num
+
+
+@pytest.mark.parametrize(("options", "gmacs"), zip(SWITCHES, [2.9225, 3.9099, 3.1911, 4.1785, 4.1824, 7.0506, 7.0545]))
+def test_multiplications(options, gmacs):
+    def count(fast, batch):
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            MODELS.build("rawnext", {**options, "fast": fast}).eval()(torch.empty(batch, 59050))
+        return counter.get_total_flops() / 2e9 / batch
+
+    assert count(False, 1) == pytest.approx(gmacs, abs=1e-4)
+    assert count(True, 320) < (0.6 if options.get("up", True) else 1) * gmacs + 0.01
 
 
 def test_resnext_depths():

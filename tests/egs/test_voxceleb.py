@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
+
+import itertools
+import os
+import subprocess
+from pathlib import Path
+
+import kaldi_native_io
+import pytest
+import soundfile
+from corpus import RATE, voice
+
+CONF = """
+model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, quiet_init: true}
+batch: {speakers: 4}
+crop: {samples: 4375, short_from: 1600}
+augment: [{ops: [noise]}, {ops: [reverb, babble]}]
+train: {epochs: 2, log_every: 1}
+paper: RawNeXt softmax
+"""
+
+
+def write(path: Path, *what) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, voice(*what), RATE)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """VoxCeleb1, VoxCeleb2 (as wav), MUSAN and RIRS_NOISES in miniature."""
+    top = tmp_path_factory.mktemp("corpora")
+    for s in range(8):
+        part = "test" if s == 7 else "dev"
+        for u in range(4):
+            write(top / f"vox2/{part}/wav/id{s:05d}/-video{u // 2}/0000{u}.wav", s, u, 0.8)
+    files = []
+    for s in range(4):
+        part = "dev" if s == 3 else "test"
+        for u in range(3):
+            files.append(f"id1000{s}/video_{u}/00001.wav")
+            write(top / f"vox1/vox1_{part}_wav/wav/{files[-1]}", 20 + s, u, 1.3)
+    pairs = [f"{int(a[:7] == b[:7])} {a} {b}\n" for a, b in itertools.combinations(files, 2)]
+    lists = {"list_test_all2.txt": pairs, "list_test_hard2.txt": pairs,
+             "veri_test2.txt": [p for p in pairs if "id10003" not in p]}
+    for name, lines in lists.items():
+        (top / "vox1" / name).write_text("".join(lines))
+        (top / "vox1" / name.replace("2", "")).write_text("".join(lines + lines[:1]))
+    for kind in ("noise", "music", "speech"):
+        write(top / f"musan/{kind}/some/{kind}-some-0000.wav", 40, len(kind), 0.6)
+    write(top / "rirs/simulated_rirs/smallroom/Room001/Room001-00001.wav", 50, 0, 0.1)
+    return top
+
+
+def recipe(root, folder, corpora, *options):
+    """Run the recipe in a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    for link in ("run.sh", "path.sh", "cmd.sh", "conf", "local", "steps", "utils"):
+        if not (folder / link).exists():
+            target = root / "egs" / "voxceleb" / "run.sh" if link == "run.sh" else root / link
+            (folder / link).symlink_to(target)
+    (folder / "tiny.yaml").write_text(CONF)
+    given = ["--vox1", corpora / "vox1", "--vox2", corpora / "vox2", "--musan", corpora / "musan", "--rirs",
+             corpora / "rirs", "--conf", "tiny.yaml", "--name", "tiny", "--dev-speakers", "2", "--nj", "2",
+             "--num-workers", "0", "--num-threads", "1"]
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+    return subprocess.run(["./run.sh", *map(str, given), *options], cwd=folder, env=env, capture_output=True, text=True,
+                          timeout=400)
+
+
+@pytest.fixture(scope="module")
+def run(root, corpora, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    done = recipe(root, folder, corpora)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder, done
+
+
+def test_all_stages_end_with_what_they_wrote(run):
+    folder, done = run
+    for stage in (0, 1, 2, 3, 4, 5, 8, 9):
+        assert f"stage {stage}: " in done.stderr
+    for path in ("data/train/wav.scp", "exp/tiny/model.pt", "exp/tiny/RESULTS.md", "exp/tiny/results.tsv",
+                 "exp/tiny/figures/det.png"):
+        assert f"wrote {path}" in done.stderr and (folder / path).stat().st_size > 0
+    assert len((folder / "data/train/wav.scp").read_text().splitlines()) == 6 * 4
+    assert len((folder / "exp/tiny/train.tsv").read_text().splitlines()) == 3
+
+
+def test_results_carry_protocol_list_and_paper(run):
+    folder, _ = run
+    rows = [line.split("\t") for line in (folder / "exp/tiny/results.tsv").read_text().splitlines()]
+    table = [dict(zip(rows[0], row)) for row in rows[1:]]
+    cells = {(r["list"], r["protocol"], r["duration"]) for r in table}
+    assert cells == {(name, protocol, duration) for protocol in ("paper", "native")
+                     for name, duration in [("O", "full"), ("O", "5"), ("O", "2"), ("O", "1"), ("E", "full"),
+                                            ("H", "full")]}
+    assert all(len(r["trials_sha256"]) == 64 and r["commit"] and "run.sh" in r["command"] for r in table)
+    text = (folder / "exp/tiny/RESULTS.md").read_text()
+    assert "1.54" in text and "*paper*" in text, "the paper's figure beside ours"
+    assert "37,611" in text, "and that our list is not the paper's"
+
+
+def test_kaldi_reads_the_embeddings(run):
+    folder, _ = run
+    for name, num in (("vox1_test_native_2s", 9), ("vox1_paper", 12)):
+        with kaldi_native_io.SequentialFloatVectorReader(f"scp:{folder}/exp/tiny/embeddings/{name}/embedding.scp") as r:
+            assert len([key for key, value in r if len(value) == 8]) == num
+
+
+def test_a_stage_runs_alone_and_gives_the_same(root, corpora, run):
+    folder, _ = run
+    scores = folder / "exp/tiny/scores/cosine/vox1_test/trials_O_native"
+    before = scores.read_text()
+    scores.unlink()
+    done = recipe(root, folder, corpora, "--stage", "5", "--stop-stage", "5")
+    assert done.returncode == 0, done.stderr
+    assert scores.read_text() == before and "stage 4" not in done.stderr and "stage 8" not in done.stderr
+
+
+@pytest.mark.parametrize(("options", "why"), [
+    (["--vox1", "/none"], "/none"), (["--sage", "1"], "did you mean --stage"),
+    (["--stage", "3", "--set", "optim.lrr=1"], "lrr"), (["--stage", "3", "--conf", "none.yaml"], "none.yaml")])
+def test_mistakes_end_at_once(root, corpora, run, options, why):
+    done = recipe(root, run[0], corpora, *options)
+    assert done.returncode == 1 and why in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
