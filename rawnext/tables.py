@@ -5,6 +5,7 @@ Everything that a user gave us is checked here, and a fault becomes an InputErro
 """
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -28,6 +29,11 @@ class InputError(Exception):
         return type(self), (self.path, self.line, self.why)
 
 
+# no right to write, a file where a folder should be, a full disk or quota
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
+              errno.EFBIG}
+
+
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run a program's `main`: an InputError prints its one line and exits 1; any other exception is a bug."""
     try:
@@ -49,10 +55,14 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, final)
-    except PermissionError as error:
-        raise InputError(final, None, "cannot be written: permission denied") from error
+    except OSError as error:
+        ours = error.filename is None or Path(error.filename) in (temporary, *final.parents)
+        if ours and error.errno in UNWRITABLE:
+            raise InputError(final, None, f"cannot be written: {error.strerror}") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if final.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:

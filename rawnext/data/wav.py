@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.tables import InputError, PathLike, check_id, read_lines, read_table
+from rawnext.tables import InputError, PathLike, check_id, check_sorted, read_lines, read_table
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,11 @@ class Source(NamedTuple):
 def read_sources(data_dir: PathLike) -> list[Source]:
     """All utterances of a data directory.
 
-    Raises: InputError: a damaged table, a command in wav.scp, a segment of an unknown recording.
+    Raises: InputError: a damaged or unsorted table, a command in wav.scp, a segment of an unknown recording.
     """
     scp = Path(data_dir) / "wav.scp"
     wavs = read_table(scp)
+    check_sorted(scp, wavs)
     for line, (key, path) in enumerate(wavs.items(), 1):
         check_id(key, scp, line)
         if path.endswith("|"):
@@ -43,7 +44,9 @@ def read_sources(data_dir: PathLike) -> list[Source]:
     segments = Path(data_dir) / "segments"
     if not segments.exists():
         return [Source(key, path, 0.0, -1.0, str(scp), line) for line, (key, path) in enumerate(wavs.items(), 1)]
-    return list(read_segments(segments, wavs))
+    sources = list(read_segments(segments, wavs))
+    check_sorted(segments, (source.utt for source in sources))
+    return sources
 
 
 def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+import errno
+import pickle
+import subprocess
+import sys
+
+import kaldi_native_io
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rawnext.tables import (
+    InputError,
+    atomic_path,
+    check_id,
+    check_sorted,
+    read_matrix,
+    read_scores,
+    read_table,
+    read_trials,
+    read_vectors,
+    write_lines,
+    write_scores,
+    write_vectors,
+)
+
+
+@pytest.mark.parametrize(("text", "line", "why"), [
+    (b"", None, "is empty"), (b"a 1\nb\n", 2, "expected 2 columns, got 1"), (b"a 1\na 2\n", 2, "a stands twice"),
+    (b"a 1\r\nb 2\r\n", 1, "CRLF"), (b"a 1\n\nb 2\n", 2, "empty line"), (b"a 1\nb \xff\n", None, "UTF-8")])
+def test_table_faults(tmp_path, text, line, why):
+    path = tmp_path / "t"
+    path.write_bytes(text)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert why in str(caught.value) and (line is None or f"{path}:{line}: " in str(caught.value))
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_table(tmp_path / "none")
+
+
+def test_values_keep_their_spaces_unless_one_word(tmp_path):
+    (tmp_path / "wav.scp").write_text("a /x y.wav\nb /z.wav\n")
+    assert read_table(tmp_path / "wav.scp") == {"a": "/x y.wav", "b": "/z.wav"}
+    with pytest.raises(InputError, match=":1: expected 2 columns, got 3"):
+        read_table(tmp_path / "wav.scp", one_word=True)
+
+
+@pytest.mark.parametrize(("line", "why"), [("a b", "expected 3 columns"), ("a b c d", "got 4"), ("a b tgt", "'tgt'")])
+def test_trial_faults(tmp_path, line, why):
+    (tmp_path / "trials").write_text(f"a b target\n{line}\n")
+    with pytest.raises(InputError, match="trials:2: .*" + why):
+        read_trials(tmp_path / "trials")
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "x"])
+def test_score_faults(tmp_path, bad):
+    (tmp_path / "s").write_text(f"a b {bad}\n")
+    with pytest.raises(InputError, match=":1: not a score"):
+        read_scores(tmp_path / "s")
+
+
+def test_scores_come_back(tmp_path):
+    write_scores(tmp_path / "s", ["a", "b"], ["c", "d"], [0.25, -1])
+    enroll, test, scores = read_scores(tmp_path / "s")
+    assert (enroll, test, scores.tolist()) == (["a", "b"], ["c", "d"], [0.25, -1])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), unique=True))
+def test_order_is_that_of_bytes(keys):
+    ordered = sorted(keys, key=str.encode)
+    check_sorted("t", ordered)
+    if len(ordered) > 1:
+        with pytest.raises(InputError):
+            check_sorted("t", ordered[::-1])
+
+
+@pytest.mark.parametrize("bad", ["", "a b", "a\tb", "../x", "a/../b", "/a", "-a", "a\"b", "a'b", "a\\b", "x" * 201,
+                                 "a\x07"])
+def test_ids_that_tables_cannot_carry(bad):
+    with pytest.raises(InputError):
+        check_id(bad, "t", 1)
+
+
+@pytest.mark.parametrize("good", ["id00012-_raOc3-IRsw-00110", "a/b", "ä", "a..b", "x" * 200])
+def test_ids_that_they_can(good):
+    assert check_id(good, "t") == good
+
+
+def test_vectors_are_kaldis(tmp_path):
+    rng = np.random.default_rng(0)
+    vectors = {f"ü{i}": rng.standard_normal(5).astype(np.float32) for i in range(4)}
+    assert write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", vectors.items()) == 4
+    for place in (f"ark:{tmp_path}/e.ark", f"scp:{tmp_path}/e.scp"):
+        with kaldi_native_io.SequentialFloatVectorReader(place) as reader:
+            assert all(np.array_equal(value, vectors[key]) for key, value in reader)
+    keys, matrix = read_matrix(tmp_path / "e.scp")
+    assert keys == list(vectors) and np.array_equal(matrix, np.stack(list(vectors.values())))
+    assert np.array_equal(read_vectors(tmp_path / "e.scp")["ü2"], vectors["ü2"])
+
+
+@pytest.mark.parametrize("bad", [np.array([1, np.nan]), np.zeros((2, 2)), np.zeros(3)])
+def test_bad_vectors_leave_the_last_good_file(tmp_path, bad):
+    write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.ones(2))])
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="b: want 2"):
+        write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.zeros(2)), ("b", bad)])
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_scp_with_a_command_is_refused(tmp_path):
+    (tmp_path / "e.scp").write_text("a cat x |\n")
+    with pytest.raises(InputError, match="a command"):
+        read_vectors(tmp_path / "e.scp")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InputError, match="cannot be written: Not a directory"):
+        write_lines(tmp_path / "f" / "g" / "x", ["a"])
+
+
+def test_full_disk_is_one_line_and_keeps_the_last_good_file(tmp_path):
+    write_lines(tmp_path / "x", ["good"])
+    code = ("import resource, sys; from rawnext.tables import *\n"
+            "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+            "run_main(lambda: write_lines(sys.argv[1], ['x' * 99] * 999))")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "x"], capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "good\n"
+
+
+def test_other_faults_are_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "x"):
+        raise OSError(errno.EACCES, "Permission denied", "/elsewhere")
+    assert caught.type is PermissionError
+
+
+def test_input_error_survives_a_process_boundary():
+    error = pickle.loads(pickle.dumps(InputError("p", 3, "why")))
+    assert str(error) == "p:3: why"
