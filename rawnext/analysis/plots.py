@@ -43,11 +43,13 @@ def plot_det(curves: Mapping[tuple[str, str], Mapping[str, tuple[Det, float]]], 
     Args:
         curves: (list, scoring) -> duration -> (curve, EER in %).
     """
-    lists, scorings = (list(dict.fromkeys(key[i] for key in curves)) for i in (0, 1))
-    figure, axes = new_figure(len(lists), len(scorings), 5.2, 5)
+    rows: dict[str, list[str]] = {}  # list -> its scorings; another data set's lists have others
+    for name, scoring in curves:
+        rows.setdefault(name, []).append(scoring)
+    figure, axes = new_figure(len(rows), max(map(len, rows.values())), 5.2, 5)
     durations = durations_of([{"duration": d} for panel in curves.values() for d in panel])
     for (name, scoring), panel in curves.items():
-        axis = axes[lists.index(name)][scorings.index(scoring)]
+        axis = axes[list(rows).index(name)][rows[name].index(scoring)]
         for duration, (det, eer) in panel.items():
             axis.plot(*det_line(det), color=COLOURS[durations.index(duration) % len(COLOURS)],
                       label=f"{label_of(duration)}: EER {eer:.2f} %")
@@ -90,12 +92,16 @@ def det_axes(axis, legend: str) -> None:
 
 
 def plot_durations(lines: Mapping[str, Mapping[str, Mapping[str, float]]], path: PathLike) -> None:
-    """EER against the test side's duration: a panel for each list, a line for each scoring, the published dashed.
+    """EER against the test side's duration: a panel for each list that has several, a line for each scoring.
+
+    The published figures are dashed.
 
     Args:
         lines: list -> scoring, or `published` -> duration -> EER in %.
     """
-    figure, axes = new_figure(1, len(lists := list(lines)), 5, 4)
+    several = [name for name, panel in lines.items() if any(len(line) > 1 for line in panel.values())]
+    lists = several or list(lines)
+    figure, axes = new_figure(1, len(lists), 5, 4)
     durations = durations_of([{"duration": d} for panel in lines.values() for line in panel.values() for d in line])
     durations.reverse()
     scorings = list(dict.fromkeys(name for panel in lines.values() for name in panel if name != "published"))
@@ -107,7 +113,7 @@ def plot_durations(lines: Mapping[str, Mapping[str, Mapping[str, float]]], path:
             axis.plot([durations.index(d) for d in known], [line[d] for d in known], marker="o", label=scoring, **style)
         axis.set_xticks(range(len(durations)), [label_of(d) for d in durations])
         axis.set(title=name, xlabel="test duration", ylabel="EER (%)", xlim=(-0.3, len(durations) - 0.7))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     save(figure, path)
