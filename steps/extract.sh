@@ -24,7 +24,7 @@ for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || d
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
 mkdir -p "$out"
-rm -f "$out"/embedding.scp "$out"/embedding.*.{ark,scp}      # of another number of jobs, perhaps
+rm -f "$out/embedding.scp"      # whoever finds it finds all of one run
 
 # shellcheck disable=SC2086
 $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
@@ -33,6 +33,10 @@ $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(b
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/embedding.scp.tmp"
 [ "$(wc -l < "$out/embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
+for f in "$out"/embedding.*.ark; do      # left by a run with more jobs
+  j=${f%.ark}
+  if [ "${j##*.}" -gt "$nj" ]; then rm -f "$f" "${f%.ark}.scp"; fi
+done
 mv "$out/embedding.scp.tmp" "$out/embedding.scp"
 if [ -f "$data/spk2utt" ]; then steps/average_speakers.py "$data/spk2utt" "$out"; fi
 wrote "$out/embedding.scp"

@@ -14,7 +14,7 @@ musan=/corpora/musan
 rirs=/corpora/RIRS_NOISES
 lists=                         # folder of the trial lists (veri_test2.txt, list_test_all2.txt, ...); empty: --vox1
 data=data                      # where the data directories go
-vox2_flac=$data/vox2_flac      # where FLAC copies of VoxCeleb2's m4a go
+vox2_flac=                     # where FLAC copies of VoxCeleb2's m4a go; empty: vox2_flac in --data
 dev_speakers=40                # training speakers held out for validation; 0: none, as in the paper
 conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
@@ -27,6 +27,7 @@ num_threads=0                  # CPU threads for training; 0: all of this machin
 num_workers=4                  # data workers of each training process
 max_bad_fraction=0             # of the audio files that may be unreadable and left out
 . utils/parse_options.sh
+vox2_flac=${vox2_flac:-$data/vox2_flac}
 export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
 
 if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi

@@ -200,3 +200,12 @@ def test_official_checkpoint_becomes_an_experiment(root, shared, tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     other = subprocess.run([*run, tmp_path / "other.pt", tmp_path / "other"], capture_output=True, text=True)
     assert other.returncode == 1 and "not a RawNeXt" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):
+    data = write_corpus(tmp_path / "data", 2, 2)
+    for nj in (3, 1):
+        assert extract(root, "--nj", nj, data, exp, tmp_path / "out").returncode == 0
+    assert {p.name for p in (tmp_path / "out").glob("embedding.*")} == {"embedding.1.ark", "embedding.1.scp",
+                                                                        "embedding.scp"}
+    assert len(read_vectors(tmp_path / "out" / "embedding.scp")) == 4

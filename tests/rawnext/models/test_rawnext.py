@@ -233,3 +233,15 @@ def test_block_keeps_odd_lengths():
     block = Block(8, 16, 8, True, True, True, False, True)
     for num in (1, 2, 3, 4, 80):
         assert block(torch.randn(2, num, 8)).shape == (2, num, 16)
+
+
+def test_half_precision_is_near_full_precision():
+    torch.manual_seed(0)
+    model = MODELS.build("rawnext", {**NARROW, "quiet_init": True})
+    wave = 0.1 * torch.randn(8, 6562)
+    full = model(wave)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(wave)
+        half.square().sum().backward()
+    assert float(torch.nn.functional.cosine_similarity(full, half.float()).detach().min()) > 0.95
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
