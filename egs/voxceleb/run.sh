@@ -28,7 +28,7 @@ num_workers=4                  # data workers of each training process
 max_bad_fraction=0             # of the audio files that may be unreadable and left out
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
-export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
+export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"} --dev-speakers $dev_speakers"
 
 if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
 

@@ -121,7 +121,8 @@ def test_a_stage_runs_alone_and_gives_the_same(root, corpora, run):
 @pytest.mark.parametrize(("options", "why"), [
     (["--vox1", "/none"], "/none"), (["--sage", "1"], "did you mean --stage"),
     (["--stage", "4", "--name", "other"], "no such file exp/other/model.pt"),
-    (["--stage", "5", "--name", "other"], "no such file"), (["--stage", "3", "--set", "optim.lrr=1"], "lrr"), (["--stage", "3", "--conf", "none.yaml"], "none.yaml")])
+    (["--stage", "5", "--name", "other"], "no such file"), (["--stage", "3", "--set", "optim.lrr=1"], "lrr"),
+    (["--stage", "3", "--conf", "none.yaml"], "none.yaml")])
 def test_mistakes_end_at_once(root, corpora, run, options, why):
     done = recipe(root, run[0], corpora, *options)
     assert done.returncode == 1 and why in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr

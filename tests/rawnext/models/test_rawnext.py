@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rawnext.frontend import PreEmphasis, tile_short
 from rawnext.models import MODELS
+from rawnext.models.block import Block, Gate
 from rawnext.models.official import convert, model_options
-from rawnext.models.rawnext import Block, Gate
 
 NARROW = {"channels": (8, 8, 16, 16, 16, 16), "cardinality": 8, "embedding_dim": 8}
 ROWS = ["row1_resnext", "row2_dla", "row3_elastic", "row4_dla_elastic", "row5_dla_elastic_gate", "row6_dla_elastic_up",
