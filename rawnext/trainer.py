@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,6 +170,9 @@ class Trainer:
 
     def log_step(self, steps_per_epoch: int) -> None:
         row = self.means()
+        if not math.isfinite(row["loss"]):
+            raise InputError(self.exp, None, f"the loss is {row['loss']} at step {self.step}: lower optim.lr, or set "
+                                             "optim.clip_norm; the checkpoint before is kept")
         log.info("epoch=%d step=%d/%d loss=%.4f acc=%.3f lr=%.2e utts_per_s=%.1f data_wait=%.3f bad=%d", self.epoch + 1,
                  self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], self.lr, row["utts_per_s"],
                  row["data_wait"], self.num_bad)

@@ -184,6 +184,12 @@ def test_too_much_bad_audio_ends_the_run(config, tmp_path):
     assert trainer.num_bad > 0 and trainer.history[0]["bad_utts"] == trainer.num_bad
 
 
+def test_a_loss_that_explodes_ends_the_run(config, corpus, tmp_path):
+    wild = load_config([config], ["optim.lr=1e30"])
+    with pytest.raises(InputError, match="the loss is nan at step"):
+        Trainer(wild, CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
+
+
 def test_too_few_speakers_is_said(config, corpus, tmp_path):
     with pytest.raises(InputError, match="lower batch.speakers"):
         Trainer(load_config([config], ["batch.speakers=8"]), CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
