@@ -180,7 +180,7 @@ def last_state(log: Path) -> str:
                 if line.startswith(b"# Ended (code "):
                     state = "succeeded" if line.startswith(b"# Ended (code 0)") else "failed"
     except FileNotFoundError:
-        pass  # never run
+        return "incomplete"
     return state
 
 
