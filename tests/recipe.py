@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a recipe in a folder of its own, so that nothing of it lands in the checkout."""
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def run_recipe(root: Path, name: str, folder: Path, *options) -> subprocess.CompletedProcess:
+    """egs/NAME/run.sh with these options, through links in `folder`."""
+    folder.mkdir(exist_ok=True)
+    for link in ("run.sh", "path.sh", "cmd.sh", "conf", "local", "steps", "utils"):
+        if not (folder / link).exists():
+            (folder / link).symlink_to(root / "egs" / name / "run.sh" if link == "run.sh" else root / link)
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+    return subprocess.run(["./run.sh", *map(str, options)], cwd=folder, env=env, capture_output=True, text=True,
+                          timeout=500)
