@@ -213,7 +213,8 @@ class Trainer:
                 "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": {name: float(value) for name, value in self.sums.items()}, "history": self.history,
-                "random": torch.get_rng_state(), "speakers": [str(s) for s in self.table.speakers],
+                "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+                "speakers": [str(s) for s in self.table.speakers],
                 "num_utts": len(self.table), "config": json.dumps(self.plan())}
 
     def plan(self) -> dict[str, Any]:
@@ -236,7 +237,9 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
+        torch.set_rng_state(state["random"][0])
+        if len(state["random"]) == 1 + torch.cuda.device_count():  # else it continues on other hardware
+            torch.cuda.set_rng_state_all(state["random"][1:])
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
             setattr(self, name, state[name])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """EER and minDCF of a score file, written beside it as SCORES.json with all that the figures depend on.
 
-steps/evaluate.py --exp exp/x --list O --data-set vox1 --protocol paper --duration 2 --backend cosine \\
-    exp/x/scores/cosine/O_2s data/vox1/trials/O
+steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --duration 2 --backend cosine \\
+    exp/x/scores/cosine/vox1_test/trials_O_paper_2s data/vox1_test/trials_O
 """
 
 import argparse

@@ -3,7 +3,7 @@
 """Score trials by the cosine of their embeddings: lines `enroll test score`.
 
 steps/score.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
-    data/vox1/trials/O exp/x/scores/cosine/O_2s
+    data/vox1/trials_E exp/x/scores/cosine/vox1/trials_E_native_2s
 """
 
 import argparse

@@ -100,12 +100,14 @@ def write_info(exp: Path, trainer, seconds: float) -> None:
 
     import torch
 
+    from rawnext.stamp import commit
     from rawnext.tables import write_lines
 
     gpu = trainer.device.type == "cuda"
     info = {"num_params": sum(p.numel() for p in trainer.task.model.parameters()), "epochs": trainer.epoch,
             "steps": trainer.step, "seconds": round(sum(row["seconds"] for row in trainer.history)),
-            "last_run_seconds": round(seconds), "processes": trainer.world, "torch": torch.__version__,
+            "last_run_seconds": round(seconds), "processes": trainer.world, "commit": commit(),
+            "torch": torch.__version__,
             "num_speakers": len(trainer.table.speakers), "num_utts": len(trainer.table),
             "hardware": torch.cuda.get_device_name(trainer.device) if gpu
             else f"CPU ({platform.machine()}), {os.cpu_count()} cores", "bad_utts": trainer.num_bad}

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the losses share: full precision, the view of all processes' speakers, cross-entropy with accuracy."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from rawnext.dist import all_gather_with_grad
 LossAndStats = tuple[Tensor, dict[str, Tensor]]
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """A loss over embeddings; a subclass writes `compute`."""
 
     def forward(self, embedding: Tensor, label: Tensor) -> LossAndStats:
@@ -25,8 +27,9 @@ class Loss(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             return self.compute(wide, label)
 
+    @abstractmethod
     def compute(self, embedding: Tensor, label: Tensor) -> LossAndStats:
-        raise NotImplementedError
+        """Loss of embeddings (B, D) in float32 or float64."""
 
 
 class MetricLoss(Loss):
@@ -54,9 +57,9 @@ class MetricLoss(Loss):
             raise ValueError("a batch with one speaker has nobody to compare with")
         return self.compare(everyone.unflatten(0, (-1, self.utts_per_speaker)))
 
+    @abstractmethod
     def compare(self, x: Tensor) -> LossAndStats:
         """Loss of the whole batch x: (P, K, D), P speakers of all processes with K utterances each."""
-        raise NotImplementedError
 
 
 def cross_entropy(logits: Tensor, label: Tensor, scores: Tensor | None = None) -> LossAndStats:

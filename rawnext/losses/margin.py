@@ -5,6 +5,7 @@
 """
 
 import math
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -45,9 +46,9 @@ class CosineMargin(Loss):
         target = self.penalise(cosine.gather(1, label[:, None]))
         return cross_entropy(self.scale * cosine.scatter(1, label[:, None], target), label, scores=cosine)
 
+    @abstractmethod
     def penalise(self, cosine: Tensor) -> Tensor:
         """(B, 1) cosines to the own speaker -> what stands in their place."""
-        raise NotImplementedError
 
 
 @LOSSES.register("am")
