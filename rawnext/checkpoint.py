@@ -31,11 +31,19 @@ def load(path: PathLike) -> dict[str, Any]:
     Raises: InputError: missing, damaged, or holding objects other than tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        raise InputError(path, None, f"cannot be read as a checkpoint: {str(error).strip().splitlines()[0]}") from None
+        if "Weights only load failed" in str(error):  # torch's own text tells how to run it all the same
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            raise InputError(path, None, f"holds {found[1] if found else 'something'} that loading would run; only "
+                                         "tensors and plain values are taken") from None
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(path, None, f"cannot be read as a checkpoint: {why[:200]}") from None
+    if not isinstance(state, dict):
+        raise InputError(path, None, f"holds a {type(state).__name__}, not a dict of tensors and values")
+    return state
 
 
 def checkpoints(folder: PathLike) -> list[Path]:

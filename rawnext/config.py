@@ -13,6 +13,8 @@ from typing import Any
 from rawnext.registry import nearest
 from rawnext.tables import InputError, PathLike, write_lines
 
+DEPTH_LIMIT = 10  # of lists and sections in a YAML file
+
 
 @dataclass
 class Batch:
@@ -45,7 +47,7 @@ class Optim:
 class Train:
     epochs: int = 80
     amp: str = "auto"  # auto: bf16 on a GPU that has it, else fp16, nothing on a CPU; none; bf16; fp16
-    sync_batchnorm: bool = False  # BatchNorm statistics over all processes
+    sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as the paper's; so their number is no matter
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has all of its margin; linear between the two
     log_every: int = 50  # steps
@@ -89,9 +91,7 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Con
     for path in paths:
         merged = merge(merged, read_yaml(path), path)
     for override in overrides:
-        if "=" not in override:
-            raise InputError("--set", None, f"want key=value, got {override!r}")
-        merged = merge(merged, OmegaConf.from_dotlist([override]), "--set")
+        merged = merge(merged, read_override(override), "--set")
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     check(config, ", ".join(map(str, paths)) or "--set")
     return config
@@ -102,15 +102,43 @@ def read_yaml(path: PathLike):
     from yaml import YAMLError
 
     try:
+        check_yaml(path)
         content = OmegaConf.load(Path(path))
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+    except (YAMLError, ValueError) as error:  # among the latter UnicodeDecodeError
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None
     if not OmegaConf.is_dict(content):
         raise InputError(path, None, "want `key: value` lines")
     return content
+
+
+def check_yaml(path: PathLike) -> None:
+    """Raise InputError for what a few bytes could make endless: aliases, deep nesting, ${...} of other values."""
+    import yaml
+
+    depth = 0
+    with open(path, encoding="utf-8") as file:
+        for event in yaml.parse(file, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_LIMIT or isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
+                raise InputError(path, event.start_mark.line + 1, "no aliases, ${...} or deep nesting in a config")
+
+
+def read_override(text: str):
+    """What `key=value` sets."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    if "=" not in text or "${" in text or text.count("[") > DEPTH_LIMIT or text.count("{") > DEPTH_LIMIT:
+        raise InputError("--set", None, f"want key=value, got {text!r}")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except (YAMLError, ValueError, IndexError, TypeError):
+        raise InputError("--set", None, f"want key=value, where value is YAML, got {text!r}") from None
 
 
 def merge(base, update, path: PathLike):
@@ -119,7 +147,7 @@ def merge(base, update, path: PathLike):
 
     # `model` and the lists are replaced as a whole: options of one model mean nothing to another
     for key in ("model", "losses", "augment"):
-        if key in update and not (key == "model" and "name" not in (update[key] or {})):
+        if key in update and (key != "model" or (OmegaConf.is_dict(update[key]) and "name" in update[key])):
             OmegaConf.update(base, key, {} if key == "model" else [], merge=False)
     try:
         return OmegaConf.merge(base, update)
@@ -169,7 +197,7 @@ def check(config: Config, path: PathLike) -> None:
     want(optim.name in ("adam", "adamw"), f"optim.name: adam or adamw, got {optim.name!r}")
     want(optim.schedule in ("cosine", "cyclical"), f"optim.schedule: cosine or cyclical, got {optim.schedule!r}")
     want(optim.cycle_steps >= 1, f"optim.cycle_steps: at least 1, got {optim.cycle_steps}")
-    want(optim.lr > 0, f"optim.lr: above 0, got {optim.lr}")
+    want(0 < optim.lr < 1e9, f"optim.lr: above 0, got {optim.lr}")
     want(0 <= optim.final_lr <= optim.lr, f"optim.final_lr: between 0 and optim.lr, got {optim.final_lr}")
     want(train.epochs >= 1, f"train.epochs: at least 1, got {train.epochs}")
     want(train.save_every >= 1 and train.log_every >= 1, "train.save_every and log_every: at least 1")
@@ -192,16 +220,30 @@ def check_parts(config: Config, path: PathLike) -> None:
         MODELS.check(name, options)
         for loss in config.losses:
             name, options = split_name(loss)
-            options.pop("weight", None)
+            check_weight(options.pop("weight", 1), "losses")
             LOSSES.check(name, options)
         for case in config.augment:
+            check_weight(case.get("weight", 1), "augment")
             for key in case:
                 if key not in ("ops", "weight"):
                     raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
-            for name in case.get("ops", []):
+            for name in words_of(case):
                 OPERATIONS.check(name, {})
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
+
+
+def check_weight(weight: Any, section: str) -> None:
+    if not isinstance(weight, int | float) or not weight >= 0:
+        raise ValueError(f"{section}: weight: a number from 0, got {weight!r}")
+
+
+def words_of(case: dict[str, Any]) -> list[str]:
+    """The operations of a case of augmentation."""
+    names = case.get("ops", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"augment: want ops: [name, ...], got {names!r}")
+    return names
 
 
 def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kaldi's tables: text files (`utt2spk`, `wav.scp`, trials, scores) and ark/scp archives of vectors.
+"""Kaldi's text tables: `utt2spk`, `wav.scp`, trials, scores.
 
 Everything that a user gave us is checked here, and a fault becomes an InputError that names file, line and reason.
 """
@@ -9,9 +9,9 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -23,26 +23,36 @@ class InputError(Exception):
 
     def __init__(self, path: PathLike, line: int | None, why: str):
         self.path, self.line, self.why = os.fspath(path), line, why
-        super().__init__(f"{self.path}:{line}: {why}" if line else f"{self.path}: {why}")
+        text = f"{self.path}:{line}: {why}" if line else f"{self.path}: {why}"
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:1000]))
 
     def __reduce__(self):  # an exception raised in a worker process is pickled on its way back
         return type(self), (self.path, self.line, self.why)
 
 
-# no right to write, a file where a folder should be, a full disk or quota
-UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOSPC, errno.EDQUOT,
-              errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk or quota
+UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}  # no right, no folder
 
 
-def run_main(main: Callable[[], None]) -> NoReturn:
+# Exit codes of training, from sysexits.h
+EXIT_FAULT = 65  # EX_DATAERR: it would come again (steps/torchrun.py then does not start the processes again)
+EXIT_AGAIN = 75  # EX_TEMPFAIL: all is saved, run it again (the launchers put such a job back into the queue)
+
+
+def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
     """Run a program's `main`: an InputError prints its one line and exits 1; any other exception is a bug."""
     try:
         main()
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(fault_code)
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of a library that writes for itself, as tensorboard's
+        if error.errno not in FULL:
+            raise
+        print(f"{Path(sys.argv[0]).name}: {error.strerror}", file=sys.stderr)
+        sys.exit(fault_code)
     sys.exit(0)
 
 
@@ -74,14 +84,13 @@ def write_lines(path: PathLike, lines: Iterable[str]) -> None:
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """(line number, line without newline) of a text file.
 
-    Raises: InputError: the file is missing or unreadable, is not UTF-8, has an empty line or Windows line ends.
+    Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control or odd characters.
     """
     try:
         file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with stands below)
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
     except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
     with file:
         number = 0
         try:
@@ -91,6 +100,9 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
                     raise InputError(path, number, "Windows line end (CRLF); convert the file with dos2unix")
                 if not line.strip():
                     raise InputError(path, number, "empty line")
+                # no-break spaces, byte order marks: programs differ on where such a line splits
+                if not line.isprintable() and (odd := [c for c in line if not c.isprintable() and c != "\t"]):
+                    raise InputError(path, number, f"control character or unusual space (U+{ord(odd[0]):04X})")
                 yield number, line
         except UnicodeDecodeError:
             raise InputError(path, number + 1, "not UTF-8 text") from None
@@ -99,16 +111,15 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
 def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
     """A Kaldi table `key value...`, one entry a line, in the order of the file.
 
-    Args:
-        one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
-    Raises: InputError: a line without a value, or a key that stood before.
+    Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+    Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
     """
     table: dict[str, str] = {}
     for number, line in read_lines(path):
         parts = line.split(None, 1)
         if len(parts) != 2 or (one_word and len(parts[1].split()) != 1):
             raise InputError(path, number, f"expected 2 columns, got {len(line.split())}")
-        key, value = parts[0], parts[1].rstrip()
+        key, value = check_id(parts[0], path, number), parts[1].rstrip()
         if key in table:
             raise InputError(path, number, f"{key} stands twice")
         table[key] = value
@@ -126,16 +137,24 @@ def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
         previous = this
 
 
-ID_LIMIT = 200
+ID_LIMIT = 200  # bytes; utils/validate_data_dir.py has the same rule, tests/fuzz/test_ids.py compares them
 _bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 
 
 def check_id(text: str, path: PathLike, line: int | None = None) -> str:
     """Return an utt or spk id unchanged if Kaldi's tables and file names can carry it, else raise InputError."""
-    if not text or len(text) > ID_LIMIT or not text.isprintable() or _bad_id.search(text):
-        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} printable characters without "
-                                     "spaces, quotes, backslashes or '..', not starting with '/' or '-'")
+    if not text.isprintable() or _bad_id.search(text) or not 1 <= len(text.encode()) <= ID_LIMIT:
+        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, "
+                                     "quotes, backslashes or '..', not starting with '/' or '-'")
     return text
+
+
+_number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def to_number(text: str) -> float:
+    """A number as every program reads it, NaN for anything else (Python alone also reads 1_000)."""
+    return float(text) if _number.fullmatch(text) else float("nan")
 
 
 class Trials(NamedTuple):
@@ -149,18 +168,28 @@ class Trials(NamedTuple):
 _KINDS = {"target": True, "nontarget": False}
 
 
-def read_trials(path: PathLike) -> Trials:
-    """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = [], [], []
+def read_pairs(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """(line number, [enroll, test, third column]) of a trial list or a score file; both ids are checked."""
+    seen: set[str] = set()
     for number, line in read_lines(path):
         columns = line.split()
         if len(columns) != 3:
             raise InputError(path, number, f"expected 3 columns, got {len(columns)}")
-        if columns[2] not in _KINDS:
-            raise InputError(path, number, f"expected target or nontarget, got {columns[2]!r}")
-        enroll.append(columns[0])
-        test.append(columns[1])
-        kinds.append(_KINDS[columns[2]])
+        for utt in columns[:2]:
+            if utt not in seen:
+                seen.add(check_id(utt, path, number))
+        yield number, columns
+
+
+def read_trials(path: PathLike) -> Trials:
+    """Read Kaldi's form `enroll test target|nontarget`."""
+    enroll, test, kinds = [], [], []
+    for number, (enroll_id, test_id, kind) in read_pairs(path):
+        if kind not in _KINDS:
+            raise InputError(path, number, f"expected target or nontarget, got {kind[:60]!r}")
+        enroll.append(enroll_id)
+        test.append(test_id)
+        kinds.append(_KINDS[kind])
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.array(kinds, dtype=bool))
@@ -173,18 +202,11 @@ def write_trials(path: PathLike, trials: Trials) -> None:
 def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
     """Read `enroll test score`: two lists of N ids and (N,) float64 scores, all finite."""
     enroll, test, scores = [], [], []
-    for number, line in read_lines(path):
-        columns = line.split()
-        if len(columns) != 3:
-            raise InputError(path, number, f"expected 3 columns, got {len(columns)}")
-        try:
-            score = float(columns[2])
-        except ValueError:
-            score = float("nan")
-        if not np.isfinite(score):
-            raise InputError(path, number, f"not a score: {columns[2]!r}")
-        enroll.append(columns[0])
-        test.append(columns[1])
+    for number, (enroll_id, test_id, text) in read_pairs(path):
+        if not np.isfinite(score := to_number(text)):
+            raise InputError(path, number, f"not a score: {text[:60]!r}")
+        enroll.append(enroll_id)
+        test.append(test_id)
         scores.append(score)
     return enroll, test, np.array(scores)
 
@@ -214,54 +236,3 @@ def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Tr
         number, pair = next((n, p) for n, p in enumerate(zip(enroll, test), 1) if p not in known)
         raise InputError(scores_path, number, f"{' '.join(pair)} is not in {os.fspath(trials_path)}")
     return trials, np.array([by_pair[pair] for pair in pairs])
-
-
-def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Write float32 vectors to a binary ark and its scp (absolute paths); returns how many.
-
-    Every vector is checked before its key is written (1-D, finite, one dimension throughout), so an archive that
-    exists is one that Kaldi reads to its end.
-    """
-    import kaldiio
-
-    ark, scp, num, dim = Path(ark).resolve(), Path(scp).resolve(), 0, None
-    with (atomic_path(scp) as scp_tmp, atomic_path(ark) as ark_tmp,  # renamed from right to left: ark first
-          open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file):
-        for key, vector in vectors:
-            vector = np.asarray(vector, dtype=np.float32)
-            dim = dim or vector.size
-            if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
-                raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
-            # the scp names the ark under its final name, at the offset behind "key "
-            scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
-            kaldiio.save_ark(ark_file, {key: vector})
-            num += 1
-    return num
-
-
-def read_vectors(scp: PathLike) -> Mapping[str, Any]:
-    """A lazy mapping utt -> (D,) float32 vector over an scp of embeddings."""
-    import kaldiio
-
-    entries = read_table(scp)
-    for number, (key, place) in enumerate(entries.items(), 1):
-        if place.endswith("|"):
-            raise InputError(scp, number, f"{key}: a command, not a file")
-    return kaldiio.load_scp(os.fspath(scp))
-
-
-def read_matrix(scp: PathLike) -> tuple[list[str], np.ndarray]:
-    """All vectors of an scp: N keys and (N, D) float32."""
-    vectors = read_vectors(scp)
-    keys = list(vectors)
-    try:
-        rows = [np.asarray(vectors[key], dtype=np.float32) for key in keys]
-        matrix = np.stack(rows)
-    except (OSError, ValueError) as error:
-        raise InputError(scp, None, f"cannot be read: {error}") from None
-    if matrix.ndim != 2:
-        raise InputError(scp, None, f"holds arrays of {matrix.ndim - 1} dimensions, not vectors")
-    if not np.isfinite(matrix).all():
-        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-        raise InputError(scp, row + 1, f"{keys[row]} is not finite")
-    return keys, matrix

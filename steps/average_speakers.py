@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.tables import InputError, read_table, read_vectors, run_main, write_lines, write_vectors
+from rawnext.ark import read_vectors, write_vectors
+from rawnext.tables import InputError, read_table, run_main, write_lines
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ import argparse
 
 import numpy as np
 
+from rawnext.ark import read_matrix
 from rawnext.backend.scoring import cosine_scores
-from rawnext.tables import InputError, read_matrix, read_trials, run_main, write_scores
+from rawnext.tables import InputError, read_trials, run_main, write_scores
 
 
 def rows_of(wanted: list[str], keys: list[str], trials: str, scp: str) -> np.ndarray:

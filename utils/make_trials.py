@@ -46,7 +46,7 @@ def read_speakers(folder: Path) -> Speakers:
     """Read utt2spk and, if there, spk2gender; a fault ends the program."""
     faults = Faults()
     spk2utt: dict[str, list[str]] = {}
-    for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2):
+    for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2):
         spk2utt.setdefault(spk, []).append(utt)
     spk2gender = {}
     if (folder / "spk2gender").exists():

@@ -11,11 +11,15 @@ utt2uniq, vad.scp, feats.scp, text, and all lists trials* or trials/*. Each faul
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Row = tuple[int, list[str]]  # line number, fields
+ID_LIMIT = 200  # bytes; rawnext/tables.py has the same rule, tests/fuzz/test_ids.py compares them
+BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 MAX_FAULTS = 10  # printed of one file: an unsorted list of a million lines needs no million messages
 
 
@@ -38,11 +42,17 @@ class Faults:
             sys.exit(1)
 
 
-def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = False) -> list[Row]:
+def is_id(text: str) -> bool:
+    """Whether Kaldi's tables and file names can carry an utt or spk id."""
+    return text.isprintable() and not BAD_ID.search(text) and 1 <= len(text.encode()) <= ID_LIMIT
+
+
+def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = False, num_ids: int = 1) -> list[Row]:
     """The fields of each line of a table, which must be sorted by a first field that stands once.
 
     Args:
         num_fields: how many fields a line has; 0: two or more. A line that breaks this is reported and left out.
+        num_ids: how many of them, from the first, are ids.
         is_list: trials: the first field may repeat, in any order, but one space stands between fields (cut reads it).
     """
     try:
@@ -59,7 +69,8 @@ def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = F
     rows: list[Row] = []
     for number, raw in enumerate(lines, 1):
         try:
-            fields = _fields(raw, num_fields)
+            fields = _fields(raw, num_fields, is_free=path.name == "text")
+            _check_ids(fields[:num_ids])
         except ValueError as why:
             faults.add(path, number, str(why))
             continue
@@ -72,13 +83,23 @@ def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = F
     return rows
 
 
-def _fields(raw: bytes, num_fields: int) -> list[str]:
+def _check_ids(fields: list[str]) -> None:
+    for field in fields:
+        if not is_id(field):
+            raise ValueError(f"{field[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, quotes, "
+                             "backslashes or '..', not starting with '/' or '-'")
+
+
+def _fields(raw: bytes, num_fields: int, is_free: bool) -> list[str]:
+    """The fields of a line; one that is_free may hold characters that programs split at differently, behind its key."""
     try:
         line = raw.decode()
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
     if "\r" in line:
         raise ValueError("carriage return (Windows line end?); convert the file with dos2unix")
+    if odd := None if is_free else next((c for c in line.replace("\t", "") if not c.isprintable()), None):
+        raise ValueError(f"control character or unusual space (U+{ord(odd):04X})")
     fields = line.split()
     if not fields:
         raise ValueError("empty line")
@@ -105,17 +126,19 @@ def check_keys(path: Path, rows: list[Row], wanted: Iterable[str], source: str, 
         faults.add(path, None, f"{key} of {source} is missing")
 
 
+def to_number(text: str) -> float:
+    """A number as every program reads it, NaN for anything else (Python alone also reads 1_000)."""
+    return float(text) if NUMBER.fullmatch(text) else math.nan
+
+
 def positive(text: str) -> bool:
-    try:
-        return 0 < float(text) < math.inf
-    except ValueError:
-        return False
+    return 0 < to_number(text) < math.inf
 
 
 # table -> what its second field must be; None: anything
 UTT_TABLES: dict[str, tuple[Callable[[str], bool], str] | None] = {
     "utt2dur": (positive, "a number of seconds > 0"),
-    "utt2num_frames": (lambda text: text.isdecimal() and int(text) > 0, "a whole number > 0"),
+    "utt2num_frames": (lambda text: bool(re.fullmatch(r"0*[1-9][0-9]*", text, re.ASCII)), "a whole number > 0"),
     "utt2lang": None, "utt2uniq": None, "vad.scp": None, "feats.scp": None, "text": None,
 }
 
@@ -154,11 +177,11 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
     """wav.scp, indexed by utterance, or by recording if there are segments."""
     recos, source = utts, "utt2spk"
     if (path := folder / "segments").exists():
-        segments = read_rows(path, faults, num_fields=4)
+        segments = read_rows(path, faults, num_fields=4, num_ids=2)
         check_keys(path, segments, utts, "utt2spk", faults)
         recos, source = [fields[1] for _, fields in segments], "segments"
         for number, (_, _, start, end) in segments:
-            if not (positive(end) and (positive(start) or start.strip("0.") == "") and float(start) < float(end)):
+            if not 0 <= to_number(start) < to_number(end) < math.inf:
                 faults.add(path, number, f"expected 0 <= start < end in seconds, got {start} {end}")
     wav = read_rows(folder / "wav.scp", faults)
     check_keys(folder / "wav.scp", wav, recos, source, faults)
@@ -172,7 +195,7 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
 
 
 def check_trials(path: Path, enroll_ids: set[str], test_ids: set[str], faults: Faults) -> None:
-    for number, (enroll, test, kind) in read_rows(path, faults, num_fields=3, is_list=True):
+    for number, (enroll, test, kind) in read_rows(path, faults, num_fields=3, is_list=True, num_ids=2):
         if kind not in ("target", "nontarget"):
             faults.add(path, number, f"expected target or nontarget, got {kind!r}")
         for utt, known in ((enroll, enroll_ids), (test, test_ids)):
@@ -186,7 +209,7 @@ def validate(folder: Path) -> Faults:
     if not folder.is_dir():
         faults.add(folder, None, "no such folder")
         return faults
-    utt2spk = read_rows(folder / "utt2spk", faults, num_fields=2)
+    utt2spk = read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)
     if not utt2spk:  # everything else would only repeat that
         return faults
     utts = keys(utt2spk)

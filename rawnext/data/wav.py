@@ -3,7 +3,9 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,42 +13,70 @@ import numpy as np
 import soundfile
 
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.tables import InputError, PathLike, check_id, check_sorted, read_lines, read_table
+from rawnext.data.manifest import UNKNOWN_LENGTH, can_resample, promised_end, wav_end
+from rawnext.data.pipes import run_pipe
+from rawnext.tables import InputError, PathLike, check_id, check_sorted, read_lines, read_table, to_number
 
 log = logging.getLogger(__name__)
+
+LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, what every model takes
+BLOCK_SAMPLES = 1 << 20  # decoded at a time, all channels together
+# libsndfile's own errors, and those of soundfile for a .raw file, which says nothing of its rate
+UNDECODABLE = (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class Source(NamedTuple):
     """Where an utterance lies. end_s below 0 is the end of the file; table, line: who said so."""
 
     utt: str
-    path: str
+    path: str  # or a command, which ends in |
     start_s: float
     end_s: float
     table: str
     line: int
 
+    @property
+    def is_pipe(self) -> bool:
+        return self.path.endswith("|")
 
-def read_sources(data_dir: PathLike) -> list[Source]:
+    def fault(self, why: object) -> InputError:
+        text = re.sub(r"<_io.BytesIO.*?>", "its command's output", " ".join(str(why).split()))
+        return InputError(self.table, self.line, f"{self.utt}: {text}")
+
+
+def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
     """All utterances of a data directory.
 
-    Raises: InputError: a damaged or unsorted table, a command in wav.scp, a segment of an unknown recording.
+    Args: allow_pipes: take `command |` in wav.scp, which `load_wave` runs: for lists that the user trusts.
+    Raises: InputError: a damaged or unsorted table, a command without allow_pipes, a segment of an unknown recording.
     """
     scp = Path(data_dir) / "wav.scp"
     wavs = read_table(scp)
     check_sorted(scp, wavs)
     for line, (key, path) in enumerate(wavs.items(), 1):
-        check_id(key, scp, line)
-        if path.endswith("|"):
-            raise InputError(scp, line, f"{key} is a command; write its output to a file first")
-        if path.startswith("~"):
-            raise InputError(scp, line, f"{key}: write {path} without '~', as Kaldi wants")
+        if why := refusal(path, allow_pipes):
+            raise InputError(scp, line, f"{key} {why}")
     segments = Path(data_dir) / "segments"
     if not segments.exists():
         return [Source(key, path, 0.0, -1.0, str(scp), line) for line, (key, path) in enumerate(wavs.items(), 1)]
     sources = list(read_segments(segments, wavs))
+    if not sources:
+        raise InputError(segments, None, "is empty")
     check_sorted(segments, (source.utt for source in sources))
     return sources
+
+
+def refusal(path: str, allow_pipes: bool) -> str:
+    """Why the second column of wav.scp cannot be taken; empty if it can."""
+    if path.endswith("|") and not allow_pipes:
+        return "is a command; --allow-pipes runs it, if you trust whoever wrote this list"
+    if path.startswith("|") or path in ("-", "|"):
+        return f"is {path[:60]!r}, not a file"
+    if path.startswith("~"):
+        return f"is {path}; write it without '~', as Kaldi wants"
+    if re.search(r":[0-9]+$", path) and not Path(path).exists():
+        return f"is {path}: audio inside an archive is not read; write it to files"
+    return ""
 
 
 def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
@@ -61,64 +91,120 @@ def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
             raise InputError(path, number, f"{utt} stands twice")
         seen.add(utt)
         if recording not in wavs:
-            raise InputError(path, number, f"recording {recording} is not in wav.scp")
-        try:
-            start, end = float(columns[2]), float(columns[3])
-        except ValueError:
-            raise InputError(path, number, f"not seconds: {columns[2]} {columns[3]}") from None
+            raise InputError(path, number, f"recording {recording[:60]} is not in wav.scp")
+        start, end = map(to_number, columns[2:])
         if not (0 <= start < math.inf and (end == -1 or start < end < math.inf)):
-            raise InputError(path, number, f"want 0 <= start < end, got {start:g} {end:g}")
+            raise InputError(path, number, f"want 0 <= start < end, got {columns[2][:30]} {columns[3][:30]}")
         yield Source(utt, wavs[recording], start, end, str(path), number)
 
 
-def check_sources(sources: Iterable[Source], least_samples: int) -> None:
-    """Look at every file's header before any work starts.
+def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES) -> None:
+    """Look at every file's header before any work starts; a command's output is looked at when it is there.
 
-    Raises: InputError: missing, undecodable or empty audio, or less than least_samples (at 16 kHz) of it.
+    Raises: InputError: missing, undecodable, cut-off or empty audio, or less than least_samples (at 16 kHz) of it.
     """
-    odd_rate = odd_channels = 0
+    odd_rate = odd_channels = num_pipes = 0
     for source in sources:
+        if source.is_pipe:
+            num_pipes += 1
+            continue
         if not Path(source.path).is_file():
-            raise InputError(source.table, source.line, f"{source.utt}: no such file {source.path}")
+            raise source.fault(f"no such file {source.path}")
         try:
-            info = soundfile.info(source.path)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise InputError(source.table, source.line, f"{source.utt}: {one_line(error)}") from None
-        end_s = info.duration if source.end_s < 0 else source.end_s
-        if end_s > info.duration + 0.5 / info.samplerate:
-            raise InputError(source.table, source.line,
-                             f"{source.utt} ends at {end_s:g} s, its recording at {info.duration:g} s")
-        if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
-            raise InputError(source.table, source.line, f"{source.utt}: {end_s - source.start_s:.3f} s of audio in "
-                                                        f"{source.path}; at least {least_samples / SAMPLE_RATE} s")
-        odd_rate += info.samplerate != SAMPLE_RATE
-        odd_channels += info.channels != 1
+            with soundfile.SoundFile(source.path) as file:
+                promised = wav_end(source.path) if file.format in ("WAV", "WAVEX") else 0
+                check_span(source, file.frames, file.samplerate, least_samples)
+                odd_rate += file.samplerate != SAMPLE_RATE
+                odd_channels += file.channels != 1
+        except UNDECODABLE as error:
+            raise source.fault(error) from None
+        if promised > (size := Path(source.path).stat().st_size):
+            raise source.fault(f"{source.path} is cut off: {size} bytes where its header promises {promised}")
     if odd_rate:
         log.warning("%d utterances are not sampled at %d Hz: they are resampled", odd_rate, SAMPLE_RATE)
     if odd_channels:
         log.warning("%d utterances have several channels: the first is taken", odd_channels)
+    if num_pipes:
+        log.warning("%d utterances come from commands: their audio is checked when each has run", num_pipes)
 
 
-def load_wave(source: Source) -> np.ndarray:
+def check_span(source: Source, num_samples: int, rate: int, least_samples: int) -> None:
+    """Raise InputError unless a recording of num_samples (per channel, at its own rate) has this utterance."""
+    if not can_resample(rate):
+        raise source.fault(f"{source.path}: {rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
+    if num_samples > UNKNOWN_LENGTH:
+        raise source.fault(f"{source.path}: its header does not say how long it is")
+    duration = num_samples / rate
+    end_s = duration if source.end_s < 0 else source.end_s
+    if end_s > duration + 0.5 / rate:
+        raise source.fault(f"ends at {end_s:g} s, its recording at {duration:g} s")
+    if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
+        raise source.fault(f"{end_s - source.start_s:.3f} s of audio in {source.path}; at least "
+                           f"{least_samples / SAMPLE_RATE} s")
+
+
+def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel.
 
-    Raises: InputError: it cannot be decoded, or holds NaN or infinity.
+    Raises: InputError: it cannot be decoded, or holds NaN or infinity; of a command also that it failed, or that its
+        output is not as check_sources wants a file.
     """
     try:
-        with soundfile.SoundFile(source.path) as file:
-            rate = file.samplerate
-            start = round(source.start_s * rate)
-            stop = file.frames if source.end_s < 0 else min(round(source.end_s * rate), file.frames)
-            file.seek(start)
-            wave = file.read(stop - start, dtype="float32", always_2d=True)[:, 0]
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise InputError(source.table, source.line, f"{source.utt}: {one_line(error)}") from None
+        if source.is_pipe:
+            recording, rate = decode_pipe(source.path)
+            check_span(source, len(recording), rate, least_samples)
+            start, stop = span(source, len(recording), rate)
+            wave = recording[start:stop]
+        else:
+            with soundfile.SoundFile(source.path) as file:
+                rate = file.samplerate
+                start, stop = span(source, file.frames, rate)
+                wave = read_first_channel(file, start, stop)
+    except UNDECODABLE as error:
+        raise source.fault(error) from None
     if len(wave) < stop - start:
-        raise InputError(source.table, source.line, f"{source.utt}: {source.path} is cut off: {len(wave)} of "
-                                                    f"{stop - start} samples")
+        raise source.fault(f"{source.path} is cut off: {len(wave)} of {stop - start} samples")
     if not np.isfinite(wave).all():
-        raise InputError(source.table, source.line, f"{source.utt}: {source.path} holds NaN or infinity")
+        raise source.fault(f"{source.path} holds NaN or infinity")
     return np.ascontiguousarray(wave) if rate == SAMPLE_RATE else resample(wave, rate)
+
+
+def span(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
+    """First sample of an utterance in its recording, and the one behind its last."""
+    stop = num_samples if source.end_s < 0 else min(round(source.end_s * rate), num_samples)
+    return round(source.start_s * rate), stop
+
+
+@lru_cache(maxsize=1)  # segments of one recording mostly stand together
+def decode_pipe(command: str) -> tuple[np.ndarray, int]:
+    """(T,) first channel of what a command (ending in |) writes, and its rate in Hz."""
+    output = run_pipe(command.removesuffix("|"))
+    if (promised := promised_end(output)) > output.getbuffer().nbytes:
+        raise OSError(f"its command's output is cut off: {output.getbuffer().nbytes} of {promised} bytes")
+    output.seek(0)
+    with soundfile.SoundFile(output) as file:
+        if file.frames > UNKNOWN_LENGTH:
+            raise OSError("the header that its command writes does not say how long it is; let it write wav")
+        wave = read_first_channel(file, 0, file.frames)
+        if len(wave) < file.frames:
+            raise OSError(f"its command's output is cut off: {len(wave)} of {file.frames} samples")
+        return wave, file.samplerate
+
+
+def read_first_channel(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
+    """Samples start...stop of the first channel, float32; fewer where the file ends before.
+
+    Block by block: memory is taken for samples that are there, not for those that a header promises.
+    """
+    file.seek(start)
+    parts, most = [], max(1, BLOCK_SAMPLES // file.channels)
+    while start < stop:
+        block = file.read(min(most, stop - start), dtype="float32", always_2d=True)[:, 0]
+        if len(block) == 0:
+            break
+        parts.append(block.copy())
+        start += len(block)
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
 
 def resample(wave: np.ndarray, rate: int) -> np.ndarray:
@@ -126,7 +212,3 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     from torchaudio.functional import resample as convert
 
     return convert(torch.from_numpy(np.ascontiguousarray(wave)), rate, SAMPLE_RATE).numpy()
-
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

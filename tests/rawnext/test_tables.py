@@ -4,8 +4,6 @@ import pickle
 import subprocess
 import sys
 
-import kaldi_native_io
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +13,11 @@ from rawnext.tables import (
     atomic_path,
     check_id,
     check_sorted,
-    read_matrix,
     read_scores,
     read_table,
     read_trials,
-    read_vectors,
     write_lines,
     write_scores,
-    write_vectors,
 )
 
 
@@ -88,33 +83,6 @@ def test_ids_that_tables_cannot_carry(bad):
 @pytest.mark.parametrize("good", ["id00012-_raOc3-IRsw-00110", "a/b", "ä", "a..b", "x" * 200])
 def test_ids_that_they_can(good):
     assert check_id(good, "t") == good
-
-
-def test_vectors_are_kaldis(tmp_path):
-    rng = np.random.default_rng(0)
-    vectors = {f"ü{i}": rng.standard_normal(5).astype(np.float32) for i in range(4)}
-    assert write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", vectors.items()) == 4
-    for place in (f"ark:{tmp_path}/e.ark", f"scp:{tmp_path}/e.scp"):
-        with kaldi_native_io.SequentialFloatVectorReader(place) as reader:
-            assert all(np.array_equal(value, vectors[key]) for key, value in reader)
-    keys, matrix = read_matrix(tmp_path / "e.scp")
-    assert keys == list(vectors) and np.array_equal(matrix, np.stack(list(vectors.values())))
-    assert np.array_equal(read_vectors(tmp_path / "e.scp")["ü2"], vectors["ü2"])
-
-
-@pytest.mark.parametrize("bad", [np.array([1, np.nan]), np.zeros((2, 2)), np.zeros(3)])
-def test_bad_vectors_leave_the_last_good_file(tmp_path, bad):
-    write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.ones(2))])
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="b: want 2"):
-        write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.zeros(2)), ("b", bad)])
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
-
-
-def test_scp_with_a_command_is_refused(tmp_path):
-    (tmp_path / "e.scp").write_text("a cat x |\n")
-    with pytest.raises(InputError, match="a command"):
-        read_vectors(tmp_path / "e.scp")
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from rawnext.tables import read_scores, write_lines, write_vectors
+from rawnext.ark import write_vectors
+from rawnext.tables import read_scores, write_lines
 
 
 @pytest.fixture

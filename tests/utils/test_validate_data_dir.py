@@ -82,6 +82,17 @@ def test_segments_are_cuts_of_recordings(data):
     ("utt2dur", GOOD["utt2dur"].replace("b-1 1.5", "b-1 nan"), ["utt2dur:3: expected a number"]),
     ("utt2dur", GOOD["utt2dur"].replace("c-1 1.5\n", ""), ["utt2dur: c-1 of utt2spk is missing"]),
     ("utt2num_frames", GOOD["utt2num_frames"].replace("a-1 150", "a-1 1.5"), ["utt2num_frames:1: expected a whole"]),
+    ("utt2num_frames", GOOD["utt2num_frames"].replace("a-1 150", f"a-1 {'9' * 5000}x"), ["utt2num_frames:1: expected"]),
+    ("utt2num_frames", GOOD["utt2num_frames"].replace("a-1 150", "a-1 \xc2\xb2"), ["utt2num_frames:1: expected"]),
+    ("utt2dur", GOOD["utt2dur"].replace("b-1 1.5", "b-1 1_5"), ["utt2dur:3: expected a number of seconds > 0"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1 b", "b'1 b"), ["utt2spk:3: \"b'1\" cannot be an id"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1 b", "b-1 b/.."), ["utt2spk:3: 'b/..' cannot be an id"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-1 b", "b-1\xc2\xa0b b"), ["utt2spk:3: control character or unusual space "
+                                                                    "(U+00A0)"]),
+    ("utt2spk", "\xef\xbb\xbf" + GOOD["utt2spk"], ["utt2spk:1: control character or unusual space (U+FEFF)"]),
+    ("wav.scp", GOOD["wav.scp"].replace("/x/1.wav", "/x/\x1b[31m1.wav"), ["wav.scp:1: control character",
+                                                                        "wav.scp: a-1 of utt2spk is missing"]),
+    ("trials", "a-1 a-2 target\n-1 b-1 nontarget\n", ["trials:2: '-1' cannot be an id"]),
     ("spk2gender", "a m\nb x\nc f\n", ["spk2gender:2: expected m or f, got 'x'"]),
     ("spk2gender", "a m\nb f\n", ["spk2gender: c of utt2spk is missing"]),
     ("utt2lang", "a-1 en\n", [f"utt2lang: {utt} of utt2spk is missing" for utt in UTTS[1:]]),
@@ -105,6 +116,10 @@ def test_each_fault_is_named(data, name, text, faults):
     ("segments", "a-1 r1 1.5 1.5", "segments:1: expected 0 <= start < end in seconds, got 1.5 1.5"),
     ("segments", "a-1 r1 -1 1.5", "segments:1: expected 0 <= start"),
     ("segments", "a-1 r1 0 x", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 r1 . 1", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 r1 0.0.0 1", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 r1 0 1_0", "segments:1: expected 0 <= start"),
+    ("segments", "a-1 ../r1 0 1", "segments:1: '../r1' cannot be an id"),
     ("segments", "a-1 r3 0 1", "wav.scp: r3 of segments is missing"),
     ("reco2dur", "r1 -10", "reco2dur:1: expected a number"),
     ("reco2dur", "r0 10", "reco2dur:1: r0 is not in wav.scp"),
@@ -137,6 +152,13 @@ def test_order_is_that_of_bytes(tmp_path):
     for name in ("utt2spk", "spk2utt", "wav.scp"):
         (folder / name).write_text("".join(f"{utt} {utt}\n" for utt in ordered), encoding="utf-8")
     assert validate(folder)[::2] == (0, [])
+
+
+def test_a_transcript_may_hold_what_a_language_needs(data):
+    """A zero-width joiner, a no-break space."""
+    text = "".join(f"{utt} क्\u200dष a\u00a0b\n" for utt in UTTS)
+    (data / "text").write_text(text, encoding="utf-8")
+    assert validate(data)[::2] == (0, [])
 
 
 def test_many_faults_are_counted(data):

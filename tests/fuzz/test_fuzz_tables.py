@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables: whatever the bytes, a table that can be written back, or one line."""
+
+import numpy as np
+import pytest
+from fuzzing import answer, damaged, fuzz, utils_module
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rawnext.data.wav import Source, read_sources
+from rawnext.tables import (
+    check_id,
+    read_scores,
+    read_table,
+    read_trials,
+    write_lines,
+    write_scores,
+    write_trials,
+)
+
+SCP = "a-1 /x/a 1.wav\na-2 /x/a2.flac\nä-3 sox x.mp3 -t wav - |\nb 貓.wav\n".encode()
+SEGMENTS = b"s1 a-1 0.0 1.5\ns2 a-1 1.5 -1\ns3 b 1e-1 2.5E1\n"
+TRIALS = "a-1 a-2 target\na-1 ä-3 nontarget\nb b target\n".encode()
+SCORES = b"a-1 a-2 0.25\na-1 b -1.5e-3\nb b +7\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tables")
+
+
+def all_ids(*columns):
+    return all(check_id(text, "x") == text for column in columns for text in column)
+
+
+@fuzz(200)
+@given(raw=damaged(SCP, TRIALS), one_word=st.booleans())
+def test_tables(folder, raw, one_word):
+    path = folder / "table"
+    path.write_bytes(raw)
+    table = answer(lambda: read_table(path, one_word), path, 10_000_000)
+    if table is not None:
+        assert table and all_ids(table) and all(table.values())
+        write_lines(path, (f"{key} {value}" for key, value in table.items()))
+        assert read_table(path, one_word) == table
+
+
+@fuzz(200)
+@given(raw=damaged(TRIALS))
+def test_trials(folder, raw):
+    path = folder / "trials"
+    path.write_bytes(raw)
+    trials = answer(lambda: read_trials(path), path, 10_000_000)
+    if trials is not None:
+        assert all_ids(trials.enroll, trials.test) and len(trials.enroll) == len(trials.test) == len(trials.is_target)
+        write_trials(path, trials)
+        again = read_trials(path)
+        assert again[:2] == trials[:2] and np.array_equal(again.is_target, trials.is_target)
+
+
+@fuzz(200)
+@given(raw=damaged(SCORES))
+@example(raw=b"a b 1_0\n")
+@example(raw="a b \u0661\n".encode())
+def test_scores(folder, raw):
+    path = folder / "scores"
+    path.write_bytes(raw)
+    found = answer(lambda: read_scores(path), path, 10_000_000)
+    if found is not None:
+        enroll, test, scores = found
+        assert all_ids(enroll, test) and len(enroll) == len(test) == len(scores) and np.isfinite(scores).all()
+        assert b"_" not in raw and [float(line.split()[2]) for line in raw.splitlines()] == scores.tolist()
+        write_scores(path, enroll, test, scores)
+        assert np.allclose(read_scores(path)[2], scores, atol=1e-6)
+
+
+@fuzz(200)
+@given(scp=damaged(SCP), segments=st.none() | damaged(SEGMENTS), allow_pipes=st.booleans())
+def test_lists_of_audio(folder, scp, segments, allow_pipes):
+    (folder / "wav.scp").write_bytes(scp)
+    (folder / "segments").unlink(missing_ok=True)
+    if segments is not None:
+        (folder / "segments").write_bytes(segments)
+    sources = answer(lambda: read_sources(folder, allow_pipes), folder, 10_000_000)
+    if sources is not None:
+        assert sources and all(isinstance(source, Source) for source in sources)
+        utts = [source.utt for source in sources]
+        assert all_ids(utts) and utts == sorted(set(utts), key=str.encode)
+        assert all(0 <= s.start_s < np.inf and (s.end_s == -1 or s.start_s < s.end_s < np.inf) for s in sources)
+        assert allow_pipes or not any(source.is_pipe for source in sources)
+        assert not any(source.path.startswith(("|", "~")) or source.path == "-" for source in sources)
+
+
+GOOD = {"utt2spk": "a-1 a\na-2 a\nä-3 ä\n", "spk2utt": "a a-1 a-2\nä ä-3\n", "wav.scp": "a-1 /x\na-2 y z |\nä-3 z\n",
+        "utt2dur": "a-1 1.5\na-2 2\nä-3 1e1\n", "utt2num_frames": "a-1 15\na-2 2\nä-3 1\n", "spk2gender": "a m\nä f\n",
+        "trials": "a-1 a-2 target\na-1 ä-3 nontarget\n"}
+CUTS = {**GOOD, "wav.scp": "r1 /x\nr2 /y\n", "segments": "a-1 r1 0 1.5\na-2 r1 1.5 3\nä-3 r2 0 1\n",
+        "reco2dur": "r1 3\nr2 1\n"}
+
+
+@fuzz(150)
+@given(data=st.data(), kind=st.sampled_from([GOOD, CUTS]))
+def test_validation(folder, data, kind):
+    """One file is damaged: each fault is a line that names a file of the folder; what passes, the library reads."""
+    validate = utils_module("validate_data_dir").validate
+    place = folder / "data"
+    place.mkdir(exist_ok=True)
+    (place / "segments").unlink(missing_ok=True)
+    (place / "reco2dur").unlink(missing_ok=True)
+    name = data.draw(st.sampled_from(sorted(kind)))
+    for other, text in kind.items():
+        (place / other).write_bytes(data.draw(damaged(text.encode())) if other == name else text.encode())
+    faults = validate(place).found
+    lines = [line for found in faults.values() for line in found]
+    assert all(line.startswith(f"{place}/") and "\n" not in line and line.isprintable() for line in lines)
+    if not faults:
+        read_sources(place, allow_pipes=True)
+        utt2spk = read_table(place / "utt2spk", one_word=True)
+        assert all_ids(utt2spk, utt2spk.values())
+        assert read_trials(place / "trials")
+
+
+@fuzz(100)
+@given(raw=damaged(GOOD["utt2spk"].encode()), gender=damaged(GOOD["spk2gender"].encode()))
+def test_speakers_of_make_trials(folder, capsys, raw, gender):
+    read_speakers = utils_module("make_trials").read_speakers
+    (folder / "utt2spk").write_bytes(raw)
+    (folder / "spk2gender").write_bytes(gender)
+    try:
+        speakers = read_speakers(folder)
+    except SystemExit:
+        assert capsys.readouterr().err.startswith(f"{folder}/")
+    else:
+        assert all_ids(speakers.spk2utt, *speakers.spk2utt.values())

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing that a user gives is run: every call that could do so is one of those named here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [path for room in ("rawnext", "steps", "local", "utils") for path in sorted((ROOT / room).rglob("*.py"))]
+
+# calls that run code or commands, or that may do so with what they read
+RISKY = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput", "pickle.load",
+         "subprocess.getstatusoutput", "pickle.loads", "pickle.Unpickler", "marshal.load", "marshal.loads",
+         "shelve.open", "joblib.load", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
+         "torch.load", "torch.jit.load", "torch.hub.load", "np.load", "numpy.load", "kaldiio.load_mat",
+         "kaldiio.load_scp", "kaldiio.load_ark", "kaldiio.open_like_kaldi", "kaldiio.ReadHelper",
+         "subprocess.run", "subprocess.Popen", "subprocess.call", "subprocess.check_call", "subprocess.check_output",
+         "os.execv", "os.execvp", "os.execve", "os.execvpe", "os.spawnv", "importlib.import_module", "extractall",
+         "shutil.unpack_archive"}
+
+# file -> what it may call, and why that is safe
+ALLOWED = {
+    "rawnext/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
+    "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
+    "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
+    "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
+    "local/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+}
+LAUNCHERS = "utils/"  # they run what they are told to on the command line
+
+
+def name_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{name_of(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def risky_calls(source: str) -> Iterator[tuple[int, str]]:
+    """(line, name) of each; names that `from x import y` brought in count with their module."""
+    tree = ast.parse(source)
+    full = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) for alias in node.names}
+    full |= {alias.asname: alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+             for alias in node.names if alias.asname}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            head, dot, rest = name_of(node).partition(".")
+            name = full.get(head, head) + dot + rest
+            if name in RISKY or name.replace("numpy.", "np.") in RISKY or name.rpartition(".")[2] == "extractall":
+                yield node.lineno, name.replace("numpy.", "np.")
+        if isinstance(node, ast.keyword) and (node.arg, getattr(node.value, "value", None)) in (
+                ("shell", True), ("allow_pickle", True), ("weights_only", False)):
+            yield node.value.lineno, f"{node.arg}={node.value.value}"
+
+
+def breaches(name: str, source: str) -> list[str]:
+    allowed = ALLOWED.get(name, set())
+    if name.startswith(LAUNCHERS):
+        allowed = {"subprocess.Popen", "subprocess.run"}
+    return [f"{name}:{line}: {call}" for line, call in risky_calls(source) if call not in allowed]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_file_runs_what_it_reads(path):
+    assert breaches(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) == []
+
+
+def test_torch_loads_weights_only():
+    """Said each time, whatever torch's default is."""
+    tree = ast.parse((ROOT / "rawnext/checkpoint.py").read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) == "torch.load"]
+    assert calls and all(any(keyword.arg == "weights_only" and keyword.value.value is True for keyword in call.keywords)
+                         for call in calls)
+
+
+@pytest.mark.parametrize("source", [
+    "import torch\ntorch.load(p)", "from torch import load\nload(p)", "import torch as t\nt.load(p)",
+    "import pickle\npickle.loads(b)", "from pickle import Unpickler\nUnpickler(f)", "eval('1')",
+    "import os\nos.system('x')",
+    "import subprocess\nsubprocess.run('x')", "run(x, shell=True)", "import numpy\nnumpy.load(p)",
+    "import numpy as np\nnp.load(p)", "import numpy as np\nf(allow_pickle=True)", "import yaml\nyaml.load(f)",
+    "import kaldiio\nkaldiio.load_scp(p)", "tar.extractall(p)",
+    "import functools, torch\nfunctools.partial(torch.load)"])
+def test_a_breach_is_found(source):
+    assert breaches("rawnext/foo.py", source)
+
+
+@pytest.mark.parametrize("source", ["model.load_state_dict(s)", "model.eval()", "import re\nre.compile('x')",
+                                    "json.load(f)", "build(x).eval()"])
+def test_what_is_harmless_passes(source):
+    assert breaches("rawnext/foo.py", source) == []

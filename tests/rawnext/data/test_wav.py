@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings as lists name them: files, commands, and what must not be taken for either."""
+
+import io
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import voice
+
+from rawnext.data import pipes, wav
+from rawnext.data.wav import Source, check_sources, load_wave, read_sources
+from rawnext.tables import InputError
+
+WAVE = voice(0, 0, 1)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with a.wav, a.flac and a.ogg."""
+    for kind in ("wav", "flac", "ogg"):
+        soundfile.write(tmp_path / f"a.{kind}", WAVE, 16000)
+    return tmp_path
+
+
+def sources(folder, *lines, segments=(), allow_pipes=True):
+    (folder / "wav.scp").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "segments").unlink(missing_ok=True)
+    if segments:
+        (folder / "segments").write_text("".join(f"{line}\n" for line in segments))
+    return read_sources(folder, allow_pipes)
+
+
+def load(folder, command, *segments):
+    found = sources(folder, f"a {command}", segments=segments)
+    check_sources(found, 1600)
+    return [load_wave(source) for source in found]
+
+
+def read(path):
+    return soundfile.read(path, dtype="float32")[0]
+
+
+# --- what a list may not hold
+
+@pytest.mark.parametrize(("path", "why"), [
+    ("touch ran |", "is a command; --allow-pipes"), ("touch ran|", "is a command"), ("| touch ran", "not a file"),
+    ("-", "not a file"), ("~/a.wav", "without '~'"), ("x.ark:12", "audio inside an archive")])
+def test_refused_before_anything_runs(data, monkeypatch, path, why):
+    monkeypatch.chdir(data)
+    with pytest.raises(InputError, match=f"wav.scp:2: b .*{why}"):
+        sources(data, f"a {data}/a.wav", f"b {path}", allow_pipes=False)
+    assert not (data / "ran").exists()
+
+
+def test_a_segment_of_a_command_is_a_command(data):
+    with pytest.raises(InputError, match=r"wav.scp:1: a is a command"):
+        sources(data, "a cat a.wav |", segments=["u a 0 1"], allow_pipes=False)
+
+
+def test_a_file_whose_name_looks_like_a_place_in_an_archive(data):
+    (data / "a.wav").rename(data / "a:5")
+    assert np.array_equal(load_wave(sources(data, f"a {data}/a:5")[0]), read(data / "a:5"))
+
+
+# --- commands
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
+def test_a_command_gives_what_the_file_gives(data, kind):
+    assert np.array_equal(load(data, f"cat '{data}/a.{kind}' |")[0], read(data / f"a.{kind}"))
+
+
+def test_commands_are_bash(data):
+    command = f"cat <(head -c 100 {data}/a.wav) <(tail -c +101 {data}/a.wav) 2>/dev/null | cat |"
+    assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
+
+
+def test_what_a_command_says_is_not_audio(data, caplog):
+    command = f"echo careful >&2; cat {data}/a.wav; echo done >&2 |"
+    assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
+    assert "cat" in caplog.text and caplog.text.rstrip().endswith("done")
+
+
+def test_much_is_said(data):
+    """More than a pipe holds: nothing waits for anything."""
+    command = f"head -c 3000000 /dev/zero | tr '\\0' x >&2; cat {data}/a.wav |"
+    assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_header_written_before_its_length_was_known(data, size):
+    raw = bytearray((data / "a.wav").read_bytes())
+    raw[4:8] = raw[40:44] = struct.pack("<I", size)
+    (data / "b.wav").write_bytes(raw)
+    if size == 0:
+        with pytest.raises(InputError, match="0.000 s of audio"):
+            load(data, f"cat {data}/b.wav |")
+    else:
+        assert np.array_equal(load(data, f"cat {data}/b.wav |")[0], read(data / "a.wav"))
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
+@pytest.mark.parametrize("kind", ["wav", "ogg"])
+def test_ffmpeg_writing_into_a_pipe(data, kind):
+    """Its headers do not say how long the audio is."""
+    wave = load(data, f"ffmpeg -v error -i {data}/a.flac -f {kind} - |")[0]
+    assert len(wave) >= len(WAVE) and np.abs(wave[:len(WAVE)] - WAVE).max() < (0.05 if kind == "ogg" else 1e-4)
+
+
+@pytest.mark.parametrize(("command", "why"), [
+    ("echo one >&2; echo two >&2; exit 3", r"failed \(exit status 3\): two"),
+    ("cat no.wav", r"failed \(exit status 1\): cat: no.wav: No such file"),
+    ("false | cat {data}/a.wav", r"failed \(exit status 1\)"),
+    ("cat {data}/a.wav; exit 1", r"failed \(exit status 1\)"),
+    ("no-such-program", r"failed \(exit status 127\): .*not found"),
+    ("true", "wrote nothing"), ("echo x >&2", "wrote nothing: x"), ("kill -9 $$", "killed by signal 9"),
+    ("echo this is no audio", "Format not recognised"), ("head -c 30 {data}/a.wav", "its command's output: "),
+    ("head -c 30000 {data}/a.wav", "cut off: 30000 of 32044 bytes"),
+    ("printf 'a\\rb\\033[31m\\n' >&2; exit 1", r"1\): b \[31m$"),
+    ("head -c 2000 {data}/a.flac", "a: "), ("if", "syntax error")])
+def test_a_command_that_fails_is_one_line(data, command, why):
+    with pytest.raises(InputError, match=why) as caught:
+        load(data, f"{command.format(data=data)} |")
+    text = str(caught.value)
+    assert text.startswith(f"{data}/wav.scp:1: a: ") and text.isprintable()
+
+
+def test_endless_output_ends(data, monkeypatch):
+    monkeypatch.setattr(pipes, "MOST_BYTES", 1 << 22)
+    with pytest.raises(InputError, match="writes more than 4194304 bytes"):
+        load(data, "yes |")
+
+
+def test_a_recording_is_decoded_once(data):
+    command = f"echo x >> {data}/count; cat {data}/a.wav |"
+    waves = load(data, command, "u1 a 0 0.5", "u2 a 0.25 -1", "u3 a 0.5 1")
+    whole = read(data / "a.wav")
+    assert [len(wave) for wave in waves] == [8000, 12000, 8000]
+    assert np.array_equal(waves[1], whole[4000:]) and np.array_equal(waves[2], whole[8000:])
+    assert (data / "count").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(("segment", "why"), [("u a 0.5 1.1", "ends at 1.1 s, its recording at 1 s"),
+                                              ("u a 0.95 1", "0.050 s of audio"), ("u a 2 -1", "-1.000 s of audio")])
+@pytest.mark.parametrize("path", ["{data}/a.wav", "cat {data}/a.wav |"])
+def test_segments_must_lie_in_their_recording(data, path, segment, why):
+    with pytest.raises(InputError, match=f"segments:1: u: {why}"):
+        load(data, path.format(data=data), segment)
+
+
+# --- headers that lie
+
+@pytest.mark.parametrize("path", ["{data}/b.flac", "cat {data}/b.flac |"])
+def test_flac_of_unknown_length(data, path):
+    """As encoders write into a pipe; libsndfile loses its end."""
+    raw = bytearray((data / "a.flac").read_bytes())
+    raw[21] &= 0xF0
+    raw[22:26] = bytes(4)
+    (data / "b.flac").write_bytes(raw)
+    with pytest.raises(InputError, match="not say how long it is"):
+        load(data, path.format(data=data))
+
+
+def test_cut_off_files_are_found_before_work(data):
+    raw = (data / "a.wav").read_bytes()
+    (data / "a.wav").write_bytes(raw[:-2])
+    with pytest.raises(InputError, match=r"wav.scp:1: a: .* is cut off: \d+ bytes where its header promises \d+"):
+        check_sources(sources(data, f"a {data}/a.wav"), 1600)
+
+
+def test_promised_samples_take_no_memory(data):
+    """A flac header can promise 2^36 samples, here of eight channels."""
+    soundfile.write(data / "b.flac", np.stack([WAVE] * 8, 1), 16000)
+    raw = bytearray((data / "b.flac").read_bytes())
+    raw[21] |= 0x0F  # the upper four bits of the number of samples
+    raw[22:26] = b"\xff\xff\xff\xf0"
+    (data / "b.flac").write_bytes(raw)
+    with soundfile.SoundFile(data / "b.flac") as file:
+        assert file.frames > 1 << 35
+    with pytest.raises(InputError, match="wav.scp:1: a: "):
+        load_wave(sources(data, f"a {data}/b.flac")[0])
+
+
+@pytest.mark.parametrize("rate", [1, 16001, 2147483647])
+def test_rates_that_take_a_giant_filter(data, rate):
+    raw = bytearray((data / "a.wav").read_bytes())
+    raw[24:28] = struct.pack("<I", rate)
+    (data / "a.wav").write_bytes(raw)
+    with pytest.raises(InputError, match=rf"a: .*a.wav: {rate} Hz cannot be resampled"):
+        check_sources(sources(data, f"a {data}/a.wav"), 1)
+
+
+def test_several_channels(data):
+    two = np.stack([WAVE, 0 * WAVE], 1)
+    soundfile.write(data / "b.wav", two, 16000, subtype="FLOAT")
+    assert np.array_equal(load_wave(Source("a", str(data / "b.wav"), 0, -1, "t", 1)), WAVE)
+
+
+def test_blocks_make_the_whole(data, monkeypatch):
+    monkeypatch.setattr(wav, "BLOCK_SAMPLES", 1000)
+    source = Source("a", str(data / "a.wav"), 0.1, 0.9, "t", 1)
+    assert np.array_equal(load_wave(source), read(data / "a.wav")[1600:14400])
+
+
+def test_raw_files_are_refused_in_a_line(data):
+    (data / "a.raw").write_bytes(bytes(9999))
+    with pytest.raises(InputError, match="wav.scp:1: a: "):
+        check_sources(sources(data, f"a {data}/a.raw"), 1600)
+
+
+def test_memory_files_decode_as_files(data):
+    with soundfile.SoundFile(io.BytesIO((data / "a.ogg").read_bytes())) as file:
+        assert np.array_equal(wav.read_first_channel(file, 0, file.frames), read(data / "a.ogg"))
