@@ -33,7 +33,9 @@ def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, t
     Returns: (T,) cosines, in the precision of the embeddings.
     Raises: ValueError: an embedding is zero or not finite, or the dimensions differ.
     """
-    enroll, test = unit_vectors(enroll), unit_vectors(test)
+    one_set = enroll is test
+    enroll = unit_vectors(enroll)
+    test = enroll if one_set else unit_vectors(test)
     enroll_index, test_index = np.asarray(enroll_index), np.asarray(test_index)
     if enroll.shape[1] != test.shape[1]:
         raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}")

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """From audio files to a data directory: `cuts.jsonl` (lhotse) and Kaldi's tables, written from one list.
 
-All is linear and compact: VoxCeleb2's 1.1 million utterances take 0.4 GiB and 40 s, as a cut exists only while its line
-is written.
+All is linear and compact, as a cut exists only while its line is written: docs/scale.md has the figures of 1.1 million.
 """
 
 import json
 import logging
+import math
 import os
 import random
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
+from rawnext.data.pool import worker_pool
 from rawnext.log import progress
 from rawnext.tables import InputError, PathLike, check_id, write_lines
 
@@ -38,6 +38,7 @@ class Utterance(NamedTuple):
 
 SHOWN_FAULTS = 10  # the others stand in the list file
 UNKNOWN_LENGTH = 1 << 40  # libsndfile's number of samples where a header gives none
+FILTER_TAPS = 1 << 22  # of a resampler, at the most
 
 
 def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
@@ -64,7 +65,7 @@ def read_headers(paths: Sequence[str], num_jobs: int) -> Iterator[tuple[int, int
     if num_jobs <= 1 or len(paths) <= chunk:
         yield from map(read_header, paths)
     else:
-        with ProcessPoolExecutor(num_jobs) as pool:
+        with worker_pool(num_jobs) as pool:
             yield from pool.map(read_header, paths, chunksize=chunk)
 
 
@@ -81,15 +82,23 @@ def read_header(path: str) -> tuple[int, int, int] | str:
                 return "no samples"
             if audio.frames > UNKNOWN_LENGTH:
                 return "its header does not say how long it is"
+            if not can_resample(audio.samplerate):
+                return f"{audio.samplerate} Hz cannot be resampled to {SAMPLE_RATE} Hz"
             if audio.format == "FLAC":  # the length stands in the header, so the end must be looked at
                 audio.seek(audio.frames - 1)
                 if len(audio.read(1)) != 1:
                     return "cut off: its last sample is missing"
         if audio.format in ("WAV", "WAVEX") and (promised := wav_end(path)) > size:
             return f"cut off: {size} bytes where its header promises {promised}"
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last two: soundfile, of a .raw file
         return " ".join(f"{getattr(error, 'strerror', None) or error}".split())
     return header
+
+
+def can_resample(rate: int) -> bool:
+    """Whether a sampling rate in Hz can become 16 kHz with a filter of a sane size (16001 Hz: a gigabyte)."""
+    shared = math.gcd(rate, SAMPLE_RATE)
+    return 2000 <= rate <= 768000 and (rate // shared) * (SAMPLE_RATE // shared) <= FILTER_TAPS
 
 
 def wav_end(path: str) -> int:
@@ -98,12 +107,17 @@ def wav_end(path: str) -> int:
     0 if the header does not say, as when a program wrote it into a pipe.
     """
     with open(path, "rb") as file:
-        if file.read(4) != b"RIFF":
-            return 0
-        kind, size = _wav_chunk(file, at=12)
-        while kind not in (b"data", b""):
-            kind, size = _wav_chunk(file, at=file.tell() + size + size % 2)  # chunks are padded to even sizes
-        return 0 if size >= 0x7FFFF000 else file.tell() + size
+        return promised_end(file)
+
+
+def promised_end(file: BinaryIO) -> int:
+    """`wav_end` of an open file."""
+    if file.read(4) != b"RIFF":
+        return 0
+    kind, size = _wav_chunk(file, at=12)
+    while kind not in (b"data", b""):
+        kind, size = _wav_chunk(file, at=file.tell() + size + size % 2)  # chunks are padded to even sizes
+    return 0 if size >= 0x7FFFF000 else file.tell() + size
 
 
 def _wav_chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
@@ -132,7 +146,8 @@ def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLik
 
 def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
                    spk2gender: Mapping[str, str] | None = None) -> None:
-    """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl`, sorted as Kaldi wants; cuts.jsonl last.
+    """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz`, sorted as Kaldi wants; cuts.jsonl last
+    but for its index.
 
     Cuts are at 16 kHz (others are resampled while they are loaded) and take the first channel.
 
@@ -145,8 +160,9 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     check_utterances(utts, out / "utt2spk")
     spk2utt = [(spk, " ".join(u.utt for u in group)) for spk, group in groupby(utts, key=lambda u: u.spk)]
     genders = known_genders([spk for spk, _ in spk2utt], spk2gender or {}, out / "spk2gender")
-    (out / "cuts.jsonl").unlink(missing_ok=True)  # whoever sees a manifest sees the tables that belong to it
-    (out / "spk2gender").unlink(missing_ok=True)
+    # whoever sees a manifest sees the tables that belong to it
+    for name in ("cuts.jsonl", INDEX, "spk2gender"):
+        (out / name).unlink(missing_ok=True)
     write_lines(out / "wav.scp", (f"{u.utt} {u.path}" for u in utts))
     write_lines(out / "utt2spk", (f"{u.utt} {u.spk}" for u in utts))
     write_lines(out / "spk2utt", (f"{spk} {its_utts}" for spk, its_utts in spk2utt))
@@ -155,6 +171,7 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
         write_lines(out / "spk2gender", (f"{spk} {genders[spk]}" for spk, _ in spk2utt))
     encode = json.JSONEncoder(ensure_ascii=False).encode
     write_lines(out / "cuts.jsonl", (encode(make_cut(u, genders.get(u.spk))) for u in utts))
+    write_index(out)
     log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
              sum(u.num_samples / u.sample_rate for u in utts) / 3600)
 

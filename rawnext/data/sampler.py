@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which utterances make up each batch of an epoch: P speakers times K utterances."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -22,7 +23,8 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(speaker_of))
-    order = order[np.argsort(speaker_of[order], kind="stable")]  # by speaker, shuffled within
+    short = speaker_of.astype(np.min_scalar_type(speaker_of.max(initial=0)))  # 16 bits are sorted in linear time
+    order = order[np.argsort(short[order], kind="stable")]  # by speaker, shuffled within
     ends = np.flatnonzero(np.diff(speaker_of[order], append=-1)) + 1
     groups, times = [np.empty((0, num_utts), int)], [np.empty(0)]
     for begin, end in zip([0, *ends[:-1]], ends):
@@ -36,24 +38,21 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
 
 def fill(speakers: Sequence[int], size: int) -> Iterator[list[int]]:
     """Positions 0...len - 1 in batches of `size` different speakers, first come, first served."""
-    waiting: list[int] = []
-    batch: list[int] = []
-    present: set[int] = set()
-
-    def take(position: int) -> bool:
-        if len(batch) == size or speakers[position] in present:
-            return False
-        batch.append(position)
-        present.add(speakers[position])
-        return True
-
+    waiting: dict[int, deque[int]] = {}  # by speaker: a batch looks at the first of each, however many wait
     stream = iter(range(len(speakers)))
     while True:
-        waiting = [p for p in waiting if not take(p)]
+        batch = sorted(positions[0] for positions in waiting.values())  # at most `size`: who waits was in the last one
+        present = {speakers[position] for position in batch}
+        for speaker in present:
+            waiting[speaker].popleft()
+            if not waiting[speaker]:
+                del waiting[speaker]
         while len(batch) < size and (position := next(stream, None)) is not None:
-            if not take(position):
-                waiting.append(position)
+            if (speaker := speakers[position]) in present:
+                waiting.setdefault(speaker, deque()).append(position)
+            else:
+                batch.append(position)
+                present.add(speaker)
         if len(batch) < size:
             return
         yield batch
-        batch, present = [], set()

@@ -26,7 +26,7 @@ def batches(data, num_workers=0):
 def test_table_reads_single_lines_as_lhotse_does(corpus):
     table, cuts = CutTable(corpus), CutSet.from_file(corpus / "cuts.jsonl")
     assert [table[i] for i in range(len(table))] == list(cuts)
-    assert table.utts == [cut.id for cut in cuts]
+    assert list(table.utts) == [cut.id for cut in cuts]
     assert [table.speakers[s] for s in table.speaker_of] == [cut.supervisions[0].speaker for cut in cuts]
 
 

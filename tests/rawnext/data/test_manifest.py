@@ -200,8 +200,9 @@ def test_bad_utterances_leave_the_old_directory_alone(tmp_path, utts, why):
 def test_rewriting_leaves_nothing_of_the_old(tmp_path):
     write_data_dir([utterance("old", "old")], tmp_path, {"old": "m"})
     write_data_dir([utterance("new", "new")], tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"cuts.jsonl", "wav.scp", "utt2spk", "spk2utt", "utt2dur"}
-    assert all("old" not in path.read_text() for path in tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"cuts.jsonl", "cuts.npz", "wav.scp", "utt2spk", "spk2utt",
+                                                          "utt2dur"}
+    assert all(b"old" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_resampling_channels_and_unknown_gender_are_said_once(tmp_path, caplog):

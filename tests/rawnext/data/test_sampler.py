@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import time
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.data.sampler import epoch_batches
+from rawnext.data.sampler import epoch_batches, fill
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,3 +44,28 @@ def test_a_million_utterances():
     speaker_of = np.random.default_rng(0).integers(0, 6112, 1_100_000)
     batches = epoch_batches(speaker_of, 160, 2, 500, 1, 0)
     assert batches.size > 0.98 * 1_100_000
+
+
+@given(num_speakers=st.integers(2, 9), size=st.integers(1, 6), seed=st.integers(0, 999))
+def test_first_come_first_served(num_speakers, size, seed):
+    """As by going through all that wait for every batch."""
+    rng = np.random.default_rng(seed)
+    speakers = rng.binomial(num_speakers - 1, 0.3, rng.integers(200)).tolist()
+    left, expected = list(range(len(speakers))), []
+    while True:
+        batch = list({speakers[p]: p for p in reversed(left)}.values())
+        if len(batch) < size:
+            break
+        expected.append(sorted(batch)[:size])
+        left = [p for p in left if p not in expected[-1]]
+    assert list(fill(speakers, size)) == expected
+
+
+def test_few_speakers_with_many_utterances_stay_linear():
+    """Most of what the frequent speakers have waits: to look at all of it for each batch took minutes."""
+    rng = np.random.default_rng(0)
+    share = rng.exponential(size=200)
+    speaker_of = rng.choice(200, 1_000_000, p=share / share.sum())
+    began = time.process_time()
+    assert len(epoch_batches(speaker_of, 160, 2, 10**9, 1, 0)) > 1000
+    assert time.process_time() - began < 6

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bench/scale.py measures inside the library, one task a process, on a synthetic corpus without audio.
+
+python bench/scale_tasks.py manifests data/train 1100000 6112
+
+A last line that begins with `#` is a remark for the table.
+"""
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+WORLD = 8  # ranks of the flagship's training
+
+
+def counts(num_utts: int, num_speakers: int) -> np.ndarray:
+    """(S,) utterances of each speaker, one at least: skewed as in the wild, some far above the mean."""
+    rng = np.random.default_rng(num_utts)
+    inner = np.sort(rng.choice(num_utts - 1, num_speakers - 1, replace=False)) + 1
+    return np.diff(inner, prepend=0, append=num_utts)
+
+
+def names(num_utts: int, num_speakers: int) -> Iterator[tuple[str, str]]:
+    """(utt, spk) in the form of VoxCeleb's names."""
+    for number, count in enumerate(counts(num_utts, num_speakers).tolist()):
+        spk = f"id{number:05d}"
+        for i in range(count):
+            yield f"{spk}-_v{i // 8:06d}AbC-{i % 8:05d}", spk
+
+
+def manifests(folder: str, num_utts: int, num_speakers: int) -> None:
+    """A data directory."""
+    from rawnext.data.manifest import Utterance, write_data_dir
+
+    write_data_dir((Utterance(utt, spk, f"/corpora/VoxCeleb2/dev/flac/{utt.replace('-', '/')}.flac", 130_000, 16000, 1)
+                    for utt, spk in names(num_utts, num_speakers)), folder)
+
+
+def table(folder: str) -> None:
+    """The start of every process that trains: the manifest."""
+    import lhotse.serialization  # noqa: F401 (its 0.2 GiB are not the table's)
+
+    from rawnext.data.cuts import CutTable
+
+    began = resident()
+    print(f"# {len(CutTable(folder)):,} cuts, {resident() - began:.0f} MiB kept")
+
+
+def epoch(folder: str, rank: int, num: int) -> None:
+    """All that steps/train.py does before the first batch is read, and the same for the following epochs."""
+    from rawnext.config import load_config
+    from rawnext.data.cuts import CutTable
+    from rawnext.data.dataset import EpochDataset
+    from rawnext.trainer import Trainer  # noqa: F401 (the program imports it)
+
+    config, began = load_config(["conf/rawnext.yaml"]), time.monotonic()
+    cuts = CutTable(folder)
+    loaded = time.monotonic()
+    for number in range(num):
+        data = EpochDataset(cuts, config, {}, number, rank, WORLD)
+    seconds = (time.monotonic() - loaded) / num
+    print(f"# {data.num_steps:,} steps; `CutTable` {loaded - began:.1f} s, batches of an epoch {seconds:.1f} s")
+
+
+def workers(folder: str, num: int) -> None:
+    """Data workers are forks: what each comes to own by reading its share of an epoch's ids and some of its cuts."""
+    from rawnext.config import load_config
+    from rawnext.data.cuts import CutTable
+    from rawnext.data.dataset import EpochDataset
+
+    cuts = CutTable(folder)
+    data, own = EpochDataset(cuts, load_config(["conf/rawnext.yaml"]), {}, 0, 0, 1), []
+    for worker in range(num):
+        reader, writer = os.pipe()
+        if not os.fork():
+            before = resident("Private_Dirty")
+            for i, indices in enumerate(data.batches[worker::num]):
+                for index in indices.ravel():
+                    assert cuts[index].id == cuts.utts[index] if i < 5 else cuts.utts[index]
+            gc.collect()
+            os.write(writer, f"{resident('Private_Dirty') - before}".encode())
+            os._exit(0)
+        os.wait()
+        own.append(float(os.read(reader, 100)))
+    print(f"# {max(own):.0f} MiB more of its own in each of {num}, {num * max(own):.0f} MiB in all")
+
+
+def resident(field: str = "Rss") -> float:
+    """MiB of this process in memory; Private_Dirty: shared with no other."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+
+
+def sources(folder: str) -> None:
+    """The start of every job of the extraction: it reads the whole list and takes its share."""
+    from rawnext.data.wav import read_sources
+
+    print(f"# {len(read_sources(folder)):,} utterances")
+
+
+def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
+    """Random vectors as the extraction's jobs leave them."""
+    from rawnext.ark import write_vectors
+    from rawnext.tables import read_table
+
+    utts, rng = list(read_table(Path(data) / "utt2spk")), np.random.default_rng(0)
+    for job in range(num_jobs):
+        share = utts[len(utts) * job // num_jobs : len(utts) * (job + 1) // num_jobs]
+        name = Path(out) / (f"embedding.{job + 1}" if num_jobs > 1 else "embedding")
+        write_vectors(f"{name}.ark", f"{name}.scp", ((utt, rng.standard_normal(dim, np.float32)) for utt in share))
+
+
+def vectors(scp: str) -> None:
+    from rawnext.ark import read_vectors
+
+    print(f"# {len(read_vectors(scp)):,} lines")
+
+
+def matrix(scp: str) -> None:
+    from rawnext.ark import read_matrix
+
+    keys, rows = read_matrix(scp)
+    print(f"# {len(keys):,} x {rows.shape[1]}, {rows.nbytes / 2**20:.0f} MiB of numbers")
+
+
+def metrics(num_scores: int) -> None:
+    from rawnext.backend.metrics import eer, min_dcf
+
+    rng = np.random.default_rng(0)
+    target, nontarget = rng.normal(2, 1, num_scores // 2), rng.normal(0, 1, num_scores // 2)
+    for p_target in (0.01, 0.05):
+        min_dcf(target, nontarget, p_target)
+    print(f"# EER {100 * eer(target, nontarget):.1f} %")
+
+
+TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (
+    manifests, table, epoch, workers, sources, embeddings, vectors, matrix, metrics)}
+
+if __name__ == "__main__":
+    TASKS[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))
