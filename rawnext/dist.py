@@ -64,6 +64,31 @@ def mean_over_processes(values: Sequence[float], device: torch.device) -> list[f
     return (total / dist.get_world_size()).tolist()
 
 
+def barrier() -> None:
+    """Wait until every process is here."""
+    if rank_world()[1] > 1:
+        dist.barrier()
+
+
+class Vote:
+    """Does any process say yes? The answer comes one call later, so that no process waits for another."""
+
+    def __init__(self) -> None:
+        self.group = dist.new_group(backend="gloo") if rank_world()[1] > 1 else None
+        self.pending: tuple[dist.Work, torch.Tensor] | None = None
+
+    def __call__(self, yes: bool) -> bool:
+        if self.group is None:
+            return yes
+        said = False
+        if self.pending:
+            self.pending[0].wait()
+            said = bool(self.pending[1])
+        ballot = torch.tensor(int(yes))
+        self.pending = dist.all_reduce(ballot, dist.ReduceOp.MAX, self.group, async_op=True), ballot
+        return said
+
+
 class SyncBatchNorm1d(torch.nn.BatchNorm1d):
     """BatchNorm whose training statistics are those of all processes' batches; torch's own runs on GPUs only."""
 

@@ -22,7 +22,6 @@ from rawnext.models import MODELS
 from rawnext.tables import InputError, PathLike
 
 PROTOCOLS = ("native", "paper")
-LEAST_SAMPLES = 1600  # 0.1 s
 BATCH_SAMPLES = 16 * 59050  # of a padded batch, at the most (unless one utterance is longer)
 
 
@@ -33,7 +32,7 @@ def load_model(exp: PathLike, device: torch.device) -> tuple[nn.Module, Config]:
     state = checkpoint.load(Path(exp) / "model.pt")
     try:
         model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(Path(exp) / "model.pt", None, f"does not fit {exp}/config.yaml: {reason}") from None
     return model.to(device).eval(), config

@@ -6,63 +6,34 @@ checkpoint holds the rest. So a run that was killed continues to the losses of o
 """
 
 import contextlib
-import inspect
 import json
 import logging
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rawnext import checkpoint
-from rawnext.config import Config, split_name
+from rawnext.config import Config
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset, epoch_loader, to_device
-from rawnext.dist import is_main, mean_over_processes, rank_world, sync_batchnorm
+from rawnext.dist import barrier, is_main, mean_over_processes, rank_world, sync_batchnorm
 from rawnext.log import progress
-from rawnext.losses import LOSSES
-from rawnext.losses.margin import CosineMargin
-from rawnext.models import MODELS
 from rawnext.optim import build_optimizer, learning_rate, margin_share
+from rawnext.preemption import Preempted, StopRequest
 from rawnext.tables import InputError, write_lines
+from rawnext.task import SpeakerTask
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "step", "loss", "acc", "lr", "eer_dev", "min_dcf_dev", "seconds", "utts_per_s", "data_wait",
            "bad_utts")
-
-
-class SpeakerTask(nn.Module):
-    """Model and losses: a batch in, the weighted sum of the losses out."""
-
-    def __init__(self, config: Config, num_speakers: int):
-        super().__init__()
-        self.model = MODELS.build(*split_name(config.model))
-        self.weights, losses = [], []
-        for part in config.losses:
-            name, options = split_name(part)
-            self.weights.append(float(options.pop("weight", 1.0)))
-            if "utts_per_speaker" in inspect.signature(LOSSES[name]).parameters:
-                options.setdefault("utts_per_speaker", config.batch.utts)
-            losses.append(LOSSES.build(name, options, self.model.embedding_dim, num_speakers))
-        self.losses = nn.ModuleList(losses)
-        self.margins = {loss: loss.margin for loss in losses if isinstance(loss, CosineMargin)}
-
-    def forward(self, wave: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) waveforms and (B,) speakers -> loss and accuracy (of the first loss), scalars."""
-        embedding = self.model(wave)
-        results = [loss(embedding, label) for loss in self.losses]
-        total = sum(weight * value for weight, (value, _) in zip(self.weights, results))
-        return total, results[0][1]["acc"]  # type: ignore[return-value]
-
-    def set_margin(self, share: float) -> None:
-        for loss, margin in self.margins.items():
-            loss.margin = share * margin
 
 
 class Trainer:
@@ -86,24 +57,47 @@ class Trainer:
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
+        # about the stride of dimensions of size 1, which is no matter
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.parallel = DistributedDataParallel(self.task) if self.world > 1 else self.task
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
+        self.fresh = [0, 0]  # drawn and bad on this process since the processes last compared
         self.history: list[dict[str, Any]] = []
         self.sums = new_sums()
         self.writer: Any = None
+        self.stop: StopRequest
 
-    def run(self) -> None:
-        """Train to the end, from the newest checkpoint if there is one."""
+    def run(self) -> bool:
+        """Train to the end, from the newest checkpoint if there is one.
+
+        Returns: whether anything was left to do.
+        Raises: Preempted: SIGTERM came; the steps done are saved.
+        """
         if (state := checkpoint.load_newest(self.exp / "checkpoints")) is not None:
             self.restore(state)
+        if self.is_finished():
+            log.info("%s: trained before, to its last epoch %d", self.exp / "model.pt", self.epoch)
+            return False
         self.writer = open_tensorboard(self.exp, self.step) if is_main() else None
-        while self.epoch < self.config.train.epochs:
-            self.run_epoch()
+        with StopRequest() as self.stop:
+            while self.epoch < self.config.train.epochs:
+                self.run_epoch()
         if is_main():
-            state = {"model": self.task.model.state_dict(), "speakers": [str(s) for s in self.table.speakers],
-                     "epoch": self.epoch, "step": self.step}
-            checkpoint.save(self.exp / "model.pt", state)
+            checkpoint.save(self.exp / "model.pt", {
+                "model": self.task.model.state_dict(), "speakers": [str(s) for s in self.table.speakers],
+                "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
+        return True
+
+    def is_finished(self) -> bool:
+        """Is model.pt the end of this very training?"""
+        if self.epoch < self.config.train.epochs or not (self.exp / "model.pt").exists():
+            return False
+        try:
+            return checkpoint.load(self.exp / "model.pt")["step"] == self.step
+        except InputError as error:
+            log.warning("%s; it is written again", error)
+            return False
 
     def run_epoch(self) -> None:
         data = EpochDataset(self.table, self.config, self.banks, self.epoch, self.rank, self.world, self.step_in_epoch)
@@ -122,8 +116,14 @@ class Trainer:
             last = self.step_in_epoch == data.num_steps
             if self.step % self.config.train.log_every == 0 or last:
                 self.log_step(data.num_steps)
-            if self.step % self.config.train.save_every == 0 and not last:
+            if asked := self.stop.heard():
+                log.warning("asked to end by SIGTERM: saving epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
+            if asked or (self.step % self.config.train.save_every == 0 and not last):
+                self.gather()
                 self.save()
+            if asked:
+                barrier()  # nobody ends, and so ends the others, before all is saved
+                raise Preempted
             clock = time.monotonic()
         bar.close()
         self.end_epoch()
@@ -147,10 +147,13 @@ class Trainer:
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
-        self.lr = learning_rate(self.step, epochs_done / self.config.train.epochs, self.config.optim)
+        lr = learning_rate(self.step, epochs_done / self.config.train.epochs, self.config.optim)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = lr
         self.task.set_margin(margin_share(epochs_done, self.config.train))
+
+    def lr(self) -> float:
+        return self.optimizer.param_groups[0]["lr"]
 
     def account(self, batch: dict[str, Any], waited: float, seconds: float) -> None:
         """Count the step; stop the run when too much of the data is bad."""
@@ -160,48 +163,64 @@ class Trainer:
         self.sums["utts"] += len(batch["label"])
         for why in batch["bad"]:
             log.warning("bad audio, replaced: %s", why)
-        self.drawn += len(batch["label"])
-        self.num_bad += len(batch["bad"])
+        self.fresh = [self.fresh[0] + len(batch["label"]), self.fresh[1] + len(batch["bad"])]
+        drawn, bad = self.drawn + self.fresh[0], self.num_bad + self.fresh[1]
         limit = self.config.train.max_bad_fraction
-        if self.num_bad > max(limit * self.drawn, 10 if limit else 0):  # ten in the first steps do not end a run
+        if bad > max(limit * drawn, 10 if limit else 0):  # ten in the first steps do not end a run
             raise InputError(self.table.path, None,
-                             f"{self.num_bad} of {self.drawn} utterances drawn could not be read, more than "
+                             f"{bad} of {drawn} utterances drawn could not be read, more than "
                              f"train.max_bad_fraction {limit}; the last: {(batch['bad'] or ['-'])[-1]}")
+
+    def gather(self) -> None:
+        """Make loss, accuracy and the count of bad utterances those of all processes, which must all call this.
+
+        Raises: InputError: the loss is no number; so no checkpoint is written behind such a step.
+        """
+        values = [float(self.sums["loss"]), float(self.sums["acc"]), *map(float, self.fresh)]
+        loss, acc, drawn, bad = mean_over_processes(values, self.device)
+        if not math.isfinite(loss):
+            raise InputError(self.exp, None, f"the loss is {loss} at step {self.step}: lower optim.lr, or set "
+                                             "optim.clip_norm; the checkpoint before is kept")
+        self.sums["loss"], self.sums["acc"], self.fresh = loss, acc, [0, 0]
+        self.drawn, self.num_bad = self.drawn + round(drawn * self.world), self.num_bad + round(bad * self.world)
 
     def log_step(self, steps_per_epoch: int) -> None:
         row = self.means()
-        if not math.isfinite(row["loss"]):
-            raise InputError(self.exp, None, f"the loss is {row['loss']} at step {self.step}: lower optim.lr, or set "
-                                             "optim.clip_norm; the checkpoint before is kept")
+        if not is_main():
+            return
         log.info("epoch=%d step=%d/%d loss=%.4f acc=%.3f lr=%.2e utts_per_s=%.1f data_wait=%.3f bad=%d", self.epoch + 1,
-                 self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], self.lr, row["utts_per_s"],
+                 self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], self.lr(), row["utts_per_s"],
                  row["data_wait"], self.num_bad)
-        if self.writer:
-            for name in ("loss", "acc", "utts_per_s", "data_wait"):
-                self.writer.add_scalar(name, row[name], self.step)
-            self.writer.add_scalar("lr", self.lr, self.step)
+        for name in ("loss", "acc", "utts_per_s", "data_wait"):
+            self.writer.add_scalar(name, row[name], self.step)
+        self.writer.add_scalar("lr", self.lr(), self.step)
 
     def means(self) -> dict[str, float]:
         """What the epoch has been so far: loss and accuracy are means over the processes, times this process's."""
-        s = {name: float(value) for name, value in self.sums.items()}
-        s["loss"], s["acc"] = mean_over_processes([s["loss"], s["acc"]], self.device)
+        self.gather()
+        s = self.sums
         return {"loss": s["loss"] / s["steps"], "acc": s["acc"] / s["steps"], "seconds": s["seconds"],
                 "utts_per_s": self.world * s["utts"] / s["seconds"], "data_wait": s["waited"] / s["seconds"]}
 
     def end_epoch(self) -> None:
-        row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "lr": self.lr,
+        row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "lr": self.lr(),
                                "bad_utts": self.num_bad}
+        if self.validate and is_main():
+            self.save()  # a run that ends while it validates has lost no step
+            with self.stop.leaving_at_once():
+                row.update(self.validation())
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, new_sums()
+        self.history.append(row)
         if is_main():
-            if self.validate:
-                self.task.eval()
-                row.update(self.validate(self.task.model))
-                log.info("epoch=%d %s", self.epoch, " ".join(f"{k}={row[k]:.4g}" for k in ("eer_dev", "min_dcf_dev")))
-                if self.writer:
-                    self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
-            self.history.append(row)
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
         self.save()
+
+    def validation(self) -> dict[str, float]:
+        self.task.eval()
+        found = self.validate(self.task.model)
+        log.info("epoch=%d %s", self.epoch + 1, " ".join(f"{k}={found[k]:.4g}" for k in ("eer_dev", "min_dcf_dev")))
+        self.writer.add_scalar("eer_dev", found["eer_dev"], self.step)
+        return found
 
     def save(self) -> None:
         if is_main():
@@ -212,7 +231,7 @@ class Trainer:
         return {"task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
-                "sums": {name: float(value) for name, value in self.sums.items()}, "history": self.history,
+                "sums": self.sums, "history": self.history,
                 "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
                 "speakers": [str(s) for s in self.table.speakers],
                 "num_utts": len(self.table), "config": json.dumps(self.plan())}

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a system, one process per GPU (or on the CPU), continuing where a killed run stopped.
 
-torchrun --standalone --nproc_per_node=4 steps/train.py --config "conf/rawnext.yaml" --train data/train \\
+steps/torchrun.py --standalone --nproc-per-node 4 steps/train.py --config conf/rawnext.yaml --train data/train \\
     --dev data/dev --banks data exp/rawnext
+
+Exit status: 0; 1 a fault; 75 SIGTERM came, the steps done are saved, run it again.
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -14,7 +17,7 @@ import time
 from pathlib import Path
 
 from rawnext.log import setup_log
-from rawnext.tables import InputError, run_main
+from rawnext.tables import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
 
 
 def parse() -> argparse.Namespace:
@@ -39,6 +42,8 @@ def main() -> None:
     from rawnext.data.augment import needed_banks
     from rawnext.data.cuts import CutTable
     from rawnext.dist import cleanup, init_process_group, is_main, rank_world
+    from rawnext.lock import alone_in
+    from rawnext.preemption import Preempted
     from rawnext.trainer import Trainer
 
     setup_log()
@@ -53,14 +58,18 @@ def main() -> None:
     world = rank_world()[1]
     if config.batch.speakers % world:
         raise InputError("batch.speakers", None, f"{config.batch.speakers} cannot be shared by {world} processes")
-    if is_main():
-        save_config(config, args.exp / "config.yaml")
-    validate = make_validator(args.dev) if args.dev and is_main() else None
-    started = time.time()
-    trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate)
-    trainer.run()
-    if is_main():
-        write_info(args.exp, trainer, time.time() - started)
+    with alone_in(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
+        if is_main():
+            save_config(config, args.exp / "config.yaml")
+        validate = make_validator(args.dev) if args.dev and is_main() else None
+        started = time.time()
+        trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate)
+        try:
+            trained = trainer.run()
+        except Preempted:
+            sys.exit(EXIT_AGAIN)
+        if is_main() and (trained or not (args.exp / "train_info.json").exists()):
+            write_info(args.exp, trainer, time.time() - started)
     cleanup()
 
 
@@ -71,11 +80,11 @@ def make_validator(dev: str):
     from rawnext.backend.metrics import eer, min_dcf
     from rawnext.backend.scoring import cosine_scores
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.extract import LEAST_SAMPLES, embed_native
+    from rawnext.extract import embed_native
     from rawnext.tables import read_trials
 
     sources = read_sources(dev)
-    check_sources(sources, LEAST_SAMPLES)
+    check_sources(sources)
     place = {source.utt: i for i, source in enumerate(sources)}
     trials = read_trials(Path(dev) / "trials")
     for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
@@ -116,4 +125,4 @@ def write_info(exp: Path, trainer, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, fault_code=EXIT_FAULT if "TORCHELASTIC_RUN_ID" in os.environ else 1)

@@ -2,6 +2,7 @@
 """Batches of training waveforms, each utterance cropped and augmented as (seed, epoch, utt) says."""
 
 import random
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,7 +86,12 @@ class EpochDataset(Dataset):
 def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:
     """A loader that gives the dataset's batches in order."""
     return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available(),
-                      prefetch_factor=4 if num_workers else None)
+                      prefetch_factor=4 if num_workers else None, worker_init_fn=outlive_signal)
+
+
+def outlive_signal(_: int) -> None:
+    """A scheduler's SIGTERM goes to every process; the main one needs its workers until it has saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:

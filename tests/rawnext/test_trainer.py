@@ -2,6 +2,7 @@
 """Training is a function of configuration and data: killed or not, in one process or in two."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from rawnext.data.dataset import EpochDataset
 from rawnext.dist import cleanup, init_process_group, mean_over_processes, sync_batchnorm
 from rawnext.extract import load_model
 from rawnext.tables import InputError
-from rawnext.trainer import SpeakerTask, Trainer, amp_type
+from rawnext.task import SpeakerTask
+from rawnext.trainer import Trainer, amp_type
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}
@@ -89,14 +91,30 @@ def test_killed_at_any_moment_is_as_never_killed(root, config, corpus, tmp_path)
     assert same(checkpoint.load(exp / "model.pt")["model"], checkpoint.load(tmp_path / "whole" / "model.pt")["model"])
 
 
-def test_torchrun_with_two_processes(root, config, corpus, tmp_path):
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run(root, config, corpus, tmp_path, "--set", "train.epochs=1 seed=5", launcher=torchrun)
-    assert done.returncode == 0, done.stderr
-    assert "(0/2)" in done.stderr and "(1/2)" in done.stderr
-    newest = checkpoint.load_newest(tmp_path / "checkpoints")
-    assert checkpoint.load(tmp_path / "model.pt")["step"] == newest["step"] > 2
-    load_model(tmp_path, torch.device("cpu"))
+def curve(text):
+    return [float(value) for value in re.findall(r" epoch=1 .* loss=(\S+)", text)]
+
+
+def test_the_loss_does_not_know_how_many_processes_there_are(root, config, corpus, tmp_path):
+    """One, two and four processes share the same global batch; rounding apart, they are one training."""
+    small = config.with_name("small.yaml")   # few BatchNorms, between which the processes wait for each other
+    small.write_text(TINY.replace("embedding_dim: 8", "embedding_dim: 8, blocks: [1, 1, 1, 1], dla: false, "
+                                  "elastic: false, up: false, gate: false, quiet_init: true"))
+    curves = []
+    for num, option in ((1, ""), (2, ""), (4, ""), (2, "train.sync_batchnorm=false")):
+        exp = tmp_path / f"{num}{option}"
+        torchrun = (sys.executable, str(root / "steps/torchrun.py"), "--nproc-per-node", str(num))
+        done = run(root, small, corpus, exp, "--set", f"train.epochs=1 {option}", launcher=torchrun)
+        assert done.returncode == 0, done.stderr
+        assert num == 1 or (f"(0/{num}) epoch" in done.stderr and f"(1/{num}) epoch" not in done.stderr)
+        curves.append(curve(done.stderr))
+        newest = checkpoint.load_newest(exp / "checkpoints")
+        assert checkpoint.load(exp / "model.pt")["step"] == newest["step"] == len(curves[-1]) > 3
+        load_model(exp, torch.device("cpu"))
+    one, two, four, apart = curves
+    assert two == pytest.approx(one, rel=3e-3) and four == pytest.approx(one, rel=3e-3)
+    assert two[0] == pytest.approx(one[0], rel=5e-5) and four[0] == pytest.approx(one[0], rel=5e-5)
+    assert abs(apart[0] / one[0] - 1) > 1e-2     # BatchNorm over a part of the batch is another network
 
 
 def first_gradients(config, corpus, rank=0, world=1):
@@ -185,7 +203,7 @@ def test_too_much_bad_audio_ends_the_run(config, tmp_path):
 
 
 def test_a_loss_that_explodes_ends_the_run(config, corpus, tmp_path):
-    wild = load_config([config], ["optim.lr=1e30"])
+    wild = load_config([config], ["optim.lr=1e8"])
     with pytest.raises(InputError, match="the loss is nan at step"):
         Trainer(wild, CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
 
