@@ -13,12 +13,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 PICKS = ("all", "failed", "incomplete")
-NUMBERS = {"--gpu": 0, "--num-threads": 1, "--max-jobs-run": 1, "-tc": 1}  # option -> smallest value
-TEXTS = ("--mem", "--pick", "--config")
+# option -> smallest value
+NUMBERS = {"--gpu": 0, "--num-threads": 1, "--num-nodes": 1, "--max-jobs-run": 1, "-tc": 1}
+TEXTS = ("--mem", "--time", "--pick", "--config")
 TAIL_LINES = 12
 PROGRAM = Path(sys.argv[0]).name
 
@@ -33,7 +35,11 @@ class Refused(Exception):
 
 @dataclass
 class Request:
-    """One command line, read. `other` keeps options that only a scheduler knows, each with its values."""
+    """One command line, read.
+
+    `given` holds the options with two dashes as the user gave them, by their names in a config file (num_threads: "2");
+    `other` those with one dash, which only a scheduler knows, each with its values.
+    """
 
     log: str = ""
     command: str = ""
@@ -42,10 +48,13 @@ class Request:
     end: int = 1
     mem: str | None = None
     gpu: int = 0
+    time: str | None = None
     num_threads: int | None = None
+    num_nodes: int = 1
     max_jobs_run: int | None = None
     pick: str = "all"
     config: str | None = None
+    given: dict[str, str] = field(default_factory=dict)
     other: list[list[str]] = field(default_factory=list)
 
     @property
@@ -127,7 +136,10 @@ def _take_option(words: deque[str], request: Request) -> None:
         setattr(request, attribute, values[0])
     else:
         _warn_of_slip(option, values)
-        request.other.append([option, *values])
+        if not option.startswith("--"):
+            request.other.append([option, *values])
+    if (option.startswith("--") or option == "-tc") and option not in ("--pick", "--config"):
+        request.given[attribute] = str(getattr(request, attribute, values[0]))
 
 
 def _warn_of_slip(option: str, values: list[str]) -> None:
@@ -171,17 +183,44 @@ def foot(returncode: int, seconds: int, threads: int) -> bytes:
                        f"# Ended ({status}) at {date()}, elapsed time {seconds} seconds\n")
 
 
+def append(log: Path, text: bytes) -> None:
+    """Write at the end of a log.
+
+    Raises: Refused: it cannot be written (any more: a full disk, as a rule).
+    """
+    try:
+        with open(log, "ab") as output:
+            output.write(text)
+    except OSError as error:
+        raise Refused(f"cannot write {log}: {error.strerror}", 1) from None
+
+
 def last_state(log: Path) -> str:
-    """How the job that wrote this log ended: succeeded, failed or incomplete (killed, running, or never run)."""
+    """How the job that wrote this log ended: succeeded, failed or incomplete (killed, running, or never run).
+
+    run.py writes `# Ended`, a job on a cluster `# Finished`; there a job may be started again in the same log.
+    """
     state = "incomplete"
     try:
         with open(log, "rb") as file:
             for line in file:
-                if line.startswith(b"# Ended (code "):
-                    state = "succeeded" if line.startswith(b"# Ended (code 0)") else "failed"
+                if line.startswith(b"# Started at "):
+                    state = "incomplete"
+                elif line.startswith((b"# Ended (code ", b"# Finished at ")) and line.endswith(b"\n"):
+                    good = line.startswith(b"# Ended (code 0)") or line.endswith(b" with status 0\n")
+                    state = "succeeded" if good else "failed"
     except FileNotFoundError:
         return "incomplete"
     return state
+
+
+def has_end(log: Path) -> bool:
+    """Does the log's last line tell that its job ended, for better or worse? Reads no more than its tail."""
+    try:
+        last = tail(log, 1)
+    except OSError:
+        return False
+    return bool(last) and last[0].startswith(("# Ended (code ", "# Finished at "))
 
 
 def select(request: Request) -> tuple[list[int], set[int]]:
@@ -225,22 +264,35 @@ def report(request: Request, failed: set[int]) -> int:
             say("probably you forgot to put JOB=1:$nj in your script.")
     else:
         say(f"{len(failed)} / {len(request.jobs)} failed, log is in {request.for_job(request.log, '*')}")
-    if first.is_file():  # not /dev/stdout
+    if first.is_file() and (lines := tail(first)):  # not /dev/stdout
         say(f"{first} ends with:")
-        print(*(f"  {line}" for line in tail(first)), sep="\n", file=sys.stderr)
+        print(*(f"  {line}" for line in lines), sep="\n", file=sys.stderr)
     return 1
 
 
-def front_door(usage: str | None, run: Callable[[Request, list[int]], set[int]]) -> int:
-    """A launcher's main: parse the command line, `run(request, jobs) -> failed jobs`, report; returns the exit code."""
+def front_door(usage: str | None, run: Callable[[Request, list[int]], set[int]],
+               claim: Callable[[Request], AbstractContextManager[object]] = nullcontext,
+               several_nodes: bool = False) -> int:
+    """A launcher's main: read the command line, run the jobs, report.
+
+    Args:
+        usage: what --help prints.
+        run: (request, jobs) -> those that failed.
+        claim: checks the request before any log is touched, and holds for its jobs what must be theirs alone.
+        several_nodes: can this launcher start one command on several nodes?
+    Returns: the exit code.
+    """
     if sys.argv[1:2] in (["-h"], ["--help"]):
         print(usage)
         return 0
     try:
         request = parse(sys.argv[1:])
-        todo, failed = select(request)
-        empty_logs(request, todo)
-        return report(request, failed | run(request, todo))
+        if request.num_nodes > 1 and not several_nodes:
+            raise Refused(f"--num-nodes {request.num_nodes}: {PROGRAM} starts a job on one node; use slurm.py")
+        with claim(request):
+            todo, failed = select(request)
+            empty_logs(request, todo)
+            return report(request, failed | run(request, todo))
     except Refused as why:
         say(str(why))
         return why.code

@@ -13,14 +13,13 @@ The word JOB (any name: JOB, N, ...) becomes 1, 2, ..., N in the command and in 
   --gpu G                    each job gets G GPUs of its own (CUDA_VISIBLE_DEVICES)
   --pick all|failed|incomplete   by their old logs: run all jobs; those that failed or did not end; those that
                                  did not end
-  --mem 4G, --config F, -V, -sync y, -pe smp N, ...   for launchers with a scheduler; ignored here
+  --mem 4G, --time 24:00:00, --config F, -V, -sync y, -pe smp N, ...   for launchers with a scheduler; ignored here
 
 Exit code: 0; 1 if a job failed; 255 for a wrong command line; 2 on INT, TERM or HUP, after every process that the
-jobs started was ended. Kaldi's run.pl, for Linux.
+jobs started was ended. If run.py itself is killed (KILL), a watchdog ends them. Kaldi's run.pl, for Linux.
 """
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -30,9 +29,8 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import Refused, Request, date, foot, front_door, head, say
-
-GRACE_S = 10  # between asking jobs to end (TERM) and ending them (KILL); a second signal cuts it short
+from jobs import Refused, Request, append, date, foot, front_door, head, say
+from processes import SignalPipe, Watchdog, end
 
 
 @dataclass
@@ -42,24 +40,6 @@ class Job:
     log: Path
     process: subprocess.Popen
     started: int
-
-
-class SignalPipe:
-    """Signals as data: nothing is interrupted halfway, they are read from a pipe when we are ready for them."""
-
-    def __init__(self) -> None:
-        self.pipe, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup stays nohup
-                signal.signal(number, lambda *_: None)
-
-    def stop_within(self, seconds: float | None) -> int:
-        """The first signal to stop that arrives in this time (None: until any signal arrives), or 0."""
-        ready, _, _ = select.select([self.pipe], [], [], seconds)
-        numbers = os.read(self.pipe, 512) if ready else b""
-        return next((number for number in numbers if number != signal.SIGCHLD), 0)
 
 
 def visible_gpus() -> list[str]:
@@ -93,62 +73,36 @@ def start(request: Request, number: int, slot: int, environment: dict[str, str])
     """Start one job in a session of its own, so that all it starts can be found and ended."""
     command, log = request.command_of(number), request.log_of(number)
     # Bash reads the command as its script, not as an argument: arguments have a limit of 128 KiB.
-    with tempfile.TemporaryFile() as script, open(log, "wb", buffering=0) as output:
-        output.write(head(command))
-        script.write(os.fsencode(f"( {command}\n) </dev/null\n"))
-        script.seek(0)
-        appended = os.open(log, os.O_WRONLY | os.O_APPEND)
-        try:
-            process = subprocess.Popen(["bash"], stdin=script, stdout=appended, stderr=appended,
+    append(log, head(command))
+    try:
+        with tempfile.TemporaryFile() as script, open(log, "ab") as output:
+            script.write(os.fsencode(f"( {command}\n) </dev/null\n"))
+            script.seek(0)
+            process = subprocess.Popen(["bash"], stdin=script, stdout=output, stderr=output,
                                        start_new_session=True, env={**os.environ, **environment})
-        finally:
-            os.close(appended)
+    except OSError as error:  # no memory or space for it
+        raise Refused(f"cannot start the job of {log}: {error.strerror}", 1) from None
     return Job(number, slot, log, process, int(time.time()))
 
 
 def finish(job: Job, request: Request) -> bool:
-    """Close the log of a job that ended; returns whether it succeeded."""
-    with open(job.log, "ab") as output:
-        output.write(foot(job.process.returncode, int(time.time()) - job.started, request.num_threads or 1))
+    """Close the log of a job that ended; returns whether it succeeded and its log says so."""
+    try:
+        append(job.log, foot(job.process.returncode, int(time.time()) - job.started, request.num_threads or 1))
+    except Refused as why:  # the disk is full, perhaps
+        say(str(why))
+        return False
     return job.process.returncode == 0
 
 
-def family(groups: set[int]) -> set[int]:
-    """Living processes below this one or in these process groups; groups that they opened are added to `groups`."""
-    living = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent, group = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:3]
-        except OSError:  # it ended while we looked
-            continue
-        if state not in (b"Z", b"X"):
-            living[int(folder.name)] = int(parent), int(group)
-    found: set[int] = set()
-    while new := {pid for pid, (parent, group) in living.items()
-                  if pid not in found and (parent == os.getpid() or parent in found or group in groups)}:
-        found |= new
-        groups |= {living[pid][1] for pid in new} - {os.getpgrp()}
-    return found
-
-
 def stop(running: dict[int, Job], signals: SignalPipe) -> None:
-    """End every process of the running jobs: first by asking, then by force."""
-    groups = set(running)
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 5)):
-        deadline = time.monotonic() + patience
-        told: set[int] = set()
-        while pids := family(groups):
-            for pid in sorted(pids - told):  # parents first: a launcher among them then knows why its jobs end
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:  # it ended by itself
-                    continue
-            told |= pids
-            if signals.stop_within(0.05) or time.monotonic() > deadline:
-                break
+    """End every process of the running jobs, and say so in their logs."""
+    end(set(running), signals.stop_within)
     for job in running.values():
-        with open(job.log, "ab") as output:
-            output.write(os.fsencode(f"# Stopped at {date()}\n"))
+        try:
+            append(job.log, f"# Stopped at {date()}\n".encode())
+        except Refused as why:  # the other logs have their turn
+            say(str(why))
 
 
 def run_here(request: Request, todo: list[int]) -> set[int]:
@@ -157,6 +111,7 @@ def run_here(request: Request, todo: list[int]) -> set[int]:
     free, waiting = list(range(len(environments))), deque(todo)
     running: dict[int, Job] = {}
     failed: set[int] = set()
+    watchdog = Watchdog()
     signals = SignalPipe()
     try:
         while waiting or running:
@@ -164,16 +119,20 @@ def run_here(request: Request, todo: list[int]) -> set[int]:
                 slot = free.pop(0)
                 job = start(request, waiting.popleft(), slot, environments[slot])
                 running[job.process.pid] = job
+                watchdog.began(job.process.pid)
             if number := signals.stop_within(None):
                 raise Refused(f"stopped by {signal.Signals(number).name}, and the jobs with it", 2)
             for pid in [pid for pid, job in running.items() if job.process.poll() is not None]:
                 job = running.pop(pid)
+                watchdog.ended(pid)
                 free.append(job.slot)
                 if not finish(job, request):
                     failed.add(job.number)
     except BaseException:
         stop(running, signals)
         raise
+    finally:
+        watchdog.goodbye()
     return failed
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line that launchers share: quoting, parsing, substitution, reading old logs."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-spec = importlib.util.spec_from_file_location("jobs", Path(__file__).parents[2] / "utils/jobs.py")
-assert spec and spec.loader
-jobs = sys.modules["jobs"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(jobs)
+sys.path.insert(0, str(Path(__file__).parents[2] / "utils"))
+
+import jobs
 
 
 @pytest.mark.parametrize("args, line", [
@@ -57,6 +55,12 @@ def test_every_occurrence_of_the_name_is_replaced():
     assert request.command_of(2) == 'cp a.2 "b2c d2"'
 
 
+def test_options_by_their_names_in_a_config_file():
+    request = parse("--num-threads 02 --time 1-0 --own x --max-jobs-run 7 -tc 3 --pick all --config f -q a --mem 1 x c")
+    assert request.given == {"num_threads": "2", "time": "1-0", "own": "x", "max_jobs_run": "3", "mem": "1"}
+    assert (request.time, request.num_nodes, request.other) == ("1-0", 1, [["-q", "a"]])
+
+
 def test_the_smallest_limit_holds():
     assert parse("--max-jobs-run 3 -tc 2 --max-jobs-run 9 l true").max_jobs_run == 2
 
@@ -72,6 +76,7 @@ def test_the_smallest_limit_holds():
     ("--gpu --mem 4G x.log true", 255, "--gpu takes a whole number from 0, got '--mem'"),
     ("--num-threads 0 x.log true", 255, "--num-threads takes"),
     ("--max-jobs-run -1 x.log true", 255, "--max-jobs-run takes"),
+    ("--num-nodes 0 x.log true", 255, "--num-nodes takes"),
     ("--pick some x.log true", 255, "--pick takes all, failed, incomplete"),
     ("JOB=1:3 x.log true", 1, "putting the output into just one log file (x.log)"),
 ])
@@ -100,6 +105,13 @@ def test_a_slip_is_named_and_a_foreign_option_passes(capsys):
     ("# Ended (code 0; signal 9) at x, elapsed time 1 seconds\n", "failed"),
     ("# Ended (code 0) at x\n# Ended (code 1) at y\n", "failed"),   # the last one counts
     ("  # Ended (code 0) at x\n", "incomplete"),                    # an indented one is somebody's output
+    ("# Started at x\n# Finished at y with status 0\n", "succeeded"),                    # on a cluster
+    ("# Started at x\n# Finished at y with status 10\n", "failed"),
+    ("# Started at x\n# Finished at y with status 137\n", "failed"),
+    ("# Started at x\n# Finished at y with status 0", "incomplete"),                     # not all of it is here
+    ("# Started at x\n# Stopped at y with status 75, to be run again\n", "incomplete"),
+    ("# Started at x\n# Finished at y with status 0\n# Started at z\n", "incomplete"),   # queued again
+    ("# Started at x\n# Finished at y with status 1\n# Started at z\n# Finished at z with status 0\n", "succeeded"),
 ])
 def test_last_state(tmp_path, text, state):
     log = tmp_path / "x.log"

@@ -287,3 +287,78 @@ def test_nohup_stays_nohup(tmp_path):
     time.sleep(0.5)
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=20) == 0
+
+
+def groups_gone(token: str, within: float) -> bool:
+    deadline = time.monotonic() + within
+    while living(token) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not living(token)
+
+
+def test_the_jobs_of_a_killed_launcher_end(script, sleepers):
+    token = f"95{os.getpid()}"
+    process = sleepers(script(f"setsid sleep {token} & sleep {token}; touch on.$1"), token, 4)
+    process.kill()
+    process.communicate(timeout=5)                     # nobody else holds its stderr
+    assert groups_gone(token, 10)
+
+
+def watchdogs(folder: Path) -> list[int]:
+    """Processes that carry run.py's own words: a launcher and its watchdog."""
+    return living(str(folder / "mark.log"))
+
+
+def test_no_watchdog_survives_a_normal_end(tmp_path):
+    """Nor does it end what a job of ours left behind on purpose."""
+    began, token = time.monotonic(), f"94{os.getpid()}"
+    command = f"{sys.executable} {RUN} {tmp_path}/mark.log sleep {token} '&' | cat"
+    done = subprocess.run(command, shell=True, timeout=20)
+    assert done.returncode == 0 and time.monotonic() - began < 10
+    deadline = time.monotonic() + 5
+    while watchdogs(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert watchdogs(tmp_path) == []
+    (left,) = living(token)
+    os.kill(left, signal.SIGKILL)
+
+
+def test_a_watchdog_watches_while_jobs_run_and_holds_nothing_of_ours(tmp_path):
+    process = subprocess.Popen([sys.executable, RUN, tmp_path / "mark.log", "sleep", "30"], stderr=subprocess.PIPE,
+                               cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 10
+        while len(pids := watchdogs(tmp_path)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (watchdog,) = set(pids) - {process.pid}
+        time.sleep(0.3)
+        assert os.getsid(watchdog) not in (os.getsid(0), os.getsid(process.pid))
+        files = {os.readlink(file) for file in Path(f"/proc/{watchdog}/fd").iterdir()}
+        assert os.devnull in files and len(files) == 2 and os.readlink(f"/proc/{watchdog}/cwd") == "/"
+        os.kill(watchdog, signal.SIGKILL)              # and without it the jobs go on
+        time.sleep(0.2)
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        message = process.communicate(timeout=20)[1].decode()
+    assert process.returncode == 2 and "Traceback" not in message
+
+
+def test_a_log_that_cannot_be_closed(run, tmp_path):
+    done = run("JOB=1:2", "x.JOB.log", "[", "JOB", "=", "2", "]", "||", "ln", "-sf", "/dev/full", "x.JOB.log")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "run.py: cannot write x.1.log: No space left on device\n" in done.stderr
+    assert "1 / 2 failed" in done.stderr and "(code 0)" in (tmp_path / "x.2.log").read_text()   # the other one goes on
+
+
+def test_a_full_disk_at_the_beginning(run):
+    done = run("/dev/full", "true")
+    assert (done.returncode, done.stderr) == (1, "run.py: cannot write /dev/full: No space left on device\n")
+
+
+def test_options_for_clusters_pass(run, tmp_path):
+    done = run("--mem", "4G", "--time", "1:00:00", "--num-nodes", 1, "-V", "-l", "a=b", "-q", "all.q", "-sync", "y",
+               "x.log", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run("--num-nodes", 2, "y.log", "true")
+    assert done.returncode == 255 and "use slurm.py" in done.stderr and not (tmp_path / "y.log").exists()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Config files of the launchers: Kaldi's grammar, its messages, and the two files that come with the recipes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "utils"))
+
+import jobs  # noqa: E402
+import launcher_conf  # noqa: E402
+import sge  # noqa: E402
+import slurm  # noqa: E402
+
+CONF = """
+# a site's
+command qsub -v PATH -l arch="*64*"   # a comment
+option mem=* -l mem_free=$0,ram_free=$0
+option mem=0          # nothing
+option num_threads=* -pe smp $0
+option num_threads=1
+option max_jobs_run=* -tc $0
+option queue=long -q long.q
+default gpu=0
+option gpu=0
+option gpu=* -l gpu=$0 -q g.q
+option anything=*
+"""
+
+
+def command(line: str, text: str = CONF, name: str = "x.conf") -> list[str]:
+    return launcher_conf.submit_command(launcher_conf.parse_conf(name, text), jobs.parse([*line.split(), "log", "cmd"]))
+
+
+@pytest.mark.parametrize("line, words", [
+    ("", ""),
+    ("--mem 4G", "-l mem_free=4G,ram_free=4G"),
+    ("--mem 0 --num-threads 1 --gpu 0", ""),
+    ("--num-threads 3 --gpu 2", "-pe smp 3 -l gpu=2 -q g.q"),
+    ("--gpu 2 --gpu 1", "-l gpu=1 -q g.q"),                 # the last one counts
+    ("--queue long --anything 7", "-q long.q"),
+    ("--max-jobs-run 5 -tc 3 --num-nodes 1", ""),           # said by the launchers themselves
+    ("--pick failed --config y.conf -q all.q", ""),
+])
+def test_options(line, words):
+    got = command(line)
+    assert got[:5] == ["qsub", "-v", "PATH", "-l", "arch=*64*"]
+    assert sorted(got[5:]) == sorted(words.split())
+
+
+@pytest.mark.parametrize("line", ["--foo 3", "--queue 3", "--queue short"])
+def test_an_option_or_a_value_that_is_not_described(line):
+    option, value = line[2:].split()
+    with pytest.raises(jobs.Refused) as refused:
+        command(line)
+    assert refused.value.code == 255
+    message = f"Command line option {option} not described in x.conf (or value '{value}' not allowed)"     # Kaldi's
+    assert str(refused.value) == message
+
+
+def test_a_default_counts_like_an_option_of_the_command_line():
+    text = "command sbatch\noption gpu=* -p gpu --gres=gpu:$0\ndefault gpu=1\n"     # in any order
+    assert command("", text) == ["sbatch", "-p", "gpu", "--gres=gpu:1"]
+    assert command("--gpu 4", text)[-1] == "--gres=gpu:4"
+
+
+@pytest.mark.parametrize("line, why", [
+    ("option mem=* -l mem", r"x.conf:2: expected \$0"),
+    ("option mem", "x.conf:2: unable to parse line 'option mem'"),
+    ("defaults gpu=0", "x.conf:2: unable to parse"),
+    ("default gpu", "x.conf:2: unable to parse"),
+])
+def test_lines_that_make_no_sense(line, why):
+    with pytest.raises(jobs.Refused, match=why) as refused:
+        launcher_conf.parse_conf("x.conf", f"command qsub\n{line}  # why\n")
+    assert refused.value.code == 1
+
+
+def test_a_file_without_a_command():
+    with pytest.raises(jobs.Refused, match=r"x.conf: there is no line 'command \.\.\.'"):
+        launcher_conf.parse_conf("x.conf", "option mem=0\n")
+
+
+def test_which_file_is_read(tmp_path):
+    usual, other = tmp_path / "usual.conf", tmp_path / "other.conf"
+    other.write_text("command other\n")
+
+    def read(given: Path | None) -> str:
+        return launcher_conf.read_conf(given and str(given), str(usual), "command built-in").command
+
+    assert (read(None), read(other)) == ("built-in", "other")
+    usual.write_text("command usual\n")
+    assert (read(None), read(other)) == ("usual", "other")
+    for missing in (tmp_path / "none.conf", tmp_path):      # a folder cannot be read either
+        with pytest.raises(jobs.Refused, match="cannot read config file") as refused:
+            read(missing)
+        assert refused.value.code == 1
+
+
+@pytest.mark.parametrize("conf, built_in", [("slurm.conf", slurm.DEFAULT_CONF), ("sge.conf", sge.DEFAULT_CONF)])
+def test_the_files_of_the_recipes_ask_for_what_is_built_in(conf, built_in):
+    """So that a cluster whose user edited nothing sees the same jobs with the file and without it (memory apart)."""
+    text = (ROOT / "conf" / conf).read_text()
+    line = "--mem 4G --gpu 2 --num-threads 8 --time 1:00:00"
+    assert sorted(command(line, text)) == sorted(command(line, built_in))
+    assert sorted(command("--gpu 0 --mem 0", text)) == sorted(command("--gpu 0 --mem 0", built_in))

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What slurm.py and sge.py share, with programs that stand for the schedulers: logs, exit codes, lock, cancelling."""
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_cluster import install
+
+UTILS = Path(__file__).parents[2] / "utils"
+BOTH = pytest.mark.parametrize("launcher", ["slurm", "sge"])
+SLURM = pytest.mark.parametrize("launcher", ["slurm"])  # for what cannot differ
+SGE = pytest.mark.parametrize("launcher", ["sge"])
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """The programs on PATH; what they know of the jobs."""
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    return install(tmp_path / "bin")
+
+
+# A launcher, not as patient with slow network file systems as it really is.
+START = """import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+import scheduler
+scheduler.LOG_S = scheduler.DEAD_LOG_S = 0.5
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def begin(folder: Path, launcher: str, *args: object) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", START, UTILS / f"{launcher}.py", *map(str, args)], cwd=folder,
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def call(tmp_path, state):
+    """call(launcher, *args) in an empty folder -> (exit code, stderr)."""
+    def run(launcher: str, *args: object) -> tuple[int, str]:
+        process = begin(tmp_path, launcher, *args)
+        output, errors = process.communicate(timeout=60)
+        assert output == "" and "Traceback" not in errors, errors
+        return process.returncode, errors
+    return run
+
+
+def wait_for(condition, within: float = 20):
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@SLURM
+def test_a_folder_that_is_called_like_the_jobs(call, tmp_path, monkeypatch, launcher):
+    (tmp_path / "JOBS").mkdir()
+    monkeypatch.chdir(tmp_path / "JOBS")
+    process = begin(tmp_path / "JOBS", launcher, "JOB=1:2", "x.JOB.log", "pwd")
+    assert process.communicate(timeout=30) == ("", "")
+    assert f"\n{tmp_path}/JOBS\n" in (tmp_path / "JOBS/x.2.log").read_text()
+
+
+@BOTH
+def test_log_frame(call, tmp_path, launcher):
+    command = ["echo", "out;", "echo", "err", ">&2;", "sleep", 1.1]
+    assert call(launcher, "--num-threads", 2, "new/a.log", *command) == (0, "")
+    date = r"\w{3} \w{3} +\d+ [\d:]{8} \S+ \d{4}"
+    match = re.fullmatch(rf"# Running on \S+\n# Started at {date}\n(# (SLURM_)?JOB_\w+: \S+\n)+(# SGE_TASK_ID: \w+\n)?"
+                         rf"# echo out; echo err >&2; sleep 1\.1\nout\nerr\n# Accounting: time=[12] threads=2\n"
+                         rf"# Finished at {date} with status 0\n", (tmp_path / "new/a.log").read_text())
+    assert match, (tmp_path / "new/a.log").read_text()
+
+
+@BOTH
+def test_arrays(call, tmp_path, launcher):
+    code, errors = call(launcher, "K=2:4", "log/x.K.log", "echo", "I am K ", "K;", "[", "K", "!=", "3", "]")
+    assert code == 1 and f"{launcher}.py: 1 / 3 failed, log is in log/x.*.log\n" in errors
+    assert "log/x.3.log ends with:" in errors
+    for job in (2, 3, 4):
+        text = (tmp_path / f"log/x.{job}.log").read_text()
+        assert f"\nI am {job}  {job}\n" in text and f"with status {int(job == 3)}\n" in text
+
+
+@pytest.mark.parametrize("launcher, pick, ran, code", [
+    ("slurm", "all", "1234", 0), ("sge", "failed", "124", 0), ("slurm", "failed", "124", 0),
+    ("sge", "incomplete", "14", 1)])
+def test_pick_with_gaps(call, tmp_path, launcher, pick, ran, code):
+    (tmp_path / "x.1.log").write_text("# Finished at x with status 0\n# Started at y\n")
+    (tmp_path / "x.2.log").write_text("# Finished at x with status 1\n")
+    (tmp_path / "x.3.log").write_text("# Finished at x with status 0\n")
+    assert call(launcher, "--pick", pick, "JOB=1:4", "x.JOB.log", "touch", "ran.JOB")[0] == code
+    assert "".join(sorted(path.suffix[1:] for path in tmp_path.glob("ran.*"))) == ran
+    assert call(launcher, "--pick", "incomplete", "JOB=1:4", "x.JOB.log", "touch", "again.JOB")[0] == code
+    assert not list(tmp_path.glob("again.*"))
+
+
+@BOTH
+def test_the_environment_of_a_job(call, tmp_path, monkeypatch, launcher):
+    monkeypatch.setenv("RAWNEXT_COMMAND", "./run.sh --set \"it's\" $HOME")
+    monkeypatch.setenv("SECRET", "1")
+    (tmp_path / "path.sh").write_text("export FROM_PATH=yes\nhere=$PWD\n")
+    call(launcher, "--num-threads", 3, "x.log", "echo", "$RAWNEXT_COMMAND/$SECRET/$FROM_PATH/$OMP_NUM_THREADS/$here/")
+    assert f"\n./run.sh --set \"it's\" $HOME//yes/3/{tmp_path}/\n" in (tmp_path / "x.log").read_text()
+
+
+@SGE
+def test_a_path_that_fails_is_in_the_log(call, tmp_path, launcher):
+    (tmp_path / "path.sh").write_text("echo no environment; exit 3\n")
+    code, errors = call(launcher, "x.log", "true")
+    assert code == 1 and "  no environment\n" in errors and "with status 3" in errors
+
+
+@SLURM
+@pytest.mark.parametrize("line, code, why", [
+    ("", 255, "usage"),
+    ("--foo 3 x.log true", 255, r"Command line option foo not described in the built-in config \(or value '3'"),
+    ("--config none.conf x.log true", 1, "cannot read config file none.conf: No such file"),
+    ("/dev/null true", 255, "not a file"),
+])
+def test_refusals_touch_nothing(call, tmp_path, state, launcher, line, code, why):
+    (tmp_path / "x.log").write_text("old")
+    done, errors = call(launcher, *line.split())
+    assert done == code and re.search(why, errors) and errors.count("\n") == 1
+    assert (tmp_path / "x.log").read_text() == "old" and not (state / "submitted").exists()
+
+
+@SGE
+def test_the_scheduler_refuses(call, state, launcher):
+    (state / "refusal").write_text("error: Batch job submission failed:\n  Invalid account\n")
+    code, errors = call(launcher, "x.log", "true")
+    assert code == 1 and errors.endswith(" refused: error: Batch job submission failed:; Invalid account\n")
+    assert errors.count("\n") == 1
+
+
+@BOTH
+def test_no_scheduler_here(tmp_path, launcher):
+    process = begin(tmp_path, launcher, "x.log", "true")
+    assert "no program" in process.communicate(timeout=20)[1] and process.returncode == 1
+
+
+@pytest.mark.parametrize("launcher, number", [("slurm", signal.SIGINT), ("sge", signal.SIGTERM),
+                                              ("slurm", signal.SIGHUP)])
+def test_a_signal_cancels_the_jobs(tmp_path, state, launcher, number):
+    process = begin(tmp_path, launcher, "JOB=1:2", "x.JOB.log", "touch", "up.JOB;", "sleep", "60;", "touch", "on.JOB")
+    wait_for(lambda: len(list(tmp_path.glob("up.*"))) == 2)
+    process.send_signal(number)
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 2 and "cancel" in errors and "Traceback" not in errors
+    assert not list(tmp_path.glob("on.*"))
+    assert "with status 143\n" in (tmp_path / "x.1.log").read_text()
+
+
+@BOTH
+def test_a_job_that_dies_without_a_word(call, state, launcher):
+    (state / "kill").touch()
+    (state / "fate").write_text("JobId=12 JobState=OUT_OF_MEMORY Reason=OutOfMemory\nfailed       37  : no memory\n")
+    code, errors = call(launcher, "x.log", "true")
+    assert code == 1 and re.search(r"x\.log has no end: the job was killed or deleted \(.*memory", errors, re.I)
+
+
+@SLURM
+def test_a_job_that_outlives_the_submitting_program(call, tmp_path, state, launcher):
+    """A queued-again job, or a submitting program that was killed."""
+    (state / "early").touch()
+    assert call(launcher, "x.log", "sleep", "1;", "touch", "end") == (0, "")
+    assert (tmp_path / "end").exists()
+
+
+AGAIN = """n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) > count; echo turn $n
+[ $n -lt {turns} ] || exit 0
+exit {code}
+"""
+
+
+@BOTH
+def test_exit_code_75_runs_again_in_the_same_log(call, tmp_path, launcher):
+    (tmp_path / "job.sh").write_text(AGAIN.format(turns=2, code=75))
+    assert call(launcher, "x.log", "bash", "job.sh") == (0, "")
+    log = (tmp_path / "x.log").read_text()
+    assert re.findall(r"^turn .|with status .*$", log, re.M) == [
+        "turn 0", "with status 75, to be run again", "turn 1", "with status 75, to be run again", "turn 2",
+        "with status 0"]
+
+
+@pytest.mark.parametrize("launcher, jobs", [("sge", ["x.log"]), ("slurm", ["JOB=3:4", "x.JOB.log"])])
+def test_a_file_asks_for_the_same(call, tmp_path, launcher, jobs):
+    """torchrun exits with 1 whatever its workers say."""
+    command = ["[", "-e", "once.JOB", "]", "||", "(", "touch", "once.JOB", "$RUN_AGAIN;", "exit", "1", ")"]
+    code, _ = call(launcher, *jobs, *command)
+    assert code == 0 and "with status 1, to be run again" in (tmp_path / jobs[-1].replace("JOB", "4")).read_text()
+
+
+@SLURM
+def test_no_progress_ends(call, tmp_path, launcher):
+    (tmp_path / "job.sh").write_text(AGAIN.format(turns=100, code=75))
+    code, errors = call(launcher, "x.log", "bash", "job.sh")
+    assert code == 1 and "Stopped 6 times within a minute: not run again" in errors
+    assert (tmp_path / "x.log").read_text().count("\nturn") == 6
+
+
+@BOTH
+def test_a_cancelled_job_does_not_come_back(tmp_path, state, launcher):
+    (tmp_path / "job.py").write_text("import signal, sys, time\n"
+                                     "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(75)))\n"
+                                     "open('up', 'a').write('x'); time.sleep(60)\n")
+    process = begin(tmp_path, launcher, "x.log", sys.executable, "job.py")
+    wait_for(lambda: (tmp_path / "up").exists())
+    time.sleep(0.2)
+    subprocess.run(["scancel" if launcher == "slurm" else "qdel", "12"], check=True)
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 1 and "  saved\n" in errors and "with status 75\n" in errors
+    assert (tmp_path / "up").read_text() == "x"
+
+
+@SGE
+def test_one_launcher_per_log(call, tmp_path, launcher):
+    first = begin(tmp_path, launcher, "JOB=1:2", "x.JOB.log", "touch", "up.JOB;", "sleep", "60")
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("up.*"))) == 2)
+        log = (tmp_path / "x.1.log").read_text()
+        code, errors = call(launcher, "JOB=1:2", "x.JOB.log", "true")
+        assert code == 1 and f"process {first.pid} on " in errors and errors.count("\n") == 1
+        assert (tmp_path / "x.1.log").read_text() == log           # and the running job's log is whole
+        assert call(launcher, "JOB=1:2", "y.JOB.log", "true") == (0, "")
+    finally:
+        first.terminate()
+        first.communicate(timeout=20)
+
+
+@BOTH
+def test_the_job_of_a_killed_launcher_is_cancelled_first(call, tmp_path, state, launcher):
+    first = begin(tmp_path, launcher, "x.log", "touch", "up;", "sleep", "60;", "touch", "on")
+    wait_for(lambda: (tmp_path / "up").exists() and (tmp_path / "q/x.job").read_text().endswith(" 12\n"))
+    first.kill()
+    first.communicate(timeout=20)
+    code, errors = call(launcher, "x.log", "echo", "second")
+    assert code == 0 and "job 12 of an earlier" in errors and errors.count("\n") == 1
+    assert (state / "alive.12").read_text() == ""                  # it has ended
+    log = (tmp_path / "x.log").read_text()
+    assert "\nsecond\n" in log and log.count("# Finished") == 1 and not (tmp_path / "on").exists()
+    assert call(launcher, "x.log", "true") == (0, "")              # and all is as if nothing had been
+
+
+def test_a_job_of_the_other_launcher_is_not_ours_to_cancel(call, tmp_path):
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q/x.job").write_text("host 1 slurm.py 77\n")
+    code, errors = call("sge", "x.log", "true")
+    assert code == 1 and "job 77 of slurm.py" in errors
+
+
+def test_the_lock_dies_with_its_holder(call, tmp_path):
+    (tmp_path / "q").mkdir()
+    with open(tmp_path / "q/x.job", "w") as file:
+        file.write("host 1 slurm.py 77\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "process 1 on host" in call("slurm", "x.log", "true")[1]
+    assert call("slurm", "x.log", "true") == (0, "")               # job 77 is not in the queue any more
+
+
+@SLURM
+def test_the_script_runs_by_hand(call, tmp_path, launcher):
+    call(launcher, "JOB=1:2", "exp/JOB/x.log", "echo", "job JOB of", '"quoted"', "it is JOB")
+    done = subprocess.run(["bash", tmp_path / "exp/q/JOB.x.sh", "2"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "job 2 of quoted it is 2"

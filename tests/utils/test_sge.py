@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""sge.py: what it asks of qsub, and what it makes of Grid Engine's answers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_cluster import install
+
+UTILS = Path(__file__).parents[2] / "utils"
+sys.path.insert(0, str(UTILS))
+
+import sge  # noqa: E402
+
+
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """submitted(*args) -> the options that qsub got, and the jobs' numbers; the jobs must succeed."""
+    state = install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    def call(*args: object) -> tuple[str, str]:
+        done = subprocess.run([sys.executable, UTILS / "sge.py", *map(str, args)], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        words = (state / "submitted").read_text().splitlines()
+        return " ".join(words[:next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh"))]), words[-1]
+    return call
+
+
+def test_one_job(submitted, tmp_path):
+    options, numbers = submitted("--mem", "4G", "--time", "1:00:00", "--num-threads", 2, "--gpu", 1, "-q", "fast.q",
+                                 "-V", "-sync", "y", "--max-jobs-run", 3, "7x.log", "true")
+    assert options == ("-v PATH -S /bin/bash -notify -l mem_free=4G -l s_rt=1:00:00 -pe smp 2 -l gpu=1 -terse -sync y "
+                       f"-N job.7x -j y -o {tmp_path}/q/7x.out -q fast.q -V")
+    assert numbers == "1"
+
+
+@pytest.mark.parametrize("args, options, numbers", [
+    (["JOB=2:5"], "-t 2-5", "-"),
+    (["--max-jobs-run", "2", "JOB=1:3"], "-tc 2 -t 1-3", "-"),
+    (["-tc", "9", "--pick", "incomplete", "JOB=1:5"], "-tc 9 -t 1-3", "1,3,4"),     # qsub knows no gaps
+    (["--pick", "incomplete", "JOB=5:6"], "q/x.JOB.out", "6"),                      # one job is no array
+])
+def test_arrays(submitted, tmp_path, args, options, numbers):
+    if "--pick" in args:
+        for done in (2, 5):
+            (tmp_path / f"x.{done}.log").write_text("# Finished at x with status 0\n")
+    got = submitted(*args, "x.JOB.log", "touch", "ran.JOB")
+    assert got[0].endswith(options) and got[1] == numbers
+    if numbers != "-":
+        assert sorted(path.suffix[1:] for path in tmp_path.glob("ran.*")) == numbers.split(",")
+
+
+def test_several_nodes_are_refused(tmp_path):
+    done = subprocess.run([sys.executable, UTILS / "sge.py", "--num-nodes", "2", "x.log", "true"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 255 and "use slurm.py" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("code", [99, 100])
+def test_codes_that_mean_something_to_grid_engine(tmp_path, monkeypatch, code):
+    """A command's 99 must not start it again (the stand-in for qsub would, for ever), nor its 100 leave it queued."""
+    install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    done = subprocess.run([sys.executable, UTILS / "sge.py", "x.log", "exit", str(code)], cwd=tmp_path, timeout=60,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and f"with status {code}\n" in (tmp_path / "x.log").read_text()
+
+
+@pytest.mark.parametrize("text, job_id", [
+    ("12\n", "12"),
+    ("12.1-3:1\n", "12"),
+    ("warning: 7 hosts are away\n12\nJob 12 exited with exit code 0.\n", "12"),
+    ("Unable to run job: unknown queue 7\n", None),
+])
+def test_the_id_of_a_job(text, job_id):
+    assert sge.GridEngine().job_id(text) == job_id
+
+
+@pytest.mark.parametrize("answer, alive", [
+    ("=====\njob_number:   12\n", True),
+    ("Following jobs do not exist: \n12\n", False),
+    ("error: commlib error: got select error (Connection refused)\n", True),    # nobody knows
+])
+def test_is_the_job_alive(monkeypatch, answer, alive):
+    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().alive("12") == alive
+
+
+def test_a_job_in_error_state(monkeypatch):
+    answer = "job_number: 12\nerror reason    1:          can't chdir to /x: No such file or directory\nscheduling: -\n"
+    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().trouble("12") == \
+        "can't chdir to /x: No such file or directory (qmod -cj 12 clears the error)"
+
+
+def test_what_grid_engine_tells_of_a_dead_job(monkeypatch):
+    shown = "qname all.q\nhostname     n7\njobnumber 12\nfailed       37  : enforced h_rt\nexit_status  137 (Killed)\n"
+    asked = []
+    monkeypatch.setattr(sge, "ask", lambda *words: asked.append(words) or subprocess.CompletedProcess([], 0, shown))
+    engine = sge.GridEngine()
+    engine.tasks = {7: 2}
+    assert engine.fate("12", 7) == "hostname n7; failed 37  : enforced h_rt; exit_status 137 (Killed)"
+    assert asked == [("qacct", "-j", "12", "-t", "2")]

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slurm.py: what it asks of sbatch and srun, several nodes, and what it makes of Slurm's answers."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from fake_cluster import install
+from hypothesis import given
+from hypothesis import strategies as st
+
+UTILS = Path(__file__).parents[2] / "utils"
+sys.path.insert(0, str(UTILS))
+
+import slurm  # noqa: E402
+
+
+@pytest.fixture
+def submitted(tmp_path, monkeypatch):
+    """submitted(*args) -> the options that sbatch got; the jobs must succeed."""
+    state = install(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+    def call(*args: object) -> list[str]:
+        done = subprocess.run([sys.executable, UTILS / "slurm.py", *map(str, args)], cwd=tmp_path, text=True,
+                              capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        words = (state / "submitted").read_text().splitlines()
+        return words[:next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh"))]
+    return call
+
+
+def test_one_job(submitted, tmp_path):
+    options = submitted("--mem", "4G", "--time", "1:00:00", "--num-threads", 2, "--gpu", 1, "-p", "fast", "-sync", "y",
+                        "--max-jobs-run", 3, "100%/x.log", "true")
+    assert options[:3] == ["--export=PATH", "--requeue", "--signal=TERM@60"]
+    assert {"--mem=4G", "--time=1:00:00", "--cpus-per-task=2", "--gres=gpu:1", "--wait", "--nodes=1", "-p", "fast",
+            "--job-name=x", f"--output={tmp_path}/100%%/q/x.out", "--open-mode=append"} <= set(options)
+    assert "-sync" not in options and not [word for word in options if "array" in word]
+
+
+@pytest.mark.parametrize("args, array", [
+    (["JOB=1:3"], "--array=1-3"),
+    (["--max-jobs-run", "2", "JOB=2:5"], "--array=2-5%2"),
+    (["-tc", "4", "--pick", "incomplete", "JOB=1:9"], "--array=1,3-5,7-9%4"),
+])
+def test_arrays(submitted, tmp_path, args, array):
+    for done in (2, 6):
+        (tmp_path / f"x.{done}.log").write_text("# Finished at x with status 0\n")
+    assert submitted(*args, "x.JOB.log", "true")[-1] == array
+
+
+def test_kaldis_options_of_grid_engine(submitted):
+    options = submitted("-V", "-pe", "smp", 3, "x.log", "true")
+    assert "--export=ALL" in options and "--cpus-per-task=3" in options and "-V" not in options
+
+
+@given(st.sets(st.integers(1, 40), min_size=1))
+def test_ranges(numbers):
+    back = [list(range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1))
+            for part in slurm.ranges(sorted(numbers)).split(",")]
+    assert [number for part in back for number in part] == sorted(numbers)
+    assert all(later[0] > earlier[-1] + 1 for earlier, later in pairwise(back))      # as short as can be
+
+
+def test_several_nodes(submitted, tmp_path):
+    """The command runs once on each, with what torchrun reads from the environment."""
+    options = submitted("--num-nodes", 3, "x.log", "env", "|", "grep", "PET_", "|", "sort", "|", "tr", "'\\n'", ",")
+    assert "--nodes=3" in options and "--ntasks-per-node=1" in options
+    log = (tmp_path / "x.log").read_text()
+    node = "PET_NNODES=3,PET_RDZV_BACKEND=c10d,PET_RDZV_ENDPOINT=10.0.0.7:20012,PET_RDZV_ID=12,"
+    assert log.count(node) == 3 and len(re.findall("^# env", log, re.M)) == 1
+    step = (tmp_path / "bin/state/step").read_text().splitlines()
+    assert {"--kill-on-bad-exit=1", "--export=ALL", "--nodes=3", "--ntasks=3"} <= set(step)
+
+
+def test_one_node_has_no_such_environment(submitted, tmp_path):
+    submitted("x.log", "env")
+    assert "PET_" not in (tmp_path / "x.log").read_text()
+
+
+@pytest.mark.parametrize("answer, alive", [
+    ("RUNNING\nPENDING\n", True),
+    ("COMPLETING\n", True),
+    ("", False),
+    ("slurm_load_jobs error: Invalid job id specified\n", False),
+    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", True),    # nobody knows
+])
+def test_is_the_job_alive(monkeypatch, answer, alive):
+    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().alive("12") == alive
+
+
+@pytest.mark.parametrize("answer, trouble", [
+    ("Resources\nPriority\n", ""),
+    ("Dependency\nJobHeldUser\n", "JobHeldUser"),
+    ("launch failed requeued held\n", "launch failed requeued held"),
+    ("PartitionTimeLimit\n", "PartitionTimeLimit"),
+])
+def test_a_job_that_will_not_begin(monkeypatch, answer, trouble):
+    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().trouble("12") == trouble
+
+
+def test_what_slurm_tells_of_a_dead_job(monkeypatch):
+    shown = "JobId=12 JobName=x JobState=NODE_FAIL Reason=None RunTime=00:01:02 NodeList=n[1-2] BatchHost=n1"
+    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, shown))
+    assert slurm.Slurm().fate("12", None) == "JobState=NODE_FAIL; NodeList=n[1-2]; RunTime=00:01:02"
