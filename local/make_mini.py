@@ -7,10 +7,12 @@
 All audio is at 16 kHz, one channel, 16 bit, and has the same bytes whenever it is made and with any --nj:
   OUT/{train,test}/<spk>/<utt>.flac   OUT/speakers.tsv
   OUT/musan/{noise,music,speech}/synth/*.wav   OUT/rirs/simulated_rirs/{small,medium,large}room/Room001/*.wav
+It grows in .OUT.partial, where a killed run is continued.
 """
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -19,19 +21,19 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rawnext.data.pool import worker_pool
 from rawnext.log import progress, setup_log
-from rawnext.tables import InputError, run_main, write_lines
+from rawnext.tables import InputError, atomic_path, run_main, write_lines
 
 log = logging.getLogger(__name__)
 
 NUM_NOISES, NUM_SONGS, NUM_TALKS, NUM_ROOMS = 16, 6, 20, 42
 T60_S = {"small": (0.1, 0.25), "medium": (0.25, 0.4), "large": (0.4, 0.6)}
-STAMP = ".complete"
+STAMP = ".complete"  # what the folder holds, or, as long as it grows, will hold
 Job = tuple[str, Callable[..., Any], tuple]  # (path below OUT, the function of mini_files that makes it, arguments)
 
 
@@ -57,13 +59,15 @@ def utterance_jobs(speakers: list[Any], num_utts: int, seed: int) -> Iterator[Jo
 
 
 def write_audio(out: Path, job: Job) -> int:
-    """Make one file; returns its number of samples."""
+    """Make one file, unless a run before has; returns its number of samples."""
     import soundfile
 
     path, make, arguments = job
+    if (out / path).exists():
+        return soundfile.info(out / path).frames
     samples = make(*arguments)
-    (out / path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(out / path, samples, 16000, subtype="PCM_16")
+    with atomic_path(out / path) as temporary:
+        soundfile.write(temporary, samples, 16000, subtype="PCM_16", format=(out / path).suffix[1:])
     return len(samples)
 
 
@@ -77,7 +81,7 @@ def make_corpus(out: Path, args: argparse.Namespace) -> float:
                 *make_speakers("test", args.test_speakers, args.train_speakers + 1, args.seed)]
     utterances = list(utterance_jobs(speakers, args.utts, args.seed))
     jobs = [*utterances, *bank_jobs(args.seed)]
-    with ProcessPoolExecutor(args.nj) as pool:
+    with worker_pool(args.nj) as pool:
         lengths = list(progress(pool.map(partial(write_audio, out), jobs, chunksize=8), total=len(jobs)))
     write_lines(out / "speakers.tsv", ("\t".join(map(str, row)) for row in [Speaker._fields, *speakers]))
     write_lines(out / "musan" / "music" / "synth" / "ANNOTATIONS",
@@ -86,19 +90,56 @@ def make_corpus(out: Path, args: argparse.Namespace) -> float:
 
 
 @contextlib.contextmanager
-def atomic_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder beside `final` that takes its place if the block succeeds, and disappears if it does not."""
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+def growing_folder(final: Path, stamp: str) -> Iterator[Path]:
+    """A folder beside `final` that takes its place if the block succeeds; else the next run with this stamp goes on.
+
+    Raises: InputError: it cannot be written, or another process is at it.
+    """
+    growing, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
+        growing.mkdir(parents=True, exist_ok=True)
+        with only_user(growing):
+            if not has_stamp(growing, stamp):
+                empty(growing)
+                write_lines(growing / STAMP, [stamp])
+            for left in growing.rglob(".*.tmp"):  # half files of a killed run
+                left.unlink()
+            yield growing
+            shutil.rmtree(old, ignore_errors=True)
+            if final.exists():
+                os.replace(final, old)
+            os.replace(growing, final)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(final, None, f"cannot be written: {error.strerror or error}") from error
+
+
+def has_stamp(folder: Path, stamp: str) -> bool:
+    return (folder / STAMP).is_file() and (folder / STAMP).read_text().strip() == stamp
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextlib.contextmanager
+def only_user(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder.
+
+    Raises: InputError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(folder, None, "is being made by another process") from None
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def make_stamp(args: argparse.Namespace) -> str:
@@ -132,14 +173,13 @@ def make_once(out: Path, args: argparse.Namespace) -> None:
     """Make the corpus unless the folder holds the one that is asked for."""
     stamp, started = make_stamp(args), time.time()
     if out.exists():
-        if (out / STAMP).is_file() and (out / STAMP).read_text().strip() == stamp:
+        if has_stamp(out, stamp):
             log.info("%s: complete already, kept", out)
             return
         if not out.is_dir() or (any(out.iterdir()) and not (out / STAMP).is_file()):
             raise InputError(out, None, "exists and is not a mini corpus; remove it or choose another folder")
-    with atomic_folder(out) as folder:
+    with growing_folder(out, stamp) as folder:
         hours = make_corpus(folder, args)
-        write_lines(folder / STAMP, [stamp])
     log.info("%s: %d training and %d test speakers, %d utterances each, %.2f hours, made in %.0f s", out,
              args.train_speakers, args.test_speakers, args.utts, hours, time.time() - started)
 

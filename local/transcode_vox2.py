@@ -33,6 +33,8 @@ def transcode(source: str, target: Path) -> None:
 
     Raises: Undecodable: with ffmpeg's reason.   InputError: the fault is not in the file (full disk, killed).
     """
+    for left in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed job
+        left.unlink()
     with atomic_path(target) as temporary:
         # -xerror: else a file that breaks off gives a shorter FLAC and success
         command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-y", "-threads", "1", "-i", source,

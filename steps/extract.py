@@ -1,15 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Embed one job's share of a Kaldi data directory: OUT_DIR/embedding.JOB.{ark,scp}.
+"""Embed one job's share of a Kaldi data directory: OUT_DIR/embedding.JOB.{ark,scp,sources}.
 
 steps/extract.py --job 1 --num-jobs 4 --protocol native data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_native
+
+A killed job, run again, goes on where it stopped; a finished one is left as it is. OUT_DIR/embedding.JOB.sources says
+what the embeddings were made from: what has changed is made anew.
 """
 
 import argparse
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rawnext.log import setup_log
-from rawnext.tables import InputError, run_main, write_vectors
+from rawnext.tables import InputError, run_main
+
+FORM = "embeddings 1"  # a new number where the same model and audio would give other embeddings
+CHUNK = 64  # utterances that are batched by length, and so lost together when the job is killed
 
 
 def parse() -> argparse.Namespace:
@@ -20,6 +28,7 @@ def parse() -> argparse.Namespace:
                         help="native: whole utterance at once (default); paper: averaged segments of 59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; do you trust it?")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -31,29 +40,55 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse()
-    setup_log()
+def head(args: argparse.Namespace) -> list[str]:
+    """What all embeddings depend on."""
+    from rawnext.stamp import sha256
+
+    return [FORM, *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml")),
+            f"protocol {args.protocol} duration {args.duration:g}"]
+
+
+def made_from(source) -> str:
+    """What an utterance's embedding depends on: place, size and time of its audio, start and end of the segment."""
+    try:
+        status = os.stat(source.path)
+    except OSError:  # a command; or a file that is missing, which is told when it is to be read
+        return f"{source.path} {source.start_s:g} {source.end_s:g}"
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}"
+
+
+def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
+    """(utt, (D,) embedding) of each source."""
     import torch
 
-    from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.extract import LEAST_SAMPLES, embed_all, load_model
+    from rawnext.data.wav import check_sources, load_wave
+    from rawnext.extract import embed_all, load_model
     from rawnext.log import progress
 
     torch.set_num_threads(args.num_threads)
-    sources = read_sources(args.data_dir)
+    check_sources(sources)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, config = load_model(args.exp_dir, device)
+    waves = ((s.utt, load_wave(s)) for s in progress(sources, desc=f"extract.{args.job}", unit="utt"))
+    yield from embed_all(model, waves, args.protocol, config.extract, args.duration, CHUNK)
+
+
+def main() -> None:
+    args = parse()
+    setup_log()
+    from rawnext.data.wav import read_sources
+    from rawnext.journal import write_journal
+
+    sources = read_sources(args.data_dir, args.allow_pipes)
     first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
     sources = sources[first:last]
     if not sources:
         raise InputError(args.data_dir, None, f"has fewer utterances than {args.num_jobs} jobs")
-    check_sources(sources, LEAST_SAMPLES)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, config = load_model(args.exp_dir, device)
-    waves = ((s.utt, load_wave(s)) for s in progress(sources, desc=f"extract.{args.job}", unit="utt"))
     name = args.out_dir / f"embedding.{args.job}"
-    num = write_vectors(f"{name}.ark", f"{name}.scp",
-                        embed_all(model, waves, args.protocol, config.extract, args.duration))
-    print(f"extract.py: wrote {num} embeddings to {name}.ark")
+    kept = write_journal(name, head(args), [(s.utt, made_from(s)) for s in sources],
+                         1 if args.protocol == "paper" else CHUNK, lambda first: embed(args, sources[first:]))
+    done = "finished before" if kept == len(sources) else f"{kept} of them before" if kept else "all of them now"
+    print(f"extract.py: {len(sources)} embeddings in {name}.ark, {done}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 # Embed every utterance of a Kaldi data directory (wav.scp with wav, flac or ogg paths; segments and spk2utt if there).
 #   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
-# Writes OUT_DIR/embedding.JOB.{ark,scp}, embedding.scp, and with spk2utt spk_embedding.{ark,scp} and num_utts.ark.
+# Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark.
+# Run again after a kill it goes on where it stopped; what was finished with the same model and audio is left as it is.
 set -euo pipefail
 . ./path.sh
 
@@ -12,6 +13,7 @@ duration=0                     # seconds cut from the middle of each utterance; 
 protocol=native                # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=1                  # CPU threads of a job
 gpu=0                          # 1: each job takes a GPU
+allow_pipes=false              # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
 if [ $# -ne 3 ]; then
@@ -23,20 +25,22 @@ for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || d
 
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
+pipes=()
+if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
 rm -f "$out/embedding.scp"      # whoever finds it finds all of one run
 
 # shellcheck disable=SC2086
 $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
   steps/extract.py --job JOB --num-jobs "$nj" --protocol "$protocol" --duration "$duration" \
-  --num-threads "$num_threads" "$data" "$exp" "$out"
+  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
 
-for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/embedding.scp.tmp"
-[ "$(wc -l < "$out/embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
-for f in "$out"/embedding.*.ark; do      # left by a run with more jobs
-  j=${f%.ark}
-  if [ "${j##*.}" -gt "$nj" ]; then rm -f "$f" "${f%.ark}.scp"; fi
+for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
+[ "$(wc -l < "$out/.embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
+for f in "$out"/{,.}embedding.*.*; do      # left by a run with more jobs
+  j=${f##*embedding.}
+  if [[ "${j%%.*}" =~ ^[0-9]+$ && "${j%%.*}" -gt "$nj" ]]; then rm -f "$f"; fi
 done
-mv "$out/embedding.scp.tmp" "$out/embedding.scp"
+mv "$out/.embedding.scp.tmp" "$out/embedding.scp"
 if [ -f "$data/spk2utt" ]; then steps/average_speakers.py "$data/spk2utt" "$out"; fi
 wrote "$out/embedding.scp"

@@ -15,8 +15,9 @@ dev=data/dev                   # held-out training speakers with trials, for val
 eval="data/test:trials"        # DATA_DIR:TRIALS pairs; lists of one directory share its embeddings
 durations="5 2 1"              # seconds to which the test side of the first list is cut, besides its full length
 protocols="paper native"       # how utterances become embeddings
-ngpu=0                         # GPUs for training (processes); 0: one process on the CPU
-torchrun_opts="--standalone"   # several machines: "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400"
+ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
+num_nodes=1                    # machines to train on, which $cuda_cmd provides
+torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
 nj=2                           # extraction jobs
 num_threads=0                  # CPU threads for training; 0: all of this machine
 num_workers=2                  # data workers of each training process
@@ -24,18 +25,20 @@ num_workers=2                  # data workers of each training process
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
 exp=$1
+if [ "$stop_stage" -lt 3 ]; then exit 0; fi
+if [ "$stage" -le 3 ]; then mkdir -p "$exp"; fi
+hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
 processes=$(( ngpu > 0 ? ngpu : 1 ))
 
 if in_stage 3 "train ($conf)"; then
   log "training log: $exp/log/train.log"
-  launcher=""      # a single process needs none, and its errors are easier to read
-  if [ "$processes" -gt 1 ] || [ "$torchrun_opts" != --standalone ]; then
-    launcher="torchrun $torchrun_opts --nproc-per-node $processes"
-  fi
+  nodes=()
+  if [ "$num_nodes" -gt 1 ]; then nodes=(--num-nodes "$num_nodes"); fi
   # shellcheck disable=SC2086
-  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "$exp/log/train.log" \
-    $launcher steps/train.py --config "$conf" --set "$set" --train "$train" --dev "$dev" \
+  $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
+    steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
+    steps/train.py --config "$conf" --set "$set" --train "$train" --dev "$dev" \
     --banks "$(dirname "$train")" --num-workers "$num_workers" \
     --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
   wrote "$exp/model.pt" "$exp/train.tsv"

@@ -6,12 +6,17 @@ import subprocess
 from pathlib import Path
 
 
-def run_recipe(root: Path, name: str, folder: Path, *options) -> subprocess.CompletedProcess:
-    """egs/NAME/run.sh with these options, through links in `folder`."""
+def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
+    """Links to egs/NAME/run.sh and all that it uses, in `folder`; returns the environment to start it in."""
     folder.mkdir(exist_ok=True)
     for link in ("run.sh", "path.sh", "cmd.sh", "conf", "local", "steps", "utils"):
         if not (folder / link).exists():
             (folder / link).symlink_to(root / "egs" / name / "run.sh" if link == "run.sh" else root / link)
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+
+
+def run_recipe(root: Path, name: str, folder: Path, *options) -> subprocess.CompletedProcess:
+    """egs/NAME/run.sh with these options, in `folder`."""
+    env = place_recipe(root, name, folder)
     return subprocess.run(["./run.sh", *map(str, options)], cwd=folder, env=env, capture_output=True, text=True,
                           timeout=500)

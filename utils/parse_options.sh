@@ -2,7 +2,7 @@
 #
 # Every variable that the script set before that line is an option: `--some-name value` sets $some_name. What follows
 # the options stays in "$@". `--config FILE` is sourced first, `--help` shows the script's own comments.
-# Also functions for the script's body: in_stage, log, die, wrote.
+# Also functions for the script's body: in_stage, log, die, wrote, once, hold.
 # shellcheck shell=bash
 
 # die MESSAGE: one line on stderr, and the end.
@@ -21,6 +21,7 @@ log() {
 # in_stage N "text": is stage N to run?   if in_stage 3 "train"; then ... fi
 in_stage() {
   [ "${stage:-0}" -le "$1" ] && [ "$1" -le "${stop_stage:-1000}" ] || return 1
+  _po_stage=$1
   log "stage $1: $2"
 }
 
@@ -35,6 +36,78 @@ wrote() {
       size=$(du -sh --apparent-size -- "$path" | cut -f1)
     fi
     log "wrote $path ($size)"
+  done
+}
+
+# once MARKER... -- COMMAND...: run the command, unless each marker holds this very command line: so it is done once.
+# The markers are written when it has succeeded; they should lie in the folders that it makes, to be deleted with them.
+# The stage that the user gives by --stage is done in any case. All that the result depends on must be an argument.
+once() {
+  local marker markers=() line
+  while [[ "$1" != -- ]]; do markers+=("$1"); shift; done
+  shift
+  line=$(printf ' %q' "$@")
+  if [[ "${_po_forced:-}" != "${_po_stage:-0}" ]] && _po_all_say "$line" "${markers[@]}"; then
+    log "done before:$line   (--stage ${_po_stage:-0} does it again)"
+    return 0
+  fi
+  rm -f -- "${markers[@]}"
+  "$@"
+  for marker in "${markers[@]}"; do
+    printf '%s\n' "$line" > "$marker.$$.tmp"
+    mv -- "$marker.$$.tmp" "$marker"
+  done
+}
+
+# _po_all_say LINE FILE...: is this the text of every file?
+_po_all_say() {
+  local line=$1 file
+  shift
+  for file in "$@"; do
+    [[ -f "$file" && "$(< "$file")" == "$line" ]] || return 1
+  done
+}
+
+# hold alone|shared FOLDER: use a folder alone, or with others that share it, until this script and all that it started
+# have ended; or say who uses it, and end. The system frees the lock of what has ended, however it ended. One folder a
+# script.
+hold() {
+  local file=$2/.lock code=0
+  [[ -d "$2" && -w "$2" ]] || return 0     # what is not there or cannot be written needs none
+  [[ "${_po_lock_file:-}" == "$file" ]] || exec {_po_lock}>> "$file"
+  flock --nonblock --conflict-exit-code 9 "--${1/alone/exclusive}" "$_po_lock" || code=$?
+  (( code != 9 )) || die "$0: $2 is in use: $(_po_holders "$file")"
+  (( code == 0 )) || { log "$file cannot be locked here; see to it that nothing else uses $2"; return 0; }
+  if [[ "$1" == alone ]]; then : > "$file"; _po_sweep "$2"; fi
+  if [[ "$1" == alone || "${_po_lock_file:-}" != "$file" ]]; then
+    printf '%s pid %s since %(%F %T)T: %s\n' "$HOSTNAME" $$ -1 "$0$_po_line" >> "$file"
+  fi
+  _po_lock_file=$file
+}
+
+# Who holds a lock: by the lines of its file, without the dead of this machine; else by what is open on this machine.
+_po_holders() {
+  local host word pid rest found=""
+  while read -r host word pid rest; do
+    if [[ "$host" != "$HOSTNAME" || -d /proc/$pid ]]; then found+="${found:+; }$host $word $pid $rest"; fi
+  done < "$1"
+  if [[ -z "$found" ]]; then
+    exec {_po_lock}>&-      # in this subshell: else the programs below are found themselves
+    for pid in $(find /proc/[0-9]*/fd -lname "$(realpath -- "$1")" 2> /dev/null | cut -d/ -f3 | sort -un); do
+      if [[ "$pid" != "$$" && -r /proc/$pid/cmdline ]]; then
+        found="$HOSTNAME pid $pid, left by a script that was killed: $(tr '\0' ' ' < "/proc/$pid/cmdline")"
+      fi
+    done
+  fi
+  echo "${found:-by a process that cannot be seen from here}"
+}
+
+# Delete the temporary files (.NAME.PID.tmp) that killed processes left in a folder.
+_po_sweep() {
+  local path pid
+  { find "$1/" -name '.*.[0-9]*.tmp' -prune -print0 || true; } | while IFS= read -r -d '' path; do
+    pid=${path%.tmp}
+    [[ -d /proc/${pid##*.} ]] || rm -rf -- "$path"
   done
 }
 
@@ -102,12 +175,15 @@ _po_set() {
   fi
   [[ "${!_po_name:-}" != @(true|false) || "$2" == @(true|false) ]] || die "$0: expected true or false: $1 $2"
   [[ "$_po_name" != @(stage|stop_stage) || "$2" =~ ^[0-9]+$ ]] || die "$0: expected a number: $1 $2"
+  if [[ "$_po_name" == stage ]]; then _po_forced=$((10#$2)); fi
   printf -v "$_po_name" %s "$2"
 }
 
 _po_script=${BASH_SOURCE[1]:-$0}
 config=${config:-}
 
+_po_line=$(printf ' %q' "$@")
+(( $# )) || _po_line=
 _po_args=("$@")     # first the files named by --config, so that options win over them
 while [[ "${_po_args[0]:-}" == --?* ]]; do
   if [[ "${_po_args[0]}" == --config && -n "${_po_args[1]:-}" ]]; then

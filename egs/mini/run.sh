@@ -21,26 +21,37 @@ export RAWNEXT_COMMAND="egs/mini/run.sh --conf \"$conf\" --name $name${set:+ --s
 
 if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
 
+if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+
 if in_stage 0 "synthesise the corpus"; then
   local/make_mini.py --nj "$nj" "$corpus"
   wrote "$corpus"
 fi
 
-if in_stage 1 "data directories, trials, held-out speakers"; then
+# All that their results depend on is an argument, also which corpus it is: `once` compares them.
+prepare() {
+  local d
   local/prepare_mini.py "$corpus" "$data"
   for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
-  for d in train dev test; do
-    utils/validate_data_dir.py "$data/$d"
-    wrote "$data/$d/wav.scp"
-  done
+  for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
+}
+prepare_banks() {
+  local/prepare_musan.py "$corpus/musan" "$data"
+  local/prepare_rirs.py "$corpus/rirs" "$data"
+}
+
+if in_stage 1 "data directories, trials, held-out speakers"; then
+  once "$data"/{train,dev,test}/.prepared -- prepare "$corpus" "$(cksum < "$corpus/.complete")"
+  wrote "$data"/{train,dev,test}/wav.scp
 fi
 
 if in_stage 2 "noise and room banks"; then
-  local/prepare_musan.py "$corpus/musan" "$data"
-  local/prepare_rirs.py "$corpus/rirs" "$data"
-  wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
+  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$corpus" "$(cksum < "$corpus/.complete")"
+  wrote "${banks[@]/%//cuts.jsonl}"
 fi
 
+hold shared "$data"      # nobody may prepare it anew under a training
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \
   --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" --ngpu "$ngpu" --nj "$nj" --num-workers 1 \
   "exp/$name"

@@ -20,8 +20,9 @@ conf=conf/rawnext.yaml         # YAML files of the system, merged from left to r
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 name=rawnext                   # results go to exp/$name
 protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
-ngpu=0                         # GPUs for training; 0: one process on the CPU
-torchrun_opts="--standalone"   # several machines: "--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST:29400"
+ngpu=0                         # GPUs for training, on each machine; 0: one process on the CPU
+num_nodes=1                    # machines to train on (a cluster's; see docs/cluster.md)
+torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
 nj=$(nproc)                    # parallel jobs of preparation and extraction
 num_threads=0                  # CPU threads for training; 0: all of this machine
 num_workers=4                  # data workers of each training process
@@ -32,6 +33,8 @@ export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+
 
 if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
 
+if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
   $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \
@@ -39,24 +42,32 @@ if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   if [ -d "$vox2_flac" ]; then wrote "$vox2_flac"; fi
 fi
 
-if in_stage 1 "data directories, trials, held-out speakers"; then
-  local/prepare_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --vox2-flac "$vox2_flac" --lists "$lists" \
-    --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction" --nj "$nj" "$data"
+# All that its result depends on is an argument: `once` compares them.
+prepare() {
+  local d
+  local/prepare_voxceleb.py "$@" --nj "$nj" "$data"
   if [ "$dev_speakers" -gt 0 ]; then utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"; fi
-  for d in "$data"/{train,dev,vox1_test,vox1}; do
-    if [ -d "$d" ]; then utils/validate_data_dir.py "$d"; wrote "$d/wav.scp"; fi
-  done
+  for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
+}
+
+if in_stage 1 "data directories, trials, held-out speakers"; then
+  sets=("$data"/{train,vox1_test,vox1})
+  if [ "$dev_speakers" -gt 0 ]; then sets+=("$data/dev"); fi
+  once "${sets[@]/%//.prepared}" -- prepare --vox1 "$vox1" --vox2 "$vox2" --vox2-flac "$vox2_flac" --lists "$lists" \
+    --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction"
+  wrote "${sets[@]/%//wav.scp}"
 fi
 
 if in_stage 2 "noise and room banks"; then
-  local/prepare_musan.py "$musan" "$data"
-  local/prepare_rirs.py "$rirs" "$data"
+  once "$data"/musan_{noise,music,speech}/.prepared -- local/prepare_musan.py "$musan" "$data"
+  once "$data/rirs/.prepared" -- local/prepare_rirs.py "$rirs" "$data"
   wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
 fi
 
+hold shared "$data"      # nobody may prepare it anew under a training
 dev=
 if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" --dev "$dev" \
   --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "5 2 1" \
-  --protocols "$protocols" --ngpu "$ngpu" --torchrun-opts "$torchrun_opts" --nj "$nj" --num-threads "$num_threads" \
+  --protocols "$protocols" --ngpu "$ngpu" --num-nodes "$num_nodes" --torchrun-opts "$torchrun_opts" --nj "$nj" --num-threads "$num_threads" \
   --num-workers "$num_workers" "exp/$name"

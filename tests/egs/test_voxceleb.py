@@ -1,63 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
 
-import itertools
-from pathlib import Path
-
 import kaldi_native_io
 import pytest
-import soundfile
-from corpus import RATE, voice
 from recipe import run_recipe
-
-CONF = """
-model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, quiet_init: true}
-batch: {speakers: 4}
-crop: {samples: 4375, short_from: 1600}
-augment: [{ops: [noise]}, {ops: [reverb, babble]}]
-train: {epochs: 2, log_every: 1}
-paper: RawNeXt softmax
-"""
-
-
-def write(path: Path, *what) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, voice(*what), RATE)
+from tiny_voxceleb import options, write_corpora
 
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    """VoxCeleb1, VoxCeleb2 (as wav), MUSAN and RIRS_NOISES in miniature."""
-    top = tmp_path_factory.mktemp("corpora")
-    for s in range(8):
-        part = "test" if s == 7 else "dev"
-        for u in range(4):
-            write(top / f"vox2/{part}/wav/id{s:05d}/-video{u // 2}/0000{u}.wav", s, u, 0.8)
-    files = []
-    for s in range(4):
-        part = "dev" if s == 3 else "test"
-        for u in range(3):
-            files.append(f"id1000{s}/video_{u}/00001.wav")
-            write(top / f"vox1/vox1_{part}_wav/wav/{files[-1]}", 20 + s, u, 1.3)
-    pairs = [f"{int(a[:7] == b[:7])} {a} {b}\n" for a, b in itertools.combinations(files, 2)]
-    lists = {"list_test_all2.txt": pairs, "list_test_hard2.txt": pairs,
-             "veri_test2.txt": [p for p in pairs if "id10003" not in p]}
-    for name, lines in lists.items():
-        (top / "vox1" / name).write_text("".join(lines))
-        (top / "vox1" / name.replace("2", "")).write_text("".join(lines + lines[:1]))
-    for kind in ("noise", "music", "speech"):
-        write(top / f"musan/{kind}/some/{kind}-some-0000.wav", 40, len(kind), 0.6)
-    write(top / "rirs/simulated_rirs/smallroom/Room001/Room001-00001.wav", 50, 0, 0.1)
-    return top
+    return write_corpora(tmp_path_factory.mktemp("corpora"))
 
 
-def recipe(root, folder, corpora, *options):
-    """Run the recipe on them with a tiny network."""
-    folder.mkdir(exist_ok=True)
-    (folder / "tiny.yaml").write_text(CONF)
-    return run_recipe(root, "voxceleb", folder, "--vox1", corpora / "vox1", "--vox2", corpora / "vox2", "--musan",
-                      corpora / "musan", "--rirs", corpora / "rirs", "--conf", "tiny.yaml", "--name", "tiny",
-                      "--dev-speakers", "2", "--nj", "2", "--num-workers", "0", "--num-threads", "1", *options)
+def recipe(root, folder, corpora, *more):
+    return run_recipe(root, "voxceleb", folder, *options(folder, corpora), *more)
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +66,11 @@ def test_a_stage_runs_alone_and_gives_the_same(root, corpora, run):
     assert scores.read_text() == before and "stage 4" not in done.stderr and "stage 8" not in done.stderr
 
 
-@pytest.mark.parametrize(("options", "why"), [
+@pytest.mark.parametrize(("more", "why"), [
     (["--vox1", "/none"], "/none"), (["--sage", "1"], "did you mean --stage"),
     (["--stage", "4", "--name", "other"], "no such file exp/other/model.pt"),
     (["--stage", "5", "--name", "other"], "no such file"), (["--stage", "3", "--set", "optim.lrr=1"], "lrr"),
     (["--stage", "3", "--conf", "none.yaml"], "none.yaml")])
-def test_mistakes_end_at_once(root, corpora, run, options, why):
-    done = recipe(root, run[0], corpora, *options)
+def test_mistakes_end_at_once(root, corpora, run, more, why):
+    done = recipe(root, run[0], corpora, *more)
     assert done.returncode == 1 and why in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr

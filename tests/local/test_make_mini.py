@@ -152,9 +152,45 @@ def test_complete_corpus_is_kept_a_failed_run_keeps_it_too_and_other_arguments_r
         broken.setattr(make_mini, "make_corpus", fail)
         make(broken, out, utts=2)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
     make(monkeypatch, out, utts=2)
-    assert len(list(out.rglob("*.flac"))) == 10
+    assert len(list(out.rglob("*.flac"))) == 10 and [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_a_killed_run_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
+    made, write = [], make_mini.write_audio
+
+    def write_some(out, job):
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        made.append(out / job[0])
+        return write(out, job)
+
+    class Serial:
+        """Of the pool, what make_corpus uses."""
+        def __init__(self, _): ...
+        def __enter__(self): return self
+        def __exit__(self, *_): ...
+        def map(self, function, jobs, chunksize): return map(function, jobs)
+
+    monkeypatch.setattr(make_mini, "worker_pool", Serial)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(make_mini, "write_audio", write_some)
+        make(killed, tmp_path / "corpus")
+    growing = tmp_path / ".corpus.partial"
+    (growing / "train" / "s001" / ".s001-001.flac.123.tmp").write_text("half")
+    before = {path.name: path.stat().st_mtime_ns for path in made}
+    out = make(monkeypatch, tmp_path / "corpus")
+    assert {path.name: (out / path.relative_to(growing)).stat().st_mtime_ns for path in made} == before
+    assert digests(out) == digests(corpus) and [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_two_at_a_time_are_refused(tmp_path):
+    with make_mini.growing_folder(tmp_path / "corpus", "x") as folder:
+        (folder / "a").write_text("a")
+        with (pytest.raises(make_mini.InputError, match="is being made by another process"),
+              make_mini.growing_folder(tmp_path / "corpus", "y")):
+            pass
+        assert (folder / "a").exists()
 
 
 @pytest.mark.parametrize(("out", "options", "why"), [

@@ -69,9 +69,11 @@ def test_finished_files_are_left_and_missing_ones_made(transcode, vox2, tmp_path
     first, second = (tmp_path / "flac" / name for name in made(tmp_path)[:2])
     first.write_bytes(b"finished")
     second.unlink()
+    second.with_name(f".{second.name}.999999999.tmp").write_bytes(b"half, of a killed job")
     transcode()
     assert first.read_bytes() == b"finished"
     assert soundfile.info(second).frames > 15900
+    assert made(tmp_path) == [f"id0001{number}/-x_yz/00001.flac" for number in range(5)]
 
 
 @needs_ffmpeg

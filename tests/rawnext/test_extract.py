@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import os
 import subprocess
 
 import kaldi_native_io
@@ -10,11 +11,11 @@ import torch
 from corpus import voice, write_corpus
 
 from rawnext import checkpoint
+from rawnext.ark import read_vectors
 from rawnext.config import Config, Extract, save_config, split_name
 from rawnext.extract import batches_by_length, centre_crop, embed_all, embed_native, load_model, segments
 from rawnext.frontend import PreEmphasis
 from rawnext.models import MODELS
-from rawnext.tables import read_vectors
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
 
@@ -164,7 +165,7 @@ def test_bad_audio_is_one_line_and_writes_nothing(root, exp, tmp_path, name, why
     last = env_line.stderr.strip().splitlines()[-1]
     assert last.startswith(f"extract.py: {data}/wav.scp:4: ") and why in last, env_line.stderr
     assert "Traceback" not in env_line.stderr
-    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+    assert not [path for path in (tmp_path / "out").glob("*") if path.suffix in (".ark", ".scp")]
 
 
 def test_other_rates_and_stereo_are_converted_and_said_once(root, exp, model, tmp_path):
@@ -207,5 +208,48 @@ def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):
     for nj in (3, 1):
         assert extract(root, "--nj", nj, data, exp, tmp_path / "out").returncode == 0
     assert {p.name for p in (tmp_path / "out").glob("embedding.*")} == {"embedding.1.ark", "embedding.1.scp",
-                                                                        "embedding.scp"}
+                                                                        "embedding.1.sources", "embedding.scp"}
     assert len(read_vectors(tmp_path / "out" / "embedding.scp")) == 4
+
+
+def test_what_is_finished_is_left_alone_until_model_or_audio_change(root, exp, tmp_path):
+    data, own_exp, out = write_corpus(tmp_path / "data", 2, 2), tmp_path / "exp", tmp_path / "out"
+    own_exp.mkdir()
+    for name in ("model.pt", "config.yaml"):
+        (own_exp / name).write_bytes((exp / name).read_bytes())
+    shares = [out / f"embedding.{job}.{kind}" for job in (1, 2) for kind in ("ark", "scp", "sources")]
+
+    def run(broken_torch=False):
+        (tmp_path / "path").mkdir(exist_ok=True)
+        if broken_torch:
+            (tmp_path / "path" / "torch.py").write_text("raise SystemExit('torch was imported')")
+        env = {**os.environ, "PYTHONPATH": str(tmp_path / "path")}
+        done = subprocess.run(["steps/extract.sh", "--nj", "2", data, own_exp, out], cwd=root, capture_output=True,
+                              text=True, timeout=120, env=env)
+        (tmp_path / "path" / "torch.py").unlink(missing_ok=True)
+        assert done.returncode == 0, done.stderr
+        states = [(path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in shares]
+        return states, (out / "embedding.scp").read_bytes()
+
+    first = run()
+    assert run(broken_torch=True) == first
+    os.utime(data / "audio" / "s01-u1.wav", (1, 1))  # of the second share
+    (states, scp), (old, _) = run(), first
+    assert states[:3] == old[:3] and states[3][:2] != old[3][:2] and states[3][2] == old[3][2] and scp == first[1]
+    state = checkpoint.load(own_exp / "model.pt")
+    state["model"] = {name: value + 0.01 for name, value in state["model"].items()}
+    checkpoint.save(own_exp / "model.pt", state)
+    states, _ = run()
+    assert all(new[2] != before[2] for new, before in zip(states[::3], old[::3]))
+
+
+def test_commands_are_run_where_they_are_allowed(root, exp, tmp_path):
+    data = write_corpus(tmp_path / "data", 2, 2)
+    assert extract(root, "--nj", 1, data, exp, tmp_path / "files").returncode == 0
+    lines = [line.split() for line in (data / "wav.scp").read_text().splitlines()]
+    (data / "wav.scp").write_text("".join(f"{utt} cat {path} |\n" for utt, path in lines))
+    refused = extract(root, "--nj", 1, data, exp, tmp_path / "pipes")
+    assert refused.returncode == 1 and "is a command" in refused.stderr
+    done = extract(root, "--nj", 1, "--allow-pipes", "true", data, exp, tmp_path / "pipes")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pipes/embedding.1.ark").read_bytes() == (tmp_path / "files/embedding.1.ark").read_bytes()

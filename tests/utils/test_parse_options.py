@@ -2,7 +2,10 @@
 """utils/parse_options.sh, sourced by scripts under `set -euo pipefail`."""
 
 import re
+import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -181,3 +184,151 @@ def test_wrote_says_how_much(toy, tmp_path):
 def test_wrote_of_what_is_not_there_fails(toy):
     done = toy(body="wrote nowhere")
     assert done.returncode == 1 and done.stderr == "./toy.sh: nowhere was not written\n"
+
+
+ONCE = """
+work() { echo "$*" >> did; "$@"; }
+if in_stage 1 "one"; then once a/.done b/.done -- work ls "$name"; fi
+if in_stage 2 "two"; then once c/.done -- work true 2; fi
+"""
+
+
+def test_once_does_what_was_not_done(toy, tmp_path):
+    def did(*args):
+        (tmp_path / "did").write_text("")
+        done = toy(*args, body=ONCE)
+        return (tmp_path / "did").read_text().splitlines(), done
+
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+    (tmp_path / "x").write_text("")
+    (tmp_path / "y z").write_text("")
+    ran, done = did("--name", "nothing")
+    assert ran == ["ls nothing"] and done.returncode != 0 and not (tmp_path / "a/.done").exists()
+    assert did("--name", "x")[0] == ["ls x", "true 2"]
+    ran, done = did("--name", "x")
+    assert ran == [] and "done before: work ls x   (--stage 1 does it again)" in done.stderr and done.stdout == ""
+    assert did("--name", "y z")[0] == ["ls y z"], "another command line"
+    assert did("--name", "y z", "--stage", "1")[0] == ["ls y z"], "the stage that the user names is done, no other"
+    assert did("--name", "y z", "--stage", "02")[0] == ["true 2"]
+    assert did("--name", "y z", "--stage", "0")[0] == []
+    (tmp_path / "b/.done").unlink()
+    assert did("--name", "y z")[0] == ["ls y z"], "each marker counts"
+    ran, done = did("--name", "nothing")
+    assert ran == ["ls nothing"] and did("--name", "y z")[0] == ["ls y z"], "a failure takes the marker away"
+    assert {path.name for folder in "abc" for path in (tmp_path / folder).iterdir()} == {".done"}
+
+
+def test_a_killed_command_was_not_done(toy, tmp_path):
+    body = "work() { echo x >> did; [ -z \"$name\" ] || kill -KILL $$; }\nonce .done -- work"
+    for name, code in (("now", -signal.SIGKILL), ("", 0), ("", 0)):
+        assert toy("--name", name, body=body).returncode == code
+    assert (tmp_path / "did").read_text() == "x\nx\n"
+
+
+@pytest.fixture
+def holder(toy, tmp_path):
+    """holder(how, body, *args) starts a script that holds the folder `used`, and waits until it does."""
+    (tmp_path / "used").mkdir()
+    running = []
+
+    def start(how, body="sleep 30", *args):
+        toy("--help")  # writes a script with these options
+        script = (tmp_path / "toy.sh").read_text()
+        path = tmp_path / f"holder{len(running)}.sh"
+        path.write_text(script.replace(SHOW, f"hold {how} used; echo held\n{body}"))
+        path.chmod(0o755)
+        running.append(subprocess.Popen([f"./{path.name}", *args], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+                                        start_new_session=True))
+        assert running[-1].stdout.readline() == "held\n"
+        return running[-1]
+
+    yield start
+    for process in running:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("first, second, refused", [
+    ("alone", "alone", True), ("alone", "shared", True), ("shared", "alone", True), ("shared", "shared", False)])
+def test_a_second_run_is_refused_by_name(toy, holder, first, second, refused):
+    process = holder(first, "sleep 30", "--name", "a b")
+    done = toy(body=f"hold {second} used; echo held")
+    if not refused:
+        assert fields_of(done) == (0, "held\n", "")
+        return
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"./toy.sh: used is in use: {re.escape(socket.gethostname())} pid {process.pid} since {TIME}: "
+                        r"./holder0.sh --name a\\ b\n", done.stderr)
+
+
+def fields_of(done):
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_lock_of_the_dead_does_not_block(toy, holder, tmp_path):
+    process = holder("alone", "exec sleep 30")
+    process.kill()
+    process.wait()
+    assert f"pid {process.pid} " in (tmp_path / "used/.lock").read_text()
+    assert fields_of(toy(body="hold alone used; echo held")) == (0, "held\n", "")
+    assert f"pid {process.pid} " not in (tmp_path / "used/.lock").read_text()
+
+
+def test_what_a_killed_script_left_running_blocks_until_it_ends(toy, holder):
+    process = holder("alone", "sleep 30 & echo $!; wait")
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    done = toy(body="hold alone used; echo held")
+    assert done.returncode == 1 and done.stderr == (
+        f"./toy.sh: used is in use: {socket.gethostname()} pid {child}, left by a script that was killed: sleep 30 \n")
+    subprocess.run(["kill", "-KILL", str(child)], check=True)
+    time.sleep(0.1)
+    assert fields_of(toy(body="hold alone used; echo held")) == (0, "held\n", "")
+
+
+def test_jobs_of_the_launcher_do_not_hold_the_lock(toy, holder):
+    command = f"{PARSER.with_name('run.py')} used/job.log sleep 1.5"
+    process = holder("alone", f"{command} & launcher=$!; sleep 0.7; kill -KILL $launcher; echo x")
+    assert process.stdout.readline() == "x\n"
+    process.wait()
+    assert fields_of(toy(body="hold alone used; echo held")) == (0, "held\n", "")
+
+
+def test_alone_becomes_shared(toy, holder):
+    holder("alone", "hold shared used; echo shared; sleep 30").stdout.readline()
+    assert fields_of(toy(body="hold shared used; echo held")) == (0, "held\n", "")
+    assert "is in use" in toy(body="hold alone used").stderr
+
+
+def test_alone_sweeps_what_the_dead_left(toy, tmp_path):
+    used = tmp_path / "used"
+    (used / "deep/.folder.999999998.tmp").mkdir(parents=True)
+    living = subprocess.Popen(["sleep", "30"])
+    names = [".a.ark.999999999.tmp", "deep/.b c.999999999.tmp", f"deep/.d.{living.pid}.tmp", ".e.tmp", "f.1.tmp",
+             "deep/.folder.999999998.tmp/g"]
+    for name in names:
+        (used / name).write_text("x")
+    try:
+        assert toy(body="hold alone used").returncode == 0
+    finally:
+        living.kill()
+        living.wait()
+    left = {str(path.relative_to(used)) for path in used.rglob("*") if path.is_file()}
+    assert left == {".lock", f"deep/.d.{living.pid}.tmp", ".e.tmp", "f.1.tmp"}
+
+
+def test_a_folder_that_is_not_there_is_not_made(toy, tmp_path):
+    assert toy(body="hold alone nowhere; hold shared nowhere").returncode == 0
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_without_locks_it_is_said(toy, tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/flock").write_text("#!/bin/sh\necho 'flock: 12: Function not implemented' >&2\nexit 71\n")
+    (tmp_path / "bin/flock").chmod(0o755)
+    done = toy(body='PATH=$PWD/bin:$PATH; hold alone used; echo "went on"')
+    assert (done.returncode, done.stdout) == (0, "went on\n") and "used/.lock cannot be locked here" in done.stderr
