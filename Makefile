@@ -1,7 +1,12 @@
 # make demo    the environment, then egs/mini from its first stage to its results table and pictures
 # make test    the environment, then every check: ruff, shellcheck, types, pytest (what CI runs)
+# make test-cluster    the launchers on a real Slurm and Grid Engine, started for it on this machine (needs Debian)
+# make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/scale.md; 3.5 GB in /tmp)
+# make fuzz    the tests of tests/fuzz with FUZZ_TIMES as many inputs, new ones in each run
 SHELL := bash
-.PHONY: env demo test lint types unit clean
+SCHEDULERS ?= slurm sge
+FUZZ_TIMES ?= 20
+.PHONY: env demo test test-cluster lint types unit clean scale fuzz
 
 env: .venv/.complete
 
@@ -21,7 +26,16 @@ types: env
 	. ./path.sh && mypy
 
 unit: env
-	. ./path.sh && pytest -q --durations=10
+	. ./path.sh && pytest -q --durations=10 -n 2 --dist loadfile --no-loadscope-reorder   # the longest first
+
+test-cluster: env
+	. ./path.sh && tests/cluster/run.sh $(SCHEDULERS)
+
+scale: env
+	. ./path.sh && bench/scale.py
+
+fuzz: env
+	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 tests/fuzz
 
 clean:
 	rm -rf egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache

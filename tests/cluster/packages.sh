@@ -1,0 +1,41 @@
+# Debian's packages of the schedulers, unpacked into a folder of their own and never installed. Sourced by *.sh here.
+# shellcheck shell=bash
+CLUSTER=${RAWNEXT_CLUSTER:-${TMPDIR:-/tmp}/rawnext-cluster-$UID}   # programs, configuration, state, sockets, keys, logs
+ROOT=$CLUSTER/root
+
+fail() { echo "$0: $*" >&2; exit 1; }
+
+# unpack PACKAGE...: fetches what was not fetched before, with apt-get (which checks the packages' signatures).
+unpack() {
+  local package missing=()
+  for package; do [ -f "$ROOT/.$package" ] || missing+=("$package"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(dpkg --print-architecture 2> /dev/null)" = amd64 ] || fail "needs Debian on amd64, whose schedulers it fetches"
+  rm -rf "$CLUSTER/debs"
+  mkdir -p "$CLUSTER/debs" "$ROOT"
+  ( cd "$CLUSTER/debs"
+    apt-get -qq download "${missing[@]}" 2> log || { apt-get -qq update > log 2>&1 && apt-get -qq download "${missing[@]}" 2> log; }
+  ) || fail "needs these packages, which apt-get did not find: ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
+  for package in "$CLUSTER"/debs/*.deb; do dpkg-deb -x "$package" "$ROOT"; done
+  for package in "${missing[@]}"; do touch "$ROOT/.$package"; done
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds; fails when it does not in time.
+wait_for() {
+  local end=$((SECONDS + $1))
+  until "${@:2}" > /dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.1
+  done
+}
+
+# living PATTERN: processes that run a program of such a folder, or the dynamic linker with one as its 4th word.
+living() {
+  local process words
+  for process in /proc/[0-9]*; do
+    mapfile -d '' words 2> /dev/null < "$process/cmdline" || continue
+    case "$(readlink "$process/exe" 2> /dev/null):${words[3]:-}" in $1/* | */ld-linux*:$1/*) echo "${process#/proc/}" ;; esac
+  done
+}
+
+none_living() { [ -z "$(living "$1")" ]; }

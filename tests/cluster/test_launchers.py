@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slurm.py and sge.py on real schedulers: one contract, whoever runs the jobs."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from cluster import eventually
+
+DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
+WAIT = "touch began.$1; sleep 300 & wait $!"          # long jobs; the shell hears a signal at once
+
+
+def test_an_array_and_its_logs(cluster):
+    done = cluster.run("JOB=2:4", "new/log/x.JOB.log", "python3", "-c", "import sys; print(sys.argv[1:])", "two  words",
+                       'a "b" c', "it's it", "JOB", "|", "tr", "a-z", "A-Z")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    logs = [cluster.read(f"new/log/x.{job}.log") for job in (2, 3, 4)]
+    for job, log in zip((2, 3, 4), logs):
+        assert f"['TWO  WORDS', 'A \"B\" C', \"IT'S IT\", '{job}']" in log
+        assert re.match(rf"# Running on {socket.gethostname()}\n# Started at {DATE}\n", log)
+        assert re.search(r"^# python3 -c .* \| tr a-z A-Z$", log, re.M)
+        assert re.search(rf"\n# Accounting: time=\d+ threads=1\n# Finished at {DATE} with status 0\n$", log)
+    ids = re.findall(r"^# (?:SLURM_ARRAY_JOB_ID|JOB_ID): (\d+)$", "".join(logs), re.M)
+    assert len(ids) == 3 and len(set(ids)) == 1        # one array
+    assert not cluster.queue()
+
+
+def test_failed_jobs_are_shown_and_run_again(cluster):
+    body = "echo the reason of $1; echo $1 >> ran; [ $1 != 1 ] && [ $1 != 3 ] || [ -e repaired ]"
+    call = ["JOB=1:3", "log/x.JOB.log", *cluster.script(body)]
+    done = cluster.run(*call)
+    assert done.returncode == 1
+    assert f"{cluster.name}.py: 2 / 3 failed, log is in log/x.*.log\n" in done.stderr
+    assert "  the reason of 1\n" in done.stderr and "reason of 2" not in done.stderr
+    assert "with status 1" in cluster.read("log/x.3.log")
+    (cluster.folder / "repaired").touch()
+    (cluster.folder / "ran").unlink()
+    assert cluster.run("--pick", "failed", *call).returncode == 0
+    assert sorted(cluster.read("ran").split()) == ["1", "3"]      # an array with a gap
+
+
+def most_at_a_time(cluster, *options) -> int:
+    body = "echo begin >> now; sleep 1.2; echo end >> now"
+    assert cluster.run(*options, "JOB=1:4", "x.JOB.log", *cluster.script(body)).returncode == 0
+    level = most = 0
+    for word in cluster.read("now").split():
+        level += 1 if word == "begin" else -1
+        most = max(most, level)
+    return most
+
+
+def test_so_many_jobs_at_a_time(cluster):
+    assert most_at_a_time(cluster, "--max-jobs-run", 2) == 2
+
+
+def test_what_the_scheduler_refuses(cluster):
+    done = cluster.run("--foo", "3", "x.log", "touch", "ran")
+    assert done.returncode == 255
+    assert "Command line option foo not described in" in done.stderr and "(or value '3' not allowed)" in done.stderr
+    queue = {"slurm": "-p", "sge": "-q"}[cluster.name]
+    done = cluster.run(queue, "nowhere", "x.log", "touch", "ran")
+    assert done.returncode == 1 and "refused" in done.stderr and done.stderr.count("\n") <= 2
+    assert not cluster.queue() and not (cluster.folder / "ran").exists()
+
+
+def test_a_job_that_is_cancelled_from_outside(cluster):
+    launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(f"[ $1 = 1 ] || {{ {WAIT}; }}"))
+    assert eventually((cluster.folder / "began.2").exists)
+    [job] = cluster.queue()
+    cluster.cancel(job, task=2)
+    done = cluster.end(launcher)
+    assert done.returncode == 1 and "1 / 2 failed" in done.stderr and "x.2.log" in done.stderr
+    assert not cluster.queue()
+
+
+def kill_at_once(script: Path) -> None:
+    """Kill the jobs that run this script as a lack of memory does: no process of theirs can say a word."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_text(errors="replace").split("\0")
+        except OSError:  # it ended while we looked
+            continue
+        if str(script) in words and not {"--wait", "-sync"} & set(words):
+            os.kill(int(file.parent.name), signal.SIGKILL)
+
+
+def test_a_job_that_is_killed_without_a_word(cluster):
+    launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(f"[ $1 = 1 ] || {{ {WAIT}; }}"))
+    assert eventually((cluster.folder / "began.2").exists)
+    assert eventually(lambda: "# Finished at" in cluster.read("x.1.log"))
+    kill_at_once(cluster.folder / "q/x.JOB.sh")
+    done = cluster.end(launcher)
+    assert done.returncode == 1 and "1 / 2 failed" in done.stderr and "x.2.log has no end: the job was" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_ends_its_jobs(cluster, number):
+    launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(WAIT + "; touch on.$1"))
+    assert eventually((cluster.folder / "began.2").exists)
+    launcher.send_signal(number)
+    done = cluster.end(launcher)
+    assert done.returncode == 2 and f"stopped by {number.name}" in done.stderr and "Traceback" not in done.stderr
+    assert not cluster.queue() and not list(cluster.folder.glob("on.*"))
+
+
+def test_a_killed_launcher_and_the_same_call_again(cluster):
+    body = f"if [ -e second ]; then echo good; else {WAIT}; fi"
+    call = ["JOB=1:2", "x.JOB.log", *cluster.script(body)]
+    launcher = cluster.begin(*call)
+    assert eventually((cluster.folder / "began.2").exists)
+    [orphan] = cluster.queue()
+    (cluster.folder / "second").touch()
+    busy = cluster.run(*call)                          # while the first one waits
+    assert busy.returncode == 1 and f"process {launcher.pid} on {socket.gethostname()}" in busy.stderr
+    cluster.kill(launcher)
+    assert cluster.queue() == [orphan]
+    done = cluster.run(*call)
+    assert done.returncode == 0, done.stderr
+    assert f"job {orphan} of an earlier {cluster.name}.py" in done.stderr
+    assert not cluster.queue() and "\ngood\n" in cluster.read("x.2.log")
+
+
+# Asked to end, it says what it will be told the next time; the second life ends well.
+AGAIN = """trap "echo first life; touch second; exit 75" TERM
+if [ -e second ]; then echo second life; exit 0; fi
+""" + WAIT
+
+
+def test_a_cancelled_job_does_not_come_back(cluster):
+    launcher = cluster.begin("x.log", *cluster.script(AGAIN))
+    assert eventually((cluster.folder / "began.JOB").exists)
+    [job] = cluster.queue()
+    cluster.cancel(job)
+    done = cluster.end(launcher)
+    assert done.returncode == 1 and not cluster.queue()
+    log = cluster.read("x.log")
+    assert "first life" in log and "second life" not in log
+
+
+def test_shipped_config_files(cluster, root):
+    """What conf/slurm.conf and conf/sge.conf make of the options, the scheduler understands."""
+    (cluster.folder / "conf").symlink_to(root / "conf")
+    assert cluster.run("--mem", "1G", "--num-threads", 2, "--time", "1:0:0", "x.log", "true").returncode == 0

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stages 3 to 5 of the mini recipe as jobs of real schedulers: the same scores as on this machine."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from recipe import run_recipe
+
+SET = "train.epochs=1 batch.speakers=4"
+
+
+@pytest.fixture(scope="module")
+def mini(root, tmp_path_factory) -> Path:
+    """A folder of the recipe with a small corpus, prepared."""
+    folder = tmp_path_factory.mktemp("mini")
+    corpus = ["--train-speakers", "14", "--test-speakers", "3", "--utts", "3", "--nj", "2", "corpus"]
+    subprocess.run([root / "local/make_mini.py", *corpus], cwd=folder, check=True, capture_output=True, timeout=300)
+    assert_good(run_recipe(root, "mini", folder, "--stage", 1, "--stop-stage", 2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(mini) -> Iterator[Future]:
+    """exp/here: trained and scored by run.py, while the cluster works too."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(verification, mini, "here", "run.py", os.environ["PATH"])
+
+
+def verification(folder: Path, name: str, launcher: str, path: str, *options) -> subprocess.CompletedProcess[str]:
+    """Train exp/NAME, extract and score, with this launcher for everything."""
+    env = {**os.environ, "PATH": path, **dict.fromkeys(("train_cmd", "extract_cmd", "cuda_cmd"), launcher)}
+    options = ("--stage", "3", "--stop-stage", "5", "--conf", "conf/mini/rawnext.yaml", "--set", SET, "--durations", "",
+               "--protocols", "native", "--nj", "2", "--num-threads", "1", "--num-workers", "1", *options)
+    return subprocess.run(["steps/verification.sh", *options, f"exp/{name}"], cwd=folder, env=env, capture_output=True,
+                          text=True, timeout=400)
+
+
+def assert_good(done: subprocess.CompletedProcess) -> None:
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_same_scores(cluster, mini, here):
+    assert_good(verification(mini, cluster.name, f"{cluster.name}.py --mem 3G", cluster.path))
+    assert_good(here.result())
+    exp = mini / "exp" / cluster.name
+    assert "with status 0" in (exp / "log/train.log").read_text()
+    assert "with status 0" in (exp / "log/extract.test_native.2.log").read_text()
+    scores = "scores/cosine/test/trials_native"
+    assert (exp / scores).read_text() == (mini / "exp/here" / scores).read_text() != ""
+
+
+def test_training_on_two_nodes_of_slurm(slurm, mini):
+    assert_good(verification(mini, "two", "slurm.py --mem 3G", slurm.path, "--num-nodes", "2", "--stop-stage", "3"))
+    assert (mini / "exp/two/model.pt").stat().st_size > 0
+    log = (mini / "exp/two/log/train.log").read_text()
+    assert "with status 0" in log and "# SLURM_JOB_NODELIST: n[1-2]\n" in log
