@@ -2,7 +2,7 @@
 """Several processes as one: the group that torchrun starts, and gathering embeddings with their gradient."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -71,21 +71,31 @@ def barrier() -> None:
 
 
 class Vote:
-    """Does any process say yes? The answer comes one call later, so that no process waits for another."""
+    """Does any process say yes? The answer comes one call later, so that neither processes nor GPUs wait for it."""
 
-    def __init__(self) -> None:
-        self.group = dist.new_group(backend="gloo") if rank_world()[1] > 1 else None
-        self.pending: tuple[dist.Work, torch.Tensor] | None = None
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.answer = torch.zeros((), dtype=torch.int32, pin_memory=device.type == "cuda")
+        self.wait: Callable[[], object] | None = None
 
     def __call__(self, yes: bool) -> bool:
-        if self.group is None:
+        """Every process must call it, equally often."""
+        if rank_world()[1] == 1:
             return yes
         said = False
-        if self.pending:
-            self.pending[0].wait()
-            said = bool(self.pending[1])
-        ballot = torch.tensor(int(yes))
-        self.pending = dist.all_reduce(ballot, dist.ReduceOp.MAX, self.group, async_op=True), ballot
+        if self.wait:
+            self.wait()
+            said = bool(self.answer)
+        ballot = torch.full((), int(yes), dtype=torch.int32, device=self.device)
+        work = dist.all_reduce(ballot, dist.ReduceOp.MAX, async_op=True)
+        if self.device.type == "cuda":
+            work.wait()  # holds up the GPU's stream, not this process
+            self.answer.copy_(ballot, non_blocking=True)
+            copied = torch.cuda.Event()
+            copied.record()
+            self.wait = copied.synchronize
+        else:
+            self.answer, self.wait = ballot, work.wait
         return said
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 from collections.abc import Iterator
 
+import torch
+
 from rawnext.dist import Vote
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -19,9 +21,9 @@ class Preempted(Exception):
 class StopRequest:
     """SIGTERM as a question that is asked between steps. To be used by `with`; restores the old handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.asked = self.may_leave = False
-        self.vote = Vote()
+        self.vote = Vote(device)
 
     def __enter__(self) -> "StopRequest":
         self.before = signal.signal(signal.SIGTERM, self._notice)

@@ -79,7 +79,7 @@ class Trainer:
             log.info("%s: trained before, to its last epoch %d", self.exp / "model.pt", self.epoch)
             return False
         self.writer = open_tensorboard(self.exp, self.step) if is_main() else None
-        with StopRequest() as self.stop:
+        with StopRequest(self.device) as self.stop:
             while self.epoch < self.config.train.epochs:
                 self.run_epoch()
         if is_main():

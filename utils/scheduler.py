@@ -19,7 +19,7 @@ from launcher_conf import read_conf, submit_command
 from processes import SignalPipe
 
 JOB_SCRIPT = Path(__file__).resolve().with_name("cluster_job.sh")
-LOOK_S = 30      # between two looks at jobs that wait in the queue
+LOOK_S = 30      # between two looks at the queue
 CANCEL_S = 120   # how long cancelled jobs may take to end
 LOG_S = 60       # how long a log's end may take through a network file system, if the scheduler calls it a success
 DEAD_LOG_S = 10  # ... and if it does not
@@ -216,6 +216,8 @@ class Launcher:
             stopped = self._pause(pause, process if process.poll() is None else None)
             pause = min(1.2 * pause, 10 if process.returncode is not None else 2)
             if process.poll() is None and time.monotonic() > looked + LOOK_S:
+                if not self.scheduler.alive(job_id):
+                    return False
                 looked, trouble = time.monotonic(), self.scheduler.trouble(job_id)
                 if trouble not in ("", told):
                     say(f"job {job_id} does not begin: {trouble}")

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cluster import eventually
 from recipe import run_recipe
 
 SET = "train.epochs=1 batch.speakers=4"
@@ -51,6 +52,22 @@ def test_same_scores(cluster, mini, here):
     assert "with status 0" in (exp / "log/extract.test_native.2.log").read_text()
     scores = "scores/cosine/test/trials_native"
     assert (exp / scores).read_text() == (mini / "exp/here" / scores).read_text() != ""
+
+
+def test_a_training_that_is_preempted_is_queued_again_and_goes_on(slurm, mini):
+    log = mini / "exp/preempted/log/train.log"
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, "--stop-stage", "3",
+                          "--set", f"{SET} train.log_every=1")
+        assert eventually(lambda: run.done() or (log.exists() and "step=1/" in log.read_text()), 120)
+        [job] = slurm.queue()
+        slurm.ask("scancel", "--signal=TERM", job)     # what comes before the end of a time limit, or a preemption
+        assert_good(run.result())
+    told = log.read_text()
+    words = ("asked to end by SIGTERM", "to be run again", "continuing from", "with status 0")
+    assert [word for word in words if told.count(word) != 1] == []
+    models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("here", "preempted")]
+    assert models[0] == models[1]
 
 
 def test_training_on_two_nodes_of_slurm(slurm, mini):

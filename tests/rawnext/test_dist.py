@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext.dist import all_gather_with_grad, cleanup, init_process_group, is_main, rank_world
+from rawnext.dist import Vote, all_gather_with_grad, cleanup, init_process_group, is_main, rank_world
 from rawnext.losses import LOSSES
 
 WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
@@ -55,7 +55,9 @@ def worker(rank, port, folder):
         task(x, label).backward()
         results[name] = gradients(task)
     gathered = all_gather_with_grad(x.T.contiguous().T)     # also what is not contiguous
-    torch.save((gathered, results), f"{folder}/{rank}.pt")
+    vote = Vote(torch.device("cpu"))
+    heard = [vote(rank == 1 and call == 2) for call in range(5)]
+    torch.save((gathered, results, heard), f"{folder}/{rank}.pt")
     cleanup()
     assert not dist.is_initialized()
 
@@ -71,7 +73,7 @@ def two_processes(tmp_path_factory):
 
 
 def test_gathered_batch_is_in_order_of_rank(two_processes):
-    for gathered, _ in two_processes:
+    for gathered, *_ in two_processes:
         assert torch.equal(gathered, whole_batch()[0])
 
 
@@ -79,13 +81,18 @@ def test_gathered_batch_is_in_order_of_rank(two_processes):
 def test_gradient_of_two_processes_equals_that_of_one(two_processes, name):
     task = Task(name)
     task(*whole_batch()).backward()
-    for _, results in two_processes:
+    for _, results, _ in two_processes:
         for parameter, wanted in gradients(task).items():
             torch.testing.assert_close(results[name][parameter], wanted, rtol=1e-10, atol=1e-13)
+
+
+def test_one_voice_is_heard_by_all_one_call_later(two_processes):
+    assert [heard for *_, heard in two_processes] == [[False, False, False, True, False]] * WORLD
 
 
 def test_alone_nothing_is_gathered():
     x = torch.randn(3, 2)
     assert rank_world() == (0, 1) and is_main()
     assert all_gather_with_grad(x) is x
+    assert [Vote(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
     cleanup()  # without a group: nothing happens
