@@ -80,8 +80,12 @@ class Trainer:
             return False
         self.writer = open_tensorboard(self.exp, self.step) if is_main() else None
         with StopRequest(self.device) as self.stop:
-            while self.epoch < self.config.train.epochs:
-                self.run_epoch()
+            try:
+                while self.epoch < self.config.train.epochs:
+                    self.run_epoch()
+            except Preempted:
+                log.warning("asked to end by SIGTERM: saved epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
+                raise
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
                 "model": self.task.model.state_dict(), "speakers": [str(s) for s in self.table.speakers],
@@ -116,9 +120,7 @@ class Trainer:
             last = self.step_in_epoch == data.num_steps
             if self.step % self.config.train.log_every == 0 or last:
                 self.log_step(data.num_steps)
-            if asked := self.stop.heard():
-                log.warning("asked to end by SIGTERM: saving epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
-            if asked or (self.step % self.config.train.save_every == 0 and not last):
+            if (asked := self.stop.heard()) or (self.step % self.config.train.save_every == 0 and not last):
                 self.gather()
                 self.save()
             if asked:

@@ -21,6 +21,7 @@ from processes import SignalPipe
 JOB_SCRIPT = Path(__file__).resolve().with_name("cluster_job.sh")
 LOOK_S = 30      # between two looks at the queue
 CANCEL_S = 120   # how long cancelled jobs may take to end
+SEE_OFF_S = 10   # how long an ended job may stay in the queue before we go on
 LOG_S = 60       # how long a log's end may take through a network file system, if the scheduler calls it a success
 DEAD_LOG_S = 10  # ... and if it does not
 
@@ -212,6 +213,7 @@ class Launcher:
             while waiting and has_end(waiting[0]):
                 waiting.popleft()
             if not waiting:
+                self._see_off(job_id)
                 return True
             stopped = self._pause(pause, process if process.poll() is None else None)
             pause = min(1.2 * pause, 10 if process.returncode is not None else 2)
@@ -227,6 +229,12 @@ class Launcher:
             self._cancel(job_id)
             raise Refused(f"job {job_id} is cancelled", 2)
         return False
+
+    def _see_off(self, job_id: str) -> None:
+        """Give the scheduler a moment to take leave of a job that has ended."""
+        deadline = time.monotonic() + SEE_OFF_S
+        while self.scheduler.alive(job_id) and time.monotonic() < deadline and not self._pause(0.3):
+            pass
 
     def _pause(self, seconds: float, process: subprocess.Popen | None = None) -> int:
         """Wait so long, or until this process has ended. Returns the signal to stop that came meanwhile, or 0."""

@@ -26,7 +26,7 @@ for name; do
   [ -z "$said" ] || started="$started $name"           # one that ran before goes on
 done
 
-words="$*"
+words="$*"                     # a test is chosen by the name of its scheduler, in its own name or its file
 pytest --collect-only -q tests/cluster -k "${words// / or }" | grep '::' > "$folder/all"
 # The recipe's tests take longest and share what they prepare: they are a part of their own, begun first.
 grep test_recipe.py "$folder/all" > "$folder/part.0" || true

@@ -2,6 +2,7 @@
 """Stages 3 to 5 of the mini recipe as jobs of real schedulers: the same scores as on this machine."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -54,19 +55,20 @@ def test_same_scores(cluster, mini, here):
     assert (exp / scores).read_text() == (mini / "exp/here" / scores).read_text() != ""
 
 
-def test_a_training_that_is_preempted_is_queued_again_and_goes_on(slurm, mini):
+def test_slurm_queues_a_preempted_training_again(slurm, mini):
+    options = ["--stop-stage", "3", "--set", "train.epochs=10 batch.speakers=4"]
     log = mini / "exp/preempted/log/train.log"
     with ThreadPoolExecutor() as pool:
-        run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, "--stop-stage", "3",
-                          "--set", f"{SET} train.log_every=1")
-        assert eventually(lambda: run.done() or (log.exists() and "step=1/" in log.read_text()), 120)
-        [job] = slurm.queue()
-        slurm.ask("scancel", "--signal=TERM", job)     # what comes before the end of a time limit, or a preemption
+        run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, *options)
+        assert eventually(lambda: run.done() or (log.exists() and " epoch=2 " in log.read_text()), 120)
+        job = re.search(r"^# SLURM_JOB_ID: (\d+)$", log.read_text(), re.M)
+        slurm.ask("scancel", "--signal=TERM", job[1])  # as before the end of a time limit, or at a preemption
         assert_good(run.result())
     told = log.read_text()
     words = ("asked to end by SIGTERM", "to be run again", "continuing from", "with status 0")
-    assert [word for word in words if told.count(word) != 1] == []
-    models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("here", "preempted")]
+    assert [word for word in words if told.count(word) != 1] == [], told
+    assert_good(verification(mini, "unbroken", "run.py", os.environ["PATH"], *options))
+    models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("unbroken", "preempted")]
     assert models[0] == models[1]
 
 

@@ -157,7 +157,7 @@ def test_sigterm_saves_the_very_step_and_says_again(root, corpus, tmp_path, unbr
     assert training.end() == AGAIN, training.text
     assert time.monotonic() - started < 25
     assert "asked to end by SIGTERM" in training.text and "Traceback" not in training.text
-    saved = int(re.search(r"SIGTERM: saving epoch=1 step=(\d+)", training.text)[1])
+    saved = int(re.search(r"SIGTERM: saved epoch=1 step=(\d+)", training.text)[1])
     newest = checkpoint.load(checkpoint.checkpoints(exp / "checkpoints")[0])
     assert (newest["epoch"], newest["step_in_epoch"]) == (0, saved)
     assert not alive(pids)
@@ -174,6 +174,7 @@ def test_sigterm_without_torchrun_and_while_it_validates(root, corpus, tmp_path,
     training.until("epoch=1 .* loss=", times=6)     # the last step of the first epoch: what follows is validation
     training.process.send_signal(signal.SIGTERM)
     assert training.end() == AGAIN and "Traceback" not in training.text
+    assert "asked to end by SIGTERM: saved epoch=1 step=6" in training.text
     again = Training(root, corpus, exp, dev=True, elastic=False)
     assert again.end() == 0, again.text
     assert_same(exp, unbroken(1))
