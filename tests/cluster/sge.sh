@@ -18,7 +18,7 @@ environment() {
   echo "export SGE_QMASTER_PORT=$port SGE_EXECD_PORT=$((port + 1))"
 }
 
-with_libraries() { LD_LIBRARY_PATH=$programs:$ROOT/usr/lib/x86_64-linux-gnu "$@"; }
+with_libraries() { LD_LIBRARY_PATH=$programs:$ROOT/usr/lib/$(uname -m)-linux-gnu "$@"; }
 
 # Debian's build loads its spooling library from /usr/lib/gridengine only: let it look in LD_LIBRARY_PATH.
 free_of_usr_lib() {
@@ -66,7 +66,7 @@ link_programs() {
     cat > "$sge/bin/$program" <<EOF
 #!/bin/sh
 $(environment)
-exec /lib64/ld-linux-x86-64.so.2 --library-path $programs:$ROOT/usr/lib/x86_64-linux-gnu $programs/$program "\$@"
+exec /lib64/ld-linux-x86-64.so.2 --library-path $programs:$ROOT/usr/lib/$(uname -m)-linux-gnu $programs/$program "\$@"
 EOF
     chmod +x "$sge/bin/$program"
   done
