@@ -2,6 +2,7 @@
 """cuts.jsonl: whatever its lines, cuts of audio in files or one line; lhotse is asked to run and fetch nothing."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import soundfile
@@ -77,7 +78,7 @@ def manifests(draw, folder):
         while isinstance(place, dict | list) and place:
             key = draw(st.sampled_from(sorted(place))) if isinstance(place, dict) else 0
             if draw(st.booleans()) or not isinstance(place[key], dict | list):
-                place[key] = draw(VALUES)
+                place[key] = deepcopy(draw(VALUES))  # or a later change would change them for good
                 break
             place = place[key]
     text = "".join(json.dumps(line) + "\n" for line in cuts).encode()
