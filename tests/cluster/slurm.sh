@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/packages.sh"
 slurm=$CLUSTER/slurm
-libraries=$CLUSTER/root/usr/lib/$(uname -m)-linux-gnu
+libraries=$ROOT/usr/lib/$(uname -m)-linux-gnu
 port=${SLURM_TEST_PORT:-46817}   # and the next two
 cpus=4                         # of a node; more than there are is fine
 
