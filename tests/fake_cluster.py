@@ -22,11 +22,21 @@ SLURM = Path(sys.argv[0]).name not in ("qsub", "qdel", "qstat", "qacct")
 
 def install(folder: Path) -> Path:
     """Make the programs; returns the folder of what they know."""
-    (folder / "state").mkdir(parents=True)
+    (folder / "state").mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         (folder / name).write_text(f"#!{sys.executable} -SE\n" + Path(__file__).read_text())
         (folder / name).chmod(0o755)
     return folder / "state"
+
+
+def submitted(launcher: Path, folder: Path, *args: object) -> tuple[list[str], str]:
+    """Call a launcher whose jobs must succeed. Returns: the options that submission got, and the jobs' numbers."""
+    state = install(folder / "bin")
+    done = subprocess.run([sys.executable, launcher, *map(str, args)], cwd=folder, text=True, capture_output=True,
+                          timeout=60, env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    words = (state / "submitted").read_text().splitlines()
+    return words[:next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh"))], words[-1]
 
 
 def tasks_of(words: list[str]) -> list[str]:

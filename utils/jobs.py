@@ -9,6 +9,7 @@ Exit codes: 0 all jobs succeeded, 1 a job failed, 2 stopped by a signal, 255 the
 import difflib
 import os
 import re
+import signal
 import sys
 import time
 from collections import deque
@@ -283,6 +284,7 @@ def front_door(usage: str | None, run: Callable[[Request, list[int]], set[int]],
     Returns: the exit code.
     """
     if sys.argv[1:2] in (["-h"], ["--help"]):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` may close our output
         print(usage)
         return 0
     try:

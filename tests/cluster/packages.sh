@@ -39,3 +39,21 @@ living() {
 }
 
 none_living() { [ -z "$(living "$1")" ]; }
+
+# end_living PATTERN: asks them to end, then ends them.
+end_living() {
+  local signal
+  for signal in TERM KILL; do
+    living "$1" | xargs -r kill -s "$signal" 2> /dev/null || true
+    wait_for 5 none_living "$1" && break
+  done
+}
+
+# obey VERB FOLDER: start or stop, or say how to find the scheduler's programs, which lie in this folder.
+obey() {
+  case $1 in
+    start | stop) "$1" ;;
+    env) echo "export PATH=$2:\$PATH" ;;
+    *) fail "start, stop or env?" ;;
+  esac
+}

@@ -123,18 +123,10 @@ stop() {
     timeout 5 "$sge/bin/qdel" -u "$user" > /dev/null 2>&1 || true
     wait_for 20 no_jobs || true
   fi
-  local signal
-  for signal in TERM KILL; do
-    living "$programs" | xargs -r kill -s "$signal" 2> /dev/null || true
-    wait_for 5 none_living "$programs" && break
-  done
+  end_living "$programs"
   rm -rf "$sge"
 }
 
 no_jobs() { [ -z "$(timeout 5 "$sge/bin/qstat" -u '*')" ]; }
 
-case ${1:-} in
-  start | stop) "$1" ;;
-  env) echo "export PATH=$sge/bin:\$PATH" ;;
-  *) fail "start, stop or env?" ;;
-esac
+obey "${1:-}" "$sge/bin"

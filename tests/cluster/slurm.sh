@@ -98,18 +98,10 @@ stop() {
     timeout 5 "$slurm/bin/scancel" --user="$(id -un)" 2> /dev/null || true
     wait_for 40 no_jobs || true
   fi
-  local signal
-  for signal in TERM KILL; do
-    living "$ROOT/usr/*bin" | xargs -r kill -s "$signal" 2> /dev/null || true
-    wait_for 5 none_living "$ROOT/usr/*bin" && break
-  done
+  end_living "$ROOT/usr/*bin"
   rm -rf "$slurm"
 }
 
 no_jobs() { [ -z "$(timeout 5 "$slurm/bin/squeue" -h)" ]; }
 
-case ${1:-} in
-  start | stop) "$1" ;;
-  env) echo "export PATH=$slurm/bin:\$PATH" ;;
-  *) fail "start, stop or env?" ;;
-esac
+obey "${1:-}" "$slurm/bin"

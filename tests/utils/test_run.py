@@ -103,6 +103,14 @@ def test_wrong_command_line(run):
     assert run().returncode == run("x.log").returncode == run("JOB=0:3", "x.JOB.log", "true").returncode == 255
 
 
+def test_help_into_a_pipe_that_is_closed():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as closed:
+        done = subprocess.run([sys.executable, RUN, "--help"], stdout=closed, stderr=subprocess.PIPE, timeout=20)
+    assert done.stderr == b""
+
+
 def test_a_log_that_cannot_be_written_stops_before_any_job(run, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "x.2.log").mkdir()

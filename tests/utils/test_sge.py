@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_cluster
 import pytest
-from fake_cluster import install
 
 UTILS = Path(__file__).parents[2] / "utils"
 sys.path.insert(0, str(UTILS))
@@ -16,17 +16,11 @@ import sge  # noqa: E402
 
 
 @pytest.fixture
-def submitted(tmp_path, monkeypatch):
+def submitted(tmp_path):
     """submitted(*args) -> the options that qsub got, and the jobs' numbers; the jobs must succeed."""
-    state = install(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-
     def call(*args: object) -> tuple[str, str]:
-        done = subprocess.run([sys.executable, UTILS / "sge.py", *map(str, args)], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        words = (state / "submitted").read_text().splitlines()
-        return " ".join(words[:next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh"))]), words[-1]
+        words, numbers = fake_cluster.submitted(UTILS / "sge.py", tmp_path, *args)
+        return " ".join(words), numbers
     return call
 
 
@@ -63,7 +57,7 @@ def test_several_nodes_are_refused(tmp_path):
 @pytest.mark.parametrize("code", [99, 100])
 def test_codes_that_mean_something_to_grid_engine(tmp_path, monkeypatch, code):
     """A command's 99 must not start it again (the stand-in for qsub would, for ever), nor its 100 leave it queued."""
-    install(tmp_path / "bin")
+    fake_cluster.install(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     done = subprocess.run([sys.executable, UTILS / "sge.py", "x.log", "exit", str(code)], cwd=tmp_path, timeout=60,
                           capture_output=True, text=True)

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """slurm.py: what it asks of sbatch and srun, several nodes, and what it makes of Slurm's answers."""
 
-import os
 import re
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
+import fake_cluster
 import pytest
-from fake_cluster import install
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,18 +19,9 @@ import slurm  # noqa: E402
 
 
 @pytest.fixture
-def submitted(tmp_path, monkeypatch):
+def submitted(tmp_path):
     """submitted(*args) -> the options that sbatch got; the jobs must succeed."""
-    state = install(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-
-    def call(*args: object) -> list[str]:
-        done = subprocess.run([sys.executable, UTILS / "slurm.py", *map(str, args)], cwd=tmp_path, text=True,
-                              capture_output=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        words = (state / "submitted").read_text().splitlines()
-        return words[:next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh"))]
-    return call
+    return lambda *args: fake_cluster.submitted(UTILS / "slurm.py", tmp_path, *args)[0]
 
 
 def test_one_job(submitted, tmp_path):
