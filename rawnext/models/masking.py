@@ -56,3 +56,10 @@ def mean_of_3_to_end(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor 
     start = 3 * torch.arange(x.shape[1], device=x.device)
     count = (n[:, None] - start).clamp(1, 3)  # (B, L / 3); an empty window holds zeros, whatever it divides by
     return x * (3 / count).to(x.dtype).unsqueeze(-1), None if lengths is None else (lengths + 2) // 3
+
+
+def zero_frames(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Two-dimensional maps x (B, C, F, L) with zeros behind each utterance's end."""
+    if lengths is None:
+        return x
+    return x.masked_fill((torch.arange(x.shape[-1], device=x.device) >= lengths[:, None])[:, None, None], 0)

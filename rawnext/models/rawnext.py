@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import PreEmphasis, tile_short
+from rawnext.frontend import PreEmphasis
 from rawnext.models import MODELS
+from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Block, Gate
 from rawnext.models.layers import conv3, norm, pointwise
 from rawnext.models.masking import max_of_3, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
-
-LEAST_SAMPLES = 3**7  # shorter ones leave nothing behind the last max-pool, and are repeated up to here
 
 
 class Root(nn.Module):
@@ -87,7 +86,7 @@ class Stem(nn.ModuleList):
 
 
 @MODELS.register("rawnext")
-class RawNeXt(nn.Module):
+class RawNeXt(SpeakerModel):
     """Raw waveform of any length -> speaker embedding.
 
     Args:
@@ -103,6 +102,8 @@ class RawNeXt(nn.Module):
         fast: composed blocks; False is the readable reference. Both are the same function.
     Raises: ValueError: options that do not go together.
     """
+
+    least_samples = 3**7  # shorter ones leave nothing behind the last max-pool
 
     def __init__(self, channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
                  stem: Sequence[int] = (1, 1), embedding_dim: int = 512, cardinality: int = 32, dla: bool = True,
@@ -132,20 +133,7 @@ class RawNeXt(nn.Module):
         if quiet_init:
             quieten(self)
 
-    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, T) samples in [-1, 1], zero-padded, and (B,) true lengths -> (B, D)."""
-        return self.embed(*self.frontend(wave, lengths))
-
-    def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Pre-emphasised signals (B, T) -> (B, D).
-
-        Raises: ValueError: unequal lengths in training, where BatchNorm would count the padding.
-        """
-        if lengths is not None and bool((lengths == x.shape[-1]).all()):
-            lengths = None
-        if lengths is not None and self.training:
-            raise ValueError("in training all utterances of a batch have one length: BatchNorm would count padding")
-        x, lengths = tile_short(x, lengths, LEAST_SAMPLES)
+    def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x = F.relu(norm(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1))))  # (B, T / 3, C)
         lengths = None if lengths is None else lengths // 3
         for stem in (self.level0, self.level1):

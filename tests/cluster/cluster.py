@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SCHEDULERS = ("slurm", "sge")
 
 
-def eventually(true: Callable[[], object], seconds: float = 20) -> bool:
+def eventually(true: Callable[[], object], seconds: float = 60) -> bool:
     """Does this come true in time?"""
     deadline = time.monotonic() + seconds
     while not true():
@@ -65,7 +65,7 @@ class Cluster:
         self.started.append(launcher)
         return launcher
 
-    def end(self, launcher: subprocess.Popen, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+    def end(self, launcher: subprocess.Popen, seconds: float = 240) -> subprocess.CompletedProcess[str]:
         out, err = launcher.communicate(timeout=seconds)
         return subprocess.CompletedProcess(launcher.args, launcher.returncode, out, err)
 
