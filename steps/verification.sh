@@ -12,8 +12,9 @@ conf=conf/rawnext.yaml         # YAML files of the system, merged from left to r
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 train=data/train               # training data
 dev=data/dev                   # held-out training speakers with trials, for validation; empty: none
-eval="data/test:trials"        # DATA_DIR:TRIALS pairs; lists of one directory share its embeddings
-durations="5 2 1"              # seconds to which the test side of the first list is cut, besides its full length
+eval="data/test:trials"        # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side is of the same directory unless one is named
+durations="5 2 1"              # seconds to which the test side is cut, besides its full length, ...
+cut=                           # ... in these lists of --eval; empty: in the first
 protocols="paper native"       # how utterances become embeddings
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
@@ -44,21 +45,24 @@ if in_stage 3 "train ($conf)"; then
   wrote "$exp/model.pt" "$exp/train.tsv"
 fi
 
-# What is embedded and scored: one line `protocol seconds data_dir` and one `protocol seconds data_dir trials` each.
-first=${eval%% *}
-embeddings() {
-  local protocol pair seconds
+# What is embedded: lines `protocol seconds data_dir`; and scored: `protocol seconds test_dir trials enroll_dir`.
+scores() {
+  local protocol list seconds test trials enroll
   for protocol in $protocols; do
-    for pair in $eval; do echo "$protocol 0 ${pair%%:*}"; done | sort -u
-    for seconds in $durations; do echo "$protocol $seconds ${first%%:*}"; done
+    for list in $eval; do
+      IFS=: read -r test trials enroll <<< "$list"
+      for seconds in 0 $durations; do
+        if [ "$seconds" = 0 ] || [[ " ${cut:-${eval%% *}} " == *" $list "* ]]; then
+          echo "$protocol $seconds $test $trials ${enroll:-$test}"
+        fi
+      done
+    done
   done
 }
-scores() {
-  local protocol pair seconds
-  for protocol in $protocols; do
-    for pair in $eval; do echo "$protocol 0 ${pair%%:*} ${pair#*:}"; done
-    for seconds in $durations; do echo "$protocol $seconds ${first%%:*} ${first#*:}"; done
-  done
+embeddings() {
+  scores | while read -r protocol seconds test _ enroll; do
+    printf '%s\n' "$protocol 0 $enroll" "$protocol $seconds $test"
+  done | sort -u
 }
 # tag PROTOCOL SECONDS: how a folder's or a file's name says them.
 tag() { if [ "$2" = 0 ]; then echo "$1"; else echo "$1_$2s"; fi; }
@@ -71,17 +75,16 @@ if in_stage 4 "extract embeddings"; then
 fi
 
 if in_stage 5 "score trials (cosine)"; then
-  scores | while read -r protocol seconds data trials; do
+  scores | while read -r protocol seconds data trials enroll; do
     out=$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
-    vectors=$exp/embeddings/$(basename "$data")
-    steps/score.py --enroll "${vectors}_$protocol/embedding.scp" \
-      --test "${vectors}_$(tag "$protocol" "$seconds")/embedding.scp" "$data/$trials" "$out"
+    steps/score.py --enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp" \
+      --test "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")/embedding.scp" "$data/$trials" "$out"
     wrote "$out"
   done
 fi
 
 if in_stage 8 "results table"; then
-  scores | while read -r protocol seconds data trials; do
+  scores | while read -r protocol seconds data trials _; do
     steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
       --duration "${seconds/#0/full}" --backend cosine \
       "$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"

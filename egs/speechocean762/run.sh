@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# speechocean762, an open corpus of 250 speakers (OpenSLR 101, free for any use): any system in an evening on a CPU.
+#   ./run.sh                                                        # downloads the corpus (520 MB)
+#   ./run.sh --corpus /corpora/speechocean762 --musan /corpora/musan --rirs /corpora/RIRS_NOISES
+#   ./run.sh --stage 3 --conf conf/small/ecapa_tdnn.yaml --name ecapa_tdnn      # another system on the same data
+set -euo pipefail
+. ./path.sh
+. ./cmd.sh
+
+stage=0                        # first and last stage to run
+stop_stage=9
+corpus=                        # a copy of the corpus; empty: it is downloaded to --data
+url=https://www.openslr.org/resources/101/speechocean762.tar.gz
+musan=                         # MUSAN and RIRS_NOISES, for the noisy test; empty: both are synthesised
+rirs=
+data=data                      # where the data directories go
+dev_speakers=12                # training speakers held out for validation
+conf=conf/small/rawnext.yaml   # YAML files of the system, merged from left to right
+set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+name=rawnext                   # results go to exp/$name
+protocols="native"             # paper: averaged segments of one length; native: true length, one pass
+ngpu=0                         # GPUs for training; 0: one process on the CPU
+nj=$(nproc)                    # parallel jobs of extraction
+num_threads=0                  # CPU threads for training; 0: all of this machine
+num_workers=1                  # data workers of each training process
+. utils/parse_options.sh
+downloaded=$data/speechocean762
+export RAWNEXT_COMMAND="egs/speechocean762/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
+
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+
+if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+
+if in_stage 0 "the corpus"; then
+  if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
+    wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
+      || die "$url: cannot be downloaded; get it by other means, and give --corpus"
+    utils/unpack.py "$data/.unpacking" "$data/speechocean762.tar.gz.part"
+    mv "$data/.unpacking/speechocean762" "$downloaded"
+    rm -r "$data/.unpacking" "$data/speechocean762.tar.gz.part"
+  fi
+  wrote "${corpus:-$downloaded}"
+fi
+corpus=${corpus:-$downloaded}
+
+# All that its result depends on is an argument: `once` compares them.
+prepare() {
+  local d
+  local/prepare_speechocean762.py --nj "$nj" "$@" "$data"
+  for d in dev test; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
+  utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
+  for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
+}
+prepare_banks() {
+  if [ -z "$1" ] || [ -z "$2" ]; then
+    local/make_mini.py --train-speakers 1 --test-speakers 1 --utts 1 --nj "$nj" "$data/synthetic"
+  fi
+  local/prepare_musan.py "${1:-$data/synthetic/musan}" "$data"
+  local/prepare_rirs.py "${2:-$data/synthetic/rirs}" "$data"
+}
+
+prepare_noisy() {
+  local/make_noisy.py "$data/test" "$data" "$data/test_noisy"
+  cp "$data/test/trials" "$data/test_noisy/trials"
+}
+
+if in_stage 1 "data directories, trials, held-out speakers"; then
+  once "$data"/{train,dev,test}/.prepared -- prepare --dev-speakers "$dev_speakers" "$corpus"
+  wrote "$data"/{train,dev,test}/wav.scp
+fi
+
+if in_stage 2 "noise and room banks; the test set in noise"; then
+  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs"
+  once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,musan_noise,rirs}/wav.scp | cksum)"
+  wrote "${banks[@]/%//cuts.jsonl}" "$data/test_noisy/wav.scp"
+fi
+
+hold shared "$data"      # nobody may prepare it anew under a training
+steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \
+  --dev "$data/dev" --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
+  --cut "$data/test:trials $data/test_noisy:trials:$data/test" --durations "5 2 1" --protocols "$protocols" \
+  --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"
