@@ -99,15 +99,19 @@ class Vote:
         return said
 
 
-class SyncBatchNorm1d(torch.nn.BatchNorm1d):
+class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
     """BatchNorm whose training statistics are those of all processes' batches; torch's own runs on GPUs only."""
 
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of dimensions."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C) -> (N, C), or (N, C, L) -> (N, C, L)."""
+        """(N, C, ...) -> (N, C, ...), with statistics over all axes but C."""
         if not self.training or rank_world()[1] == 1:
             return super().forward(x)
-        if x.ndim == 3:
-            return self.forward(x.transpose(1, 2).flatten(0, 1)).view(len(x), -1, x.shape[1]).transpose(1, 2)
+        if x.ndim > 2:
+            last = x.movedim(1, -1)
+            return self.forward(last.flatten(0, -2)).view(last.shape).movedim(-1, 1)
         num = _Sum.apply(torch.tensor(float(len(x)), device=x.device))
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         mean = _Sum.apply(wide.sum(0)) / num
@@ -121,10 +125,10 @@ class SyncBatchNorm1d(torch.nn.BatchNorm1d):
 
 
 def sync_batchnorm(model: torch.nn.Module) -> None:
-    """Let every BatchNorm1d of a model share its statistics over the processes."""
+    """Let every BatchNorm of a model share its statistics over the processes."""
     for module in model.modules():
-        if type(module) is torch.nn.BatchNorm1d:
-            module.__class__ = SyncBatchNorm1d
+        if type(module) in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d):
+            module.__class__ = SyncBatchNorm
 
 
 def _initialised() -> bool:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a waveform and a network."""
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +63,7 @@ class LogMel(nn.Module):
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, T) samples, zero-padded, (B,) lengths or None -> (B, L, bands) and its lengths; L = T // 160 + 1."""
-        with torch.autocast(wave.device.type, enabled=False):
+        with full_precision(wave.device.type):
             x = self.mel(reflect(self.emphasise(wave), lengths, FFT // 2)).clamp(min=0).add(1e-6).log().transpose(1, 2)
         return self.normalise(x, frames := None if lengths is None else lengths // HOP + 1), frames
 
@@ -80,6 +82,11 @@ class LogMel(nn.Module):
         if self.norm == "variance":
             x = x / (x.square().sum(1, keepdim=True) / num + 1e-5).sqrt()
         return x
+
+
+def full_precision(device: str) -> contextlib.AbstractContextManager:
+    """No autocast on this type of device; `meta`, where only shapes run, knows none."""
+    return contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 class SpecAugment(nn.Module):

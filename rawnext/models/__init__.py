@@ -9,4 +9,4 @@ from rawnext.registry import Registry
 
 MODELS = Registry("model")
 
-from rawnext.models import rawnext  # noqa: E402, F401
+from rawnext.models import convmixer, dtdy, ecapa_tdnn, mel_stats, next_tdnn, rawnet2, rawnext, resnet34  # noqa: E402, F401

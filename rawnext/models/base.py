@@ -16,7 +16,7 @@ class SpeakerModel(nn.Module, ABC):
 
     embedding_dim: int
     least_samples = 1600  # shorter signals are repeated up to here
-    feature_map = ""  # name of the submodule whose output is the last map (B, C, F, L), in models that have such
+    feature_map = ""  # in models over maps of a LogMel `features`: submodule whose output is the last one, (B, C, F, L)
 
     def __init__(self) -> None:
         super().__init__()

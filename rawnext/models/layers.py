@@ -15,12 +15,12 @@ def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def conv3(layer: nn.Module, x: Tensor) -> Tensor:
-    """Convolution over neighbouring frames, with the layer's stride, padding and groups: (B, L, I) -> (B, L', O)."""
+    """Convolution over frames, with the layer's stride, padding, dilation and groups: (B, L, I) -> (B, L', O)."""
     assert isinstance(layer, nn.Conv1d) and isinstance(layer.padding, tuple)
     # (B, I, 1, L) with the strides of (B, L, I) is what convolutions know as channels_last: nothing is copied
     x = x.transpose(1, 2).unsqueeze(2)
     y = F.conv2d(x, layer.weight.unsqueeze(2), layer.bias, (1, layer.stride[0]), (0, layer.padding[0]),
-                 groups=layer.groups)
+                 (1, layer.dilation[0]), layer.groups)
     return y.squeeze(2).transpose(1, 2)
 
 

@@ -2,10 +2,11 @@
 """From frames to one vector per utterance."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rawnext.models.layers import norm, pointwise
-from rawnext.models.masking import time_softmax, zero_tail
+from rawnext.models.masking import time_mean, time_softmax, zero_tail
 
 
 class AttentiveStatsPooling(nn.Module):
@@ -13,20 +14,81 @@ class AttentiveStatsPooling(nn.Module):
 
     Args:
         channels: C.   hidden: width of the attention.
-    Source: Okabe et al. 2018; layer order (ReLU, then BatchNorm) as in the released RawNeXt code.
+        between: its layers between the two 1x1; by default ReLU, BatchNorm.
+        context: the attention sees each utterance's mean and deviation beside each frame.
+        least: the variances are clamped to, from below.
+        deviation: False leaves the deviations out.
+    Source: Okabe et al. 2018; layer order (ReLU, then BatchNorm) as in the released RawNeXt code. The context is from
+        Desplanques et al. 2020.
     """
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, hidden: int, *between: nn.Module, context: bool = False, least: float = 1e-5,
+                 deviation: bool = True):
         super().__init__()
-        self.attention = nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.ReLU(), nn.BatchNorm1d(hidden),
+        self.context, self.least, self.deviation = context, least, deviation
+        self.attention = nn.Sequential(nn.Conv1d(3 * channels if context else channels, hidden, 1),
+                                       *(between or (nn.ReLU(), nn.BatchNorm1d(hidden))),
                                        nn.Conv1d(hidden, channels, 1))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, L, C) -> (B, 2C): means, then deviations."""
-        reduce, relu, bn, expand = self.attention
-        weight = time_softmax(pointwise(expand, norm(bn, relu(pointwise(reduce, x)))), lengths)  # (B, L, C)
-        if lengths is not None:
-            x = zero_tail(x, lengths)  # padding may hold anything, and 0 * inf is not 0
-        mean = (weight * x).sum(1)
-        square = (weight * x.square()).sum(1)
-        return torch.cat([mean, (square - mean.square()).clamp(min=1e-5).sqrt()], dim=1)
+        """(B, L, C) -> (B, 2C): means, then deviations; without deviations (B, C)."""
+        x = zero_tail(x, lengths)  # padding may hold anything, and 0 * inf is not 0
+        reduce, *between, expand = self.attention
+        h = self.reduce_with_context(x, lengths) if self.context else pointwise(reduce, x)
+        for layer in between:
+            h = norm(layer, h) if isinstance(layer, nn.BatchNorm1d) else layer(h)
+        weight = time_softmax(pointwise(expand, h), lengths)  # (B, L, C)
+        return weighted_stats(x, weight, self.deviation, self.least)
+
+    def reduce_with_context(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The first 1x1 over (frame, mean, deviation): what it makes of the last two is the same for all frames."""
+        reduce = self.attention[0]
+        assert isinstance(reduce, nn.Conv1d)
+        frame, both = reduce.weight.squeeze(-1).split((x.shape[-1], 2 * x.shape[-1]), dim=1)
+        mean = time_mean(x, lengths)
+        num = x.shape[1] if lengths is None else lengths[:, None]
+        variance = zero_tail((x - mean.unsqueeze(1)).square(), lengths).sum(1) / (num - 1)
+        context = torch.cat([mean, variance.clamp(min=self.least).sqrt()], dim=1)
+        return F.linear(x, frame, reduce.bias) + F.linear(context, both).unsqueeze(1)
+
+
+class SelfAttentivePooling(nn.Module):
+    """Weighted mean (and standard deviation) over time, one weight for every frame: softmax of v . tanh(W x + b).
+
+    Args:
+        channels: C.   deviation: the deviations go with the means.
+    Source: Cai, Chen, Li, "Exploring the encoding layer and loss function in end-to-end speaker and language
+        recognition system", Odyssey 2018.
+    """
+
+    def __init__(self, channels: int, deviation: bool = False):
+        super().__init__()
+        self.sap_linear = nn.Linear(channels, channels)
+        self.attention = nn.Parameter(torch.empty(channels, 1))
+        nn.init.xavier_normal_(self.attention)
+        self.deviation = deviation
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, L, C) -> (B, C), with deviations (B, 2C)."""
+        x = zero_tail(x, lengths)
+        weight = time_softmax(self.sap_linear(x).tanh() @ self.attention, lengths)  # (B, L, 1)
+        return weighted_stats(x, weight, self.deviation)
+
+
+class MeanPooling(nn.Module):
+    """Mean over time."""
+
+    deviation = False
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """(B, L, C) -> (B, C)."""
+        return time_mean(x, lengths)
+
+
+def weighted_stats(x: Tensor, weight: Tensor, deviation: bool = True, least: float = 1e-5) -> Tensor:
+    """Means of x (B, L, C) with weights over time (B, L, C or 1), then, if asked for, deviations: (B, C or 2C)."""
+    mean = (weight * x).sum(1)
+    if not deviation:
+        return mean
+    square = (weight * x.square()).sum(1)
+    return torch.cat([mean, (square - mean.square()).clamp(min=least).sqrt()], dim=1)

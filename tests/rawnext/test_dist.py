@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext.dist import Vote, all_gather_with_grad, cleanup, init_process_group, is_main, rank_world
+from rawnext.dist import Vote, all_gather_with_grad, cleanup, init_process_group, is_main, rank_world, sync_batchnorm
 from rawnext.losses import LOSSES
 
 WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
@@ -42,6 +42,21 @@ def gradients(module):
     return {name.removeprefix("module."): p.grad.clone() for name, p in module.named_parameters()}
 
 
+def normalised(rank=None):
+    """Outputs, gradients and statistics of BatchNorms over a process's share (None: over all) of maps."""
+    rng, out = torch.Generator().manual_seed(2), []
+    for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm1d(3), (8, 3, 5)), (nn.BatchNorm2d(3), (8, 3, 4, 5))):
+        x, weight = torch.randn(2, *shape, generator=rng, dtype=torch.float64)
+        if rank is not None:
+            sync_batchnorm(norm)
+            x, weight = (part.chunk(WORLD)[rank].clone() for part in (x, weight))
+        y = norm.double()(x.requires_grad_())
+        (y * weight).sum().backward()
+        norm.eval()(x)
+        out.append((y.detach(), x.grad, norm.running_mean, norm.running_var))
+    return out
+
+
 def worker(rank, port, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
@@ -54,6 +69,7 @@ def worker(rank, port, folder):
         task = DistributedDataParallel(Task(name))
         task(x, label).backward()
         results[name] = gradients(task)
+    results["norms"] = normalised(rank)
     gathered = all_gather_with_grad(x.T.contiguous().T)     # also what is not contiguous
     vote = Vote(torch.device("cpu"))
     heard = [vote(rank == 1 and call == 2) for call in range(5)]
@@ -84,6 +100,15 @@ def test_gradient_of_two_processes_equals_that_of_one(two_processes, name):
     for _, results, _ in two_processes:
         for parameter, wanted in gradients(task).items():
             torch.testing.assert_close(results[name][parameter], wanted, rtol=1e-10, atol=1e-13)
+
+
+def test_shared_statistics_are_those_of_the_whole_batch(two_processes):
+    for k, (y, grad, *running) in enumerate(normalised()):
+        parts = [results["norms"][k] for _, results, _ in two_processes]
+        torch.testing.assert_close(torch.cat([part[0] for part in parts]), y)
+        torch.testing.assert_close(torch.cat([part[1] for part in parts]), grad)
+        for part in parts:
+            torch.testing.assert_close(list(part[2:]), running)
 
 
 def test_one_voice_is_heard_by_all_one_call_later(two_processes):

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of every model ask: the released code's numbers, any length, batch = single, counts."""
+
+import json
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def error(a, b) -> float:
+    """Largest difference, relative to the largest value of b."""
+    a, b = (torch.as_tensor(np.asarray(v)) if not torch.is_tensor(v) else v.detach() for v in (a, b))
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def state_dict(z) -> dict[str, torch.Tensor]:
+    """A fixture's weights under their official keys."""
+    return {key[3:]: torch.from_numpy(z[key]) for key in z.files if key.startswith("sd/")}
+
+
+def randomise(model, seed: int = 0):
+    """Random BatchNorm statistics and 1-dimensional parameters, so that none can be forgotten; float64, evaluation."""
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if sum(size > 1 for size in parameter.shape) < 2:
+            torch.nn.init.normal_(parameter, float(name.endswith("weight")), 0.3)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    return model.double().eval()
+
+
+def check_training_step(z, model, rename, tolerance: float) -> None:
+    """One training-mode forward and backward of a float64 model equals the fixture's.
+
+    rename: dict of official keys -> dict of ours.   tolerance: relative, of the embedding and of each gradient's norm.
+    """
+    meta = json.loads(str(z["meta"]))
+    e = model.train()(torch.from_numpy(z["train/x"]).double())
+    assert error(e, z["train/emb_f64"]) < tolerance
+    (e * torch.from_numpy(z["train/v"]).double()).sum().backward()
+    (buffer,) = rename({meta["train_bn_after_key"]: None})
+    assert error(model.get_buffer(buffer), z["train/bn_after"]) < 1e-5
+    expected = {name: norm for name, norm in rename(meta["train_grad_norms"]).items() if norm is not None}
+    norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
+    assert set(norms) == set(expected)
+    largest = max(expected.values())
+    for name, norm in norms.items():
+        assert abs(norm - expected[name]) < tolerance * max(expected[name], 1e-3 * largest), name
+
+
+def check_batch_equals_single(model, lengths, more: int = 0) -> None:
+    """A model in evaluation mode and float64 gives utterances in a batch what it gives them alone; then in float32.
+
+    more: samples that the batch is longer than its longest utterance. What fills it is large: it must not matter.
+    """
+    waves = [torch.randn(num).double() for num in lengths]
+    batch = torch.full((len(waves), max(lengths) + more), 1e3).double()
+    for row, wave in zip(batch, waves):
+        row[: len(wave)] = wave
+    with torch.no_grad():
+        for kind, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+            model.to(kind)
+            single = torch.cat([model(wave[None].to(kind)) for wave in waves])
+            assert single.shape == (len(waves), model.embedding_dim) and torch.isfinite(single).all()
+            assert error(model(batch.to(kind), torch.tensor(lengths)), single) < tolerance
+
+
+def num_parameters(model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def gmacs(model, num_samples: int, without: str = "") -> float:
+    """Multiplications, in 1e9, for one utterance; `without` those of the submodule of this name."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.randn(1, num_samples))
+    counts = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+    return (counts["Global"] - (counts[f"{type(model).__name__}.{without}"] if without else 0)) / 2e9
