@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rawnext.tables import InputError, PathLike, atomic_path
 
@@ -43,6 +44,22 @@ def load(path: PathLike) -> dict[str, Any]:
         raise InputError(path, None, f"cannot be read as a checkpoint: {why[:200]}") from None
     if not isinstance(state, dict):
         raise InputError(path, None, f"holds a {type(state).__name__}, not a dict of tensors and values")
+    return state
+
+
+def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
+    """Give a model the weights of a trained experiment.
+
+    Returns: all that its model.pt holds.
+    Raises: InputError: it cannot be read, or the weights are of another model.
+    """
+    path = Path(exp) / "model.pt"
+    state = load(path)
+    try:
+        module.load_state_dict(state["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(path, None, f"does not fit the configured model: {reason}") from None
     return state
 
 

@@ -33,13 +33,17 @@ class Crop:
 
 @dataclass
 class Optim:
-    name: str = "adam"  # adam (AMSGrad) or adamw
+    name: str = "adam"  # adam, adamw or radam
+    amsgrad: bool = True  # adam and adamw divide by the largest second moment so far; radam has no such variant
     lr: float = 1e-3
-    schedule: str = "cosine"  # cosine over the whole run, or cyclical
-    final_lr: float = 1e-7  # where the cosine ends at the last step; the base of the cycles
+    schedule: str = "cosine"  # cosine over the whole run, cyclical, or step
+    final_lr: float = 1e-7  # where the cosine ends at the last step; the base of the cycles; the floor of the steps
     cycle_steps: int = 65000  # from base to peak, and as many down again
+    step_epochs: int = 10  # after as many epochs the rate is multiplied by step_factor, and again after as many
+    step_factor: float = 0.1  # see step_epochs; above 0, at most 1
     warmup_steps: int = 0  # linear, from 0
     weight_decay: float = 1e-4  # of tensors with two or more dimensions; BatchNorm and biases have none
+    decay_all: bool = False  # weight decay of every parameter, BatchNorm and biases too
     clip_norm: float = 0  # of the gradient; 0: no clipping
 
 
@@ -79,15 +83,20 @@ class Config:
     extract: Extract = field(default_factory=Extract)
 
 
-def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = ()) -> Config:
+def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: PathLike = "") -> Config:
     """Merge YAML files from left to right, then `key=value` overrides, over the defaults.
 
+    Args:
+        init: folder of a trained experiment, whose model is the default one; empty: none.
     Raises: InputError: a file that is not there or not YAML, an unknown key (the nearest known one is named), a value
         of the wrong type or out of range.
     """
     from omegaconf import OmegaConf
 
     merged: Any = OmegaConf.structured(Config)
+    if init:
+        file = Path(init) / "config.yaml"
+        merged = merge(merged, OmegaConf.masked_copy(read_yaml(file), "model"), file)
     for path in paths:
         merged = merge(merged, read_yaml(path), path)
     for override in overrides:
@@ -194,9 +203,12 @@ def check(config: Config, path: PathLike) -> None:
     want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")
     want(crop.start_samples == 0 or crop.short_from < crop.start_samples <= crop.samples,
          f"crop.start_samples: between short_from and samples, got {crop.start_samples}")
-    want(optim.name in ("adam", "adamw"), f"optim.name: adam or adamw, got {optim.name!r}")
-    want(optim.schedule in ("cosine", "cyclical"), f"optim.schedule: cosine or cyclical, got {optim.schedule!r}")
+    want(optim.name in ("adam", "adamw", "radam"), f"optim.name: adam, adamw or radam, got {optim.name!r}")
+    want(optim.schedule in ("cosine", "cyclical", "step"),
+         f"optim.schedule: cosine, cyclical or step, got {optim.schedule!r}")
     want(optim.cycle_steps >= 1, f"optim.cycle_steps: at least 1, got {optim.cycle_steps}")
+    want(optim.step_epochs >= 1, f"optim.step_epochs: at least 1, got {optim.step_epochs}")
+    want(0 < optim.step_factor <= 1, f"optim.step_factor: above 0, at most 1, got {optim.step_factor}")
     want(0 < optim.lr < 1e9, f"optim.lr: above 0, got {optim.lr}")
     want(0 <= optim.final_lr <= optim.lr, f"optim.final_lr: between 0 and optim.lr, got {optim.final_lr}")
     want(train.epochs >= 1, f"train.epochs: at least 1, got {train.epochs}")
@@ -211,7 +223,7 @@ def check(config: Config, path: PathLike) -> None:
 
 def check_parts(config: Config, path: PathLike) -> None:
     """Names and options of model, losses and augmentation are known, and the model can be built from them."""
-    from rawnext.data.augment import OPERATIONS
+    from rawnext.data.augment import OPERATIONS, chance
     from rawnext.losses import LOSSES
     from rawnext.models import MODELS
 
@@ -227,8 +239,8 @@ def check_parts(config: Config, path: PathLike) -> None:
             for key in case:
                 if key not in ("ops", "weight"):
                     raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
-            for name in words_of(case):
-                OPERATIONS.check(name, {})
+            for op in ops_of(case):
+                OPERATIONS.check(chance(op)[0], {})
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 
@@ -238,12 +250,12 @@ def check_weight(weight: Any, section: str) -> None:
         raise ValueError(f"{section}: weight: a number from 0, got {weight!r}")
 
 
-def words_of(case: dict[str, Any]) -> list[str]:
-    """The operations of a case of augmentation."""
-    names = case.get("ops", [])
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"augment: want ops: [name, ...], got {names!r}")
-    return names
+def ops_of(case: dict[str, Any]) -> list[Any]:
+    """The operations of a case of augmentation: names, or {name: ..., p: 0.5}."""
+    ops = case.get("ops", [])
+    if not isinstance(ops, list):
+        raise ValueError(f"augment: want ops: [name, ...], got {ops!r}")
+    return ops
 
 
 def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ paper: what the published figures were measured with. Pre-emphasised, then segme
     their embeddings averaged; shorter speech is repeated up to that length.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ BATCH_SAMPLES = 16 * 59050  # of a padded batch, at the most (unless one utteran
 def load_model(exp: PathLike, device: torch.device) -> tuple[nn.Module, Config]:
     """The trained model of an experiment folder, in evaluation mode, and its configuration."""
     config = load_config([Path(exp) / "config.yaml"])
-    model = MODELS.build(*split_name(config.model))
-    state = checkpoint.load(Path(exp) / "model.pt")
     try:
-        model.load_state_dict(state["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(Path(exp) / "model.pt", None, f"does not fit {exp}/config.yaml: {reason}") from None
+        model = MODELS.build(*split_name(config.model))
+    except ValueError as error:
+        raise InputError(Path(exp) / "config.yaml", None, str(error)) from None
+    checkpoint.load_weights(model, exp)
     return model.to(device).eval(), config
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's numbers are; a baseline without a network has buffers alone."""
+    return next(itertools.chain(model.parameters(), model.buffers())).device
 
 
 def centre_crop(wave: np.ndarray, num_samples: int) -> np.ndarray:
@@ -65,7 +69,7 @@ def segments(signal: np.ndarray, config: Extract, window: int = 0) -> np.ndarray
 @torch.inference_mode()
 def embed_paper(model: Any, wave: np.ndarray, config: Extract, window: int = 0) -> np.ndarray:
     """(T,) waveform -> (D,): mean of its segments' embeddings."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     signal = model.frontend(torch.from_numpy(wave).unsqueeze(0))[0].squeeze(0).numpy()
     parts = segments(signal, config, window)
     if (parts[1:] == parts[:1]).all():  # a tiled utterance: all segments are the same one
@@ -76,7 +80,7 @@ def embed_paper(model: Any, wave: np.ndarray, config: Extract, window: int = 0) 
 @torch.inference_mode()
 def embed_native(model: nn.Module, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """N waveforms of any lengths -> N embeddings (D,), in padded batches of similar lengths."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     result: list[Any] = [None] * len(waves)
     for batch in batches_by_length([len(w) for w in waves]):
         lengths = torch.tensor([len(waves[i]) for i in batch])

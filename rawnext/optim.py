@@ -10,29 +10,35 @@ from rawnext.config import Optim, Train
 
 
 def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
-    """Adam with AMSGrad, or AdamW; weight decay for matrices and filters, none for BatchNorm and biases."""
-    decay = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    plain = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    """Adam, AdamW or RAdam; weight decay for matrices and filters, for BatchNorm and biases only with `decay_all`."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    decay = [p for p in trained if p.ndim >= 2 or config.decay_all]
+    plain = [p for p in trained if not (p.ndim >= 2 or config.decay_all)]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.Adam(groups, lr=config.lr, amsgrad=True)
+    if config.name == "radam":
+        return torch.optim.RAdam(groups, lr=config.lr)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, amsgrad=config.amsgrad)
 
 
-def learning_rate(step: int, progress: float, config: Optim) -> float:
+def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> float:
     """Rate at a step (0-based): a linear warm-up over the schedule's rate.
 
     cosine: half a cosine from `lr` at the run's beginning to `final_lr` at its end.
     cyclical: up and down between `final_lr` and `lr` in 2 * cycle_steps steps, the peak halved in each next cycle.
+    step: `lr`, multiplied by `step_factor` each `step_epochs` epochs, not below `final_lr`.
 
     Args:
-        progress: share of the run that is done, 0...1.
+        epochs_done: with the share of the running one that is done.   epochs: of the whole run.
     """
+    low, high = config.final_lr, config.lr
     if config.schedule == "cyclical":
         cycle, place = divmod(step / config.cycle_steps, 2)
-        rate = config.final_lr + (config.lr - config.final_lr) * (1 - abs(place - 1)) / 2**cycle
+        rate = low + (high - low) * (1 - abs(place - 1)) / 2**cycle
+    elif config.schedule == "step":
+        rate = max(low, high * config.step_factor ** (epochs_done // config.step_epochs))
     else:
-        rate = config.final_lr + (config.lr - config.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = low + (high - low) * 0.5 * (1 + math.cos(math.pi * (epochs_done / epochs)))
     return rate * min(1, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
 
 

@@ -46,5 +46,16 @@ class Registry(dict[str, Callable[..., Any]]):
                 raise ValueError(f"{self.kind} {name} has no option {option!r}{nearest(option, known)}")
 
     def build(self, name: str, options: Mapping[str, Any], *args: Any) -> Any:
+        """Call what is registered as `name`, as name(*args, **options).
+
+        Raises: ValueError: an unknown name or option, or values that it cannot take.
+        """
         self.check(name, options)
-        return self[name](*args, **options)
+        try:
+            return self[name](*args, **options)
+        except Exception as error:  # what `channels: 3` raises differs from model to model
+            if not options:
+                raise
+            given = ", ".join(f"{key}: {value}" for key, value in options.items())
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise ValueError(f"{self.kind} {name} cannot be built with {given}: {why}") from error

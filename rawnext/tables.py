@@ -195,6 +195,17 @@ def read_trials(path: PathLike) -> Trials:
     return Trials(enroll, test, np.array(kinds, dtype=bool))
 
 
+def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
+    """Read pairs of which nobody has said what they are, `enroll test idx`: three lists of N words."""
+    enroll, test, idx = [], [], []
+    for _, columns in read_pairs(path):
+        for column, word in zip((enroll, test, idx), columns):
+            column.append(word)
+    if not idx:
+        raise InputError(path, None, "is empty")
+    return enroll, test, idx
+
+
 def write_trials(path: PathLike, trials: Trials) -> None:
     write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
 

@@ -28,7 +28,7 @@ from rawnext.log import progress
 from rawnext.optim import build_optimizer, learning_rate, margin_share
 from rawnext.preemption import Preempted, StopRequest
 from rawnext.tables import InputError, write_lines
-from rawnext.task import SpeakerTask
+from rawnext.task import build_task
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,17 @@ class Trainer:
         banks: noise and room recordings, by the names that the augmentation asks for.
         validate: called with the model after each epoch on the main process; its dict joins the epoch's row.
         num_workers: data workers of this process.   device: of this process.
+        init: folder of the trained experiment to start from; empty: from new weights.
     """
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
-                 num_workers: int = 0, validate=None):
+                 num_workers: int = 0, validate=None, init: str = ""):
         self.config, self.table, self.banks, self.exp, self.device = config, table, banks, exp, device
-        self.num_workers, self.validate = num_workers, validate
+        self.num_workers, self.validate, self.init = num_workers, validate, init
         self.rank, self.world = rank_world()
+        self.speakers = [str(s) for s in table.speakers]
         torch.manual_seed(config.seed)
-        self.task = SpeakerTask(config, len(table.speakers)).to(device)
+        self.task = build_task(config, len(table.speakers)).to(device)
         if config.train.sync_batchnorm and self.world > 1:
             sync_batchnorm(self.task)
         self.optimizer = build_optimizer(self.task, config.optim)
@@ -68,13 +70,15 @@ class Trainer:
         self.stop: StopRequest
 
     def run(self) -> bool:
-        """Train to the end, from the newest checkpoint if there is one.
+        """Train to the end, from the newest checkpoint if there is one, else from `init`.
 
         Returns: whether anything was left to do.
         Raises: Preempted: SIGTERM came; the steps done are saved.
         """
         if (state := checkpoint.load_newest(self.exp / "checkpoints")) is not None:
             self.restore(state)
+        elif self.init:
+            self.task.initialise(self.init, self.speakers)
         if self.is_finished():
             log.info("%s: trained before, to its last epoch %d", self.exp / "model.pt", self.epoch)
             return False
@@ -88,7 +92,7 @@ class Trainer:
                 raise
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
-                "model": self.task.model.state_dict(), "speakers": [str(s) for s in self.table.speakers],
+                "model": self.task.model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
@@ -149,7 +153,7 @@ class Trainer:
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
-        lr = learning_rate(self.step, epochs_done / self.config.train.epochs, self.config.optim)
+        lr = learning_rate(self.step, epochs_done, self.config.train.epochs, self.config.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.task.set_margin(margin_share(epochs_done, self.config.train))
@@ -235,7 +239,7 @@ class Trainer:
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
                 "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
-                "speakers": [str(s) for s in self.table.speakers],
+                "speakers": self.speakers, "init": self.init,
                 "num_utts": len(self.table), "config": json.dumps(self.plan())}
 
     def plan(self) -> dict[str, Any]:
@@ -253,8 +257,13 @@ class Trainer:
             changed = [key for key in now if now[key] != then[key]]
             raise InputError(self.exp, None, f"has checkpoints with another {', '.join(changed)}; take another "
                                              "experiment name, or delete its checkpoints to start again")
-        if state["speakers"] != [str(s) for s in self.table.speakers] or state["num_utts"] != len(self.table):
+        if state["speakers"] != self.speakers or state["num_utts"] != len(self.table):
             raise InputError(self.exp, None, f"has checkpoints of other training data than {self.table.path}")
+        began = state.get("init", "")
+        if self.init:
+            log.info("--init %s is ignored: this training continues, which began from %s", self.init,
+                     began or "new weights")
+        self.init = began
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

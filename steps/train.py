@@ -24,7 +24,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones win")
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them: 'optim.lr=5e-4 seed=2'")
-    parser.add_argument("--check", action="store_true", help="check the configuration and stop")
+    parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from: its model (one "
+                        "in --config must be the same), and its losses' weights where losses and speakers are the "
+                        "same; without effect once this experiment has checkpoints of its own")
+    parser.add_argument("--check", action="store_true", help="check the configuration, build all of it, and stop")
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
     parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; none: not")
     parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
@@ -38,18 +41,26 @@ def main() -> None:
     args = parse()
     import torch
 
+    from rawnext.checkpoint import load_weights
     from rawnext.config import load_config, save_config
     from rawnext.data.augment import needed_banks
     from rawnext.data.cuts import CutTable
     from rawnext.dist import cleanup, init_process_group, is_main, rank_world
+    from rawnext.info import write_info
     from rawnext.lock import alone_in
     from rawnext.preemption import Preempted
+    from rawnext.task import build_task
     from rawnext.trainer import Trainer
 
     setup_log()
-    config = load_config(args.config.split(), shlex.split(args.set))
+    config = load_config(args.config.split(), shlex.split(args.set), args.init)
     if args.check:
+        task = build_task(config, config.batch.speakers)
+        if args.init:
+            load_weights(task.model, args.init)
         return
+    if args.init and Path(args.init).resolve() == args.exp.resolve():
+        raise InputError(args.init, None, "a training cannot start from its own folder; name another one")
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     table = CutTable(args.train)
@@ -63,13 +74,17 @@ def main() -> None:
             save_config(config, args.exp / "config.yaml")
         validate = make_validator(args.dev) if args.dev and is_main() else None
         started = time.time()
-        trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate)
+        trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init)
         try:
             trained = trainer.run()
         except Preempted:
             sys.exit(EXIT_AGAIN)
         if is_main() and (trained or not (args.exp / "train_info.json").exists()):
-            write_info(args.exp, trainer, time.time() - started)
+            write_info(args.exp, trainer.task.model, device, epochs=trainer.epoch, steps=trainer.step,
+                       seconds=round(sum(row["seconds"] for row in trainer.history)),
+                       last_run_seconds=round(time.time() - started), processes=trainer.world,
+                       num_threads=torch.get_num_threads(), init=trainer.init,
+                       num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)
     cleanup()
 
 
@@ -100,28 +115,6 @@ def make_validator(dev: str):
         return {"eer_dev": 100 * eer(*sides), "min_dcf_dev": min_dcf(*sides, p_target=0.05)}
 
     return validate
-
-
-def write_info(exp: Path, trainer, seconds: float) -> None:
-    """train_info.json: what the results' stamp says of the training."""
-    import json
-    import platform
-
-    import torch
-
-    from rawnext.stamp import commit
-    from rawnext.tables import write_lines
-
-    gpu = trainer.device.type == "cuda"
-    info = {"num_params": sum(p.numel() for p in trainer.task.model.parameters()), "epochs": trainer.epoch,
-            "steps": trainer.step, "seconds": round(sum(row["seconds"] for row in trainer.history)),
-            "last_run_seconds": round(seconds), "processes": trainer.world, "commit": commit(),
-            "torch": torch.__version__,
-            "num_speakers": len(trainer.table.speakers), "num_utts": len(trainer.table),
-            "hardware": torch.cuda.get_device_name(trainer.device) if gpu
-            else f"CPU ({platform.machine()}), {os.cpu_count()} cores", "bad_utts": trainer.num_bad}
-    write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
-    print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train.tsv, tensorboard", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ stage=3                        # first and last stage to run
 stop_stage=9
 conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                          # trained experiment to start from (see docs/recipes.md); empty: from new weights
 train=data/train               # training data
 dev=data/dev                   # held-out training speakers with trials, for validation; empty: none
 eval="data/test:trials"        # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side is of the same directory unless one is named
 durations="5 2 1"              # seconds to which the test side is cut, besides its full length, ...
 cut=                           # ... in these lists of --eval; empty: in the first
 protocols="paper native"       # how utterances become embeddings
+backend=cosine                 # what scores the trials: cosine, or siamese: the head of a training with that loss
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -39,7 +41,7 @@ if in_stage 3 "train ($conf)"; then
   # shellcheck disable=SC2086
   $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
     steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
-    steps/train.py --config "$conf" --set "$set" --train "$train" --dev "$dev" \
+    steps/train.py --config "$conf" --set "$set" --init "$init" --train "$train" --dev "$dev" \
     --banks "$(dirname "$train")" --num-workers "$num_workers" \
     --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
   wrote "$exp/model.pt" "$exp/train.tsv"
@@ -74,10 +76,12 @@ if in_stage 4 "extract embeddings"; then
   done
 fi
 
-if in_stage 5 "score trials (cosine)"; then
+if in_stage 5 "score trials"; then
+  head=()
+  if [ "$backend" = siamese ]; then head=(--siamese "$exp"); fi
   scores | while read -r protocol seconds data trials enroll; do
-    out=$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
-    steps/score.py --enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp" \
+    out=$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
+    steps/score.py "${head[@]}" --enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp" \
       --test "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")/embedding.scp" "$data/$trials" "$out"
     wrote "$out"
   done
@@ -86,8 +90,8 @@ fi
 if in_stage 8 "results table"; then
   scores | while read -r protocol seconds data trials _; do
     steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
-      --duration "${seconds/#0/full}" --backend cosine \
-      "$exp/scores/cosine/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
+      --duration "${seconds/#0/full}" --backend "$backend" \
+      "$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
   done
   steps/results.py "$exp"
   wrote "$exp/results.tsv" "$exp/RESULTS.md"

@@ -13,13 +13,14 @@ corpus=corpus                  # where the synthesised corpus goes
 data=data                      # where the data directories go
 conf=conf/mini/rawnext.yaml    # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                   # results go to exp/$name
 ngpu=0                         # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                    # parallel jobs
 . utils/parse_options.sh
-export RAWNEXT_COMMAND="egs/mini/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
+export RAWNEXT_COMMAND="egs/mini/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init}"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
 if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
 
@@ -52,6 +53,6 @@ if in_stage 2 "noise and room banks"; then
 fi
 
 hold shared "$data"      # nobody may prepare it anew under a training
-steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \
-  --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" --ngpu "$ngpu" --nj "$nj" --num-workers 1 \
-  "exp/$name"
+steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
+  --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" --ngpu "$ngpu" --nj "$nj" \
+  --num-workers 1 "exp/$name"

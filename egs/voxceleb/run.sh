@@ -18,6 +18,7 @@ vox2_flac=                     # where FLAC copies of VoxCeleb2's m4a go; empty:
 dev_speakers=40                # training speakers held out for validation; 0: none, as in the paper
 conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                   # results go to exp/$name
 protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
 ngpu=0                         # GPUs for training, on each machine; 0: one process on the CPU
@@ -29,9 +30,9 @@ num_workers=4                  # data workers of each training process
 max_bad_fraction=0             # of the audio files that may be unreadable and left out
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
-export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"} --dev-speakers $dev_speakers"
+export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init} --dev-speakers $dev_speakers"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
 if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
 
@@ -67,7 +68,8 @@ fi
 hold shared "$data"      # nobody may prepare it anew under a training
 dev=
 if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
-steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" --dev "$dev" \
+steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
+  --train "$data/train" --dev "$dev" \
   --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "5 2 1" \
   --protocols "$protocols" --ngpu "$ngpu" --num-nodes "$num_nodes" --torchrun-opts "$torchrun_opts" --nj "$nj" --num-threads "$num_threads" \
   --num-workers "$num_workers" "exp/$name"

@@ -98,3 +98,25 @@ def min_dcf(target: ArrayLike, nontarget: ArrayLike, p_target: float = 0.01, c_m
     det = det_points(target, nontarget)
     miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
     return float(np.min(miss * det.fnr + false_alarm * det.fpr) / min(miss, false_alarm))
+
+
+def best_threshold(target: ArrayLike, nontarget: ArrayLike) -> tuple[float, float]:
+    """Threshold at which the share of right decisions is highest where both kinds of trial are equally frequent.
+
+    Args:
+        target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
+    Returns: the threshold, halfway between the lowest score that it accepts and the next below (the loosest threshold,
+        if several are as good); the mean of the two sides' shares of right decisions.
+    Raises: ValueError: either side is empty or holds NaN.
+    """
+    targets, nontargets = _sorted_scores(target, "target"), _sorted_scores(nontarget, "nontarget")
+    thresholds = np.unique(np.concatenate([targets, nontargets]))
+    accepted = len(targets) - np.searchsorted(targets, thresholds)
+    rejected = np.searchsorted(nontargets, thresholds)
+    # 2 N0 N1 times the accuracy, in whole numbers: rounding must not decide between thresholds
+    right = accepted.astype(np.int64) * len(nontargets) + rejected * np.int64(len(targets))
+    best = int(right.argmax())
+    accuracy = float(right[best]) / (2 * len(targets) * len(nontargets))
+    lowest, below = thresholds[best], thresholds[max(best - 1, 0)]
+    middle = below + (lowest - below) / 2
+    return float(middle if middle > below else lowest), accuracy  # between neighbours among floats there is no middle

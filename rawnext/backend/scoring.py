@@ -47,6 +47,28 @@ def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, t
     return scores
 
 
+def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike,
+                   weight: ArrayLike, bias: float) -> np.ndarray:
+    """Minus the logit of a siamese head, weight . |e1 - e2| + bias, for every trial: the higher, the more alike.
+
+    Args:
+        enroll: (M, D).   test: (N, D).   enroll_index, test_index: (T,) rows of the two.   weight: (D,).
+    Returns: (T,) scores; above 0 where the head says one speaker.
+    Raises: ValueError: the dimensions differ.
+    """
+    enroll, test, weight = np.asarray(enroll), np.asarray(test), np.asarray(weight)
+    enroll_index, test_index = np.asarray(enroll_index), np.asarray(test_index)
+    if not enroll.shape[1] == test.shape[1] == len(weight):
+        raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}, the "
+                         f"head {len(weight)}")
+    scores = np.empty(len(enroll_index))
+    step = max(1, BLOCK // len(weight))
+    for start in range(0, len(scores), step):
+        part = slice(start, start + step)
+        scores[part] = np.abs(enroll[enroll_index[part]] - test[test_index[part]]) @ weight
+    return -(scores + bias)
+
+
 def segment_distance_scores(enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
     """Minus the mean Euclidean distance between the unit vectors of two utterances' segments.
 

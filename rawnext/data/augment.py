@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise, music, babble and rooms, drawn for each utterance from (seed, epoch, utt).
+"""Noise, music, babble and rooms, and changes of the waveform itself, drawn for each utterance from (seed, epoch, utt).
 
 An operation is a function `op(wave (T,), rng, banks) -> wave (T,)`; only the segment of a noise that is needed is
 read. SNR ranges, the floor in the powers and the treatment of room responses are those of the released RawNeXt code
-and of the code bases around it (docs/systems.md).
+and of the code bases around it (docs/systems.md); the ranges of the others are the defaults of audiomentations.
 """
 
 import random
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.data.cuts import CutTable, read_segment
+from rawnext.data.cuts import SAMPLE_RATE, CutTable, read_segment, tile
 from rawnext.registry import Registry
 
 Banks = Mapping[str, CutTable]
@@ -65,19 +65,80 @@ def reverb(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     return reverberate(wave, read_segment(cut, 0, cut.num_samples))
 
 
+@OPERATIONS.register("gaussian_noise")
+def gaussian_noise(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """White noise of a standard deviation of 0.001 to 0.015, where 1 is full scale."""
+    noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(len(wave), dtype=np.float32)
+    return wave + np.float32(rng.uniform(0.001, 0.015)) * noise
+
+
+@OPERATIONS.register("time_stretch")
+def time_stretch(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """0.8 to 1.25 times as fast at the same pitch; what is slower loses its end, what is faster is repeated."""
+    return tile(stretched(wave, speed=rng.uniform(0.8, 1.25)), len(wave))
+
+
+@OPERATIONS.register("pitch_shift")
+def pitch_shift(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Up to 4 semitones lower or higher, formants too, at the same speed."""
+    return tile(stretched(wave, semitones=rng.uniform(-4, 4)), len(wave))
+
+
+@OPERATIONS.register("shift")
+def shift(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Up to half of the length earlier or later; what leaves at one end comes in at the other."""
+    return np.roll(wave, rng.randint(-(len(wave) // 2), len(wave) // 2))
+
+
+@OPERATIONS.register("reverse")
+def reverse(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Played backwards."""
+    return wave[::-1].copy()
+
+
+def stretched(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.ndarray:
+    """wave (T,) float32 -> about (T / speed,), played `speed` times as fast and `semitones` higher."""
+    from python_stretch.Signalsmith import Stretch
+
+    stretch = Stretch(0)  # a seed, as it may draw phases
+    stretch.preset(1, SAMPLE_RATE)
+    stretch.setTimeFactor(speed)
+    stretch.setTransposeSemitones(semitones)
+    channels: np.ndarray = stretch.process(wave.astype(np.float32)[None])  # type: ignore[assignment]
+    return channels[0]
+
+
 BANKS = {"noise": "musan_noise", "music": "musan_music", "babble": "musan_speech", "reverb": "rirs"}
+
+
+def chance(op: str | Mapping[str, Any]) -> tuple[str, float]:
+    """`name` or `{name: ..., p: 0.5}` -> name, and the probability that it is done when its case is drawn.
+
+    Raises: ValueError: something else, or p is no probability.
+    """
+    if isinstance(op, str):
+        return op, 1.0
+    if not isinstance(op, Mapping) or not isinstance(op.get("name"), str) or op.keys() - {"name", "p"}:
+        raise ValueError(f"augment: want an operation's name, or {{name: ..., p: 0.5}}, got {op!r}")
+    p = op.get("p", 1.0)
+    if not isinstance(p, int | float) or not 0 <= p <= 1:
+        raise ValueError(f"augment: {op['name']}: p: 0...1, got {p!r}")
+    return op["name"], float(p)
 
 
 def needed_banks(cases: Sequence[Mapping[str, Any]]) -> set[str]:
     """Data directories that a configuration's augmentation reads."""
-    return {BANKS[op] for case in cases for op in case.get("ops", [])}
+    names = {chance(op)[0] for case in cases for op in case.get("ops", [])}
+    return {BANKS[name] for name in names & BANKS.keys()}
 
 
 def augment(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random, banks: Banks) -> np.ndarray:
-    """Draw one case by its weight and run its operations in order."""
+    """Draw one case by its weight and run its operations in order, each with its own chance."""
     if not cases:
         return wave
     case = rng.choices(cases, [case.get("weight", 1) for case in cases])[0]
     for op in case.get("ops", []):
-        wave = OPERATIONS[op](wave, rng, banks)
+        name, p = chance(op)
+        if p == 1 or rng.random() < p:
+            wave = OPERATIONS[name](wave, rng, banks)
     return wave

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses: published numbers, hand-computed values, and what must hold for every registered loss."""
+"""Losses: published numbers, hand-computed values, another library's, and what must hold for every registered loss."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rawnext.losses import LOSSES
+from rawnext.losses import LOSSES, pairwise
 
 P, K, D = 6, 2, 16
 METRIC = {"prototypical": "proto", "angular_prototypical": "angleproto", "ge2e": "ge2e"}
@@ -109,18 +109,30 @@ def test_sum_of_aam_and_angular_prototypical_equals_the_reference(reference, cas
 
 # --- every registered loss
 
-@pytest.fixture(params=sorted(LOSSES))
+VARIANTS = [("am", {"subcenters": 2, "topk": 2}), ("aam", {"subcenters": 2, "topk": 2}),
+            ("a_softmax", {"last_lambda": 0.0}), ("triplet", {"mining": "batch_hard"}),
+            ("triplet", {"mining": "semihard"}), ("triplet", {"mining": "all"})]
+
+
+@pytest.fixture(params=[*((name, {}) for name in sorted(LOSSES)), *VARIANTS], ids=lambda case: f"{case[0]}{case[1]}")
 def loss(request):
     torch.manual_seed(1)
-    return LOSSES.build(request.param, {}, D, P).double()
+    return LOSSES.build(*request.param, D, P).double()
+
+
+def fit(loss, x):
+    """Give a loss the weights that fit embeddings x (P * K, D)."""
+    if hasattr(loss, "logit"):  # distances above 0.7 a dimension are between speakers
+        loss.linear.bias.data.fill_(-0.7)
+    elif hasattr(loss, "weight") or hasattr(loss, "linear"):
+        weight = loss.weight if hasattr(loss, "weight") else loss.linear.weight
+        weight.data.copy_(x[::K].repeat_interleave(len(weight) // P, dim=0))
 
 
 def test_every_loss_prefers_the_right_speaker(loss):
     """Embeddings that fit their speakers cost less than embeddings whose second utterances are swapped about."""
     x, label = batch()
-    if hasattr(loss, "weight") or hasattr(loss, "linear"):
-        with torch.no_grad():
-            (loss.weight if hasattr(loss, "weight") else loss.linear.weight).copy_(x[::K])
+    fit(loss, x)
     mixed = x.view(P, K, D).clone()
     mixed[:, 1] = mixed[:, 1].roll(1, dims=0)
     good, good_stats = loss(x, label)
@@ -134,9 +146,7 @@ def test_every_loss_gives_finite_gradients_everywhere(loss):
     """Also where all utterances are one vector, and where a class weight is exactly the embedding."""
     for x in (batch()[0], torch.ones(P * K, D, dtype=torch.float64)):
         x = x.clone().requires_grad_()
-        if hasattr(loss, "weight"):
-            with torch.no_grad():
-                loss.weight.copy_(x[::K])
+        fit(loss, x.detach())
         loss.zero_grad()
         loss(x, batch()[1])[0].backward()
         assert torch.isfinite(x.grad).all()
@@ -157,7 +167,9 @@ def test_every_loss_is_in_full_precision_under_autocast(loss):
     assert value.item() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
 
 
-def test_speakers_in_another_order_cost_the_same(loss):
+def test_speakers_in_another_order_cost_the_same(loss, monkeypatch):
+    if hasattr(loss, "logit"):  # makes it no matter who is drawn as the other speaker
+        monkeypatch.setattr(loss, "logit", lambda left, right: left.sum(-1))
     if hasattr(loss, "hard_rank"):
         loss.hard_rank, loss.hard_prob = 0, 1.0
     x, label = batch(spread=1.0)
@@ -226,6 +238,83 @@ def test_defaults_and_initial_values():
     assert float(aam.weight.abs().max()) > 3.5 * math.sqrt(2 / 1000)
 
 
+@pytest.mark.parametrize("name", ["am", "aam", "a_softmax"])
+def test_a_share_of_the_margin(name):
+    """Share 0 has none of it, nor of the rivals' margin; between 0 and 1 the loss grows."""
+    options = {} if name == "a_softmax" else {"topk": 2}
+    loss = LOSSES.build(name, options, D, P).double()
+    x, label = batch(spread=1.0)
+    scale = x.norm(dim=1, keepdim=True) if name == "a_softmax" else loss.scale
+    plain = F.cross_entropy(scale * (F.normalize(x) @ F.normalize(loss.weight).T), label).item()
+    values = []
+    for loss.margin_share in (0.0, 0.3, 0.6, 1.0):
+        values.append(loss(x, label)[0].item())
+    assert values[0] == pytest.approx(plain, rel=1e-12)
+    assert values == sorted(set(values))
+
+
+def test_a_softmax_by_hand():
+    """psi of all angles against its definition; the logits are its mixture with the cosine, times the length."""
+    angle = torch.linspace(0, math.pi, 1001, dtype=torch.float64).requires_grad_()
+    for m in (1, 2, 3, 4):
+        loss = LOSSES.build("a_softmax", {"multiple": m}, 2, 2).double()
+        wanted = []
+        for a in angle.tolist():
+            k = min(int(m * a / math.pi), m - 1)
+            wanted.append((-1) ** k * math.cos(m * a) - 2 * k)
+        found = loss.psi(angle.cos())
+        near_edge = (m * angle.detach() / math.pi).frac().sub(0.5).abs() > 0.499  # where rounding picks k: continuous
+        assert torch.allclose(found, torch.tensor(wanted).double(), atol=1e-9), m
+        slope = torch.autograd.grad(found.sum(), angle)[0]
+        assert torch.allclose(slope[~near_edge], -m * (m * angle).sin().abs()[~near_edge], atol=1e-6), m
+        opposite = torch.tensor(-1.0, dtype=torch.float64).requires_grad_()
+        assert torch.autograd.grad(loss.psi(opposite), opposite)[0] == m * m  # still uphill towards the speaker
+    x, label = torch.tensor([[3.0, 4.0]]).double(), torch.tensor([1])
+    loss = LOSSES.build("a_softmax", {"multiple": 2, "last_lambda": 3.0}, 2, 2).double()
+    loss.weight.data.copy_(torch.tensor([[2.0, 0.0], [0.0, 0.1]]))
+    target = 5 * (3 * 0.8 + (2 * 0.8**2 - 1)) / 4
+    assert loss(x, label)[0].item() == pytest.approx(math.log(math.exp(3) + math.exp(target)) - target, rel=1e-12)
+
+
+def test_focal_by_hand():
+    x, label = batch(spread=1.0)
+    loss = LOSSES.build("focal", {"gamma": 1.5}, D, P).double()
+    p = loss.linear(x).softmax(dim=1)[torch.arange(len(x)), label]
+    assert loss(x, label)[0].item() == pytest.approx(float((-((1 - p) ** 1.5) * p.log()).mean()), rel=1e-9)
+    loss.gamma = 0.5
+    sure = (1e3 * loss.linear.weight.detach()[label]).requires_grad_()  # p = 1, where the root has no slope
+    loss(sure, label)[0].backward()
+    assert torch.isfinite(sure.grad).all()
+    loss.gamma = 0.0
+    assert loss(x, label)[0].item() == pytest.approx(float(F.cross_entropy(loss.linear(x), label)), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["am", "aam"])
+def test_the_nearest_of_a_speakers_centres_counts(name):
+    x, label = batch(spread=1.0)
+    one = LOSSES.build(name, {}, D, P).double()
+    three = LOSSES.build(name, {"subcenters": 3}, D, P).double()
+    cosine = F.normalize(x) @ F.normalize(three.weight).T
+    assert cosine.shape == (P * K, 3 * P)
+    best = torch.stack([torch.stack([max(row[3 * s:3 * s + 3]) for s in range(P)]) for row in cosine])
+    wanted = one.logits(x, best, label[:, None])
+    assert three(x, label)[0].item() == pytest.approx(float(F.cross_entropy(wanted, label)), rel=1e-12)
+
+
+@pytest.mark.parametrize("name, nearer", [("am", lambda c: c + 0.1), ("aam", lambda c: math.cos(math.acos(c) - 0.1))])
+def test_the_nearest_other_speakers_count_as_nearer(name, nearer):
+    loss = LOSSES.build(name, {"margin": 0.0, "scale": 3.0, "topk": 2, "topk_margin": 0.1}, D, P).double()
+    x, label = batch(spread=1.0)
+    total = 0.0
+    for row, own in zip((F.normalize(x) @ F.normalize(loss.weight).T).tolist(), label.tolist()):
+        rivals = sorted((s for s in range(P) if s != own), key=lambda s, row=row: -row[s])[:2]
+        logits = [3 * (nearer(c) if s in rivals else c) for s, c in enumerate(row)]
+        total += math.log(sum(map(math.exp, logits))) - logits[own]
+    assert loss(x, label)[0].item() == pytest.approx(total / len(x), rel=1e-9)
+    few = LOSSES.build(name, {"topk": 99}, D, P).double()
+    assert few.topk == P - 1 and torch.isfinite(few(x, label)[0])
+
+
 # --- metric losses
 
 def test_ge2e_equals_a_loop_over_utterances():
@@ -271,7 +360,7 @@ def test_mining_is_hard_as_often_as_asked():
     assert float(share) == pytest.approx(0.5 + 0.5 / 63, abs=0.02)
 
 
-@pytest.mark.parametrize("name", [*METRIC, "triplet"])
+@pytest.mark.parametrize("name", [*METRIC, "triplet", "contrastive", "siamese"])
 def test_metric_losses_refuse_a_batch_that_is_not_speaker_major(name):
     loss = LOSSES.build(name, {}, D, P).double()
     x, label = batch()
@@ -283,3 +372,108 @@ def test_metric_losses_refuse_a_batch_that_is_not_speaker_major(name):
         loss(x[:2], label[:2])
     with pytest.raises(ValueError, match="2 or more"):
         LOSSES.build(name, {"utts_per_speaker": 1}, D, P)
+
+
+# --- pairs and triplets of all utterances
+
+def pairs(x, label):
+    """(distance of unit vectors, is of one speaker) of every two utterances."""
+    unit = F.normalize(x)
+    return [(float((unit[i] - unit[j]).norm()), bool(label[i] == label[j]))
+            for i in range(len(x)) for j in range(len(x)) if i != j]
+
+
+@pytest.mark.parametrize("utts", [2, 3])
+def test_contrastive_by_hand(utts):
+    x, label = batch(spread=1.0, utts=utts)
+    loss = LOSSES.build("contrastive", {"margin": 1.3, "utts_per_speaker": utts}, D, P)
+    near = [d * d / 2 for d, same in pairs(x, label) if same]
+    far = [max(0, 1.3 - d) ** 2 / 2 for d, same in pairs(x, label) if not same]
+    assert any(far)
+    assert loss(x, label)[0].item() == pytest.approx(np.mean(near) / 2 + np.mean(far) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("mining", ["batch_hard", "semihard", "all"])
+def test_mined_triplets_by_hand(mining, squared):
+    margin, utts = 0.3, 3
+    x, label = batch(spread=1.0, utts=utts)
+    unit = F.normalize(x)
+    d = torch.cdist(unit, unit) ** (2 if squared else 1)
+    values = []
+    for a in range(len(x)):
+        own = [d[a, p] for p in range(len(x)) if p != a and label[p] == label[a]]
+        others = [d[a, n] for n in range(len(x)) if label[n] != label[a]]
+        triplets = [(max(own), min(others))] if mining == "batch_hard" else [(p, n) for p in own for n in others]
+        if mining == "semihard":
+            triplets = [(p, n) for p, n in triplets if p < n <= p + margin]
+        if mining == "all":
+            triplets = [(p, n) for p, n in triplets if n <= p + margin]
+        values += [max(0.0, float(p - n + margin)) for p, n in triplets]
+    options = {"mining": mining, "margin": margin, "squared": squared, "utts_per_speaker": utts}
+    loss, stats = LOSSES.build("triplet", options, D, P)(x, label)
+    assert len(values) > 5
+    assert loss.item() == pytest.approx(np.mean(values), rel=1e-9)
+    nearest = (d + 9 * torch.eye(len(x))).argmin(dim=1)
+    assert float(stats["acc"]) == pytest.approx(float((label[nearest] == label).float().mean()))
+
+
+def test_all_triplets_equal_pytorch_metric_learning():
+    from pytorch_metric_learning.distances import LpDistance
+    from pytorch_metric_learning.losses import TripletMarginLoss
+
+    x, label = batch(spread=1.0)
+    theirs, ours = x.clone().requires_grad_(), x.clone().requires_grad_()
+    TripletMarginLoss(margin=0.2, distance=LpDistance(power=2))(theirs, label).backward()
+    LOSSES.build("triplet", {"mining": "all", "margin": 0.2}, D, P)(ours, label)[0].backward()
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_no_triplet_to_learn_from_costs_nothing():
+    x, label = batch(spread=1e-3)
+    x = x.requires_grad_()
+    loss = LOSSES.build("triplet", {"mining": "semihard"}, D, P)(x, label)[0]
+    loss.backward()
+    assert loss == 0 and (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("utts", [2, 3])
+def test_siamese_by_hand(utts, monkeypatch):
+    """As many pairs of one speaker (0) as of two (1), here of each speaker and the next."""
+    x, label = batch(spread=1.0, utts=utts)
+    loss = LOSSES.build("siamese", {"utts_per_speaker": utts}, D, P).double()
+    torch.nn.init.normal_(loss.linear.weight)
+    following = ((torch.arange(P) + 1) % P)[:, None].expand(P, utts - 1)
+    monkeypatch.setattr(pairwise, "other_speakers", lambda num, like: following)
+    value, stats = loss(x, label)
+    costs, hits = [], []
+    for p in range(P):
+        for k in range(utts - 1):
+            for q, different in ((p, False), ((p + 1) % P, True)):
+                e1, e2 = x.view(P, utts, D)[p, k], x.view(P, utts, D)[q, k + 1]
+                z = float((loss.linear.weight @ (e1 - e2).abs() + loss.linear.bias).detach())
+                costs.append(math.log1p(math.exp(-z if different else z)))
+                hits.append((z > 0) == different)
+    assert value.item() == pytest.approx(np.mean(costs), rel=1e-9)
+    assert float(stats["acc"]) == pytest.approx(np.mean(hits))
+    with torch.no_grad():
+        assert torch.equal(loss.logit(x[0], x[1]), loss.logit(x[1], x[0]))
+
+
+def test_siamese_pairs_are_never_of_one_speaker_by_accident():
+    torch.manual_seed(0)
+    drawn = torch.stack([pairwise.other_speakers(5, torch.empty(5, 3)) for _ in range(200)])
+    assert drawn.shape == (200, 5, 3)
+    for row in range(5):
+        assert set(drawn[:, row].flatten().tolist()) == set(range(5)) - {row}
+    assert (drawn[:, :, 0] != drawn[:, :, 1]).any()
+
+
+@pytest.mark.parametrize("name, options, why", [
+    ("aam", {"subcenters": 0}, "subcenters must be 1 or more"), ("am", {"topk": -1}, "topk must be 0 or more"),
+    ("focal", {"gamma": -1}, "gamma must be 0 or more"), ("triplet", {"mining": "hard"}, "mining must be rank, batch"),
+    ("a_softmax", {"multiple": 2.5}, "whole number"), ("a_softmax", {"last_lambda": -1}, "0 or more"),
+    ("aam", {"margin": "wide"}, "loss aam cannot be built with margin: wide: could not convert")])
+def test_wrong_values_are_named(name, options, why):
+    with pytest.raises(ValueError, match=why):
+        LOSSES.build(name, options, D, P)
