@@ -18,6 +18,9 @@ dev_speakers=12                # training speakers held out for validation
 conf=conf/small/rawnext.yaml   # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 name=rawnext                   # results go to exp/$name
+init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
+fit=false                      # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
+durations="5 2 1"              # seconds to which the test side is cut, besides its full length
 protocols="native"             # paper: averaged segments of one length; native: true length, one pass
 ngpu=0                         # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                    # parallel jobs of extraction
@@ -25,9 +28,9 @@ num_threads=0                  # CPU threads for training; 0: all of this machin
 num_workers=1                  # data workers of each training process
 . utils/parse_options.sh
 downloaded=$data/speechocean762
-export RAWNEXT_COMMAND="egs/speechocean762/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}"
+export RAWNEXT_COMMAND="egs/speechocean762/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init}"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" -; fi
+if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
 if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
 
@@ -77,7 +80,12 @@ if in_stage 2 "noise and room banks; the test set in noise"; then
 fi
 
 hold shared "$data"      # nobody may prepare it anew under a training
-steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --train "$data/train" \
-  --dev "$data/dev" --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
-  --cut "$data/test:trials $data/test_noisy:trials:$data/test" --durations "5 2 1" --protocols "$protocols" \
+if $fit && in_stage 3 "fit ($conf)"; then
+  steps/fit_lda.py --config "$conf" --set "$set" --train "$data/train" "exp/$name"
+  wrote "exp/$name/model.pt"
+  stage=4
+fi
+steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
+  --train "$data/train" --dev "$data/dev" --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
+  --cut "$data/test:trials $data/test_noisy:trials:$data/test" --durations "$durations" --protocols "$protocols" \
   --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Systems side by side: parameters, GMACs, EER and minDCF at each duration, as Markdown.
+
+steps/compare.py --out exp/COMPARISON.md exp/rawnext exp/resnext exp/ecapa_tdnn
+
+Each experiment has been through stage 8; the file is printed too.
+"""
+
+import argparse
+from pathlib import Path
+
+from rawnext.comparison import comparison
+from rawnext.tables import run_main, write_lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the tables go besides standard output")
+    parser.add_argument("exp", type=Path, nargs="+", help="experiments, in the order of the lines")
+    args = parser.parse_args()
+    lines = comparison(args.exp)
+    if args.out:
+        write_lines(args.out, lines)
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)

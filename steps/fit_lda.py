@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fit the baseline without a network (model mel_stats) to a data directory: its LDA, in closed form.
+
+steps/fit_lda.py --config conf/small/mel_lda.yaml --train data/train exp/mel_lda
+
+Writes config.yaml, model.pt and train_info.json, as steps/train.py does, for the same stages behind it.
+"""
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+
+from rawnext.log import setup_log
+from rawnext.tables import InputError, read_table, run_main
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="conf/small/mel_lda.yaml", help="YAML files, separated by spaces")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them")
+    parser.add_argument("--train", default="data/train", help="data directory with utt2spk")
+    parser.add_argument("exp", type=Path, help="experiment folder")
+    args = parser.parse_args()
+
+    import numpy as np
+    import torch
+
+    from rawnext import checkpoint
+    from rawnext.backend.lda import fit_lda
+    from rawnext.config import load_config, save_config, split_name
+    from rawnext.data.wav import check_sources, load_wave, read_sources
+    from rawnext.info import write_info
+    from rawnext.models import MODELS
+    from rawnext.models.mel_stats import MelStats
+
+    setup_log()
+    config = load_config(args.config.split(), shlex.split(args.set))
+    try:
+        model = MODELS.build(*split_name(config.model))
+    except ValueError as error:
+        raise InputError(args.config, None, str(error)) from None
+    if not isinstance(model, MelStats):
+        raise InputError(args.config, None, f"model {config.model['name']} is not mel_stats; train it by "
+                                            "steps/train.py")
+    started = time.time()
+    sources = read_sources(args.train)
+    check_sources(sources)
+    table = Path(args.train) / "utt2spk"
+    spk_of = read_table(table, one_word=True)
+    if missing := [source.utt for source in sources if source.utt not in spk_of]:
+        raise InputError(table, None, f"{missing[0]} of wav.scp is missing")
+    speaker = np.array([spk_of[source.utt] for source in sources])
+    with torch.inference_mode():
+        x = [model.statistics(torch.from_numpy(load_wave(source))[None], None)[0].numpy() for source in sources]
+    try:
+        mean, projection = fit_lda(np.stack(x), speaker, model.embedding_dim)
+    except ValueError as error:
+        raise InputError(args.train, None, str(error)) from None
+    model.mean.copy_(torch.from_numpy(mean))
+    model.projection.copy_(torch.from_numpy(projection.copy()))
+    save_config(config, args.exp / "config.yaml")
+    checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
+    write_info(args.exp, model, num_speakers=len(set(speaker)), num_utts=len(sources),
+               seconds=round(time.time() - started, 1))
+
+
+if __name__ == "__main__":
+    run_main(main)

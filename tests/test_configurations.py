@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every YAML of conf/ that names a system takes training steps, at its full width on a tiny batch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from corpus import write_corpus
+
+from rawnext.config import load_config, read_yaml
+from rawnext.data.cuts import CutTable
+from rawnext.data.dataset import EpochDataset
+from rawnext.models.mel_stats import MelStats
+from rawnext.trainer import Trainer
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.glob("**/*.yaml"))
+PARTS = {name for name in FILES if not {"model", "paper", "losses"} & set(read_yaml(CONF / name))}  # change any system
+TINY = {"optim.lr=1e-3", "optim.final_lr=0", "optim.schedule=cosine", "batch.speakers=2", "crop.samples=4000",
+           "crop.short_from=0", "crop.start_samples=0", "train.margin_from=0", "train.margin_full=0"}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder / "train", num_speakers=4, num_utts=4, seconds=0.5)
+    bank = CutTable(write_corpus(folder / "bank", num_speakers=1, num_utts=2, seconds=0.3))
+    return CutTable(folder / "train"), dict.fromkeys(("musan_noise", "musan_music", "musan_speech", "rirs"), bank)
+
+
+def test_parts_are_known():
+    assert {"augment.yaml", "csv/augment.yaml", "large_margin.yaml"} & set(FILES) == PARTS
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_some_steps(name, tables, tmp_path):
+    system = "conf/rawnext_aam.yaml" if name in PARTS else f"conf/{name}"
+    config = load_config([CONF.parent / system, *([CONF / name] if name in PARTS else [])], sorted(TINY))
+    table, banks = tables
+    torch.manual_seed(0)
+    trainer = Trainer(config, table, banks, tmp_path, torch.device("cpu"))
+    if isinstance(trainer.task.model, MelStats):
+        pytest.skip("has no network to train")
+    before = {key: p.detach().clone() for key, p in trainer.task.named_parameters()}
+    data = EpochDataset(table, config, banks, 0, 0, 1)
+    trainer.parallel.train()
+    for step in range(2):
+        trainer.run_step(data[step], data.num_steps)
+    assert torch.isfinite(trainer.sums["loss"])
+    moved = [key for key, p in trainer.task.named_parameters() if not torch.equal(p, before[key])]
+    assert len(moved) > 0.8 * len(before), "nearly all of the network learns (a dead ReLU may not)"
+
+
+def test_small_systems_share_one_budget():
+    small = [load_config([CONF / name]) for name in FILES if name.startswith("small/") and "_lda" not in name]
+    assert len(small) >= 10
+    for config in small:
+        assert (config.batch, config.crop, config.optim, config.train, config.losses) == (
+            small[0].batch, small[0].crop, small[0].optim, small[0].train, small[0].losses)
