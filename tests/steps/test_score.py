@@ -6,7 +6,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+from rawnext import checkpoint
 from rawnext.ark import write_vectors
 from rawnext.tables import read_scores, write_lines
 
@@ -60,3 +62,42 @@ def test_bad_input_is_one_line_and_leaves_no_scores(score, trial, enroll_scp, te
     assert done.returncode == 1
     assert done.stderr == f"score.py: {message}\n"
     assert not list(score.folder.glob("*scores*"))
+
+
+@pytest.fixture
+def exp(score):
+    """An experiment with a trained siamese head of 4 dimensions."""
+    torch.manual_seed(0)
+    head = {"linear.weight": torch.randn(1, 4), "linear.bias": torch.tensor([-0.5])}
+    for name, state in (("exp", {"losses": {"siamese": head}}), ("other", {"losses": {"aam": {}}})):
+        checkpoint.save(score.folder / name / "model.pt", state)
+    return head
+
+
+def test_a_siamese_head_scores_the_more_alike_higher(score, exp):
+    done = score("--siamese", "exp", "--enroll", "all.scp", "--test", "test.scp", "trials", "scores")
+    assert (done.returncode, done.stderr) == (0, "")
+    enroll, test, scores = read_scores(score.folder / "scores")
+    weight, bias = exp["linear.weight"][0].numpy(), exp["linear.bias"].item()
+    expected = [-(weight @ np.abs(score.vectors[e] + score.vectors[t]) + bias) for e, t in zip(enroll, test)]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, scp, message", [
+    ("other", "all.scp", "other/model.pt: has no siamese head: it was not trained with the siamese loss"),
+    ("exp", "short.scp", "short.scp: 3 dimensions, but the siamese head of exp has 4"),
+])
+def test_a_siamese_head_that_is_not_there(score, exp, name, scp, message):
+    done = score("--siamese", name, "--enroll", scp, "--test", scp, "trials", "scores")
+    assert (done.returncode, done.stderr) == (1, f"score.py: {message}\n")
+
+
+def test_pairs_without_label_are_scored_in_their_order(score):
+    write_lines(score.folder / "pairs", ["b1 a1 q7", "a1 a2 q1", "b1 a1 q2"])
+    done = score("--unlabelled", "--enroll", "all.scp", "--test", "all.scp", "pairs", "scores")
+    assert (done.returncode, done.stderr) == (0, "")
+    enroll, test, _ = read_scores(score.folder / "scores")
+    assert (enroll, test) == (["b1", "a1", "b1"], ["a1", "a2", "a1"])
+    (score.folder / "pairs").write_text("")
+    done = score("--unlabelled", "--enroll", "all.scp", "--test", "all.scp", "pairs", "scores")
+    assert (done.returncode, done.stderr) == (1, "score.py: pairs: is empty\n")

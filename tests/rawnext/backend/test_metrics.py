@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from rawnext.backend.metrics import det_points, eer, min_dcf
+from rawnext.backend.metrics import best_threshold, det_points, eer, min_dcf
 
 SETS = ["gauss", "ties", "rare_targets"]
 DEFINITIONS = ["mean", "max", "interpolated"]
@@ -155,3 +155,27 @@ def test_a_million_trials_take_less_than_a_second():
     rate = eer(target, nontarget)
     assert time.process_time() - start < 1
     assert rate == pytest.approx(0.158655, abs=1e-3)  # the normal distribution beyond one deviation
+
+
+def balanced_accuracy(target, nontarget, threshold):
+    return (np.mean(target >= threshold) + np.mean(nontarget < threshold)) / 2
+
+
+@given(scores, scores)
+def test_no_threshold_is_better_than_the_best(target, nontarget):
+    threshold, accuracy = best_threshold(target, nontarget)
+    assert balanced_accuracy(target, nontarget, threshold) == pytest.approx(accuracy)
+    every = np.r_[target, nontarget]
+    assert all(balanced_accuracy(target, nontarget, other) <= accuracy + 1e-9 for other in every)
+    assert every.min() <= threshold <= every.max()
+
+
+def test_best_threshold_stands_halfway_in_the_gap():
+    assert best_threshold([3.0, 5.0], [0.0, 1.0]) == (2.0, 1.0)
+    assert best_threshold([3.0] * 100, [0.0, 1.0, 4.0]) == (2.0, pytest.approx(5 / 6))
+    assert best_threshold([5e-324], [0.0]) == (5e-324, 1.0), "no number is between these two"
+
+
+def test_best_threshold_refuses_one_side_only():
+    with pytest.raises(ValueError, match="nontarget"):
+        best_threshold([1.0], [])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rawnext.backend import scoring
-from rawnext.backend.scoring import cosine_scores, segment_distance_scores, unit_vectors
+from rawnext.backend.scoring import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
 
 
 def all_pairs(num):
@@ -69,3 +69,23 @@ def test_segment_distance_by_hand():
     enroll = [[[1.0, 0.0], [0.0, 2.0]]]
     test = [[[3.0, 0.0], [-1.0, 0.0]]]
     np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])
+
+
+@pytest.mark.parametrize("block", [1, 7, 10**6])
+def test_siamese_scores_are_the_heads_logits_with_another_sign(monkeypatch, block):
+    import torch
+
+    from rawnext.losses import LOSSES
+
+    head = LOSSES.build("siamese", {}, 3, 9)
+    torch.nn.init.normal_(head.linear.weight)
+    rng = np.random.default_rng(0)
+    enroll, test = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
+    rows = rng.integers(5, size=50), rng.integers(9, size=50)
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    with torch.no_grad():
+        expected = [-head.logit(torch.from_numpy(enroll[i]), torch.from_numpy(test[j])).item() for i, j in zip(*rows)]
+        weight, bias = head.linear.weight[0].numpy(), head.linear.bias.item()
+    np.testing.assert_allclose(siamese_scores(enroll, test, *rows, weight, bias), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="dimensions"):
+        siamese_scores(enroll, test[:, :2], *rows, weight, bias)

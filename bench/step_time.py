@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Time of a training step of several systems, in turns in one run, so that what else the machine does falls on all.
+
+bench/step_time.py conf/small/rawnext.yaml conf/small/resnext.yaml
+
+Prints parameters, GMACs an utterance and CPU seconds of a step (forward, backward, optimiser), the least of the rounds,
+on random waveforms of the configuration's batch and crop: no reading, no augmentation.
+"""
+
+import argparse
+import time
+
+from rawnext.tables import run_main
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each system (default 5)")
+    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--speakers", type=int, default=113, help="classes of the losses (default 113)")
+    parser.add_argument("config", nargs="+", help="YAML files, one for each system")
+    args = parser.parse_args()
+
+    import torch
+
+    from rawnext.config import load_config
+    from rawnext.info import COUNTED_SAMPLES, gmacs
+    from rawnext.optim import build_optimizer
+    from rawnext.stamp import stamp
+    from rawnext.task import build_task
+
+    torch.set_num_threads(args.num_threads)
+    systems = []
+    for path in args.config:
+        config = load_config([path])
+        task = build_task(config, args.speakers).train()
+        label = torch.arange(config.batch.speakers).repeat_interleave(config.batch.utts) % args.speakers
+        wave = 0.1 * torch.randn(len(label), config.crop.samples)
+        systems.append((path, task, build_optimizer(task, config.optim), wave, label, []))
+    for _ in range(args.rounds):
+        for _, task, optimizer, wave, label, times in systems:
+            began = time.process_time()
+            optimizer.zero_grad(set_to_none=True)
+            task(wave, label)[0].backward()
+            optimizer.step()
+            times.append(time.process_time() - began)
+    print(f"{stamp()['hardware']}, {args.num_threads} thread(s), torch {torch.__version__}, commit {stamp()['commit']}")
+    print(f"| system | parameters | GMACs of {COUNTED_SAMPLES / 16000:.2f} s | batch | CPU s a step |")
+    print("| --- | ---: | ---: | --- | ---: |")
+    for path, task, _, wave, _, times in systems:
+        num = sum(p.numel() for p in task.model.parameters())
+        print(f"| {path} | {num:,} | {gmacs(task.model):.3f} | {' x '.join(map(str, wave.shape))} | {min(times):.2f} |")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Decide for pairs of utterances whether one speaker says both: a CSV file with columns idx, score, label.
+
+steps/submission.py --dev-scores exp/x/scores/cosine/dev/trials_native --dev-trials data/dev/trials \\
+    --pairs data/pairs/pairs exp/x/scores/cosine/pairs/pairs_native exp/x/submission.csv
+
+    LABEL 0 = THE SAME SPEAKER, 1 = DIFFERENT SPEAKERS, although the higher score is the more alike.
+
+Lines have the order and idx of the pairs. The threshold is the one with the highest accuracy on the validation trials,
+where target and nontarget trials count as equally many; that accuracy is therefore somewhat better than that of
+trials not yet seen. It lies near the one of the EER, which is printed beside it.
+"""
+
+import argparse
+import csv
+import io
+
+from rawnext.backend.metrics import best_threshold, eer
+from rawnext.tables import InputError, read_scored_trials, read_scores, read_unlabelled, run_main, write_lines
+
+SAME, DIFFERENT = 0, 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dev-scores", required=True, help="of the validation trials: lines `enroll test score`")
+    parser.add_argument("--dev-trials", required=True, help="lines `enroll test target|nontarget`")
+    parser.add_argument("--pairs", required=True, help="lines `enroll test idx`")
+    parser.add_argument("scores", help="of the pairs, in their order: lines `enroll test score`")
+    parser.add_argument("submission", help="CSV file to write")
+    args = parser.parse_args()
+
+    trials, dev_scores = read_scored_trials(args.dev_scores, args.dev_trials)
+    sides = dev_scores[trials.is_target], dev_scores[~trials.is_target]
+    if not all(side.size for side in sides):
+        raise InputError(args.dev_trials, None, "want target and nontarget trials")
+    threshold, accuracy = best_threshold(*sides)
+
+    *pairs, idx = read_unlabelled(args.pairs)
+    *scored, scores = read_scores(args.scores)
+    if pairs != scored:
+        raise InputError(args.scores, None, f"has not the pairs of {args.pairs} in their order")
+    labels = [SAME if score >= threshold else DIFFERENT for score in scores]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("idx", "score", "label"), *((i, f"{s:.6f}", label) for i, s, label in zip(idx, scores, labels))])
+    write_lines(args.submission, text.getvalue().splitlines())
+    print(f"threshold {threshold:.6f}: accuracy {100 * accuracy:.2f} % of {sides[0].size} target and {sides[1].size} "
+          f"nontarget validation trials, the highest of all thresholds; EER {100 * eer(*sides):.2f} %")
+    print(f"{args.submission}: {labels.count(SAME)} of {len(labels)} pairs are of the same speaker (label {SAME}), the "
+          f"others of different ones (label {DIFFERENT})")
+
+
+if __name__ == "__main__":
+    run_main(main)
