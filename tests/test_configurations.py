@@ -28,10 +28,6 @@ def tables(tmp_path_factory):
     return CutTable(folder / "train"), dict.fromkeys(("musan_noise", "musan_music", "musan_speech", "rirs"), bank)
 
 
-def test_parts_are_known():
-    assert {"augment.yaml", "csv/augment.yaml", "large_margin.yaml"} & set(FILES) == PARTS
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_some_steps(name, tables, tmp_path):
     below = UNDER.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])
