@@ -31,7 +31,7 @@ def main() -> None:
     from rawnext.task import build_task
 
     torch.set_num_threads(args.num_threads)
-    systems = []
+    systems: list[tuple] = []
     for path in args.config:
         config = load_config([path])
         task = build_task(config, args.speakers).train()

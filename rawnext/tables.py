@@ -197,12 +197,10 @@ def read_trials(path: PathLike) -> Trials:
 
 def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
     """Read pairs of which nobody has said what they are, `enroll test idx`: three lists of N words."""
-    enroll, test, idx = [], [], []
-    for _, columns in read_pairs(path):
-        for column, word in zip((enroll, test, idx), columns):
-            column.append(word)
-    if not idx:
+    rows = [columns for _, columns in read_pairs(path)]
+    if not rows:
         raise InputError(path, None, "is empty")
+    enroll, test, idx = map(list, zip(*rows))
     return enroll, test, idx
 
 

@@ -10,7 +10,6 @@ from corpus import write_corpus
 from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset
-from rawnext.models.mel_stats import MelStats
 from rawnext.trainer import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -28,15 +27,13 @@ def tables(tmp_path_factory):
     return CutTable(folder / "train"), dict.fromkeys(("musan_noise", "musan_music", "musan_speech", "rirs"), bank)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("_lda.yaml")])  # no network to train
 def test_some_steps(name, tables, tmp_path):
     below = UNDER.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])
     config = load_config([CONF / part for part in [*below, name]], sorted(TINY))
     table, banks = tables
     torch.manual_seed(0)
     trainer = Trainer(config, table, banks, tmp_path, torch.device("cpu"))
-    if isinstance(trainer.task.model, MelStats):
-        pytest.skip("has no network to train")
     before = {key: p.detach().clone() for key, p in trainer.task.named_parameters()}
     data = EpochDataset(table, config, banks, 0, 0, 1)
     trainer.parallel.train()

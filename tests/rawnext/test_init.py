@@ -2,8 +2,7 @@
 """A training that starts from a trained experiment: what it takes over, and when it refuses."""
 
 import logging
-import os
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -138,16 +137,22 @@ def test_the_model_is_the_experiments_unless_another_is_asked_for(trained, tmp_p
     assert load_config([tmp_path / "a.yaml"], [], trained).model == {"name": "resnext"}
 
 
-def train(root, *options):
-    return subprocess.run([sys.executable, root / "steps" / "train.py", *options], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
+@pytest.fixture
+def train(root, monkeypatch, capsys):
+    """Run steps/train.py in this process: options -> (exit status, what it wrote to stderr)."""
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", [str(root / "steps" / "train.py"), *map(str, options)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        return ended.value.code, capsys.readouterr().err
+
+    return run
 
 
-def test_a_model_that_does_not_fit_is_one_line(root, trained, corpus, tmp_path):
-    done = train(root, "--check", "--init", trained, "--set", "model.embedding_dim=16", "-")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"train.py: {trained}/model.pt: does not fit the configured model: ")
-    assert done.stderr.count("\n") == 1
+def test_a_model_that_does_not_fit_is_one_line(train, trained, corpus, tmp_path):
+    status, said = train("--check", "--init", trained, "--set", "model.embedding_dim=16", "-")
+    assert status == 1 and said.count("\n") == 1
+    assert said.startswith(f"train.py: {trained}/model.pt: does not fit the configured model: ")
     part = checkpoint.load(trained / "model.pt")
     part["model"].popitem()
     checkpoint.save(tmp_path / "model.pt", part)
@@ -155,8 +160,8 @@ def test_a_model_that_does_not_fit_is_one_line(root, trained, corpus, tmp_path):
         checkpoint.load_weights(build_task(load_config([trained / "config.yaml"]), 5).model, tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load_config([], [], tmp_path / "none")
-    done = train(root, "--init", trained, "--train", corpus, f"{trained}/../{trained.name}")
-    assert done.returncode == 1 and "cannot start from its own folder" in done.stderr
+    status, said = train("--init", trained, "--train", corpus, f"{trained}/../{trained.name}")
+    assert status == 1 and "cannot start from its own folder" in said
 
 
 @pytest.mark.parametrize(("options", "why"), [
@@ -169,8 +174,8 @@ def test_wrong_values_are_one_line(options, why):
     assert "\n" not in str(caught.value)
 
 
-def test_train_info_says_where_it_began(root, trained, corpus, tmp_path):
-    done = train(root, "--init", trained, "--set", f"'{LOSSES}' {' '.join(TINY)}", "--train", corpus, "--num-workers",
-                 "0", "--num-threads", "1", tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_train_info_says_where_it_began(train, trained, corpus, tmp_path):
+    status, said = train("--init", trained, "--set", f"'{LOSSES}' {' '.join(TINY)}", "--train", corpus, "--num-workers",
+                         "0", "--num-threads", "1", tmp_path)
+    assert status == 0, said
     assert f'"init": "{trained}"' in (tmp_path / "train_info.json").read_text()
