@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--config", default="conf/small/mel_lda.yaml", help="YAML files, separated by spaces")
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them")
     parser.add_argument("--train", default="data/train", help="data directory with utt2spk")
+    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads; 0: torch's choice")
     parser.add_argument("exp", type=Path, help="experiment folder")
     args = parser.parse_args()
 
@@ -36,6 +37,8 @@ def main() -> None:
     from rawnext.models.mel_stats import MelStats
 
     setup_log()
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
     config = load_config(args.config.split(), shlex.split(args.set))
     try:
         model = MODELS.build(*split_name(config.model))

@@ -81,7 +81,7 @@ fi
 
 hold shared "$data"      # nobody may prepare it anew under a training
 if $fit && in_stage 3 "fit ($conf)"; then
-  steps/fit_lda.py --config "$conf" --set "$set" --train "$data/train" "exp/$name"
+  steps/fit_lda.py --config "$conf" --set "$set" --train "$data/train" --num-threads "$num_threads" "exp/$name"
   wrote "exp/$name/model.pt"
   stage=4
 fi

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of an experiment: DET curves, EER against duration, the course of training.
+"""Pictures of an experiment: DET curves, EER against duration, the course of training, activations in an utterance.
 
 The only place that imports matplotlib, and only inside functions.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def new_figure(num_rows: int, num_columns: int, width: float, height: float):
 
 def save(figure, path: PathLike) -> None:
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format=Path(path).suffix[1:], dpi=120)
 
 
 def label_of(duration: str) -> str:
@@ -141,4 +142,34 @@ def plot_training(table: Mapping[str, np.ndarray], path: PathLike) -> None:
         if not known.any():
             axis.set(xticks=[], yticks=[])
             axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=PAPER_COLOUR)
+    save(figure, path)
+
+
+def plot_activation(wave: np.ndarray, energies: np.ndarray, activation: np.ndarray, rate: float, hop: float,
+                    ticks: Mapping[int, float], title: str, path: PathLike) -> None:
+    """An utterance's waveform, its log-mel energies, and an activation map over them.
+
+    Args:
+        wave: (T,).   energies: (bands, frames).   activation: (bands, frames), 0...1.
+        rate: samples in a second.   hop: samples from the middle of a frame to that of the next.
+        ticks: frequency in Hz -> its place among the bands, 0 the first one's.
+    """
+    figure, axes = new_figure(3, 1, 9, 2)
+    top, middle, bottom = axes[:, 0]
+    duration, (num_bands, num_frames) = len(wave) / rate, energies.shape
+    edges = np.linspace(0, len(wave), num=min(len(wave), 4000) + 1, dtype=int)[:-1]  # no more than can be seen
+    top.fill_between(edges / rate, np.minimum.reduceat(wave, edges), np.maximum.reduceat(wave, edges),
+                     color=PAPER_COLOUR, linewidth=0.3)
+    top.set(ylabel="amplitude", title=title)
+    place: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest",
+                             "extent": (-hop / 2 / rate, (num_frames - 0.5) * hop / rate, -0.5, num_bands - 0.5)}
+    for axis in (middle, bottom):
+        axis.imshow(energies, cmap="Greys", **place)
+        axis.set_yticks(list(ticks.values()), [f"{hz:g}" for hz in ticks])
+        axis.set(ylabel="Hz (mel scale)")
+    image = bottom.imshow(activation, cmap="plasma", vmin=0, vmax=1, alpha=0.8 * np.sqrt(activation), **place)
+    bottom.set(xlabel="time (s)")
+    for axis in (top, middle, bottom):
+        axis.set_xlim(0, duration)
+    figure.colorbar(image, ax=axes[:, 0].tolist(), label="activation / its maximum", fraction=0.03)
     save(figure, path)

@@ -86,7 +86,7 @@ class EcapaTdnn(SpeakerModel):
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x, lengths = self.features(x, lengths)
-        x = norm(self.bn1, F.relu(conv3(self.conv1, zero_tail(self.spec_augment(x), lengths))))
+        x = norm(self.bn1, F.relu(conv3(self.conv1, self.spec_augment(x))))  # features are 0 behind an utterance's end
         x1 = self.layer1(x, lengths)
         x2 = self.layer2(x + x1, lengths)
         x3 = self.layer3(x + x1 + x2, lengths)

@@ -35,8 +35,8 @@ class AttentiveStatsPooling(nn.Module):
         x = zero_tail(x, lengths)  # padding may hold anything, and 0 * inf is not 0
         reduce, *between, expand = self.attention
         h = self.reduce_with_context(x, lengths) if self.context else pointwise(reduce, x)
-        for layer in between:
-            h = norm(layer, h) if isinstance(layer, nn.BatchNorm1d) else layer(h)
+        for layer in between:  # what is not BatchNorm works on each number by itself
+            h = norm(layer, h)
         weight = time_softmax(pointwise(expand, h), lengths)  # (B, L, C)
         return weighted_stats(x, weight, self.deviation, self.least)
 

@@ -141,6 +141,7 @@ def test_the_model_is_the_experiments_unless_another_is_asked_for(trained, tmp_p
 def train(root, monkeypatch, capsys):
     """Run steps/train.py in this process: options -> (exit status, what it wrote to stderr)."""
     def run(*options):
+        monkeypatch.setattr("rawnext.log.setup_log", lambda: None)  # leaves pytest's own logging as it is
         monkeypatch.setattr(sys, "argv", [str(root / "steps" / "train.py"), *map(str, options)])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(sys.argv[0], run_name="__main__")

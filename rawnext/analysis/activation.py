@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaker activation map: where in an utterance a network with two-dimensional maps finds its speaker.
+
+DTDY-ResNet34 was published with such maps by a modified Grad-CAM; neither its README nor its code says how they are
+made. This is a reconstruction: what Grad-CAM does for a class's logit, here for the cosine between the utterance's
+embedding and a reference of its speaker.
+Source of Grad-CAM: Selvaraju et al., ICCV 2017.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rawnext.frontend import HOP, LogMel
+from rawnext.models.base import SpeakerModel
+
+
+def activation_map(model: SpeakerModel, wave: Tensor, reference: Tensor, time_only: bool = False) -> Tensor:
+    """How much each place of the last map (C, F, L) raises the cosine with a reference.
+
+    The map's channels are added with their gradients' means as weights; what is below zero counts as zero.
+
+    Args:
+        model: in evaluation mode; see `check_map`.   wave: (T,).   reference: (D,), of any length but 0.
+        time_only: gradients are averaged over frequency only, so that each frame has weights of its own.
+    Returns: (bands, frames) of the log-mel energies, between 0 and 1, its maximum (unless all is 0).
+    """
+    maps: list[Tensor] = []
+
+    def keep(module, inputs, output: Tensor) -> Tensor:
+        maps.append(output.detach().requires_grad_())
+        return maps[0]
+
+    hook = model.get_submodule(model.feature_map).register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            gradient, = torch.autograd.grad(cosine(model, wave, reference), maps)
+    finally:
+        hook.remove()
+    weight = gradient.mean((2,) if time_only else (2, 3), keepdim=True)  # (1, C, 1, L or 1)
+    activation = F.relu((weight * maps[0].detach()).sum(1, keepdim=True))
+    features = log_mel(model)
+    size = (features.bands, len(wave) // HOP + 1)
+    activation = F.interpolate(activation, size, mode="bilinear")[0, 0]
+    return activation / activation.max().clamp(min=torch.finfo(activation.dtype).tiny)
+
+
+def cosine(model: SpeakerModel, wave: Tensor, reference: Tensor) -> Tensor:
+    """Score, a scalar, of an utterance (T,) against a reference (D,)."""
+    return F.cosine_similarity(model(wave.unsqueeze(0)), reference.unsqueeze(0))[0]
+
+
+def check_map(model: SpeakerModel) -> None:
+    """Raise ValueError unless a model has a two-dimensional map over log-mel energies."""
+    if not model.feature_map:
+        raise ValueError(f"{type(model).__name__} has no map of frequency and time to look into; a ResNet34 has")
+
+
+def log_mel(model: SpeakerModel) -> LogMel:
+    """The front end of a model with two-dimensional maps."""
+    features = model.features
+    assert isinstance(features, LogMel)
+    return features
+
+
+def masked_scores(model: SpeakerModel, wave: Tensor, reference: Tensor, activation: Tensor, share: float = 0.1,
+                  draws: int = 20, seed: int = 0) -> tuple[float, float, float]:
+    """Does the map tell the truth? The cosine of all frames, without the most active ones, without others.
+
+    Frames are taken out by giving them each band's mean. A frame's activation is its mean over frequency.
+
+    Args:
+        activation: (bands, frames).   share: of the frames, taken out.
+        draws: of others, the most active ones moved along the utterance by a random time (what leaves at its end comes
+            in at its beginning): so they stand together as those do. Their mean is returned.
+    """
+    frames = activation.shape[1]
+    most = activation.mean(0).topk(math.ceil(share * frames)).indices.cpu()
+    shifts = torch.randint(1, frames, (draws,), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        others = [float(score_without(model, wave, reference, (most + shift) % frames)) for shift in shifts]
+        return (float(cosine(model, wave, reference)), float(score_without(model, wave, reference, most)),
+                float(np.mean(others)))
+
+
+def score_without(model: SpeakerModel, wave: Tensor, reference: Tensor, frames: Tensor) -> Tensor:
+    """Cosine when the frames of these indices are at each band's mean."""
+
+    def mask(module, inputs, output):
+        x, lengths = output
+        return x.index_copy(1, frames.to(x.device), x.mean(1, keepdim=True).expand(-1, len(frames), -1)), lengths
+
+    hook = log_mel(model).register_forward_hook(mask)
+    try:
+        return cosine(model, wave, reference)
+    finally:
+        hook.remove()
+
+
+def band_of(hz: float, features: LogMel) -> float:
+    """Where a frequency lies on the axis of mel bands: 0 is the first band's centre."""
+    def mel(f: float) -> float:
+        return 2595 * math.log10(1 + f / 700)
+
+    low, high = mel(features.mel.f_min), mel(features.mel.f_max)
+    return (mel(hz) - low) / (high - low) * (features.bands + 1) - 1
+
+
+def energies(model: SpeakerModel, wave: Tensor) -> Tensor:
+    """(T,) -> (bands, frames) log-mel energies as the model's front end computes them, before any mean is taken off."""
+    plain = copy.copy(log_mel(model))
+    plain.norm = "none"
+    return plain(wave.unsqueeze(0))[0][0].T
