@@ -11,6 +11,13 @@ os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure(config) -> None:
+    """As many tests run at a time as there are cores: threads of their own would only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

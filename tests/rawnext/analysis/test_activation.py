@@ -17,6 +17,7 @@ from rawnext import checkpoint
 from rawnext.analysis import plots
 from rawnext.analysis.activation import activation_map, band_of, check_map, cosine, energies, masked_scores
 from rawnext.config import load_config, save_config, split_name
+from rawnext.extract import embed_native, load_model
 from rawnext.frontend import LogMel
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
@@ -203,8 +204,9 @@ def run(root, tmp_path):
     """Run the program in a folder with an experiment, and a data directory: a1 a2 of speaker a, b1 of b."""
     write_exp(tmp_path / "exp", {"name": "resnet34", **SMALL})
     rng, utts = np.random.default_rng(0), ("a1", "a2", "b1")
-    for utt in utts:
-        soundfile.write(tmp_path / f"{utt}.wav", 0.1 * rng.normal(size=8000), 16000)
+    for i, utt in enumerate(utts):
+        wave = 0.05 * rng.normal(size=8000) + 0.3 * np.sin(np.arange(8000) * (i + 1) / 3)
+        soundfile.write(tmp_path / f"{utt}.wav", wave, 16000)
     write_lines(tmp_path / "data" / "wav.scp", (f"{utt} {tmp_path}/{utt}.wav" for utt in utts))
     write_lines(tmp_path / "data" / "utt2spk", (f"{utt} {utt[0]}" for utt in utts))
 
@@ -220,8 +222,13 @@ def test_program_draws(run):
     done = run("--time-only", "--enroll", "a1,a2", "exp", "data", "b1", "out/map.png")
     assert done.returncode == 0, done.stderr
     number = r"-?\d\.\d{3}"
-    assert re.fullmatch(rf"activation_map.py: out/map.png; cosine {number}, without the most active tenth {number}, "
+    said = re.fullmatch(rf"activation_map.py: out/map.png; cosine ({number}), without the most active tenth {number}, "
                         rf"without others {number}\n", done.stdout)
+    model, _ = load_model(run.folder / "exp", torch.device("cpu"))
+    waves = [soundfile.read(run.folder / f"{utt}.wav", dtype="float32")[0] for utt in ("a1", "a2", "b1")]
+    one, two, test = embed_native(model, waves)
+    score = np.dot(one + two, test) / np.linalg.norm(one + two) / np.linalg.norm(test)
+    assert float(said[1]) == pytest.approx(score, abs=6e-4)
     picture = imread(run.folder / "out" / "map.png")
     assert min(picture.shape[:2]) > 300 and picture[..., :3].std() > 0.05
     assert [path.name for path in (run.folder / "out").iterdir()] == ["map.png"]
