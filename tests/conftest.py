@@ -2,8 +2,10 @@
 """What all tests share."""
 
 import os
+import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")
@@ -12,10 +14,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config) -> None:
-    """As many tests run at a time as there are cores: threads of their own would only wait for each other."""
+    """Every run of the tests is the same run, wherever it is started from."""
     import torch
 
-    torch.set_num_threads(1)
+    class TorchRandom:
+        """torch's generator as hypothesis wants it: set back to the same state before each of its examples."""
+        seed, getstate, setstate = torch.manual_seed, torch.get_rng_state, torch.set_rng_state
+
+    torch.set_num_threads(1)   # as many tests run at a time as there are cores: more would only wait for each other
+    config.torch_random = TorchRandom   # hypothesis itself holds it by a weak reference
+    hypothesis.register_random(TorchRandom)
+    hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("repeatable")
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup our launchers would, rightly, not hear of it either
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -160,4 +160,4 @@ def test_help_answers_soon(path):
                           cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 100
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10

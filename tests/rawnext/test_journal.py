@@ -212,6 +212,6 @@ def test_a_second_job_waits_for_the_first(root, tmp_path):
     command = [sys.executable, "-c", SLOW, tmp_path / "out"]
     with subprocess.Popen([*command, "0.01"], cwd=root, stdout=subprocess.PIPE, text=True) as first:
         first.stdout.readline()
-        second = subprocess.run([*command, "0"], cwd=root, capture_output=True, text=True, timeout=30)
+        second = subprocess.run([*command, "0"], cwd=root, capture_output=True, text=True, timeout=100)
         assert len(first.stdout.read().split()) == 39
     assert (second.returncode, second.stdout) == (0, ""), "it has nothing left to do"

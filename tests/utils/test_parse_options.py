@@ -42,7 +42,7 @@ def toy(tmp_path):
         path = tmp_path / "toy.sh"
         path.write_text(script.replace("BODY", body))
         path.chmod(0o755)
-        return subprocess.run(["./toy.sh", *args], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+        return subprocess.run(["./toy.sh", *args], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     return call
 
 
@@ -232,7 +232,7 @@ def holder(toy, tmp_path):
     (tmp_path / "used").mkdir()
     running = []
 
-    def start(how, body="sleep 30", *args):
+    def start(how, body="sleep 300", *args):
         toy("--help")  # writes a script with these options
         script = (tmp_path / "toy.sh").read_text()
         path = tmp_path / f"holder{len(running)}.sh"
@@ -253,7 +253,7 @@ def holder(toy, tmp_path):
 @pytest.mark.parametrize("first, second, refused", [
     ("alone", "alone", True), ("alone", "shared", True), ("shared", "alone", True), ("shared", "shared", False)])
 def test_a_second_run_is_refused_by_name(toy, holder, first, second, refused):
-    process = holder(first, "sleep 30", "--name", "a b")
+    process = holder(first, "sleep 300", "--name", "a b")
     done = toy(body=f"hold {second} used; echo held")
     if not refused:
         assert fields_of(done) == (0, "held\n", "")
@@ -268,7 +268,7 @@ def fields_of(done):
 
 
 def test_the_lock_of_the_dead_does_not_block(toy, holder, tmp_path):
-    process = holder("alone", "exec sleep 30")
+    process = holder("alone", "exec sleep 300")
     process.kill()
     process.wait()
     assert f"pid {process.pid} " in (tmp_path / "used/.lock").read_text()
@@ -277,15 +277,17 @@ def test_the_lock_of_the_dead_does_not_block(toy, holder, tmp_path):
 
 
 def test_what_a_killed_script_left_running_blocks_until_it_ends(toy, holder):
-    process = holder("alone", "sleep 30 & echo $!; wait")
+    process = holder("alone", "sleep 300 & echo $!; wait")
     child = int(process.stdout.readline())
     process.kill()
     process.wait()
     done = toy(body="hold alone used; echo held")
     assert done.returncode == 1 and done.stderr == (
-        f"./toy.sh: used is in use: {socket.gethostname()} pid {child}, left by a script that was killed: sleep 30 \n")
+        f"./toy.sh: used is in use: {socket.gethostname()} pid {child}, left by a script that was killed: sleep 300 \n")
     subprocess.run(["kill", "-KILL", str(child)], check=True)
-    time.sleep(0.1)
+    deadline = time.monotonic() + 60
+    while toy(body="hold alone used").returncode and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert fields_of(toy(body="hold alone used; echo held")) == (0, "held\n", "")
 
 
