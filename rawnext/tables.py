@@ -168,13 +168,26 @@ class Trials(NamedTuple):
 _KINDS = {"target": True, "nontarget": False}
 
 
+def foreign_form(line: str) -> str:
+    """For the message about a line that is no `enroll test target|nontarget`: which form it seems to have, if any."""
+    columns = line.split()
+    labels = {"0", "1"}
+    if len(columns) == 3 and (columns[0] in labels or columns[2] in labels):
+        form = "VoxCeleb's form" if columns[0] in labels else "labels 1 and 0"
+    elif len(columns) != 3 and len(re.split("[,;\t]", line)) > 2:
+        form = "CSV"
+    else:
+        return ""
+    return f" ({form}? local/convert_trials.py makes a trial list of it)"
+
+
 def read_pairs(path: PathLike) -> Iterator[tuple[int, list[str]]]:
     """(line number, [enroll, test, third column]) of a trial list or a score file; both ids are checked."""
     seen: set[str] = set()
     for number, line in read_lines(path):
         columns = line.split()
         if len(columns) != 3:
-            raise InputError(path, number, f"expected 3 columns, got {len(columns)}")
+            raise InputError(path, number, f"expected 3 columns, got {len(columns)}{foreign_form(line)}")
         for utt in columns[:2]:
             if utt not in seen:
                 seen.add(check_id(utt, path, number))
@@ -186,13 +199,28 @@ def read_trials(path: PathLike) -> Trials:
     enroll, test, kinds = [], [], []
     for number, (enroll_id, test_id, kind) in read_pairs(path):
         if kind not in _KINDS:
-            raise InputError(path, number, f"expected target or nontarget, got {kind[:60]!r}")
+            why = foreign_form(f"{enroll_id} {test_id} {kind}")
+            raise InputError(path, number, f"expected target or nontarget, got {kind[:60]!r}{why}")
         enroll.append(enroll_id)
         test.append(test_id)
         kinds.append(_KINDS[kind])
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.array(kinds, dtype=bool))
+
+
+def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
+    """Model -> the utterances it is enrolled by, of lines `model utt utt ...` (in the form of spk2utt).
+
+    Raises: InputError: a line without an utterance, a model that stands twice, an utterance twice in one model.
+    """
+    models = {model: utts.split() for model, utts in read_table(path).items()}
+    for number, (model, utts) in enumerate(models.items(), 1):
+        if len(set(utts)) < len(utts):
+            raise InputError(path, number, f"{model} has an utterance twice")
+        for utt in utts:
+            check_id(utt, path, number)
+    return models
 
 
 def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:

@@ -13,6 +13,7 @@ from rawnext.tables import (
     atomic_path,
     check_id,
     check_sorted,
+    read_enroll_map,
     read_scores,
     read_table,
     read_trials,
@@ -49,6 +50,31 @@ def test_trial_faults(tmp_path, line, why):
     (tmp_path / "trials").write_text(f"a b target\n{line}\n")
     with pytest.raises(InputError, match="trials:2: .*" + why):
         read_trials(tmp_path / "trials")
+
+
+@pytest.mark.parametrize(("line", "form"), [
+    ("1 id1/x/1.wav id2/y/2.wav", "VoxCeleb's form?"), ("a b 1", "labels 1 and 0?"), ("enroll,test,label", "CSV?"),
+    ("a;b;1;2 3", "CSV?"), ("a b\tx\tc", "CSV?"), ("a b", ""), ("a b maybe", "")])
+def test_a_list_in_another_form_is_told_how_to_convert(tmp_path, line, form):
+    (tmp_path / "trials").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"trials:1: expected ") as caught:
+        read_trials(tmp_path / "trials")
+    assert (f"({form} local/convert_trials.py" in str(caught.value)) == bool(form)
+
+
+def test_enroll_map(tmp_path):
+    path = tmp_path / "trials.enroll"
+    path.write_text("a-m1 a-1 a-2\nb-m1 b-1\n")
+    assert read_enroll_map(path) == {"a-m1": ["a-1", "a-2"], "b-m1": ["b-1"]}
+
+
+@pytest.mark.parametrize(("line", "why"), [
+    ("m", "expected 2 columns"), ("a-m1 b-1", "stands twice"), ("m a-1 a-2 a-1", "m has an utterance twice"),
+    ("m a-1 ../b", "cannot be an id"), ("-m a-1", "cannot be an id")])
+def test_enroll_map_faults(tmp_path, line, why):
+    (tmp_path / "map").write_text(f"a-m1 a-1\n{line}\n")
+    with pytest.raises(InputError, match=f"map:2: .*{why}"):
+        read_enroll_map(tmp_path / "map")
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "x"])
