@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rawnext import checkpoint
 from rawnext.config import Config, Extract, load_config, split_name
-from rawnext.data.cuts import SAMPLE_RATE, tile
+from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
 from rawnext.models import MODELS
 from rawnext.tables import InputError, PathLike
 
@@ -40,14 +40,6 @@ def load_model(exp: PathLike, device: torch.device) -> tuple[nn.Module, Config]:
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's numbers are; a baseline without a network has buffers alone."""
     return next(itertools.chain(model.parameters(), model.buffers())).device
-
-
-def centre_crop(wave: np.ndarray, num_samples: int) -> np.ndarray:
-    """The middle num_samples of (T,); all of it where it is shorter."""
-    if len(wave) <= num_samples:
-        return wave
-    start = len(wave) // 2 - num_samples // 2
-    return wave[start : start + num_samples]
 
 
 def segments(signal: np.ndarray, config: Extract, window: int = 0) -> np.ndarray:

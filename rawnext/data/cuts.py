@@ -153,6 +153,14 @@ class AudioFault(Exception):
     """Audio that a manifest promises and the disk does not give."""
 
 
+def centre_crop(wave: np.ndarray, num_samples: int) -> np.ndarray:
+    """The middle num_samples of (T,); all of it where it is shorter."""
+    if len(wave) <= num_samples:
+        return wave
+    start = len(wave) // 2 - num_samples // 2
+    return wave[start : start + num_samples]
+
+
 def tile(wave: np.ndarray, num_samples: int) -> np.ndarray:
     """Repeat (T,) until it has num_samples; cut there."""
     return wave[:num_samples] if len(wave) >= num_samples else np.resize(wave, num_samples)
