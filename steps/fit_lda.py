@@ -58,7 +58,7 @@ def main() -> None:
     with torch.inference_mode():
         x = [model.statistics(torch.from_numpy(load_wave(source))[None], None)[0].numpy() for source in sources]
     try:
-        mean, projection = fit_lda(np.stack(x), speaker, model.embedding_dim)
+        mean, projection = fit_lda(np.stack(x), speaker, model.embedding_dim, shrinkage=0.01)
     except ValueError as error:
         raise InputError(args.train, None, str(error)) from None
     model.mean.copy_(torch.from_numpy(mean))

@@ -25,6 +25,16 @@ def unit_vectors(x: ArrayLike) -> np.ndarray:
     return x / length
 
 
+def dot_products(enroll: np.ndarray, test: np.ndarray, enroll_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
+    """(T,) products enroll[enroll_index] . test[test_index] of (M, D) and (N, D), in their precision."""
+    scores = np.empty(len(enroll_index), dtype=np.result_type(enroll, test))
+    step = max(1, BLOCK // enroll.shape[1])
+    for start in range(0, len(scores), step):
+        part = slice(start, start + step)
+        np.einsum("td,td->t", enroll[enroll_index[part]], test[test_index[part]], out=scores[part])
+    return scores
+
+
 def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike) -> np.ndarray:
     """Cosine of the two embeddings of every trial.
 
@@ -36,15 +46,9 @@ def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, t
     one_set = enroll is test
     enroll = unit_vectors(enroll)
     test = enroll if one_set else unit_vectors(test)
-    enroll_index, test_index = np.asarray(enroll_index), np.asarray(test_index)
     if enroll.shape[1] != test.shape[1]:
         raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}")
-    scores = np.empty(len(enroll_index), dtype=np.result_type(enroll, test))
-    step = max(1, BLOCK // enroll.shape[1])
-    for start in range(0, len(scores), step):
-        part = slice(start, start + step)
-        np.einsum("td,td->t", enroll[enroll_index[part]], test[test_index[part]], out=scores[part])
-    return scores
+    return dot_products(enroll, test, np.asarray(enroll_index), np.asarray(test_index))
 
 
 def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike,
