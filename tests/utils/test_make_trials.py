@@ -120,11 +120,107 @@ def test_targets_left_out_are_counted(tmp_path):
     assert "target trials left out" in done.stderr
 
 
+def write_sessions(folder: Path, size: int = 4) -> dict[str, str]:
+    """Sessions of so many utterances that follow each other; their names repeat from speaker to speaker."""
+    sessions = {utt: f"-v{int(utt[-4:]) // size}" for utt in column(folder / "utt2spk")}
+    (folder / "utt2session").write_text("".join(f"{utt} {session}\n" for utt, session in sessions.items()))
+    return sessions
+
+
+def column(path: Path) -> list[str]:
+    return [line.split()[0] for line in path.read_text().splitlines()]
+
+
+def models_of(folder: Path) -> dict[str, list[str]]:
+    lines = (folder / "trials.enroll").read_text().splitlines()
+    assert lines == sorted(lines)
+    return {model: utts for model, *utts in map(str.split, lines)}
+
+
+@pytest.mark.parametrize("size", [1, 3, 19])
+def test_all_targets_across_sessions(tmp_path, size):
+    folder = write_data(tmp_path / "data", {"a": 20, "b": 20, "c": 1})
+    sessions = write_sessions(folder, size)
+    found = {frozenset(row[:2]) for row in trials(folder, "--different-session", "--targets-per-speaker", 999)
+             if row[2] == "target"}
+    assert found == {frozenset(pair) for pair in itertools.combinations(sessions, 2)
+                     if spk(pair[0]) == spk(pair[1]) and sessions[pair[0]] != sessions[pair[1]]}
+
+
+def test_targets_across_sessions_are_drawn_evenly(tmp_path):
+    folder = write_data(tmp_path / "data", {"a": 400, "b": 400})
+    sessions = write_sessions(folder, 100)
+    rows = [row for row in trials(folder, "--different-session", "--targets-per-speaker", 8000) if row[2] == "target"]
+    assert all(sessions[enroll] != sessions[test] for enroll, test, _ in rows)
+    for side in (0, 1):
+        counts = collections.Counter(row[side] for row in rows if spk(row[0]) == "b")
+        assert len(counts) == 400 and max(counts.values()) < 38          # 20 expected, 38 lies 4 sigma off
+
+
+def test_number_of_targets_is_spread_over_speakers(tmp_path):
+    folder = write_data(tmp_path / "data", {"a": 3, "b": 30, "c": 30, "d": 1})     # 3, 435, 435, 0 pairs
+    for wanted, expected in ((4, [1, 1, 2]), (100, [3, 48, 49]), (873, [3, 435, 435])):
+        rows = trials(folder, "--num-targets", wanted)
+        counts = collections.Counter(spk(row[0]) for row in rows if row[2] == "target")
+        assert [counts[name] for name in "abc"] == expected
+    assert "874 target trials are wanted, there are 873" in call(folder, "--num-targets", 874).stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--enroll-utts", 2]])
+def test_several_nontargets_of_each_target(tmp_path, options):
+    folder = write_data(tmp_path / "data", SETS["even"], GENDERS)
+    rows = trials(folder, "--nontargets", 3, "--targets-per-speaker", 7, *options)
+    assert len({frozenset(row[:2]) for row in rows}) == len(rows) == 10 * 7 * 4
+    for start in range(0, len(rows), 4):
+        assert [kind for _, _, kind in rows[start:start + 4]] == ["target"] + 3 * ["nontarget"]
+        assert len({enroll for enroll, _, _ in rows[start:start + 4]}) == 1
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+@pytest.mark.parametrize("by_session", [False, True])
+def test_models(tmp_path, size, by_session):
+    """Models and test side share no utterance (by_session: no session of a speaker)."""
+    folder = write_data(tmp_path / "data", {"a": 300, "b": 1, "c": 14, "d": 40})
+    sessions = write_sessions(folder) if by_session else {}
+    rows = trials(folder, "--enroll-utts", size, *(["--different-session"] if by_session else []))
+    models, tests = models_of(folder), {test for _, test, _ in rows}
+    assert {model for model, _, _ in rows} == set(models) and {spk(model) for model in models} == {"a", "c", "d"}
+    assert all(len(set(utts)) == size and {spk(utt) for utt in utts} == {spk(model)} for model, utts in models.items())
+    enrolled = [utt for utts in models.values() for utt in utts]
+    assert len(set(enrolled)) == len(enrolled) and not tests & set(enrolled)
+    sides = [{(spk(utt), sessions.get(utt, utt)) for utt in utts} for utts in (enrolled, tests)]
+    assert not sides[0] & sides[1]
+    assert all((spk(enroll) == spk(test)) == (kind == "target") for enroll, test, kind in rows)
+    kinds = collections.Counter(kind for _, _, kind in rows)
+    assert kinds["target"] == kinds["nontarget"] and len({row[:2] for row in rows}) == len(rows)
+    counts = collections.Counter(spk(row[0]) for row in rows if row[2] == "target")
+    assert counts["a"] == 160 and min(counts.values()) >= 2
+
+
+def test_an_uneven_split_of_sessions_is_found(tmp_path):
+    folder = write_data(tmp_path / "data", {"a": 6, "b": 6})
+    (folder / "utt2session").write_text("".join(f"{s}-{i:04} {i // 5}\n" for s in "ab" for i in range(6)))
+    for seed in range(5):
+        rows = trials(folder, "--enroll-utts", 5, "--different-session", "--seed", seed)
+        assert sorted(rows) == [(f"{e}-m001", f"{t}-0005", "target" if e == t else "nontarget")
+                                for e in "ab" for t in "ab"]
+
+
+def test_a_table_of_models_goes_with_its_list(tmp_path):
+    folder = write_data(tmp_path / "data", SETS["even"])
+    first = trials(folder, "--enroll-utts", 3, PYTHONHASHSEED="1"), models_of(folder)
+    assert first == (trials(folder, "--enroll-utts", 3, PYTHONHASHSEED="2"), models_of(folder))
+    trials(folder)
+    assert not (folder / "trials.enroll").exists()
+
+
 @pytest.mark.parametrize("sizes, genders, options, why", [
     ({"a": 5}, None, [], "data/utt2spk: has one speaker only"),
     ({"a": 1, "b": 1}, None, [], "data/utt2spk: no speaker has two utterances"),
     ({"a": 2, "b": 2}, None, ["--same-gender"], "data/spk2gender: no such file, --same-gender needs it"),
     ({"a": 2, "b": 2}, {"a": "m", "b": "f"}, ["--same-gender"], "data/spk2gender: no gender has two speakers"),
+    ({"a": 2, "b": 2}, None, ["--different-session"], "data/utt2session: no such file"),
+    ({"a": 2, "b": 3}, None, ["--enroll-utts", 3], "data/utt2spk: no speaker has 3 utterances to enroll and others"),
 ])
 def test_impossible_sets(tmp_path, sizes, genders, options, why):
     folder = write_data(tmp_path / "data", sizes, genders)
@@ -141,6 +237,19 @@ def test_wrong_input_is_named(tmp_path):
     folder = write_data(tmp_path / "data", {"a": 2, "b": 2}, {"a": "m", "b": "f"})
     (folder / "spk2gender").write_text("a m\n")
     assert "spk2gender: b of utt2spk is missing" in call(folder).stderr
+
+
+def test_wrong_sessions_are_named(tmp_path):
+    folder = write_data(tmp_path / "data", {"a": 2, "b": 2})
+    (folder / "utt2session").write_text("a-0000 x\na-0001 x\nb-0000 y\nb-0001 y\n")
+    assert "data/utt2session: no speaker has two sessions" in call(folder, "--different-session").stderr
+    (folder / "utt2session").write_text("a-0000 x\nb-0000 y\nb-0001 z\n")
+    assert "data/utt2session: a-0001 of utt2spk is missing" in call(folder, "--different-session").stderr
+
+
+@pytest.mark.parametrize("option", ["--targets-per-speaker", "--num-targets", "--nontargets", "--enroll-utts"])
+def test_numbers_are_one_at_least(tmp_path, option):
+    assert call(write_data(tmp_path / "data", SETS["tiny"]), option, 0).returncode == 2
 
 
 def test_output_folder_is_made_and_nothing_else_stays(tmp_path):
