@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--protocol", required=True, choices=["paper", "native"])
     parser.add_argument("--duration", type=duration, default="full", help="of the test side: full or seconds")
     parser.add_argument("--backend", default="cosine", help="what made the scores: cosine, asnorm, plda...")
+    parser.add_argument("--enroll", metavar="DIR", help="data directory of the enroll side (default: that of the trials)")
     parser.add_argument("scores", help="lines `enroll test score`, in any order")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
     args = parser.parse_args()
@@ -65,7 +66,8 @@ def main() -> None:
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
         "num_trials": len(scores), "num_target": len(target), "protocol": args.protocol, "duration": args.duration,
-        "crop": "none" if args.duration == "full" else "test side, centre", "backend": args.backend,
+        "crop": "none" if args.duration == "full" else "test side, centre",
+        "enroll": args.enroll or str(Path(args.trials).parent), "backend": args.backend,
         "eer": 100 * eer(target, nontarget), "min_dcf_01": min_dcf(target, nontarget, 0.01),
         "min_dcf_05": min_dcf(target, nontarget, 0.05), "config": str(config), "config_sha256": config_sha256,
         "train": train, **stamp(),

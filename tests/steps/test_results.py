@@ -76,7 +76,7 @@ def test_evaluation_holds_figures_and_stamps(experiment):
     assert {k: v for k, v in row.items() if k[:3] not in ("eer", "min")} == {
         "list": "O", "data_set": "vox1", "trials": "trials", "trials_sha256": digest(experiment.folder / "trials"),
         "num_trials": 200, "num_target": int(experiment.is_target.sum()), "protocol": "paper", "duration": "2",
-        "crop": "test side, centre", "backend": "asnorm", "config": "exp/x/config.yaml",
+        "crop": "test side, centre", "enroll": ".", "backend": "asnorm", "config": "exp/x/config.yaml",
         "config_sha256": digest(experiment.exp / "config.yaml"), "train": {"num_params": 123, "seconds": 4.5},
         "command": "./run.sh  --stage 3"}
 
