@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""How often the bootstrap's intervals hold the truth, and how often its test finds a difference where there is none.
+
+bench/interval_coverage.py --speakers 20 40 100 --rounds 200
+
+Speakers are drawn from a population whose measures are known from 20,000 of them: Gaussian embeddings, of which some
+speakers vary more than others, scored by their cosine. 95 % of the intervals should hold the truth and 5 % of the p be
+below 0.05. `independent` is the interval of those who take trials for independent (EER only).
+"""
+
+import argparse
+from functools import partial
+
+import numpy as np
+
+from rawnext.backend.bootstrap import bootstrap, interval, p_value
+from rawnext.backend.det import det_points
+from rawnext.backend.metrics import eer_of, min_dcf_of
+from rawnext.tables import run_main
+
+DIM, UTTS, TRIALS_OF_A_SPEAKER = 16, 10, 100
+MEASURES = {"EER": eer_of, "minDCF 0.01": partial(min_dcf_of, p_target=0.01),
+            "minDCF 0.05": partial(min_dcf_of, p_target=0.05)}
+
+
+def trials(random: np.random.Generator, num_speakers: int, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(2, n) scores of two systems, equally good; (n,) is_target; (2, n) speakers. Half the trials are targets."""
+    spread = 0.6 * np.exp(0.35 * random.normal(size=num_speakers))
+    x = random.normal(size=(num_speakers, 1, DIM))
+    x = x + spread[:, None, None] * random.normal(size=(num_speakers, UTTS, DIM))
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    enroll = random.integers(num_speakers, size=num)
+    is_target = np.arange(num) % 2 == 0
+    test = np.where(is_target, enroll, (enroll + random.integers(1, num_speakers, size=num)) % num_speakers)
+    first = random.integers(UTTS, size=num)
+    second = (first + random.integers(1, UTTS, size=num)) % UTTS
+    score = np.einsum("nd,nd->n", x[enroll, first], x[test, second])
+    # each system has its own luck with each speaker
+    luck = 0.05 * random.normal(size=(2, num_speakers))
+    return score + luck[:, enroll] + luck[:, test] + 0.05 * random.normal(size=(2, num)), is_target, np.stack(
+        [enroll, test])
+
+
+def truth() -> np.ndarray:
+    """(M,) measures of the population."""
+    scores, is_target, _ = trials(np.random.default_rng(0), 20_000, 1_000_000)
+    det = det_points(scores[0][is_target], scores[0][~is_target])
+    return np.array([measure(det) for measure in MEASURES.values()])
+
+
+def one_round(random: np.random.Generator, num_speakers: int, replicates: int, true: np.ndarray) -> list[bool]:
+    """Of one draw of speakers: does each measure's interval hold the truth, the independent one's, is each p low?"""
+    scores, is_target, speakers = trials(random, num_speakers, TRIALS_OF_A_SPEAKER * num_speakers)
+    estimate, samples = bootstrap(scores, is_target, speakers, list(MEASURES.values()), replicates)
+    low, high = interval(estimate[0], samples[:, 0])
+    wide = 1.96 * np.sqrt(estimate[0, 0] * (1 - estimate[0, 0]) / len(is_target))
+    low_p = p_value(estimate[0] - estimate[1], samples[:, 0] - samples[:, 1]) < 0.05
+    return [*((low <= true) & (true <= high)), abs(estimate[0, 0] - true[0]) <= wide, *low_p]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speakers", type=int, nargs="+", default=[20, 40, 100], help="in a test set (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="test sets of each size (%(default)s)")
+    parser.add_argument("--replicates", type=int, default=400, help="of each bootstrap (%(default)s)")
+    args = parser.parse_args()
+
+    true = truth()
+    names = [*MEASURES, "independent", *(f"p < 0.05, {name}" for name in MEASURES)]
+    print(f"| speakers | {' | '.join(names)} |\n|{' ---: |' * (1 + len(names))}")
+    for num_speakers in args.speakers:
+        random = np.random.default_rng(num_speakers)
+        held = np.mean([one_round(random, num_speakers, args.replicates, true) for _ in range(args.rounds)], axis=0)
+        print(f"| {num_speakers} | {' | '.join(f'{100 * share:.0f} %' for share in held)} |", flush=True)
+    print(f"\nTrue values: {', '.join(f'{name} {value:.3f}' for name, value in zip(MEASURES, true))}")
+
+
+if __name__ == "__main__":
+    run_main(main)
