@@ -92,17 +92,22 @@ def seconds(duration: str) -> float:
     return float("inf") if duration == "full" else float(duration)
 
 
-def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
-    """The lines of conf/paper.tsv that are of one system; none for an empty name.
-
-    Raises: InputError: a line with too few or too many columns, or a system that does not stand there.
-    """
+def read_tsv(path: PathLike) -> list[dict[str, str]]:
+    """Lines of a table with a header.   Raises: InputError: a line with too few or too many columns."""
     lines = [(number, line.split("\t")) for number, line in read_lines(path)]
     header = lines[0][1]
     for number, cells in lines:
         if len(cells) != len(header):
             raise InputError(path, number, f"expected {len(header)} columns, got {len(cells)}")
-    paper = [dict(zip(header, cells)) for _, cells in lines[1:]]
+    return [dict(zip(header, cells)) for _, cells in lines[1:]]
+
+
+def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
+    """The lines of conf/paper.tsv that are of one system; none for an empty name.
+
+    Raises: InputError: a line with too few or too many columns, or a system that does not stand there.
+    """
+    paper = read_tsv(path)
     if system and system not in (known := {line["system"] for line in paper}):
         raise InputError(path, None, f"has no system {system!r}{nearest(system, known)}")
     return [line for line in paper if line["system"] == system]

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Table 2, 3 or 4 of the paper, with what finished experiments measured under each of its rows, as Markdown and TSV.
+
+steps/paper_tables.py --table 4 --out exp/TABLE4 exp/resnext exp/ablation_2 exp/rawnext
+steps/paper_tables.py --table 2 "RawNet2 softmax=exp/mine" exp/rawnext
+
+An experiment stands under the row that its configuration names (`paper:`), or under the SYSTEM of SYSTEM=EXP.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rawnext.paper import COLUMNS, assign, build, measured, page
+from rawnext.results import read_tsv
+from rawnext.tables import run_main, write_lines
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True, choices=list(COLUMNS))
+    parser.add_argument("--protocol", default="paper", choices=("paper", "native"), help="(default %(default)s)")
+    parser.add_argument("--backend", default="cosine", help="what made the scores (default %(default)s)")
+    parser.add_argument("--data-set", help="which of several data sets that have the same list")
+    parser.add_argument("--list", action="append", default=[], metavar="O=NAME", dest="lists",
+                        help="list NAME stands for the paper's O (E, H); by default the lists are named so")
+    parser.add_argument("--out", metavar="STEM", help="write STEM.md and STEM.tsv too")
+    parser.add_argument("exps", nargs="*", metavar="[SYSTEM=]EXP", help="experiments that have been through stage 8")
+    args = parser.parse_args()
+    given = dict(text.partition("=")[::2] for text in args.lists)
+    if odd := set(given) - {"O", "E", "H"}:
+        parser.error(f"--list: {min(odd)!r} is not one of O, E, H")
+    args.lists = {letter: letter for letter in "OEH" if letter not in given}
+    args.lists = {**args.lists, **{name: letter for letter, name in given.items()}}
+    return args
+
+
+def main() -> None:
+    args = parse()
+    from rawnext.config import read_yaml
+
+    layout = [line for line in read_tsv(CONF / "paper_tables.tsv") if line["table"] == args.table]
+    found, others = assign(layout, args.exps, lambda exp: read_yaml(exp / "config.yaml").get("paper") or "")
+    for exp in others:
+        print(f"paper_tables.py: {exp} is of no row of Table {args.table}; name one by SYSTEM={exp}", file=sys.stderr)
+    rows = {system: {str(exp): measured(exp, args.protocol, args.backend, args.data_set, args.lists)
+                     for exp in exps} for system, exps in found.items()}
+    lines = build(args.table, layout, read_tsv(CONF / "paper.tsv"), rows)
+    text = page(args.table, lines, [row for by in rows.values() for some in by.values() for row in some],
+                f"protocol {args.protocol}, {args.backend}")
+    if args.out:
+        write_lines(f"{args.out}.md", text)
+        write_lines(f"{args.out}.tsv", ("\t".join(cells) for cells in lines))
+    print(*text, sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)
