@@ -63,8 +63,8 @@ def _kaldi_eer(det: Det) -> np.ndarray:
     last = fits.shape[-1] - 1 - fits[..., ::-1].argmax(axis=-1)[..., None]  # the loosest threshold that fits
     least = -(-np.take_along_axis(accepted, last, axis=-1) // num_nontargets)
     first = np.maximum(np.take_along_axis(det.num_misses[..., 1:], last, axis=-1), least)
-    position = np.where(fits.any(axis=-1)[..., None], first, num_targets - 1)  # compute-eer stops at the last target
-    return (position / num_targets)[..., 0]
+    last_target = num_targets - 1  # where compute-eer stops if none fits
+    return (np.where(fits.any(axis=-1)[..., None], np.minimum(first, last_target), last_target) / num_targets)[..., 0]
 
 
 def eer(target: ArrayLike, nontarget: ArrayLike, definition: str = EER_DEFINITION) -> float:
