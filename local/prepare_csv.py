@@ -13,13 +13,14 @@ line that names a file is no header. Separators may be commas, semicolons or tab
 """
 
 import argparse
-import csv
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from csv_table import read_csv
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_samples_16k, scan_audio, write_data_dir
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 # what a column holds -> what its name has in it, and its place where the names do not tell
 TRAIN = {"path": (r"path|wav|file|audio", 1), "speaker": (r"speaker|spk", 2)}
 PAIRS = {"idx": (r"^(idx|index|id)$", 0), "left": (r"left", 1), "right": (r"right", 2)}
-FILE = re.compile(r"\.\w{2,5}$")  # a cell that ends so names a file
 
 
 class Wave(NamedTuple):
@@ -42,57 +42,6 @@ class Wave(NamedTuple):
     spk: str
     path: str
     line: int
-
-
-def read_csv(path: Path, columns: Mapping[str, tuple[str, int]], asked: str) -> list[tuple[int, list[str]]]:
-    """(line number, the cells of these columns) of each row behind the header.
-
-    Args: asked: columns by their names or numbers (from 1), separated by commas; empty: found.
-    Raises: InputError: not a CSV in UTF-8, a column that is not there, a cell that is empty or missing.
-    """
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
-            try:
-                rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
-            except csv.Error as error:
-                raise InputError(path, reader.line_num, str(error)) from None
-    except UnicodeDecodeError:
-        raise InputError(path, None, "not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
-    header = rows.pop(0)[1] if rows and not any(map(FILE.search, rows[0][1])) else []
-    if not rows:
-        raise InputError(path, None, "has no rows")
-    places = find_columns(path, header or [""] * len(rows[0][1]), columns, asked)
-    log.info("%s: %s", path, ", ".join(f"{name} is column {place + 1}{f' ({header[place]})' if header else ''}"
-                                       for name, place in zip(columns, places)))
-    for line, cells in rows:
-        for name, place in zip(columns, places):
-            if place >= len(cells) or not cells[place]:
-                raise InputError(path, line, f"has no {name} (column {place + 1})")
-    return [(line, [cells[place] for place in places]) for line, cells in rows]
-
-
-def find_columns(path: Path, header: Sequence[str], columns: Mapping[str, tuple[str, int]], asked: str) -> list[int]:
-    """The place of each column, from 0."""
-    names = [cell.lower() for cell in header]
-    if asked:
-        places = [int(name) - 1 if name.isdecimal() else names.index(name) if name in names else -1
-                  for name in (word.strip().lower() for word in asked.split(","))]
-        if len(places) != len(columns) or not all(0 <= place < len(names) for place in places):
-            raise InputError(path, 1, f"want the columns {', '.join(columns)}, got {asked!r}; there are "
-                                      f"{', '.join(header) if any(header) else f'{len(header)} without names'}")
-        return places
-    found = [[place for place, name in enumerate(names) if re.search(pattern, name)] for pattern, _ in columns.values()]
-    if all(len(places) == 1 for places in found) and len({places[0] for places in found}) == len(found):
-        return [places[0] for places in found]
-    if max(place for _, place in columns.values()) >= len(names):
-        raise InputError(path, 1, f"cannot tell which of {len(names)} columns are {', '.join(columns)}")
-    return [place for _, place in columns.values()]
 
 
 def safe(text: str) -> str:

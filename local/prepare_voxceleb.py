@@ -9,7 +9,8 @@
   DATA/vox1_test   the speakers of trial list O, with trials_O
   DATA/vox1        all of VoxCeleb1, with trials_E and trials_H
 
-trials_X is the cleaned list, trials_X_original (where its file is there) the first published one.
+trials_X is the cleaned list, trials_X_original (where its file is there) the first published one. Each directory has
+a table utt2session: the videos.
 """
 
 import argparse
@@ -17,37 +18,21 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
+from trial_forms import read_trial_list
 from voxceleb import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.log import setup_log
-from rawnext.tables import InputError, Trials, read_lines, run_main, write_trials
+from rawnext.tables import InputError, Trials, read_lines, run_main, write_lines, write_trials
 
 log = logging.getLogger(__name__)
 
 
 def read_list(path: str, utts: dict[str, str]) -> Trials:
-    """VoxCeleb's form `1|0 id10270/<video>/00001.wav id10271/<video>/00002.wav`.
-
-    Args:
-        utts: every known utterance, as both key and value (so that a million trials share their text).
-    """
-    sides: tuple[list[str], list[str]] = ([], [])
-    labels = []
-    for number, line in read_lines(path):
-        columns = line.split()
-        if len(columns) != 3 or columns[0] not in ("0", "1"):
-            raise InputError(path, number, "expected `1|0 <speaker>/<video>/<segment>.wav <the same>`")
-        for side, file in zip(sides, columns[1:]):
-            utt = file.rsplit(".", 1)[0].replace("/", "-")
-            if utt not in utts:
-                raise InputError(path, number, f"{file} is not in VoxCeleb1 as it lies on disk")
-            side.append(utts[utt])
-        labels.append(columns[0] == "1")
-    if not labels:
-        raise InputError(path, None, "is empty")
-    return Trials(*sides, np.array(labels))
+    """VoxCeleb's form `1|0 id10270/<video>/00001.wav id10271/<video>/00002.wav`; utts: those known, twice."""
+    named = read_trial_list(Path(path))
+    ids = ((name, name.rsplit(".", 1)[0].replace("/", "-")) for name in named.lines)
+    return named.renamed({name: utts[utt] for name, utt in ids if utt in utts}, "VoxCeleb1 as it lies on disk")
 
 
 def read_lists(folder: str, audio: dict[str, str]) -> dict[str, Trials]:
@@ -108,10 +93,16 @@ def check_pairs(train: list[Utterance]) -> None:
                     len(single), len(counts), single[0])
 
 
+def write_set(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
+    """The data directory, and utt2session: the video of each utterance."""
+    write_data_dir(utterances, folder, genders)
+    write_lines(folder / "utt2session", (f"{u.utt} {u.utt[8:].rsplit('-', 1)[0]}" for u in sorted(utterances)))
+
+
 def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials], genders: dict[str, str]) -> None:
     tested = {utt[:7] for name, trials in lists.items() if name.startswith("O") for side in trials[:2] for utt in side}
-    write_data_dir([u for u in vox1 if u.spk in tested], data / "vox1_test", genders)
-    write_data_dir(vox1, data / "vox1", genders)
+    write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", genders)
+    write_set(vox1, data / "vox1", genders)
     for name, trials in lists.items():
         path = data / ("vox1_test" if name.startswith("O") else "vox1") / f"trials_{name}"
         write_trials(path, trials)
@@ -122,8 +113,8 @@ def write_train(data: Path, vox2: list[Utterance], num_dev: int, seed: int, gend
     train, dev = hold_out_speakers(vox2, num_dev, seed)
     check_pairs(train)
     if dev:
-        write_data_dir(dev, data / "dev", genders)
-    write_data_dir(train, data / "train", genders)
+        write_set(dev, data / "dev", genders)
+    write_set(train, data / "train", genders)
 
 
 def main() -> None:

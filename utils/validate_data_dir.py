@@ -5,8 +5,8 @@
   utils/validate_data_dir.py data/dev
 
 Wanted: utt2spk, spk2utt, wav.scp. Checked if there: segments, reco2dur, spk2gender, utt2dur, utt2num_frames, utt2lang,
-utt2uniq, vad.scp, feats.scp, text, and all lists trials* or trials/*. Each fault is one line `path:line: why` (at most
-10 a file); exit code 1 if there is any.
+utt2uniq, utt2session, vad.scp, feats.scp, text, and all lists trials* or trials/*, with their models in trials*.enroll.
+Each fault is one line `path:line: why` (at most 10 a file); exit code 1 if there is any.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def positive(text: str) -> bool:
 UTT_TABLES: dict[str, tuple[Callable[[str], bool], str] | None] = {
     "utt2dur": (positive, "a number of seconds > 0"),
     "utt2num_frames": (lambda text: bool(re.fullmatch(r"0*[1-9][0-9]*", text, re.ASCII)), "a whole number > 0"),
-    "utt2lang": None, "utt2uniq": None, "vad.scp": None, "feats.scp": None, "text": None,
+    "utt2lang": None, "utt2uniq": None, "utt2session": None, "vad.scp": None, "feats.scp": None, "text": None,
 }
 
 
@@ -194,6 +194,20 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
         check_values(path, rows, (positive, "a number of seconds > 0"), faults)
 
 
+def read_models(path: Path, utts: set[str], faults: Faults) -> dict[str, list[str]]:
+    """The table TRIALS.enroll, `model utt utt ...`: what is enrolled in place of utterances."""
+    models = {}
+    for number, (model, *names) in read_rows(path, faults):
+        if unknown := next((name for name in names if name not in utts), None):
+            faults.add(path, number, f"{unknown} is not in utt2spk")
+        if len(set(names)) < len(names):
+            faults.add(path, number, f"{model} has an utterance twice")
+        if model in utts:
+            faults.add(path, number, f"{model} is an utterance too")
+        models[model] = names
+    return models
+
+
 def check_trials(path: Path, enroll_ids: set[str], test_ids: set[str], faults: Faults) -> None:
     for number, (enroll, test, kind) in read_rows(path, faults, num_fields=3, is_list=True, num_ids=2):
         if kind not in ("target", "nontarget"):
@@ -223,8 +237,10 @@ def validate(folder: Path) -> Faults:
                 check_values(path, rows, rule, faults)
     spks = {spk for _, (_, spk) in utt2spk}
     for path in sorted([*folder.glob("trials*"), *folder.glob("trials*/[!.]*")]):
-        if path.is_file():
-            check_trials(path, spks.union(utts), set(utts), faults)
+        if path.is_file() and path.suffix != ".enroll":
+            table = path.with_name(f"{path.name}.enroll")
+            models = read_models(table, set(utts), faults) if table.exists() else {}
+            check_trials(path, set(models) or spks.union(utts), set(utts), faults)
     return faults
 
 

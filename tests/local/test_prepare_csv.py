@@ -37,6 +37,7 @@ def train_rows():
 @pytest.fixture
 def prepare(root, wavs, monkeypatch, capsys):
     """Run the program's main; returns its message if it ended with a fault, and all that it logged."""
+    monkeypatch.syspath_prepend(root / "local")
     main = runpy.run_path(str(root / "local" / "prepare_csv.py"))["main"]
     monkeypatch.chdir(wavs.parent)
     monkeypatch.setattr(logging.root, "handlers", [])

@@ -101,7 +101,10 @@ def test_sets_and_trials(prepare, tmp_path, root):
     genders = dict(line.split() for part in ("train", "dev")
                    for line in (data / part / "spk2gender").read_text().splitlines())
     assert genders == {"id00012": "m", "id00015": "f", "id00016": "m", "id00017": "f"}
+    assert (data / "vox1/utt2session").read_text().startswith(
+        "id10001--aaaaaaaaaa-00001 -aaaaaaaaaa\nid10001--aaaaaaaaaa-00002 -aaaaaaaaaa\nid10001-_bbbbbbbbbb-00001 _")
     for folder in ("train", "dev", "vox1_test", "vox1"):
+        assert column(data / folder / "utt2session") == column(data / folder / "utt2spk")
         subprocess.run([sys.executable, root / "utils/validate_data_dir.py", data / folder], check=True)
         assert all(os.path.isfile(path) for path in column(data / folder / "wav.scp", 1))
 
