@@ -163,7 +163,7 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
 
     points = []
     for prior in priors:
-        limit = -float(logit(prior))
+        limit = 0.0 - float(logit(prior))  # no -0.0
         score = (limit - middle) / float(calibration.weights[0])
         points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *rates(scores, score)))
     return points

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Turn scores into log-likelihood ratios (natural logarithm) by a calibration that is fitted on held-out trials.
+
+steps/calibrate.py fit --backend cosine --protocol native --data data/dev --trials data/dev/trials \\
+    --out exp/x/calibration/cosine/native exp/x/scores/cosine/dev/trials_native:full:full \\
+    exp/x/scores/cosine/dev/trials_native_2s:full:2
+
+steps/calibrate.py apply --backend cosine --protocol native --model exp/x/calibration/cosine/native/model.json \\
+    --enroll-data data/vox1 --test-data data/vox1 exp/x/scores/cosine/vox1/trials_O_native_2s:full:2 \\
+    exp/x/scores/cosine+cal/vox1/trials_O_native_2s
+
+A score file is named with the seconds to which enroll and test side were cut. fit pools its score files, and writes
+OUT/model.json and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/calibration.md.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from rawnext.backend.calibration import MEASURES, PRIOR, fit_calibration, operating_points
+from rawnext.backend.metrics import cllr, min_cllr
+from rawnext.calibration import (
+    COLUMNS,
+    ScoreFile,
+    Tables,
+    read_model,
+    save_model,
+    score_file,
+    threshold_rows,
+    thresholds_page,
+    trial_measures,
+)
+from rawnext.stamp import sha256, stamp
+from rawnext.tables import InputError, read_scored_trials, read_scores, read_table, run_main, write_lines, write_scores
+
+PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # of the table of thresholds
+
+
+def score_argument(text: str) -> ScoreFile:
+    try:
+        return score_file(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def read_pool(args: argparse.Namespace, names: list[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(scores (N,), is_target (N,), measures (N, M)) of each score file."""
+    pool = []
+    for file in args.scores:
+        trials, scores = read_scored_trials(file.path, args.trials)
+        measures = trial_measures(names, file, trials.enroll, trials.test, args.data, args.data)
+        pool.append((scores, trials.is_target, measures))
+    return pool
+
+
+def fitted_on(args: argparse.Namespace, is_target: np.ndarray) -> dict:
+    """What a model says about the trials behind it."""
+    utt2spk = args.data / "utt2spk"
+    speakers = {"num_speakers": len(set(read_table(utt2spk, one_word=True).values()))} if utt2spk.exists() else {}
+    return {"trials": args.trials, "trials_sha256": sha256(args.trials), "num_trials": len(is_target),
+            "num_target": int(is_target.sum()), **speakers, "score_files": [str(file) for file in args.scores],
+            "scores_sha256": [sha256(file.path) for file in args.scores]}
+
+
+def fit(args: argparse.Namespace) -> None:
+    names = args.measures.split()
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise InputError("--measures", None, f"unknown {unknown[0]!r}; known: {', '.join(MEASURES)}")
+    pool = read_pool(args, names)
+    scores, is_target, measures = (np.concatenate(parts) for parts in zip(*pool))
+    try:
+        calibration = fit_calibration(scores, is_target, measures, args.prior)
+    except ValueError as error:
+        raise InputError(args.trials, None, str(error)) from None
+    list_of = fitted_on(args, pool[0][1])
+    save_model(args.out / "model.json", calibration, names, {
+        "backend": args.backend, "protocol": args.protocol, "prior": args.prior, "fitted_on": list_of, **stamp()})
+    tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
+    write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables)]))
+    speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
+    where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
+    write_lines(args.out / "thresholds.md", thresholds_page(tables, f"{args.backend}, protocol {args.protocol}", where))
+    llr = calibration.llr(scores, measures)
+    print(f"{args.out}/model.json: LLR = {calibration.offset:.4g}"
+          + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))
+          + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
+            f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
+    if scores[is_target].min() > scores[~is_target].max():
+        print(f"{args.trials}: every target trial scores higher than every nontarget trial: so few or so easy trials "
+              "say little about how large an LLR may be")
+
+
+def apply(args: argparse.Namespace) -> None:
+    calibration, names, model = read_model(args.model)
+    for key, given in (("backend", args.backend), ("protocol", args.protocol)):
+        if model.get(key) != given:
+            raise InputError(args.model, None, f"was fitted for {key} {model.get(key)!r}, not {given!r}")
+    file: ScoreFile = args.scores
+    enroll, test, scores = read_scores(file.path)
+    measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
+    write_scores(args.out, enroll, test, calibration.llr(scores, measures))
+    if outside := int(calibration.outside(measures).sum()):
+        print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than any that the calibration "
+              "was fitted on, and count as the shortest or longest of those")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(required=True, metavar="fit|apply")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--backend", required=True, help="what made the scores; a model is for one of them")
+    common.add_argument("--protocol", required=True, help="how the embeddings were made; likewise")
+
+    action = actions.add_parser("fit", parents=[common], help="a calibration from held-out trials")
+    action.set_defaults(run=fit)
+    action.add_argument("--data", required=True, type=Path, help="data directory of the trials, with utt2dur")
+    action.add_argument("--trials", required=True, help="lines `enroll test target|nontarget`")
+    action.add_argument("--prior", type=float, default=PRIOR,
+                        help="of a target trial, at which the LLRs shall be best (default %(default)s)")
+    action.add_argument("--measures", default="inverse_duration",
+                        help=f"beside the score, of {', '.join(MEASURES)}; empty: none (default %(default)s)")
+    action.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    action.add_argument("scores", nargs="+", type=score_argument, metavar="SCORES:ENROLL:TEST",
+                        help="scores of those trials; each side `full`, or the seconds to which it was cut")
+
+    action = actions.add_parser("apply", parents=[common], help="LLRs from scores")
+    action.set_defaults(run=apply)
+    action.add_argument("--model", required=True, type=Path, metavar="JSON", help="what fit wrote")
+    action.add_argument("--enroll-data", required=True, type=Path, help="data directory with utt2dur, enroll side")
+    action.add_argument("--test-data", required=True, type=Path, help="test side; may be the same")
+    action.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
+    action.add_argument("scores", type=score_argument, metavar="SCORES:ENROLL:TEST", help="as in fit")
+    action.add_argument("out", help="file to write, lines `enroll test LLR`")
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    run_main(main)
