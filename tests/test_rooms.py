@@ -23,7 +23,7 @@ MAY = {
     "steps/": ("rawnext", "torch", "numpy"),
     "bench/": ("rawnext", "torch", "numpy", "lhotse"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
-                 "yaml", "tqdm", "matplotlib", "python_stretch"),
+                 "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL"),
     "rawnext/__init__.py": (),
     "rawnext/dist.py": ("torch",),
     "rawnext/frontend.py": ("torch", "torchaudio"),
@@ -38,6 +38,8 @@ OWNERS = {
     "kaldiio": ("rawnext/ark.py",),
     "python_stretch": ("rawnext/data/",),
     "matplotlib": ("rawnext/analysis/plots.py",),
+    "jinja2": ("rawnext/analysis/html_report.py",),
+    "PIL": ("rawnext/analysis/error_browser.py",),
 }
 
 

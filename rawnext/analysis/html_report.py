@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML page of one or several experiments, in one file that needs nothing else: tables, charts, and errors to hear.
+
+`page/` holds the template, its style and its script.
+"""
+
+import base64
+import csv
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rawnext.analysis import report_charts as charts
+from rawnext.analysis.chart import Chart
+from rawnext.analysis.error_browser import Error, data_uri, errors
+from rawnext.registry import nearest
+from rawnext.report import system_name, unique
+from rawnext.results import NAMES, Row, durations_of, flatten, notes, read_paper, read_rows, read_training, seconds
+from rawnext.tables import InputError, PathLike, read_lines, read_scored_trials
+
+PAGE = Path(__file__).parent / "page"
+FIGURES = (("eer", "EER %", ".2f"), ("min_dcf_01", "minDCF 0.01", ".3f"), ("min_dcf_05", "minDCF 0.05", ".3f"),
+           ("act_dcf_01", "actDCF 0.01", ".3f"), ("act_dcf_05", "actDCF 0.05", ".3f"), ("cllr", "Cllr", ".3f"),
+           ("min_cllr", "min Cllr", ".3f"))
+
+
+class System(NamedTuple):
+    """One experiment."""
+
+    name: str
+    exp: Path
+    config: dict[str, Any]
+    rows: list[Row]
+
+
+class Condition(NamedTuple):
+    """One list and scoring. histograms: a chart for each system and duration."""
+
+    key: str
+    title: str
+    det: Chart
+    histograms: list[Chart]
+    bayes: Chart | None
+
+
+class Cell(NamedTuple):
+    """A table's cell. sort: what its column is sorted by, where the text alone would not do."""
+
+    text: str
+    sort: float | None = None
+
+
+def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10,
+                errors_in: str = "") -> tuple[str, list[str]]:
+    """The page, and lines that say what it lacks and what would bring it.
+
+    Args:
+        num_errors: of each kind (highest nontarget, lowest target) in each list of errors.
+        errors_in: list, data set, protocol and backend whose errors are shown; empty: where most was evaluated.
+    Raises: InputError: an experiment without evaluations, damaged files, or errors_in that the first one has not.
+    """
+    from rawnext.config import read_yaml
+
+    systems = [System(name, exp, read_yaml(exp / "config.yaml"), read_rows(exp))
+               for name, exp in zip(names_of(exps), exps)]
+    paper = read_paper(paper_path, systems[0].config.get("paper") or "")
+    conditions, heard, lacks = scored_parts(systems, num_errors, errors_in)
+    calibrated = cllr_charts(systems)
+    training = charts.training_charts({s.name: read_training(s.exp / "train.tsv") for s in systems
+                                       if (s.exp / "train.tsv").exists()})
+    branches = [part for system in systems if (part := branch_part(system))]
+    if not training:
+        lacks.append("training curves: stage 3 writes train.tsv")
+    if not calibrated:
+        lacks.append("calibration: stage 7 writes calibrated scores, and stage 8 their Cllr")
+    if not branches:
+        lacks.append("activation of the branches: analysis/branch_variation.tsv in the experiment")
+    page = render(
+        title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
+        results=result_table(systems), intervals=any(f"{name}_interval" in row for s in systems for row in s.rows
+                                                     for name, _, _ in FIGURES), every=every_column(systems), stamps=[(s.name, stamps_of(s)) for s in systems],
+        notes=notes(systems[0].rows, paper), durations=duration_charts(systems, paper), conditions=conditions,
+        calibrated=calibrated, training=training, branches=branches, errors=heard, lacks=lacks)
+    return page, lacks
+
+
+def names_of(exps: Sequence[Path]) -> list[str]:
+    """The folders' names, or their paths where two have the same."""
+    names = [exp.resolve().name for exp in exps]
+    if len(set(exp.resolve() for exp in exps)) < len(exps):
+        raise InputError(exps[-1], None, "an experiment is named twice")
+    return names if len(set(names)) == len(names) else [str(exp) for exp in exps]
+
+
+def render(**parts: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(PAGE), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.jinja").render(
+        script=script, digest=digest, style=(PAGE / "page.css").read_text(encoding="utf-8"), **parts)
+
+
+# --- tables
+
+def result_table(systems: Sequence[System]) -> tuple[list[str], list[list[Cell]]]:
+    """Header and lines: what was evaluated, then each figure that any row has, with its interval."""
+    shown = [figure for figure in FIGURES if any(figure[0] in row for s in systems for row in s.rows)]
+    header = ["system", "list", "data set", "protocol", "backend", "duration", *(title for _, title, _ in shown),
+              "trials", "targets"]
+    lines = [[Cell(s.name), *(Cell(str(row[name])) for name in NAMES),
+              Cell(charts.label_of(row["duration"]), min(seconds(row["duration"]), 1e9)),
+              *(figure_cell(row, name, form) for name, _, form in shown),
+              *(Cell(f"{row[name]:,}", row[name]) for name in ("num_trials", "num_target"))]
+             for s in systems for row in s.rows]
+    return header, lines
+
+
+def figure_cell(row: Row, name: str, form: str) -> Cell:
+    if name not in row:
+        return Cell("")
+    limits = row.get(f"{name}_interval")
+    words = f" [{limits[0]:{form}}, {limits[1]:{form}}]" if limits else ""
+    return Cell(f"{row[name]:{form}}{words}", row[name])
+
+
+def every_column(systems: Sequence[System]) -> tuple[list[str], list[list[Cell]]]:
+    """All that results.tsv says, of all systems."""
+    flat = [{"system": s.name, **flatten(row)} for s in systems for row in s.rows]
+    header = list(dict.fromkeys(name for row in flat for name in row))
+    return header, [[Cell(str(value), value) if isinstance(value := row.get(name, ""), int | float) else Cell(str(value))
+                     for name in header] for row in flat]
+
+
+def stamps_of(system: System) -> list[tuple[str, list[str]]]:
+    """What a system's figures come from: (name, each different value)."""
+    lists = dict.fromkeys(f"{row['list']} of {row['data_set']}: {row['num_trials']:,} trials, {row['num_target']:,} "
+                          f"target ({row['trials']}, sha256 {row['trials_sha256']})" for row in system.rows)
+    dates = sorted(unique(system.rows, "date"))
+    trained = dict.fromkeys(", ".join(f"{name} {value}" for name, value in flatten(row["train"]).items())
+                            for row in system.rows if row.get("train"))
+    found = [("command", unique(system.rows, "command")), ("commit", unique(system.rows, "commit")),
+             ("corpus", list(lists)), ("hardware", unique(system.rows, "hardware")),
+             ("configuration", unique(system.rows, "config", "config_sha256")),
+             ("evaluated", [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []),
+             ("training", list(trained))]
+    return [(name, values) for name, values in found if values]
+
+
+# --- charts and errors
+
+def scored_parts(systems: Sequence[System], num_errors: int,
+                 errors_in: str) -> tuple[list[Condition], list[dict[str, Any]], list[str]]:
+    """Conditions with their charts; the errors of the first condition; what is lacking.
+
+    One evaluation's scores are in memory at a time.
+    """
+    groups: dict[tuple, list[tuple[System, Row]]] = {}
+    for system in systems:
+        for row in system.rows:
+            groups.setdefault(tuple(row[name] for name in NAMES), []).append((system, row))
+    order = sorted(groups, key=lambda key: -len(groups[key]))  # stable: else as in the tables
+    if errors_in:
+        known = {" ".join(key): key for key in groups if groups[key][0][0] is systems[0]}
+        if errors_in not in known:
+            raise InputError(systems[0].exp, None, f"has no {errors_in!r}{nearest(errors_in, known)}")
+        order.insert(0, order.pop(order.index(known[errors_in])))
+    conditions, heard, lacks = [], [], []
+    for key in order:
+        chosen = chosen_for_errors(systems[0].rows, key) if key == order[0] and num_errors else []
+        curves = []
+        for system, row in groups[key]:
+            trials, scores = read_scored_trials(row["scores"], row["trials"])
+            curves.append(charts.curves_of(system.name, row, trials.is_target, scores))
+            if system is systems[0] and row in chosen and "enroll" in row:
+                heard += listed_errors(curves[-1], errors(row, trials, scores, num_errors))
+        conditions.append(condition(key, curves))
+    if not heard:
+        lacks.append("errors to hear: --errors 10" if not num_errors else"errors to hear: evaluations that say where the enroll side lies; stage 8 writes it")
+    return conditions, heard, lacks
+
+
+def chosen_for_errors(rows: Sequence[Row], key: tuple) -> list[Row]:
+    """Of one condition the evaluation of the longest duration, and that of the shortest."""
+    own = [row for row in rows if tuple(row[name] for name in NAMES) == key]
+    return own[:1] + own[1:][-1:]  # rows come long before short
+
+
+def listed_errors(curves: charts.Curves, kinds: Sequence[tuple[str, list[Error]]]) -> list[dict[str, Any]]:
+    row, duration = curves.row, charts.label_of(curves.row["duration"])
+    what = f"{curves.system}, {row['list']} of {row['data_set']}, protocol {row['protocol']}, {row['backend']}"
+    return [{"key": f"{duration}, {kind.split(':')[0]}", "what": what, "kind": kind, "duration": duration,
+             "threshold": curves.marks[0][1], "errors": found} for kind, found in kinds]
+
+
+def condition(key: tuple, curves: list[charts.Curves]) -> Condition:
+    name, data_set, protocol, backend = key
+    title = f"{name} of {data_set}, protocol {protocol}, {backend}"
+    llrs = [c for c in curves if c.bayes]
+    return Condition(" ".join(key), title, charts.det_chart("DET", curves),
+                     [charts.histogram_chart(c) for c in curves],
+                     charts.bayes_chart("Calibration", llrs) if llrs else None)
+
+
+def duration_charts(systems: Sequence[System], paper: Sequence[dict[str, str]]) -> list[Chart]:
+    """EER against duration, a chart for each list and back end that has several: a colour for each system."""
+    groups: dict[tuple[str, ...], dict[str, dict]] = {}
+    look: dict[str, tuple[int, int]] = {"published": (-1, 1)}
+    dashes: dict[str, int] = {}
+    for place, system in enumerate(systems):
+        for row in system.rows:
+            line = f"{system.name}, {row['protocol']}"
+            look[line] = place % 7, dashes.setdefault(row["protocol"], len(dashes))
+            group = groups.setdefault(tuple(row[name] for name in ("list", "data_set", "backend")), {})
+            group.setdefault(line, {})[row["duration"]] = row["eer"], row.get("eer_interval")
+    for (name, *_), group in groups.items():
+        for published in paper:
+            if published["list"] == name and published["eer"]:
+                group.setdefault("published", {})[published["duration"]] = float(published["eer"]), None
+    return [charts.duration_chart(f"{name} of {data_set}, {backend}", "EER (%)", group, look)
+            for (name, data_set, backend), group in groups.items() if any(len(line) > 1 for line in group.values())]
+
+
+def cllr_charts(systems: Sequence[System]) -> list[Chart]:
+    """Cllr and its least value against duration, for each calibrated scoring."""
+    groups: dict[tuple, dict[str, dict]] = {}
+    look: dict[str, tuple[int, int]] = {}
+    for place, system in enumerate(systems):
+        for row in filter(charts.is_llr, system.rows):
+            group = groups.setdefault(tuple(row[name] for name in NAMES), {})
+            for dash, (name, word) in enumerate((("cllr", "Cllr"), ("min_cllr", "min Cllr"))):
+                if name in row:
+                    look[f"{system.name}, {word}"] = place % 7, dash
+                    group.setdefault(f"{system.name}, {word}", {})[row["duration"]] = (
+                        row[name], row.get(f"{name}_interval"))
+    return [charts.duration_chart(f"{key[0]} of {key[1]}, protocol {key[2]}, {key[3]}", "Cllr (bits)", group, look)
+            for key, group in groups.items()]
+
+
+def branch_part(system: System) -> dict[str, Any] | None:
+    """The table EXP/analysis/branch_variation.tsv, and the picture beside it."""
+    path = system.exp / "analysis" / "branch_variation.tsv"
+    if not path.exists():
+        return None
+    header, *lines = csv.reader((line for _, line in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
+    image = path.with_suffix(".png")
+    return {"name": system.name, "table": (header, [[Cell(text, number_in(text)) for text in line] for line in lines]),
+            "picture": data_uri("image/png", image.read_bytes()) if image.exists() else ""}
+
+
+def number_in(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

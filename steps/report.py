@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One HTML page of one or several experiments, in one file: results, charts, and the worst errors to be heard.
+
+steps/report.py exp/rawnext exp/resnext
+
+Each experiment has been through stage 8. The page opens in any browser, needs no network, and can be sent as it is. The
+errors are those of the first experiment in one list, at its longest and at its shortest duration.
+"""
+
+import argparse
+from pathlib import Path
+
+from rawnext.tables import run_main, write_lines
+
+PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"want 0 to 100, got {number}")
+    return number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first EXP)")
+    parser.add_argument("--errors", type=count, default=10, metavar="N",
+                        help="of each kind to show, 0 for none (%(default)s)")
+    parser.add_argument("--errors-in", default="", metavar="WORDS", help="list, data set, protocol and backend whose errors "
+                        "are shown, as 'trials test_noisy native cosine' (default: that with most evaluations)")
+    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+    parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
+    args = parser.parse_args()
+
+    from rawnext.analysis.html_report import report_page
+
+    out = args.out or args.exp[0] / "report.html"
+    page, lacks = report_page(args.exp, args.paper, args.errors, args.errors_in)
+    write_lines(out, [page])
+    for lack in lacks:
+        print(f"{out}: without {lack}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_main(main)
