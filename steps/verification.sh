@@ -17,7 +17,8 @@ eval="data/test:trials"        # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side i
 durations="5 2 1"              # seconds to which the test side is cut, besides its full length, ...
 cut=                           # ... in these lists of --eval; empty: in the first
 protocols="paper native"       # how utterances become embeddings
-backend=cosine                 # what scores the trials: cosine, or siamese: the head of a training with that loss
+backends=cosine                # what scores: cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
+cohort_utts=10                 # utterances of each training speaker, for the back ends that want such
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -33,6 +34,14 @@ if [ "$stage" -le 3 ]; then mkdir -p "$exp"; fi
 hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
 processes=$(( ngpu > 0 ? ngpu : 1 ))
+direct=() trained=() cohort=false     # back ends that need no training speakers, and those that do
+for backend in $backends; do
+  case $backend in
+    cosine | siamese) direct+=("$backend") ;;
+    cosine_mean | lda | plda | snorm | asnorm | asnorm_matched) trained+=("$backend") cohort=true ;;
+    *) die "$0: --backends: unknown $backend; --help lists them" ;;
+  esac
+done
 
 if in_stage 3 "train ($conf)"; then
   log "training log: $exp/log/train.log"
@@ -62,36 +71,74 @@ scores() {
   done
 }
 embeddings() {
+  local protocol seconds test enroll
   scores | while read -r protocol seconds test _ enroll; do
     printf '%s\n' "$protocol 0 $enroll" "$protocol $seconds $test"
+    if $cohort; then echo "$protocol 0 $exp/cohort"; fi
+    if [[ " $backends " == *" asnorm_matched "* ]]; then echo "$protocol $seconds $exp/cohort"; fi
   done | sort -u
 }
 # tag PROTOCOL SECONDS: how a folder's or a file's name says them.
 tag() { if [ "$2" = 0 ]; then echo "$1"; else echo "$1_$2s"; fi; }
 
 if in_stage 4 "extract embeddings"; then
+  if $cohort; then utils/subset_data_dir.py --per-spk "$cohort_utts" "$train" "$exp/cohort"; fi
   embeddings | while read -r protocol seconds data; do
     steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" \
       --duration "$seconds" "$data" "$exp" "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")" </dev/null
   done
 fi
 
-if in_stage 5 "score trials"; then
-  head=()
-  if [ "$backend" = siamese ]; then head=(--siamese "$exp"); fi
+# score BACKEND...: all lists, by each of these; TRIALS.enroll beside a list TRIALS names the utterances of its models.
+score() {
+  local backend protocol seconds data trials enroll name cut_tag sides how
   scores | while read -r protocol seconds data trials enroll; do
-    out=$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
-    steps/score.py "${head[@]}" --enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp" \
-      --test "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")/embedding.scp" "$data/$trials" "$out"
-    wrote "$out"
+    cut_tag=$(tag "$protocol" "$seconds")
+    name=$(basename "$data")/${trials}_$cut_tag
+    sides=(--enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp"
+      --test "$exp/embeddings/$(basename "$data")_$cut_tag/embedding.scp")
+    if [ -f "$data/$trials.enroll" ]; then sides+=(--enroll-map "$data/$trials.enroll"); fi
+    for backend in "$@"; do
+      how=()
+      case $backend in
+        cosine | asnorm) ;;
+        snorm) how=(--top 0) ;;
+        asnorm_matched) how=(--test-cohort "$exp/embeddings/cohort_$cut_tag/embedding.scp") ;;
+        siamese) how=(--backend siamese --model "$exp") ;;
+        *) how=(--backend "$backend" --model "$exp/backend/$protocol") ;;
+      esac
+      if [[ "$backend" == *norm* ]]; then
+        steps/normalize.py "${sides[@]}" --cohort "$exp/embeddings/cohort_$protocol/embedding.scp" "${how[@]}" \
+          "$exp/scores/cosine/$name" "$exp/scores/$backend/$name"
+      else
+        steps/score.py "${sides[@]}" "${how[@]}" "$data/$trials" "$exp/scores/$backend/$name"
+      fi
+      wrote "$exp/scores/$backend/$name"
+    done
   done
+}
+
+if in_stage 5 "score trials"; then
+  if [[ "$backends" == *norm* && " $backends " != *" cosine "* ]]; then direct+=(cosine); fi
+  score "${direct[@]}"
+fi
+
+if in_stage 6 "train back ends, normalise scores"; then
+  if [[ " $backends " =~ " "(cosine_mean|lda|plda)" " ]]; then
+    for protocol in $protocols; do
+      steps/train_backend.py "$exp/embeddings/cohort_$protocol/embedding.scp" "$exp/cohort/utt2spk" "$exp/backend/$protocol"
+    done
+  fi
+  score "${trained[@]}"
 fi
 
 if in_stage 8 "results table"; then
-  scores | while read -r protocol seconds data trials _; do
-    steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
-      --duration "${seconds/#0/full}" --backend "$backend" \
-      "$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
+  scores | while read -r protocol seconds data trials enroll; do
+    for backend in $backends; do
+      steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
+        --duration "${seconds/#0/full}" --enroll "$enroll" --backend "$backend" \
+        "$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
+    done
   done
   steps/results.py "$exp"
   wrote "$exp/results.tsv" "$exp/RESULTS.md"
@@ -99,5 +146,6 @@ fi
 
 if in_stage 9 "pictures"; then
   steps/plot.py "$exp"
-  wrote "$exp"/figures/*.png
+  steps/report.py "$exp"
+  wrote "$exp"/figures/*.png "$exp/report.html"
 fi

@@ -24,7 +24,7 @@ conf=                          # YAML files over conf/csv/{training,augment,$way
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 init=                          # trained experiment to start from, such as exp/aam; empty: from new weights
 name=                          # results go to exp/$name; empty: $way
-backend=                       # cosine, or siamese: the trained head; empty: siamese for the 1st way, else cosine
+backends=                      # see docs/backend.md; the first decides; empty: siamese for the 1st way, else cosine
 protocol=native                # paper: averaged segments of one length; native: true length, one pass
 ngpu=0                         # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                    # parallel jobs of preparation and extraction
@@ -32,15 +32,17 @@ num_threads=0                  # CPU threads for training; 0: all of this machin
 num_workers=2                  # data workers of each training process
 . utils/parse_options.sh
 name=${name:-$way}
-backend=${backend:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
+backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
+backend=${backends%% *}
 exp=exp/$name
-export RAWNEXT_COMMAND="egs/csv/run.sh --way $way --name $name --backend $backend${conf:+ --conf \"$conf\"}${set:+ --set \"$set\"}${init:+ --init $init}"
+export RAWNEXT_COMMAND="egs/csv/run.sh --way $way --name $name --backends \"$backends\"${conf:+ --conf \"$conf\"}${set:+ --set \"$set\"}${init:+ --init $init}"
 conf="conf/csv/training.yaml conf/csv/augment.yaml conf/csv/$way.yaml${conf:+ $conf}"
 
 if [ "$stage" -le 1 ]; then
   [ -n "$train_csv" ] || die "$0: --train-csv is needed"
   for f in "$train_csv" ${pairs:+"$pairs"}; do [ -f "$f" ] || die "$0: no such file $f"; done
 fi
+if [[ -n "$pairs" && "$backend" == *norm ]]; then die "$0: --backends: $backend cannot come first, it decides no pairs"; fi
 if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
 if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
@@ -71,16 +73,16 @@ fi
 hold shared "$data"      # nobody may prepare it anew under a training
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" --durations "" --protocols "$protocol" \
-  --backend "$backend" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "$exp"
+  --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "$exp"
 
 if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then
   out=$exp/embeddings/pairs_$protocol
   scores=$exp/scores/$backend
-  head=()
-  if [ "$backend" = siamese ]; then head=(--siamese "$exp"); fi
+  model=$exp/backend/$protocol
+  if [ "$backend" = siamese ]; then model=$exp; fi
   steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" "$data/pairs" "$exp" "$out"
-  steps/score.py --unlabelled "${head[@]}" --enroll "$out/embedding.scp" --test "$out/embedding.scp" \
-    "$data/pairs/pairs" "$scores/pairs/pairs_$protocol"
+  steps/score.py --unlabelled --backend "$backend" --model "$model" --enroll "$out/embedding.scp" \
+    --test "$out/embedding.scp" "$data/pairs/pairs" "$scores/pairs/pairs_$protocol"
   steps/submission.py --dev-scores "$scores/dev/trials_$protocol" --dev-trials "$data/dev/trials" \
     --pairs "$data/pairs/pairs" "$scores/pairs/pairs_$protocol" "$exp/submission.csv"
   wrote "$exp/submission.csv"

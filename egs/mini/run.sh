@@ -15,6 +15,7 @@ conf=conf/mini/rawnext.yaml    # YAML files of the system, merged from left to r
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                   # results go to exp/$name
+backends="cosine cosine_mean snorm asnorm asnorm_matched lda plda"   # what scores the trials (docs/backend.md)
 ngpu=0                         # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                    # parallel jobs
 . utils/parse_options.sh
@@ -54,5 +55,5 @@ fi
 
 hold shared "$data"      # nobody may prepare it anew under a training
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
-  --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" --ngpu "$ngpu" --nj "$nj" \
-  --num-workers 1 "exp/$name"
+  --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" \
+  --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-workers 1 "exp/$name"

@@ -22,6 +22,7 @@ init=                          # trained experiment to start from, such as exp/r
 fit=false                      # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
 durations="5 2 1"              # seconds to which the test side is cut, besides its full length
 protocols="native"             # paper: averaged segments of one length; native: true length, one pass
+backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
 ngpu=0                         # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                    # parallel jobs of extraction
 num_threads=0                  # CPU threads for training; 0: all of this machine
@@ -88,4 +89,4 @@ fi
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$data/dev" --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
   --cut "$data/test:trials $data/test_noisy:trials:$data/test" --durations "$durations" --protocols "$protocols" \
-  --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"
+  --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"

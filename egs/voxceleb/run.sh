@@ -21,6 +21,7 @@ set=                           # single options over them, such as "optim.lr=5e-
 init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                   # results go to exp/$name
 protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
+backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
 ngpu=0                         # GPUs for training, on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on (a cluster's; see docs/cluster.md)
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -71,5 +72,5 @@ if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$dev" \
   --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "5 2 1" \
-  --protocols "$protocols" --ngpu "$ngpu" --num-nodes "$num_nodes" --torchrun-opts "$torchrun_opts" --nj "$nj" --num-threads "$num_threads" \
-  --num-workers "$num_workers" "exp/$name"
+  --protocols "$protocols" --backends "$backends" --ngpu "$ngpu" --num-nodes "$num_nodes" --torchrun-opts "$torchrun_opts" \
+  --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"

@@ -25,6 +25,15 @@ def unit_vectors(x: ArrayLike) -> np.ndarray:
     return x / length
 
 
+def length_norm(x: ArrayLike) -> np.ndarray:
+    """Scale the last axis to length sqrt(D), as Kaldi's ivector-normalize-length; see unit_vectors.
+
+    Source: Garcia-Romero and Espy-Wilson, "Analysis of i-vector length normalization", Interspeech 2011.
+    """
+    units = unit_vectors(x)
+    return units * units.dtype.type(np.sqrt(units.shape[-1]))
+
+
 def dot_products(enroll: np.ndarray, test: np.ndarray, enroll_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """(T,) products enroll[enroll_index] . test[test_index] of (M, D) and (N, D), in their precision."""
     scores = np.empty(len(enroll_index), dtype=np.result_type(enroll, test))

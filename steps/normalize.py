@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Normalise cosine scores by a cohort of other speakers: AS-norm, or S-norm with --top 0.
+
+steps/normalize.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
+    --cohort exp/x/embeddings/cohort/embedding.scp exp/x/scores/cosine/vox1/E_2s exp/x/scores/asnorm/vox1/E_2s
+
+For short tests, --test-cohort names the same utterances cut as short: it is these that enrolled speakers are compared
+with, as impostors would be; tests are compared with the whole ones of --cohort.
+"""
+
+import argparse
+
+from rawnext.backend.snorm import cohort_stats, normalize_scores
+from rawnext.embeddings import read_side, read_sides
+from rawnext.tables import InputError, read_scores, run_main, write_scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--enroll", required=True, metavar="SCP", help="embeddings of the enroll side")
+    parser.add_argument("--test", required=True, metavar="SCP", help="embeddings of the test side; may be the same")
+    parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
+    parser.add_argument("--cohort", required=True, metavar="SCP", help="embeddings of the cohort")
+    parser.add_argument("--test-cohort", metavar="SCP", help="the cohort as test side (default: the same)")
+    parser.add_argument("--top", type=int, default=300,
+                        help="of the cohort, the nearest to each side; 0, or more than there are: all (%(default)s)")
+    parser.add_argument("cosines", help="lines `enroll test score`, by steps/score.py --backend cosine")
+    parser.add_argument("scores", help="file to write")
+    args = parser.parse_args()
+    if args.top < 0 or args.top == 1:
+        parser.error("--top: 0, 2 or more")
+
+    enroll_ids, test_ids, cosines = read_scores(args.cosines)
+    sides = read_sides(args.enroll, args.test, None, args.enroll_map, True, args.cosines, enroll_ids, test_ids)
+    cohort = read_side(args.cohort).x
+    test_cohort = read_side(args.test_cohort).x if args.test_cohort else cohort
+    try:
+        scores = normalize_scores(cosines, cohort_stats(sides.enroll.x, test_cohort, args.top),
+                                  cohort_stats(sides.test.x, cohort, args.top), sides.enroll_index, sides.test_index)
+    except ValueError as error:
+        raise InputError(args.cohort, None, str(error)) from None
+    write_scores(args.scores, enroll_ids, test_ids, scores)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Train mean, LDA and PLDA on embeddings of known speakers: OUT_DIR/{mean.vec,transform.mat,plda}, Kaldi's formats.
+
+steps/train_backend.py exp/x/embeddings/cohort_native/embedding.scp exp/x/cohort/utt2spk exp/x/backend/native
+
+As Kaldi's recipes: the mean is taken off, LDA is trained and applied, vectors are scaled to length sqrt(dim), PLDA is
+trained on these.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from rawnext.backend.lda import fit_lda
+from rawnext.backend.plda import fit_plda, smooth
+from rawnext.backend.scoring import length_norm
+from rawnext.embeddings import read_front, read_side
+from rawnext.kaldi_models import write_arrays, write_plda
+from rawnext.tables import InputError, read_table, run_main
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lda-dim", type=int, default=200,
+                        help="at most; as many as the embeddings have, and one less than speakers (%(default)s)")
+    parser.add_argument("--total-covariance-factor", type=float, default=0.0, help="of LDA (%(default)s)")
+    parser.add_argument("--smoothing", type=float, default=0.0,
+                        help="share of the between-speaker covariance that is added to PLDA's other (%(default)s)")
+    parser.add_argument("embeddings", help="embedding.scp")
+    parser.add_argument("utt2spk")
+    parser.add_argument("out_dir", type=Path)
+    args = parser.parse_args()
+    for name, value in (("total-covariance-factor", args.total_covariance_factor), ("smoothing", args.smoothing)):
+        if not 0 <= value <= 1:
+            parser.error(f"--{name} must lie between 0 and 1")
+
+    spk_of = read_table(args.utt2spk, one_word=True)
+    utts, x, _ = read_side(args.embeddings)
+    if missing := [utt for utt in utts if utt not in spk_of]:
+        raise InputError(args.utt2spk, None, f"{missing[0]} of {args.embeddings} is missing")
+    speaker = np.array([spk_of[utt] for utt in utts])
+    mean = x.mean(axis=0, dtype=np.float64)
+    try:
+        dim = min(args.lda_dim, x.shape[1], len(set(speaker)) - 1)
+        offset, projection = fit_lda(x - mean, speaker, dim, args.total_covariance_factor)
+        write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])
+        transform = np.column_stack([projection.T, -projection.T @ offset])
+        write_arrays(args.out_dir / "transform.mat", [transform.astype(np.float32)])
+        y = length_norm(read_front(args.out_dir, lda=True)(x))  # as Kaldi: by what stands in the files
+        write_plda(args.out_dir / "plda", smooth(fit_plda(y, speaker), args.smoothing))
+    except ValueError as error:
+        raise InputError(args.utt2spk, None, str(error)) from None
+    print(f"train_backend.py: {len(x)} embeddings of {len(set(speaker))} speakers, LDA from {x.shape[1]} to {dim} "
+          f"dimensions, PLDA, in {args.out_dir}")
+
+
+if __name__ == "__main__":
+    run_main(main)
