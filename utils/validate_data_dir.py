@@ -208,13 +208,18 @@ def read_models(path: Path, utts: set[str], faults: Faults) -> dict[str, list[st
     return models
 
 
-def check_trials(path: Path, enroll_ids: set[str], test_ids: set[str], faults: Faults) -> None:
+def check_trials(path: Path, utts: set[str], spks: set[str], faults: Faults) -> None:
+    """A list, and beside it the table of its models if it has one; else an enrollment can be a speaker."""
+    enroll_ids, where, table = spks | utts, "utt2spk", path.with_name(f"{path.name}.enroll")
+    if table.exists():
+        enroll_ids, where = set(read_models(table, utts, faults)), table.name
     for number, (enroll, test, kind) in read_rows(path, faults, num_fields=3, is_list=True, num_ids=2):
         if kind not in ("target", "nontarget"):
             faults.add(path, number, f"expected target or nontarget, got {kind!r}")
-        for utt, known in ((enroll, enroll_ids), (test, test_ids)):
-            if utt not in known:
-                faults.add(path, number, f"{utt} is not in utt2spk")
+        if enroll not in enroll_ids:
+            faults.add(path, number, f"{enroll} is not in {where}")
+        if test not in utts:
+            faults.add(path, number, f"{test} is not in utt2spk")
 
 
 def validate(folder: Path) -> Faults:
@@ -238,9 +243,7 @@ def validate(folder: Path) -> Faults:
     spks = {spk for _, (_, spk) in utt2spk}
     for path in sorted([*folder.glob("trials*"), *folder.glob("trials*/[!.]*")]):
         if path.is_file() and path.suffix != ".enroll":
-            table = path.with_name(f"{path.name}.enroll")
-            models = read_models(table, set(utts), faults) if table.exists() else {}
-            check_trials(path, set(models) or spks.union(utts), set(utts), faults)
+            check_trials(path, set(utts), spks, faults)
     return faults
 
 
