@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.report import code_block, markdown_lists, number, unique
-from rawnext.results import NAMES, Row, durations_of, list_order, read_rows
+from rawnext.results import NAMES, Row, durations_of, figure, list_order, method_notes, read_rows
 
-MEASURES = (("EER %", "eer", ".2f"), ("minDCF", "min_dcf_05", ".3f"))
+MEASURES = (("EER %", "eer", ".2f"), ("minDCF", "min_dcf_05", ".3f"), ("Cllr", "cllr", ".3f"))
 COUNTS = ("num_params", "gmacs")
 
 
@@ -23,7 +23,8 @@ def comparison(exps: Sequence[Path]) -> list[str]:
     for key in sorted(dict.fromkeys(of(row) for row in rows), key=lambda k: (k[1], *list_order(k[0]), *k[2:])):
         data_set, trials, protocol, backend = key[1], key[0], key[2], key[3]
         lines += [f"### {data_set}, {trials} ({protocol}, {backend})", "", *table(systems, key), ""]
-    lines += ["minDCF: P_target 0.05, costs 1 and 1. GMACs: of an utterance of 3.69 s, in the form that runs.", "",
+    lines += ["minDCF: P_target 0.05, costs 1 and 1. GMACs: of an utterance of 3.69 s, in the form that runs.",
+              *method_notes(rows), "",
               "### Where the figures come from", "", *markdown_lists(rows), "", *training_table(systems), "",
               *code_block(unique(rows, "command")), ""]
     lines += [f"- Evaluated at commit {commit}" for commit in unique(rows, "commit")]
@@ -39,15 +40,16 @@ def table(systems: dict[str, list[Row]], key: tuple[str, ...]) -> list[str]:
     chosen = {name: [row for row in rows if of(row) == key] for name, rows in systems.items()}
     measured = {row["duration"] for rows in chosen.values() for row in rows}
     durations = [d for d in durations_of(row for rows in chosen.values() for row in rows) if d in measured]
+    columns = [(title, measure, form) for title, measure, form in MEASURES
+               if any(measure in row for rows in chosen.values() for row in rows)]
     header = ["system", "parameters", "GMACs", *(f"{title} {d if d == 'full' else d + ' s'}"
-                                                 for title, _, _ in MEASURES for d in durations)]
+                                                 for title, _, _ in columns for d in durations)]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for name, rows in chosen.items():
         if rows:
             by = {row["duration"]: row for row in rows}
             cells = [cell(rows[0].get("train", {}).get(count)) for count in COUNTS]
-            cells += [format(by[d][measure], form) if d in by else "" for _, measure, form in MEASURES
-                      for d in durations]
+            cells += [figure(by.get(d, {}), measure, form) for _, measure, form in columns for d in durations]
             lines.append([name, *cells])
     return [f"| {' | '.join(line)} |" for line in lines]
 

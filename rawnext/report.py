@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rawnext.results import Row, markdown, notes, tables
+from rawnext.backend.metrics import EER_DEFINITIONS
+from rawnext.results import Row, eer_definitions, markdown, notes, tables
 
 
 def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
@@ -19,7 +20,7 @@ def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: l
         lines += [f"## {title}", "", *markdown(table), ""]
     for note in notes(rows, paper):
         lines += [note, ""]
-    lines += ["## Where the figures come from", "", *markdown_lists(rows), "", *protocol_lines(config), "",
+    lines += ["## Where the figures come from", "", *markdown_lists(rows), "", *protocol_lines(config, rows), "",
               *stamp_lines(rows)]
     return lines
 
@@ -50,12 +51,12 @@ def markdown_lists(rows: list[Row]) -> list[str]:
               for name, data_set, num, num_target, path, digest in lists)]
 
 
-def protocol_lines(config: Mapping[str, Any]) -> list[str]:
+def protocol_lines(config: Mapping[str, Any], rows: list[Row]) -> list[str]:
     samples = (config.get("extract") or {}).get("samples", 59_049)
     return [f"- Protocol paper: segments of {samples:,} samples, their embeddings averaged; short utterances tiled.",
             "- Protocol native: the whole utterance at its own length, in one pass.",
             "- Durations: the test side is cut to its centre; the enroll side is whole.",
-            "- EER: mean of both error rates at the threshold where they are closest.",
+            *(f"- EER: {EER_DEFINITIONS[name]}." for name in eer_definitions(rows)),
             "- minDCF: costs 1 and 1, divided by the smaller of P_target and 1 - P_target."]
 
 

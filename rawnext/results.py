@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.registry import nearest
 from rawnext.tables import InputError, PathLike, read_lines
 
@@ -23,6 +24,8 @@ DURATIONS = ("full", "5", "2", "1")
 METRICS = (("EER %", "eer", "eer", ".2f"),
            ("minDCF, P_target 0.01", "min_dcf_01", "mindcf01", ".3f"),
            ("minDCF, P_target 0.05", "min_dcf_05", "mindcf05", ".3f"))
+LLR_METRICS = (("actual DCF, P_target 0.01", "act_dcf_01", ".3f"), ("actual DCF, P_target 0.05", "act_dcf_05", ".3f"),
+               ("Cllr", "cllr", ".3f"), ("minimum Cllr", "min_cllr", ".3f"))  # of log-likelihood ratios only
 NAMES = ("list", "data_set", "protocol", "backend")
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
 
@@ -127,18 +130,30 @@ def table_of(rows: list[Row], paper: list[dict[str, str]], ours: str, theirs: st
     durations = durations_of(rows)
     cells: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
-        cells.setdefault(tuple(row[name] for name in NAMES), {})[row["duration"]] = format(row[ours], form)
+        cells.setdefault(tuple(row[name] for name in NAMES), {})[row["duration"]] = figure(row, ours, form)
     for line in paper:
-        if line[theirs]:
+        if line.get(theirs):
             cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[theirs]
     lines = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
     header = ["list", "data set", "protocol", "backend", *(d if d == "full" else f"{d} s" for d in durations)]
     return [header, *([*key, *(cells[key].get(d, "") for d in durations)] for key in lines)]
 
 
+def figure(row: Row, measure: str, form: str) -> str:
+    """`5.30 [4.6, 6.1]`: a measure, EER with its interval; empty where nobody computed it."""
+    if row.get(measure) is None:
+        return ""
+    ends = row.get("eer_interval") if measure == "eer" else None
+    return format(row[measure], form) + (" [{:.1f}, {:.1f}]".format(*ends) if ends else "")
+
+
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
-    """(title, table) of EER and the two minDCF."""
-    return [(title, table_of(rows, paper, ours, theirs, form)) for title, ours, theirs, form in METRICS]
+    """(title, table) of EER and the two minDCF, and of the costs of log-likelihood ratios where there are such."""
+    found = [(title, table_of(rows, paper, ours, theirs, form)) for title, ours, theirs, form in METRICS]
+    for title, measure, form in LLR_METRICS:
+        if own := [row for row in rows if measure in row]:
+            found.append((title, table_of(own, [], measure, "", form)))
+    return found
 
 
 def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
@@ -153,7 +168,24 @@ def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
             what = f"the paper's {name} has {official:,}" if official else "the paper has no such list"
             lines.append(f"List {name} of {data_set} is not the paper's: it has {num:,} trials, {what}. "
                          "The figures cannot be compared with the paper's.")
+    return lines + method_notes(rows)
+
+
+def method_notes(rows: list[Row]) -> list[str]:
+    """How intervals were made; a definition of the EER that is not the default one."""
+    lines = []
+    if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
+        lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
+                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: docs/metrics.md.")
+    for name in eer_definitions(rows):
+        if name != EER_DEFINITION:
+            lines.append(f"EER by the definition `{name}`: {EER_DEFINITIONS[name]}.")
     return lines
+
+
+def eer_definitions(rows: Iterable[Row]) -> list[str]:
+    """Names of the definitions in use; evaluations of old do not say theirs."""
+    return list(dict.fromkeys(row.get("eer_definition", EER_DEFINITION) for row in rows))
 
 
 def markdown(table: Table) -> list[str]:

@@ -1,19 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""EER and minDCF of a score file, written beside it as SCORES.json with all that the figures depend on.
+"""EER, minDCF and their intervals of a score file, written beside it as SCORES.json with all that they depend on.
 
 steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --duration 2 --backend cosine \\
     exp/x/scores/cosine/vox1_test/trials_O_paper_2s data/vox1_test/trials_O
+
+Intervals (95 %, a bootstrap over speakers, docs/metrics.md) are there where each side's utt2spk is.
 """
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from rawnext.backend.metrics import eer, min_dcf
+import numpy as np
+
+from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.evaluation import evaluation
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import InputError, read_scored_trials, run_main, write_lines
+from rawnext.tables import InputError, Trials, read_scored_trials, run_main, write_lines
+from rawnext.trial_speakers import trial_speakers
 
 
 def duration(text: str) -> str:
@@ -42,7 +49,33 @@ def read_train_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def main() -> None:
+def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
+    """Whose the sides of the trials are; None where nobody asked for it and the tables do not say."""
+    folder = Path(args.trials).parent
+    utt2spk = args.utt2spk or folder / "utt2spk"
+    enroll = args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
+    asked = args.utt2spk or args.enroll_utt2spk
+    if not asked and not (utt2spk.exists() and enroll.exists()):
+        return None
+    try:
+        return trial_speakers(trials, args.trials, utt2spk, enroll)
+    except InputError as error:
+        if asked:
+            raise
+        print(f"no intervals: {error}", file=sys.stderr)
+        return None
+
+
+def summary(row: dict[str, Any]) -> str:
+    """The figures in one line."""
+    between = " [{:.1f}, {:.1f}]".format(*row["eer_interval"]) if "eer_interval" in row else ""
+    costs = (("minDCF(0.01)", "min_dcf_01"), ("minDCF(0.05)", "min_dcf_05"), ("actual DCF(0.01)", "act_dcf_01"),
+             ("actual DCF(0.05)", "act_dcf_05"), ("Cllr", "cllr"), ("minimum Cllr", "min_cllr"))
+    return ", ".join([f"EER {row['eer']:.2f} %{between}",
+                      *(f"{title} {row[name]:.3f}" for title, name in costs if name in row)])
+
+
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--exp", required=True, type=Path, help="experiment, with config.yaml")
     parser.add_argument("--list", required=True, help="name of the trial list")
@@ -50,31 +83,36 @@ def main() -> None:
     parser.add_argument("--protocol", required=True, choices=["paper", "native"])
     parser.add_argument("--duration", type=duration, default="full", help="of the test side: full or seconds")
     parser.add_argument("--backend", default="cosine", help="what made the scores: cosine, asnorm, plda...")
-    parser.add_argument("--enroll", metavar="DIR", help="data directory of the enroll side (default: that of the trials)")
+    parser.add_argument("--enroll", metavar="DIR", help="data directory of the enroll side (default: the trials')")
+    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk beside the trials)")
+    parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="of the enroll side, if elsewhere")
+    parser.add_argument("--eer-definition", choices=EER_DEFINITIONS, default=EER_DEFINITION, help="(%(default)s)")
+    parser.add_argument("--llr", action="store_true", help="scores are log-likelihood ratios: actual DCF and Cllr too")
     parser.add_argument("scores", help="lines `enroll test score`, in any order")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    args = options()
     config = args.exp / "config.yaml"
     config_sha256 = sha256(config)
     train = read_train_info(args.exp / "train_info.json")
     trials, scores = read_scored_trials(args.scores, args.trials)
-    target, nontarget = scores[trials.is_target], scores[~trials.is_target]
-    for name, side in (("target", target), ("nontarget", nontarget)):
-        if not side.size:
+    for name, side in (("target", trials.is_target), ("nontarget", ~trials.is_target)):
+        if not side.any():
             raise InputError(args.trials, None, f"has no {name} trial")
+    figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
-        "num_trials": len(scores), "num_target": len(target), "protocol": args.protocol, "duration": args.duration,
+        "num_trials": len(scores), "num_target": int(trials.is_target.sum()),
+        "protocol": args.protocol, "duration": args.duration,
         "crop": "none" if args.duration == "full" else "test side, centre",
         "enroll": args.enroll or str(Path(args.trials).parent), "backend": args.backend,
-        "eer": 100 * eer(target, nontarget), "min_dcf_01": min_dcf(target, nontarget, 0.01),
-        "min_dcf_05": min_dcf(target, nontarget, 0.05), "config": str(config), "config_sha256": config_sha256,
-        "train": train, **stamp(),
+        **figures, "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
-    print(f"{args.scores}: EER {row['eer']:.2f} %, minDCF(0.01) {row['min_dcf_01']:.3f}, "
-          f"minDCF(0.05) {row['min_dcf_05']:.3f}")
+    print(f"{args.scores}: {summary(row)}")
 
 
 if __name__ == "__main__":
