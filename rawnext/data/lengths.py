@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the utterances of a data directory are, without decoding their audio."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import soundfile
+
+from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.wav import Source, check_sources, span
+from rawnext.tables import PathLike, read_table, to_number
+
+
+class Span(NamedTuple):
+    """Where an utterance lies in its recording, in samples of that recording."""
+
+    start: int
+    num_samples: int
+    rate: int  # Hz
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.rate
+
+
+def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
+    """The spans of these utterances, by their files' headers, all checked; a command's by segments or utt2dur.
+
+    Raises: InputError: audio that check_sources refuses, or a command whose length stands nowhere.
+    """
+    check_sources(sources)
+    path = Path(data_dir) / "utt2dur"
+    utt2dur = read_table(path, one_word=True) if path.exists() else {}
+    return [of_command(source, utt2dur.get(source.utt, "")) if source.is_pipe else of_file(source)
+            for source in sources]
+
+
+def of_file(source: Source) -> Span:
+    info = soundfile.info(source.path)
+    start, stop = span(source, info.frames, info.samplerate)
+    return Span(start, stop - start, info.samplerate)
+
+
+def of_command(source: Source, duration: str) -> Span:
+    """Its rate is not known: a common one serves to write places in it."""
+    start = round(source.start_s * SAMPLE_RATE)
+    if source.end_s >= 0:
+        return Span(start, round(source.end_s * SAMPLE_RATE) - start, SAMPLE_RATE)
+    if not 0 < (seconds := to_number(duration)) < float("inf"):
+        raise source.fault("is a command: how long its audio is must stand in utt2dur")
+    return Span(start, round(seconds * SAMPLE_RATE), SAMPLE_RATE)
