@@ -53,6 +53,7 @@ prepare() {
   local/prepare_csv.py --nj "$nj" "${@:3}" "$data"
   utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
   for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
+  utils/lint_trials.py --train "$data/train" "$data/dev/trials"
 }
 
 if in_stage 1 "data directories, held-out speakers and their trials"; then

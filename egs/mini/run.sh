@@ -36,6 +36,7 @@ prepare() {
   local/prepare_mini.py "$corpus" "$data"
   for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
+  for d in dev test; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
 }
 prepare_banks() {
   local/prepare_musan.py "$corpus/musan" "$data"

@@ -54,6 +54,7 @@ prepare() {
   for d in dev test; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
   utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
+  for d in dev/trials test/trials test/trials_hard; do utils/lint_trials.py --train "$data/train" "$data/$d"; done
 }
 prepare_banks() {
   if [ -z "$1" ] || [ -z "$2" ]; then

@@ -3,13 +3,14 @@
 
 import numpy as np
 import pytest
-from fuzzing import answer, damaged, fuzz, utils_module
+from fuzzing import answer, damaged, fuzz, local_module, utils_module
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rawnext.data.wav import Source, read_sources
 from rawnext.tables import (
     check_id,
+    read_enroll_map,
     read_scores,
     read_table,
     read_trials,
@@ -89,6 +90,56 @@ def test_lists_of_audio(folder, scp, segments, allow_pipes):
         assert all(0 <= s.start_s < np.inf and (s.end_s == -1 or s.start_s < s.end_s < np.inf) for s in sources)
         assert allow_pipes or not any(source.is_pipe for source in sources)
         assert not any(source.path.startswith(("|", "~")) or source.path == "-" for source in sources)
+
+
+@fuzz(50)
+@given(raw=damaged(b"a-m1 a-1 a-2\nb-m1 b-1\n"))
+def test_enroll_maps(folder, raw):
+    path = folder / "map"
+    path.write_bytes(raw)
+    models = answer(lambda: read_enroll_map(path), path, 10_000_000)
+    if models is not None:
+        assert models and all(models.values()) and all_ids(models, *models.values())
+        assert all(len(set(utts)) == len(utts) for utts in models.values())
+
+
+FORMS = [b"1 a/1.wav a/2.wav\n0 a/1.wav b.wav\n", TRIALS, b"idx,path,path_other,label\nq,a/1.wav,\"a/2.wav\",1\n",
+         "enroll;test;target\nä-3;b;nontarget\n".encode()]
+
+
+@fuzz(120)
+@given(raw=damaged(*FORMS), columns=st.sampled_from(["", "1,2,3", "path,path_other,label"]), swap=st.booleans())
+def test_lists_in_any_form(folder, raw, columns, swap):
+    read = local_module("trial_forms").read_trial_list
+    path = folder / "list"
+    path.write_bytes(raw)
+    named = answer(lambda: read(path, columns, swap), path, 10_000_000)
+    if named is not None:
+        trials = named.renamed({name: name for name in named.lines}, "x")
+        assert trials.enroll and len(trials.enroll) == len(trials.test) == len(trials.is_target)
+        assert set(trials.enroll) | set(trials.test) == set(named.lines)
+        assert all(0 < line <= raw.count(b"\n") + raw.count(b"\r") + 1 for line in named.lines.values())
+
+
+@fuzz(80)
+@given(raw=damaged(TRIALS), table=st.none() | damaged(b"m1 a-1 a-2\nm2 b\n"))
+def test_what_lint_trials_passes_the_library_reads(folder, capsys, monkeypatch, raw, table):
+    place = folder / "lint"
+    place.mkdir(exist_ok=True)
+    (place / "utt2spk").write_text("a-1 a\na-2 a\nb b\nä-3 ä\n")
+    (place / "trials").write_bytes(raw)
+    (place / "trials.enroll").unlink(missing_ok=True)
+    if table is not None:
+        (place / "trials.enroll").write_bytes(table)
+    monkeypatch.setattr("sys.argv", ["lint_trials.py", str(place / "trials")])
+    with pytest.raises(SystemExit) as ended:
+        utils_module("lint_trials").main()
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith(f"{place}/trials") and line.isprintable() for line in lines)
+    if ended.value.code == 0:
+        trials = read_trials(place / "trials")
+        assert set(trials.is_target.tolist()) == {True, False}
+        assert table is None or set(trials.enroll) <= set(read_enroll_map(place / "trials.enroll"))
 
 
 GOOD = {"utt2spk": "a-1 a\na-2 a\nä-3 ä\n", "spk2utt": "a a-1 a-2\nä ä-3\n", "wav.scp": "a-1 /x\na-2 y z |\nä-3 z\n",

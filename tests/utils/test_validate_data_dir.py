@@ -111,6 +111,26 @@ def test_each_fault_is_named(data, name, text, faults):
     assert name == "utt2spk" or own == lines
 
 
+MODELS = {"trials_m": "a-m1 a-2 target\na-m1 b-1 nontarget\n", "trials_m.enroll": "a-m1 a-1\nb-m1 b-1 b-2\n"}
+
+
+def test_models_of_a_list(data):
+    assert validate(write(data, {**MODELS, "utt2session": "".join(f"{utt} -x\n" for utt in UTTS)}))[::2] == (0, [])
+
+
+@pytest.mark.parametrize("name, text, fault", [
+    ("trials_m", "a-1 a-2 target\n", "trials_m:1: a-1 is not in trials_m.enroll"),
+    ("trials_m", "a-m1 a target\n", "trials_m:1: a is not in utt2spk"),
+    ("trials_m.enroll", "a-m1 a-1 z\n", "trials_m.enroll:1: z is not in utt2spk"),
+    ("trials_m.enroll", "a-m1 a-1 a-1\n", "trials_m.enroll:1: a-m1 has an utterance twice"),
+    ("trials_m.enroll", "a-m1 a-1\nb-1 b-1\n", "trials_m.enroll:2: b-1 is an utterance too"),
+    ("trials_m.enroll", "a-m1 a-1\nb-m1\n", "trials_m.enroll:2: expected at least 2 fields, got 1"),
+    ("utt2session", "a-1 x\na-2 x\nb-1 x\nb-2 x\n", "utt2session: c-1 of utt2spk is missing"),
+])
+def test_faults_of_models_and_sessions(data, name, text, fault):
+    assert validate(write(data, {**MODELS, name: text}))[2] == [fault]
+
+
 @pytest.mark.parametrize("name, line, fault", [
     ("segments", "a-1 r1 0.0", "segments:1: expected 4 fields, got 3"),
     ("segments", "a-1 r1 1.5 1.5", "segments:1: expected 0 <= start < end in seconds, got 1.5 1.5"),
