@@ -46,11 +46,14 @@ fi
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
-  local d list
+  local d checked=(vox1_test/trials_O vox1/trials_{E,H})
   local/prepare_voxceleb.py "$@" --nj "$nj" "$data"
-  if [ "$dev_speakers" -gt 0 ]; then utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"; fi
+  if [ "$dev_speakers" -gt 0 ]; then
+    utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
+    checked+=(dev/trials)
+  fi
   for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
-  for d in "${sets[@]:1}"; do for list in "$d"/trials*; do utils/lint_trials.py --train "$data/train" "$list"; done; done
+  for d in "${checked[@]}"; do utils/lint_trials.py --train "$data/train" "$data/$d"; done
 }
 
 if in_stage 1 "data directories, trials, held-out speakers"; then
