@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rawnext.paired import paired_eer
 from rawnext.report import code_block, markdown_lists, number, unique
 from rawnext.results import NAMES, Row, durations_of, figure, list_order, method_notes, read_rows
 
@@ -12,9 +13,10 @@ MEASURES = (("EER %", "eer", ".2f"), ("minDCF", "min_dcf_05", ".3f"), ("Cllr", "
 COUNTS = ("num_params", "gmacs")
 
 
-def comparison(exps: Sequence[Path]) -> list[str]:
+def comparison(exps: Sequence[Path], test: bool = False) -> list[str]:
     """Lines of Markdown: tables, then what all figures come from. Systems stand in the order given.
 
+    Args: test: a second table of each list has the differences of EER from the first system, with intervals and p.
     Raises: InputError: an experiment without evaluations.
     """
     systems = {exp.name: read_rows(exp) for exp in exps}
@@ -23,6 +25,8 @@ def comparison(exps: Sequence[Path]) -> list[str]:
     for key in sorted(dict.fromkeys(of(row) for row in rows), key=lambda k: (k[1], *list_order(k[0]), *k[2:])):
         data_set, trials, protocol, backend = key[1], key[0], key[2], key[3]
         lines += [f"### {data_set}, {trials} ({protocol}, {backend})", "", *table(systems, key), ""]
+        if test:
+            lines += [*difference_table(systems, key), ""]
     lines += ["minDCF: P_target 0.05, costs 1 and 1. GMACs: of an utterance of 3.69 s, in the form that runs.",
               *method_notes(rows), "",
               "### Where the figures come from", "", *markdown_lists(rows), "", *training_table(systems), "",
@@ -52,6 +56,16 @@ def table(systems: dict[str, list[Row]], key: tuple[str, ...]) -> list[str]:
             cells += [figure(by.get(d, {}), measure, form) for _, measure, form in columns for d in durations]
             lines.append([name, *cells])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def difference_table(systems: dict[str, list[Row]], key: tuple[str, ...]) -> list[str]:
+    """How the EER of each system on one list differs from the first one's there, duration by duration."""
+    chosen = {name: {row["duration"]: row for row in rows if of(row) == key} for name, rows in systems.items()}
+    (first, ours), *others = ((name, by) for name, by in chosen.items() if by)
+    lines = [[f"EER % minus that of {first}", *(d if d == "full" else f"{d} s" for d in ours)],
+             ["---", *["---:"] * len(ours)]]
+    lines += [[name, *(paired_eer(by[d], ours[d]) if d in by else "" for d in ours)] for name, by in others]
+    return [f"| {' | '.join(line)} |" for line in lines] if others else []
 
 
 def training_table(systems: dict[str, list[Row]]) -> list[str]:

@@ -17,9 +17,11 @@ from rawnext.tables import run_main, write_lines
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the tables go besides standard output")
+    parser.add_argument("--test", action="store_true",
+                        help="also how EERs differ from the first system's, with 95 %% interval and p")
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, in the order of the lines")
     args = parser.parse_args()
-    lines = comparison(args.exp)
+    lines = comparison(args.exp, args.test)
     if args.out:
         write_lines(args.out, lines)
     print(*lines, sep="\n")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
-from rawnext.evaluation import evaluation
+from rawnext.evaluation import TITLES, evaluation
 from rawnext.stamp import sha256, stamp
 from rawnext.tables import InputError, Trials, read_scored_trials, run_main, write_lines
 from rawnext.trial_speakers import trial_speakers
@@ -69,10 +69,8 @@ def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
 def summary(row: dict[str, Any]) -> str:
     """The figures in one line."""
     between = " [{:.1f}, {:.1f}]".format(*row["eer_interval"]) if "eer_interval" in row else ""
-    costs = (("minDCF(0.01)", "min_dcf_01"), ("minDCF(0.05)", "min_dcf_05"), ("actual DCF(0.01)", "act_dcf_01"),
-             ("actual DCF(0.05)", "act_dcf_05"), ("Cllr", "cllr"), ("minimum Cllr", "min_cllr"))
     return ", ".join([f"EER {row['eer']:.2f} %{between}",
-                      *(f"{title} {row[name]:.3f}" for title, name in costs if name in row)])
+                      *(f"{title} {row[name]:.3f}" for name, title in TITLES.items() if name in row and name != "eer")])
 
 
 def options() -> argparse.Namespace:
@@ -82,6 +80,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--data-set", required=True)
     parser.add_argument("--protocol", required=True, choices=["paper", "native"])
     parser.add_argument("--duration", type=duration, default="full", help="of the test side: full or seconds")
+    parser.add_argument("--crop", metavar="TEXT", help="what was cut, and how (default: test side, centre)")
     parser.add_argument("--backend", default="cosine", help="what made the scores: cosine, asnorm, plda...")
     parser.add_argument("--enroll", metavar="DIR", help="data directory of the enroll side (default: the trials')")
     parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk beside the trials)")
@@ -107,7 +106,7 @@ def main() -> None:
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
         "num_trials": len(scores), "num_target": int(trials.is_target.sum()),
         "protocol": args.protocol, "duration": args.duration,
-        "crop": "none" if args.duration == "full" else "test side, centre",
+        "crop": "none" if args.duration == "full" else args.crop or "test side, centre",
         "enroll": args.enroll or str(Path(args.trials).parent), "backend": args.backend,
         **figures, "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
