@@ -50,7 +50,7 @@ def read_pool(args: argparse.Namespace, names: list[str]) -> list[tuple[np.ndarr
     pool = []
     for file in args.scores:
         trials, scores = read_scored_trials(file.path, args.trials)
-        measures = trial_measures(names, file, trials.enroll, trials.test, args.data, args.data)
+        measures = trial_measures(names, file, trials.enroll, trials.test, args.data, args.data, args.enroll_map)
         pool.append((scores, trials.is_target, measures))
     return pool
 
@@ -87,9 +87,11 @@ def fit(args: argparse.Namespace) -> None:
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))
           + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
             f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
+    if calibration.weights[0] <= 0:
+        print(f"{args.trials}: target trials do not score higher than nontarget trials, so the LLRs tell nothing")
     if scores[is_target].min() > scores[~is_target].max():
-        print(f"{args.trials}: every target trial scores higher than every nontarget trial: so few or so easy trials "
-              "say little about how large an LLR may be")
+        print(f"{args.trials}: all target trials score higher than all nontarget trials; how large an LLR may be, so "
+              "few or so easy trials cannot tell")
 
 
 def apply(args: argparse.Namespace) -> None:
@@ -112,6 +114,7 @@ def main() -> None:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--backend", required=True, help="what made the scores; a model is for one of them")
     common.add_argument("--protocol", required=True, help="how the embeddings were made; likewise")
+    common.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
 
     action = actions.add_parser("fit", parents=[common], help="a calibration from held-out trials")
     action.set_defaults(run=fit)
@@ -130,7 +133,6 @@ def main() -> None:
     action.add_argument("--model", required=True, type=Path, metavar="JSON", help="what fit wrote")
     action.add_argument("--enroll-data", required=True, type=Path, help="data directory with utt2dur, enroll side")
     action.add_argument("--test-data", required=True, type=Path, help="test side; may be the same")
-    action.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
     action.add_argument("scores", type=score_argument, metavar="SCORES:ENROLL:TEST", help="as in fit")
     action.add_argument("out", help="file to write, lines `enroll test LLR`")
     args = parser.parse_args()

@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 PRIOR = 0.5  # of a target trial, at which a calibration is fitted: there the objective is Cllr
-RIDGE = 1.0  # see fit_calibration
+RIDGE = 0.1  # see fit_calibration
 
 # Of the seconds of enroll and test side. The variance of an embedding falls like 1 / duration, so for both sides
 # together like the first; the others are Mandasari's Q with the sides made symmetric.
@@ -92,8 +92,7 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     Args:
         scores: (N,), the higher the more alike.   is_target: (N,) bool.   measures: (N, M).
         prior: of a target trial, 0 < P < 1.   ridge: 0 for none; trials that a plane separates then have no solution.
-    Raises: ValueError: a side without trials, shapes that do not fit, a number that is not finite, a prior out of
-        range, or scores that are higher where speakers differ.
+    Raises: ValueError: a side without trials, shapes that do not fit, a number that is not finite, a bad prior.
     """
     x, target = _features(scores, measures), np.asarray(is_target, dtype=bool)
     if not 0 < prior < 1:
@@ -109,8 +108,6 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     penalty = np.append(np.full(x.shape[1], ridge / len(x)), 0.0)
     solution = _minimise(z, target, share, penalty, float(logit(prior)))
     weights = solution[:-1] / std
-    if not weights[0] > 0:
-        raise ValueError("target trials do not score higher than nontarget trials")
     return Calibration(weights, float(solution[-1] - weights @ mean), x[:, 1:].min(axis=0), x[:, 1:].max(axis=0))
 
 
@@ -135,7 +132,7 @@ def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.
 
 
 class OperatingPoint(NamedTuple):
-    """What a prior means for one list.   score: accepted from this score on.   Rates are fractions of (N1,), (N0,)."""
+    """What a prior means for one list.   llr, score: accepted from here on.   Rates are fractions."""
 
     prior: float
     llr: float
@@ -152,9 +149,11 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
 
     Args:
         scores: (N,).   is_target: (N,) bool.   measures: (N, M).
-    The threshold on the score is the one of a trial whose measures are the list's medians.
+    The threshold on the score is the one of a trial whose measures are the list's medians; NaN, which nothing reaches,
+    where a higher score does not make a higher LLR.
     """
     llr = calibration.llr(scores, measures)
+    slope = float(calibration.weights[0])
     middle = float(calibration.shift(np.median(measures, axis=0)))
 
     def rates(x: np.ndarray, limit: float) -> tuple[float, float]:
@@ -164,6 +163,6 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     points = []
     for prior in priors:
         limit = 0.0 - float(logit(prior))  # no -0.0
-        score = (limit - middle) / float(calibration.weights[0])
+        score = (limit - middle) / slope if slope > 0 else float("nan")
         points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *rates(scores, score)))
     return points

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""steps/calibrate.py: from held-out trials to LLR files and thresholds, and every fault of its input in one line."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from rawnext.backend.calibration import fit_calibration
+from rawnext.tables import read_scores, read_table, run_main, write_lines, write_scores
+
+NUM_UTTS = 40
+FIT = ["fit", "--backend", "cosine", "--protocol", "native", "--data", "dev", "--trials", "dev/trials", "--out", "cal"]
+APPLY = ["apply", "--backend", "cosine", "--protocol", "native", "--model", "cal/model.json", "--enroll-data", "dev",
+         "--test-data", "dev"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """dev/{utt2dur,utt2spk,trials,models} of 40 utts of 4 speakers, scores, and scores_2s of tests cut to 2 s."""
+    folder, rng = tmp_path_factory.mktemp("calibrate"), np.random.default_rng(0)
+    utts = [f"spk{n % 4}-{n:02d}" for n in range(NUM_UTTS)]
+    seconds = dict(zip(utts, rng.uniform(1, 9, NUM_UTTS).round(2)))
+    pairs = [(e, t) for e in utts for t in utts if e != t]
+    is_target = np.array([e[:4] == t[:4] for e, t in pairs])
+    write_lines(folder / "dev/utt2dur", [f"{utt} {value}" for utt, value in seconds.items()])
+    write_lines(folder / "dev/utt2spk", [f"{utt} {utt[:4]}" for utt in utts])
+    write_lines(folder / "dev/trials", [f"{e} {t} {'target' if y else 'nontarget'}" for (e, t), y in
+                                        zip(pairs, is_target)])
+    lengths = {"scores": [], "scores_2s": []}
+    for name, cut in (("scores", np.inf), ("scores_2s", 2.0)):
+        lengths[name] = np.array([1 / seconds[e] + 1 / min(seconds[t], cut) for e, t in pairs])
+        scores = (0.7 - 0.2 * lengths[name]) * is_target + 0.2 * rng.normal(size=len(pairs))
+        write_scores(folder / name, *zip(*pairs), scores.round(6))
+    return folder, is_target, lengths
+
+
+@pytest.fixture(scope="module")
+def program(root):
+    spec = importlib.util.spec_from_file_location("calibrate", root / "steps" / "calibrate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def calibrate(program, corpus, monkeypatch, capsys):
+    """Run the program in the corpus's folder; returns (exit status, standard output, standard error)."""
+    def run(*args):
+        monkeypatch.chdir(corpus[0])
+        monkeypatch.setattr("sys.argv", ["calibrate.py", *args])
+        with pytest.raises(SystemExit) as end:
+            run_main(program.main)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def model(calibrate, corpus):
+    path = corpus[0] / "cal/model.json"
+    if not path.exists():
+        assert calibrate(*FIT, "scores:full:full", "scores_2s:full:2")[0] == 0
+    return json.loads(path.read_text())
+
+
+def test_llrs_are_those_of_the_pooled_fit(calibrate, corpus, model):
+    folder, is_target, lengths = corpus
+    scores = {name: read_scores(folder / name)[2] for name in lengths}
+    both = fit_calibration(np.concatenate(list(scores.values())), np.tile(is_target, 2),
+                           np.concatenate(list(lengths.values()))[:, None])
+    for name, cut in (("scores", "full"), ("scores_2s", "2")):
+        assert calibrate(*APPLY, f"{name}:full:{cut}", "new/llr") == (0, "", "")
+        enroll, test, llr = read_scores(folder / "new/llr")
+        assert (enroll, test) == read_scores(folder / name)[:2]
+        np.testing.assert_allclose(llr, both.llr(scores[name], lengths[name][:, None]), atol=1e-5)
+    assert model["names"] == ["score", "inverse_duration"]
+    np.testing.assert_allclose(model["weights"], both.weights, rtol=1e-6)
+    about = model["fitted_on"]
+    assert (about["num_trials"], about["num_target"], about["num_speakers"]) == (len(is_target), is_target.sum(), 4)
+    assert about["score_files"] == ["scores:full:full", "scores_2s:full:2"] and len(about["trials_sha256"]) == 64
+    assert {"backend", "protocol", "prior", "commit", "command", "date"} <= set(model)
+
+
+def test_thresholds_are_where_the_llrs_decide(calibrate, corpus, model):
+    folder, is_target, _ = corpus
+    header, *lines = [line.split("\t") for line in (folder / "cal/thresholds.tsv").read_text().splitlines()]
+    assert [line[:3] for line in lines] == [["full", cut, prior] for cut in ("full", "2 s")
+                                            for prior in ("0.5", "0.1", "0.05", "0.01", "0.001")]
+    for name, cut, part in (("scores", "full", lines[:5]), ("scores_2s", "2", lines[5:])):
+        assert calibrate(*APPLY, f"{name}:full:{cut}", "llr")[0] == 0
+        llr, scores = (read_scores(folder / file)[2] for file in ("llr", name))
+        for cells in part:
+            prior, limit, score, *rates = map(float, cells[2:])
+            for accept, (miss, false_alarm) in ((llr >= np.log((1 - prior) / prior), rates[:2]),
+                                                (scores >= score, rates[2:])):
+                assert 100 * (~accept)[is_target].mean() == pytest.approx(miss, abs=0.3)
+                assert 100 * accept[~is_target].mean() == pytest.approx(false_alarm, abs=0.3)
+            assert limit == pytest.approx(np.log((1 - prior) / prior), abs=1e-3)
+    page = (folder / "cal/thresholds.md").read_text()
+    assert all(f"| {' | '.join(line)} |" in page for line in [header, *lines]) and "of 4 speakers" in page
+
+
+def test_without_measures_no_durations_are_read(calibrate, corpus):
+    folder, is_target, _ = corpus
+    (folder / "bare").mkdir(exist_ok=True)
+    args = [arg if arg != "dev" else "bare" for arg in FIT]
+    assert calibrate(*args, "--measures", "", "--prior", "0.05", "--out", "affine", "scores:full:full")[0] == 0
+    scores = read_scores(folder / "scores")[2]
+    args = [{"dev": "bare", "cal/model.json": "affine/model.json"}.get(arg, arg) for arg in APPLY]
+    assert calibrate(*args, "scores:full:full", "llr") == (0, "", "")
+    np.testing.assert_allclose(read_scores(folder / "llr")[2],
+                               fit_calibration(scores, is_target, prior=0.05).llr(scores), atol=1e-5)
+
+
+def test_a_model_of_several_utterances_is_as_long_as_they_together(calibrate, corpus, model):
+    folder, _, _ = corpus
+    write_lines(folder / "map", ["m1 spk0-00 spk0-04 spk0-08"])
+    write_lines(folder / "of_models", ["m1 spk1-01 0.25"])
+    assert calibrate(*APPLY, "--enroll-map", "map", "of_models:full:2", "llr")[0] == 0
+    seconds = {utt: float(text) for utt, text in read_table(folder / "dev/utt2dur").items()}
+    length = 1 / sum(seconds[f"spk0-{n:02d}"] for n in (0, 4, 8)) + 1 / min(seconds["spk1-01"], 2)
+    length = np.clip(length, model["low"][0], model["high"][0])
+    expected = model["offset"] + np.dot(model["weights"], [0.25, length])
+    assert read_scores(folder / "llr")[2][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_lengths_out_of_range_and_trials_that_tell_little_are_told(calibrate, corpus, model):
+    folder, is_target, _ = corpus
+    status, out, _ = calibrate(*APPLY, "scores:0.1:0.1", "llr")
+    assert status == 0 and out.startswith(f"llr: {len(is_target):,} of {len(is_target):,} trials are shorter or longer")
+    enroll, test, scores = read_scores(folder / "scores")
+    write_scores(folder / "easy", enroll, test, scores + 100 * is_target)
+    write_scores(folder / "none", enroll, test, -scores - is_target)
+    for name, message in (("easy", "all target trials score higher than all"), ("none", "do not score higher")):
+        status, out, _ = calibrate(*FIT[:-1], name + "_cal", f"{name}:full:full")
+        assert status == 0 and message in out
+
+
+@pytest.mark.parametrize("args, message", [
+    ([*FIT, "scores:full:full", "missing:full:2"], "missing: no such file"),
+    ([*FIT, "part:full:full"], "dev/trials:2: spk0-00 spk2-02 has no score in part"),
+    ([*FIT, "--data", "bare", "scores:full:full"],
+     "bare/utt2dur: no such file, and the measures are made of durations"),
+    ([*FIT, "--data", "short", "scores:full:full"], "scores:40: spk1-01 has no duration in short/utt2dur"),
+    ([*FIT, "--data", "zero", "scores:full:full"], "zero/utt2dur:1: spk0-00: want seconds above 0"),
+    ([*FIT, "--measures", "snr", "scores:full:full"],
+     "--measures: unknown 'snr'; known: inverse_duration, log_shorter, log_longer"),
+    ([*FIT, "--prior", "2", "scores:full:full"], "dev/trials: the prior must lie between 0 and 1, got 2.0"),
+    ([*FIT, "--trials", "one", "part:full:full"], "one: there is no target trial"),
+    ([*APPLY, "--backend", "plda", "scores:full:full", "out"],
+     "cal/model.json: was fitted for backend 'cosine', not 'plda'"),
+    ([*APPLY, "--protocol", "paper", "scores:full:full", "out"],
+     "cal/model.json: was fitted for protocol 'native', not 'paper'"),
+    ([*APPLY, "--model", "none.json", "scores:full:full", "out"], "none.json: no such file"),
+    ([*APPLY, "--model", "dev/utt2dur", "scores:full:full", "out"],
+     "dev/utt2dur: is not a calibration of steps/calibrate.py"),
+    ([*APPLY, "--model", "other.json", "scores:full:full", "out"],
+     "other.json: is not a calibration of steps/calibrate.py"),
+    ([*APPLY, "--test-data", "short", "scores:full:full", "out"], "scores:1: spk1-01 has no duration in short/utt2dur"),
+    ([*APPLY, "--enroll-map", "odd", "scores:full:full", "out"], "odd:1: nobody has no duration in dev/utt2dur"),
+])
+def test_faults_are_one_line_and_leave_nothing(calibrate, corpus, model, args, message):
+    folder = corpus[0]
+    write_lines(folder / "part", ["spk0-00 spk1-01 0.5"])
+    write_lines(folder / "one", ["spk0-00 spk1-01 nontarget"])
+    write_lines(folder / "odd", ["m1 nobody"])
+    write_lines(folder / "short/utt2dur", ["spk0-00 3"])
+    write_lines(folder / "zero/utt2dur", ["spk0-00 0"])
+    write_lines(folder / "other.json", [json.dumps({**model, "weights": [1.0]})])
+    args = ["bad" if arg == "cal" else arg for arg in args]
+    assert calibrate(*args) == (1, "", f"calibrate.py: {message}\n")
+    assert not (folder / "bad").exists() and not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["scores", "scores:2", "scores:full:fall", "scores:0:2", "scores:full:-1"])
+def test_a_score_file_says_its_lengths(calibrate, name):
+    status, _, error = calibrate(*FIT, name)
+    assert status == 2 and "want SCORES:ENROLL:TEST" in error
