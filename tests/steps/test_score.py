@@ -75,7 +75,8 @@ def exp(score):
 
 
 def test_a_siamese_head_scores_the_more_alike_higher(score, exp):
-    done = score("--siamese", "exp", "--enroll", "all.scp", "--test", "test.scp", "trials", "scores")
+    done = score("--backend", "siamese", "--model", "exp", "--enroll", "all.scp", "--test", "test.scp", "trials",
+                 "scores")
     assert (done.returncode, done.stderr) == (0, "")
     enroll, test, scores = read_scores(score.folder / "scores")
     weight, bias = exp["linear.weight"][0].numpy(), exp["linear.bias"].item()
@@ -88,7 +89,7 @@ def test_a_siamese_head_scores_the_more_alike_higher(score, exp):
     ("exp", "short.scp", "short.scp: 3 dimensions, but the siamese head of exp has 4"),
 ])
 def test_a_siamese_head_that_is_not_there(score, exp, name, scp, message):
-    done = score("--siamese", name, "--enroll", scp, "--test", scp, "trials", "scores")
+    done = score("--backend", "siamese", "--model", name, "--enroll", scp, "--test", scp, "trials", "scores")
     assert (done.returncode, done.stderr) == (1, f"score.py: {message}\n")
 
 
