@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stages 3 and up of every recipe: train, extract embeddings, score trials, results table, pictures.
+# Stages 3 and up of every recipe: train, extract embeddings, score trials, calibrate, results table, pictures.
 #   steps/verification.sh [options] EXP_DIR
 #   e.g.: steps/verification.sh --conf "conf/rawnext.yaml" --ngpu 4 --eval "data/vox1_test:trials_O" exp/rawnext
 set -euo pipefail
@@ -17,8 +17,9 @@ eval="data/test:trials"        # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side i
 durations="5 2 1"              # seconds to which the test side is cut, besides its full length, ...
 cut=                           # ... in these lists of --eval; empty: in the first
 protocols="paper native"       # how utterances become embeddings
-backends=cosine                # what scores: cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
+backends=cosine                # cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
 cohort_utts=10                 # utterances of each training speaker, for the back ends that want such
+calibrate=all                  # back ends whose scores become LLRs too, as BACKEND+cal, by the trials of --dev; empty: none
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -42,6 +43,16 @@ for backend in $backends; do
     *) die "$0: --backends: unknown $backend; --help lists them" ;;
   esac
 done
+if [ "$calibrate" = all ]; then
+  calibrate=$([ -z "$dev" ] || [ ! -f "$dev/trials" ] || echo "$backends")
+fi
+scored_on_dev=() calibrated=()
+if [[ "$calibrate" == *norm* && " $calibrate " != *" cosine "* ]]; then scored_on_dev=(cosine); fi     # *norm starts there
+for backend in $calibrate; do
+  scored_on_dev+=("$backend") calibrated+=("$backend+cal")
+  [[ " $backends " == *" $backend "* ]] || die "$0: --calibrate: $backend is not one of --backends"
+  [ -f "$dev/trials" ] || die "$0: --calibrate: no such file $dev/trials"
+done
 
 if in_stage 3 "train ($conf)"; then
   log "training log: $exp/log/train.log"
@@ -56,7 +67,8 @@ if in_stage 3 "train ($conf)"; then
   wrote "$exp/model.pt" "$exp/train.tsv"
 fi
 
-# What is embedded: lines `protocol seconds data_dir`; and scored: `protocol seconds test_dir trials enroll_dir`.
+# What is embedded: lines `protocol seconds data_dir`; and scored: `protocol seconds test_dir trials enroll_dir
+# enroll_seconds`, the last 0, and with cut_both=true also that of the test side.
 scores() {
   local protocol list seconds test trials enroll
   for protocol in $protocols; do
@@ -64,7 +76,9 @@ scores() {
       IFS=: read -r test trials enroll <<< "$list"
       for seconds in 0 $durations; do
         if [ "$seconds" = 0 ] || [[ " ${cut:-${eval%% *}} " == *" $list "* ]]; then
-          echo "$protocol $seconds $test $trials ${enroll:-$test}"
+          echo "$protocol $seconds $test $trials ${enroll:-$test} 0"
+          if ! ${cut_both:-false} || [ "$seconds" = 0 ]; then continue; fi
+          echo "$protocol $seconds $test $trials ${enroll:-$test} $seconds"
         fi
       done
     done
@@ -72,30 +86,36 @@ scores() {
 }
 embeddings() {
   local protocol seconds test enroll
-  scores | while read -r protocol seconds test _ enroll; do
+  scores | while read -r protocol seconds test _ enroll _; do
     printf '%s\n' "$protocol 0 $enroll" "$protocol $seconds $test"
     if $cohort; then echo "$protocol 0 $exp/cohort"; fi
     if [[ " $backends " == *" asnorm_matched "* ]]; then echo "$protocol $seconds $exp/cohort"; fi
   done | sort -u
 }
-# tag PROTOCOL SECONDS: how a folder's or a file's name says them.
-tag() { if [ "$2" = 0 ]; then echo "$1"; else echo "$1_$2s"; fi; }
+# tag PROTOCOL SECONDS [ENROLL_SECONDS]: how a folder's or a file's name says them.   side SECONDS: how a program does.
+tag() { local name=$1 s; for s in "${@:2}"; do [ "$s" = 0 ] || name+=_${s}s; done; echo "$name"; }
+side() { if [ "$1" = 0 ]; then echo full; else echo "$1"; fi; }
 
-if in_stage 4 "extract embeddings"; then
-  if $cohort; then utils/subset_data_dir.py --per-spk "$cohort_utts" "$train" "$exp/cohort"; fi
+extract() {
+  local protocol seconds data
   embeddings | while read -r protocol seconds data; do
     steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" \
       --duration "$seconds" "$data" "$exp" "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")" </dev/null
   done
+}
+
+if in_stage 4 "extract embeddings"; then
+  if $cohort; then utils/subset_data_dir.py --per-spk "$cohort_utts" "$train" "$exp/cohort"; fi
+  extract
 fi
 
 # score BACKEND...: all lists, by each of these; TRIALS.enroll beside a list TRIALS names the utterances of its models.
 score() {
-  local backend protocol seconds data trials enroll name cut_tag sides how
-  scores | while read -r protocol seconds data trials enroll; do
+  local backend protocol seconds data trials enroll enroll_seconds name cut_tag sides how
+  scores | while read -r protocol seconds data trials enroll enroll_seconds; do
     cut_tag=$(tag "$protocol" "$seconds")
-    name=$(basename "$data")/${trials}_$cut_tag
-    sides=(--enroll "$exp/embeddings/$(basename "$enroll")_$protocol/embedding.scp"
+    name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds" "$enroll_seconds")
+    sides=(--enroll "$exp/embeddings/$(basename "$enroll")_$(tag "$protocol" "$enroll_seconds")/embedding.scp"
       --test "$exp/embeddings/$(basename "$data")_$cut_tag/embedding.scp")
     if [ -f "$data/$trials.enroll" ]; then sides+=(--enroll-map "$data/$trials.enroll"); fi
     for backend in "$@"; do
@@ -113,6 +133,7 @@ score() {
       else
         steps/score.py "${sides[@]}" "${how[@]}" "$data/$trials" "$exp/scores/$backend/$name"
       fi
+      rm -f "$exp/scores/$backend+cal/$name"{,.json}     # made of the scores before
       wrote "$exp/scores/$backend/$name"
     done
   done
@@ -132,12 +153,56 @@ if in_stage 6 "train back ends, normalise scores"; then
   score "${trained[@]}"
 fi
 
+# fit_calibration PROTOCOL BACKEND: on the held-out trials, of all durations at once.
+fit_calibration() {
+  local seconds enroll_seconds file files=() models=()
+  while read -r _ seconds _ _ _ enroll_seconds; do
+    file=$exp/scores/$2/$(basename "$dev")/trials_$(tag "$1" "$seconds" "$enroll_seconds")
+    files+=("$file:$(side "$enroll_seconds"):$(side "$seconds")")
+  done < <(protocols=$1 scores)
+  if [ -f "$dev/trials.enroll" ]; then models=(--enroll-map "$dev/trials.enroll"); fi
+  steps/calibrate.py fit --backend "$2" --protocol "$1" --data "$dev" --trials "$dev/trials" "${models[@]}" \
+    --out "$exp/calibration/$2/$1" "${files[@]}"
+  wrote "$exp/calibration/$2/$1"/{model.json,thresholds.tsv,thresholds.md}
+}
+
+# In a subshell, as the held-out trials take the place of --eval.
+calibrate_on_dev() (
+  eval=$dev:trials cut='' cut_both=true
+  cohort=false backends='' extract
+  score "${scored_on_dev[@]}"
+  for protocol in $protocols; do
+    for backend in $calibrate; do fit_calibration "$protocol" "$backend"; done
+  done
+)
+
+if [ -n "$calibrate" ] && in_stage 7 "calibrate: log-likelihood ratios"; then
+  calibrate_on_dev
+  scores | while read -r protocol seconds data trials enroll _; do
+    name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds") models=()
+    if [ "$data/$trials" = "$dev/trials" ]; then continue; fi     # what it was fitted on would flatter it
+    if [ -f "$data/$trials.enroll" ]; then models=(--enroll-map "$data/$trials.enroll"); fi
+    for backend in $calibrate; do
+      steps/calibrate.py apply --backend "$backend" --protocol "$protocol" --enroll-data "$enroll" --test-data "$data" \
+        "${models[@]}" --model "$exp/calibration/$backend/$protocol/model.json" \
+        "$exp/scores/$backend/$name:full:$(side "$seconds")" "$exp/scores/$backend+cal/$name"
+      wrote "$exp/scores/$backend+cal/$name"
+    done
+  done
+fi
+
 if in_stage 8 "results table"; then
-  scores | while read -r protocol seconds data trials enroll; do
-    for backend in $backends; do
+  scores | while read -r protocol seconds data trials enroll _; do
+    name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")
+    for backend in $backends "${calibrated[@]}"; do
+      llr=()
+      if [[ "$backend" == *+cal ]]; then
+        llr=(--llr)
+        if [ ! -f "$exp/scores/$backend/$name" ]; then continue; fi     # stage 7 has not been run
+      fi
       steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
-        --duration "${seconds/#0/full}" --enroll "$enroll" --backend "$backend" \
-        "$exp/scores/$backend/$(basename "$data")/${trials}_$(tag "$protocol" "$seconds")" "$data/$trials"
+        --duration "$(side "$seconds")" --enroll "$enroll" --backend "$backend" "${llr[@]}" \
+        "$exp/scores/$backend/$name" "$data/$trials"
     done
   done
   steps/results.py "$exp"

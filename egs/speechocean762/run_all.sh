@@ -13,6 +13,7 @@ rirs=
 baselines="mel_lda background_lda"      # without a network
 systems="rawnext resnext next_tdnn next_tdnn_light ecapa_tdnn rawnet2 resnet34 dtdy_resnet34 thin_resnet34_se convmixer"
 durations="5 2 1"              # see run.sh --help
+backends=cosine
 ngpu=0                         # GPUs for each system; 0: the CPU
 jobs=$(nproc)                  # systems at a time, each with one CPU thread
 . utils/parse_options.sh
@@ -26,7 +27,7 @@ all() {
   local fit=$1
   shift
   printf '%s\n' "$@" | xargs -P "$jobs" -I NAME ./run.sh --stage 3 --conf conf/small/NAME.yaml --name NAME --fit "$fit" \
-    --durations "$durations" --ngpu "$ngpu" --nj 1 --num-threads 1
+    --durations "$durations" --backends "$backends" --ngpu "$ngpu" --nj 1 --num-threads 1
 }
 # shellcheck disable=SC2086
 all true $baselines
