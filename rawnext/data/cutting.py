@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data directory whose utterances are cut to some seconds, as Kaldi tables: `segments` of the same recordings.
+
+Utterances keep their ids, so that trial lists stay as they are.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+
+from rawnext.data.lengths import Span
+from rawnext.data.wav import Source
+from rawnext.tables import InputError, atomic_path, read_table, write_lines
+
+POLICIES = ("centre", "start", "random")
+SHORT = ("keep", "tile", "drop")
+
+
+class Cut(NamedTuple):
+    """How to cut. seconds 0: not at all."""
+
+    seconds: float
+    policy: str
+    short: str  # what becomes of an utterance that is shorter
+    seed: int
+
+    def num_samples(self, span: Span) -> int:
+        return round(self.seconds * span.rate) if self.seconds else span.num_samples
+
+    def is_shorter(self, span: Span) -> bool:
+        return span.num_samples < self.num_samples(span)
+
+    def of(self, utt: str, span: Span) -> Span:
+        """The part of an utterance that stays: all of it where it is shorter.
+
+        centre cuts as extraction does by --duration. random draws a place from (seed, utt), the same for all lengths.
+        """
+        num = min(self.num_samples(span), span.num_samples)
+        room = span.num_samples - num
+        start = {"centre": span.num_samples // 2 - num // 2, "start": 0,
+                 "random": int(random.Random(f"{self.seed} {utt}").random() * (room + 1))}[self.policy]
+        return Span(span.start + start, num, span.rate)
+
+
+class Tables(NamedTuple):
+    """What a cut directory takes over from the one that it is made of; each utt -> ... but wav: recording -> place."""
+
+    speaker: dict[str, str]
+    recording: dict[str, str]
+    wav: dict[str, str]
+    gender: dict[str, str]  # of speakers; may be empty
+
+
+def read_tables(data_dir: Path) -> Tables:
+    """Raises: InputError: a table is missing or damaged."""
+    speaker, wav = read_table(data_dir / "utt2spk", one_word=True), read_table(data_dir / "wav.scp")
+    segments, gender = data_dir / "segments", data_dir / "spk2gender"
+    recording = ({utt: place.split()[0] for utt, place in read_table(segments).items()} if segments.exists() else
+                 {utt: utt for utt in wav})
+    if lacking := next((utt for utt in recording if utt not in speaker), None):
+        raise InputError(data_dir / "utt2spk", None, f"{lacking} is missing")
+    return Tables(speaker, recording, wav, read_table(gender, one_word=True) if gender.exists() else {})
+
+
+def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: Sequence[Span], cut: Cut) -> int:
+    """Write wav.scp, segments, utt2spk, spk2utt, utt2dur and spk2gender of the cut utterances; with cut.short tile also
+    the audio of those that are shorter, repeated up to its seconds.
+
+    Returns: how many utterances are shorter than the cut.
+    """
+    wav, segments, durations, num_short = {}, [], [], 0
+    for source, span in zip(sources, spans):
+        part, recording = cut.of(source.utt, span), tables.recording[source.utt]
+        place = tables.wav[recording]
+        if cut.is_shorter(span):
+            num_short += 1
+            if cut.short == "tile":
+                recording, part = f"{source.utt}-tiled", Span(0, cut.num_samples(span), span.rate)
+                place = str(write_tiled(out / "audio" / f"{source.utt}.wav", source, span, part.num_samples).resolve())
+        wav[recording] = place
+        segments.append(f"{source.utt} {recording} {as_text(part.start, part.rate)} "
+                        f"{as_text(part.start + part.num_samples, part.rate)}")
+        durations.append(f"{source.utt} {as_text(part.num_samples, part.rate)}")
+    speaker = {source.utt: tables.speaker[source.utt] for source in sources}
+    spk2utt: dict[str, list[str]] = {}
+    for utt, spk in speaker.items():
+        spk2utt.setdefault(spk, []).append(utt)
+    write_lines(out / "segments", segments)
+    write_lines(out / "utt2dur", durations)
+    write_lines(out / "wav.scp", (f"{key} {wav[key]}" for key in sorted(wav, key=str.encode)))
+    write_lines(out / "utt2spk", (f"{utt} {spk}" for utt, spk in speaker.items()))
+    write_lines(out / "spk2utt", (f"{spk} {' '.join(spk2utt[spk])}" for spk in sorted(spk2utt, key=str.encode)))
+    if tables.gender:
+        write_lines(out / "spk2gender", (f"{spk} {g}" for spk, g in tables.gender.items() if spk in spk2utt))
+    return num_short
+
+
+def as_text(num_samples: int, rate: int) -> str:
+    """Seconds, exact at 16 kHz and to some thousandths of a sample at any rate."""
+    return f"{num_samples / rate:.7f}"
+
+
+def write_tiled(path: Path, source: Source, span: Span, num_samples: int) -> Path:
+    """An utterance's first channel, repeated, as 16-bit samples; of audio in 16 bits nothing is lost.
+
+    Raises: InputError: it is a command's output.
+    """
+    if source.is_pipe:
+        raise source.fault("is a command, which cannot be repeated; write its output to a file")
+    wave, _ = soundfile.read(source.path, span.num_samples, span.start, dtype="int16", always_2d=True)
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, np.resize(wave[:, 0], num_samples), span.rate, "PCM_16", format="WAV")
+    return path
+
+
+def name_of(seconds: float) -> str:
+    """Name of the directory of a cut: full, 0.5s, 2s."""
+    return f"{seconds:g}s" if seconds else "full"
+
+
+def seconds_of(words: str) -> list[float]:
+    """`1 0.5 full` as seconds, each once, shortest first and full, which is 0 and always there, last.
+
+    Raises: ValueError: neither full nor seconds of at least 0.1.
+    """
+    found = {0.0, *(float(word) for word in words.split() if word != "full")}
+    if any(s and not 0.1 <= s < float("inf") for s in found):
+        raise ValueError(f"want seconds of at least 0.1, or full, got {words!r}")
+    return sorted(found, key=lambda s: s or float("inf"))

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Collect what steps/duration_grid.sh measured: OUT/grid.tsv and OUT/GRID.md, or, by --plot, OUT/eer.png and eer.pdf.
+
+steps/duration_table.py exp/duration_grid/vox1_test_trials_O_centre_keep rawnext resnext
+"""
+
+import argparse
+from pathlib import Path
+
+from rawnext.duration_grid import SIDES, Grid, page, read_grid, tsv
+from rawnext.tables import run_main, write_lines
+
+
+def panels_of(grid: Grid) -> dict:
+    """What plot_grid draws."""
+    def line(side: str, system: str) -> dict:
+        rows = {d: grid.cells.get((system, side, d)) for d in grid.durations}
+        return {d: (row["eer"], row.get("eer_interval")) for d, row in rows.items() if row}
+
+    return {SIDES[side]: {system: line(side, system) for system in grid.systems} for side in grid.sides}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plot", action="store_true", help="draw instead of writing tables")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("systems", nargs="+", help="names of the experiments, in the order of the lines")
+    args = parser.parse_args()
+    grid = read_grid(args.out, args.systems)
+    if args.plot:
+        from rawnext.analysis.duration_plots import plot_grid
+
+        plot_grid(panels_of(grid), grid.durations, [args.out / "eer.png", args.out / "eer.pdf"])
+        return
+    write_lines(args.out / "grid.tsv", tsv(grid))
+    lines = page(grid)
+    write_lines(args.out / "GRID.md", lines)
+    print(*lines, sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main)
