@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first EXP)")
     parser.add_argument("--errors", type=count, default=10, metavar="N",
                         help="of each kind to show, 0 for none (%(default)s)")
-    parser.add_argument("--errors-in", default="", metavar="WORDS", help="list, data set, protocol and backend whose errors "
-                        "are shown, as 'trials test_noisy native cosine' (default: that with most evaluations)")
+    parser.add_argument("--errors-in", default="", metavar="WORDS",
+                        help="list, data set, protocol and backend whose errors are shown, as 'trials test_noisy "
+                             "native cosine' (default: those with most evaluations)")
     parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
     args = parser.parse_args()

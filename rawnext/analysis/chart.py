@@ -105,7 +105,8 @@ def axis(label: str, low: float, high: float, num: int = 5, log: bool = False) -
         low, high = low - 0.5, high + 0.5
     if log:
         low, high = math.floor(low), math.ceil(high)
-        return Axis(label, low, high, [(v, f"1e{v}" if v else "1") for v in range(low, high + 1, max(1, (high - low) // num))])
+        decades = range(low, high + 1, max(1, (high - low) // num))
+        return Axis(label, low, high, [(v, f"1e{v}" if v else "1") for v in decades])
     rough = (high - low) / num
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= rough * 0.999)

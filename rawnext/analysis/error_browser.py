@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 from PIL import Image
-from scipy.signal import stft
 
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import Source, load_wave, read_sources
 from rawnext.results import Row, seconds
-from rawnext.tables import InputError, Trials, read_table
+from rawnext.tables import InputError, Trials, read_enroll_map, read_table
 
 HEARD_S = 10          # longer speech is cut to its beginning
-VORBIS_LEVEL = 0.93   # libsndfile's word for some 35 kbit/s; its Opus is a third smaller and takes fifteen times as long
+VORBIS_LEVEL = 0.93   # libsndfile's word for some 35 kbit/s; its Opus is a third smaller and takes 15 times as long
 WAVE_COLUMNS = 180
 IMAGE_COLUMNS, IMAGE_ROWS = 320, 96
+WINDOW = 400          # samples of a spectrum
 RANGE_DB = 70         # of a spectrogram, below its loudest place
 
 
@@ -64,14 +64,23 @@ def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list
 def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple[str, list[Error]]]:
     """(what they are, the worst of them) of an evaluation, with the sound as the embedding was given it.
 
-    The enroll side lies in the directory that the row calls `enroll`; the test side where its trials are.
+    The enroll side lies in the directory that the row calls `enroll`; the test side where its trials are. Of a model
+    of several utterances (TRIALS.enroll) the first is heard.
     """
+    models = read_enroll_map(f"{row['trials']}.enroll") if Path(f"{row['trials']}.enroll").exists() else {}
     test_dir = str(Path(row["trials"]).parent)
     cut = 0.0 if row["duration"] == "full" else seconds(row["duration"])
 
+    def enrolled(name: str) -> Clip:
+        utts = models.get(name, [name])
+        first = clip(row["enroll"], utts[0], 0.0)
+        if name not in models or first.fault:
+            return first
+        return first._replace(heard=f"{first.heard}; the first of the {len(utts)} utterances of {name}")
+
     def listed(lines: list[int]) -> list[Error]:
-        return [Error(rank, float(scores[i]), clip(row["enroll"], trials.enroll[i], 0.0),
-                      clip(test_dir, trials.test[i], cut)) for rank, i in enumerate(lines, 1)]
+        return [Error(rank, float(scores[i]), enrolled(trials.enroll[i]), clip(test_dir, trials.test[i], cut))
+                for rank, i in enumerate(lines, 1)]
 
     nontargets, targets = worst(trials, scores, num)
     return [("highest nontarget scores: different speakers, taken for one", listed(nontargets)),
@@ -121,8 +130,9 @@ def sound(wave: np.ndarray) -> str:
 def picture(wave: np.ndarray) -> str:
     """Spectrogram of (T,) as a data URI: 0-8 kHz upwards, loud is dark."""
     hop = max(SAMPLE_RATE // 100, len(wave) // IMAGE_COLUMNS)
-    power = np.abs(stft(wave, SAMPLE_RATE, nperseg=400, noverlap=max(0, 400 - hop), nfft=512)[2]) ** 2
-    level = 10 * np.log10(power + 1e-12)
+    wave = np.pad(wave, (0, max(0, WINDOW - len(wave))))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::hop] * np.hanning(WINDOW)
+    level = 10 * np.log10(np.abs(np.fft.rfft(frames, 512)).T ** 2 + 1e-9)
     grey = 255 * (level.max() - level).clip(0, RANGE_DB) / RANGE_DB
     image = Image.fromarray(grey[::-1].astype(np.uint8)).resize((min(IMAGE_COLUMNS, grey.shape[1]), IMAGE_ROWS))
     buffer = io.BytesIO()

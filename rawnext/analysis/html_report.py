@@ -5,7 +5,6 @@
 """
 
 import base64
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,24 +13,14 @@ from typing import Any, NamedTuple
 from rawnext.analysis import report_charts as charts
 from rawnext.analysis.chart import Chart
 from rawnext.analysis.error_browser import Error, data_uri, errors
+from rawnext.analysis.report_tables import System, every_column, read_cells, result_table, stamps_of
+from rawnext.backend.metrics import EER_DEFINITIONS
 from rawnext.registry import nearest
-from rawnext.report import system_name, unique
-from rawnext.results import NAMES, Row, durations_of, flatten, notes, read_paper, read_rows, read_training, seconds
-from rawnext.tables import InputError, PathLike, read_lines, read_scored_trials
+from rawnext.report import system_name
+from rawnext.results import NAMES, Row, eer_definitions, notes, read_paper, read_rows, read_training
+from rawnext.tables import InputError, PathLike, read_scored_trials
 
 PAGE = Path(__file__).parent / "page"
-FIGURES = (("eer", "EER %", ".2f"), ("min_dcf_01", "minDCF 0.01", ".3f"), ("min_dcf_05", "minDCF 0.05", ".3f"),
-           ("act_dcf_01", "actDCF 0.01", ".3f"), ("act_dcf_05", "actDCF 0.05", ".3f"), ("cllr", "Cllr", ".3f"),
-           ("min_cllr", "min Cllr", ".3f"))
-
-
-class System(NamedTuple):
-    """One experiment."""
-
-    name: str
-    exp: Path
-    config: dict[str, Any]
-    rows: list[Row]
 
 
 class Condition(NamedTuple):
@@ -42,13 +31,6 @@ class Condition(NamedTuple):
     det: Chart
     histograms: list[Chart]
     bayes: Chart | None
-
-
-class Cell(NamedTuple):
-    """A table's cell. sort: what its column is sorted by, where the text alone would not do."""
-
-    text: str
-    sort: float | None = None
 
 
 def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10,
@@ -64,6 +46,7 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
 
     systems = [System(name, exp, read_yaml(exp / "config.yaml"), read_rows(exp))
                for name, exp in zip(names_of(exps), exps)]
+    rows = [row for system in systems for row in system.rows]
     paper = read_paper(paper_path, systems[0].config.get("paper") or "")
     conditions, heard, lacks = scored_parts(systems, num_errors, errors_in)
     calibrated = cllr_charts(systems)
@@ -75,12 +58,12 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
     if not calibrated:
         lacks.append("calibration: stage 7 writes calibrated scores, and stage 8 their Cllr")
     if not branches:
-        lacks.append("activation of the branches: analysis/branch_variation.tsv in the experiment")
+        lacks.append("activation of the branches: steps/branch_variation.py measures it")
     page = render(
         title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
-        results=result_table(systems), intervals=any(f"{name}_interval" in row for s in systems for row in s.rows
-                                                     for name, _, _ in FIGURES), every=every_column(systems), stamps=[(s.name, stamps_of(s)) for s in systems],
-        notes=notes(systems[0].rows, paper), durations=duration_charts(systems, paper), conditions=conditions,
+        results=result_table(systems), definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)],
+        every=every_column(systems), stamps=[(s.name, stamps_of(s)) for s in systems],
+        notes=notes(rows, paper), durations=duration_charts(systems, paper), conditions=conditions,
         calibrated=calibrated, training=training, branches=branches, errors=heard, lacks=lacks)
     return page, lacks
 
@@ -102,52 +85,6 @@ def render(**parts: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.jinja").render(
         script=script, digest=digest, style=(PAGE / "page.css").read_text(encoding="utf-8"), **parts)
-
-
-# --- tables
-
-def result_table(systems: Sequence[System]) -> tuple[list[str], list[list[Cell]]]:
-    """Header and lines: what was evaluated, then each figure that any row has, with its interval."""
-    shown = [figure for figure in FIGURES if any(figure[0] in row for s in systems for row in s.rows)]
-    header = ["system", "list", "data set", "protocol", "backend", "duration", *(title for _, title, _ in shown),
-              "trials", "targets"]
-    lines = [[Cell(s.name), *(Cell(str(row[name])) for name in NAMES),
-              Cell(charts.label_of(row["duration"]), min(seconds(row["duration"]), 1e9)),
-              *(figure_cell(row, name, form) for name, _, form in shown),
-              *(Cell(f"{row[name]:,}", row[name]) for name in ("num_trials", "num_target"))]
-             for s in systems for row in s.rows]
-    return header, lines
-
-
-def figure_cell(row: Row, name: str, form: str) -> Cell:
-    if name not in row:
-        return Cell("")
-    limits = row.get(f"{name}_interval")
-    words = f" [{limits[0]:{form}}, {limits[1]:{form}}]" if limits else ""
-    return Cell(f"{row[name]:{form}}{words}", row[name])
-
-
-def every_column(systems: Sequence[System]) -> tuple[list[str], list[list[Cell]]]:
-    """All that results.tsv says, of all systems."""
-    flat = [{"system": s.name, **flatten(row)} for s in systems for row in s.rows]
-    header = list(dict.fromkeys(name for row in flat for name in row))
-    return header, [[Cell(str(value), value) if isinstance(value := row.get(name, ""), int | float) else Cell(str(value))
-                     for name in header] for row in flat]
-
-
-def stamps_of(system: System) -> list[tuple[str, list[str]]]:
-    """What a system's figures come from: (name, each different value)."""
-    lists = dict.fromkeys(f"{row['list']} of {row['data_set']}: {row['num_trials']:,} trials, {row['num_target']:,} "
-                          f"target ({row['trials']}, sha256 {row['trials_sha256']})" for row in system.rows)
-    dates = sorted(unique(system.rows, "date"))
-    trained = dict.fromkeys(", ".join(f"{name} {value}" for name, value in flatten(row["train"]).items())
-                            for row in system.rows if row.get("train"))
-    found = [("command", unique(system.rows, "command")), ("commit", unique(system.rows, "commit")),
-             ("corpus", list(lists)), ("hardware", unique(system.rows, "hardware")),
-             ("configuration", unique(system.rows, "config", "config_sha256")),
-             ("evaluated", [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []),
-             ("training", list(trained))]
-    return [(name, values) for name, values in found if values]
 
 
 # --- charts and errors
@@ -179,7 +116,8 @@ def scored_parts(systems: Sequence[System], num_errors: int,
                 heard += listed_errors(curves[-1], errors(row, trials, scores, num_errors))
         conditions.append(condition(key, curves))
     if not heard:
-        lacks.append("errors to hear: --errors 10" if not num_errors else"errors to hear: evaluations that say where the enroll side lies; stage 8 writes it")
+        lacks.append("errors to hear: " + ("--errors 10 shows them" if not num_errors else
+                                           "evaluations that name the enroll side's directory; stage 8 writes them"))
     return conditions, heard, lacks
 
 
@@ -245,14 +183,6 @@ def branch_part(system: System) -> dict[str, Any] | None:
     path = system.exp / "analysis" / "branch_variation.tsv"
     if not path.exists():
         return None
-    header, *lines = csv.reader((line for _, line in read_lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE)
     image = path.with_suffix(".png")
-    return {"name": system.name, "table": (header, [[Cell(text, number_in(text)) for text in line] for line in lines]),
+    return {"name": system.name, "table": read_cells(path),
             "picture": data_uri("image/png", image.read_bytes()) if image.exists() else ""}
-
-
-def number_in(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -46,9 +46,9 @@ def curves_of(system: str, row: Row, is_target: np.ndarray, scores: np.ndarray) 
     target, nontarget = scores[is_target], scores[~is_target]
     low, high = np.percentile(scores, (0.05, 99.95))  # a few far scores must not press the others into one bin
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    densities = [np.histogram(side.clip(*edges[[0, -1]]), edges, density=True)[0] for side in (target, nontarget)]
+    densities = [np.histogram(side.clip(edges[0], edges[-1]), edges, density=True)[0] for side in (target, nontarget)]
     det = det_points(target, nontarget)
-    return Curves(system, row, det_line(det), edges, *densities, thresholds(det, is_llr(row)),
+    return Curves(system, row, det_line(det), edges, densities[0], densities[1], thresholds(det, is_llr(row)),
                   bayes_error(det) if is_llr(row) else None)
 
 
@@ -147,7 +147,7 @@ def bayes_chart(title: str, group: list[Curves]) -> Chart:
         assert c.bayes
         lines += [plane.line(f"{c.name}: {kind}", LOG_ODDS, error, place % 7, dash)
                   for kind, error, dash in zip(("actual", "least"), c.bayes, (0, 1))]
-    return plane.chart(title, "Normalised Bayes error of calibrated scores over prior log-odds, actual and least.", lines)
+    return plane.chart(title, "Normalised Bayes error of the scores over prior log-odds, actual and least.", lines)
 
 
 def training_charts(tables: Mapping[str, Mapping[str, np.ndarray]]) -> list[Chart]:
@@ -172,6 +172,7 @@ def training_chart(label: str, known: Mapping[str, tuple[np.ndarray, np.ndarray]
     else:
         y_axis = axis("", 0, 1.05 * values.max())
     plane = Plane(axis("epoch", min(1, epochs.min()), max(2, epochs.max())), y_axis)
-    lines = [plane.line(system, x, y, place % 7, dots=len(x) < 60) for place, (system, (x, y)) in enumerate(known.items())]
+    lines = [plane.line(system, x, y, place % 7, dots=len(x) < 60)
+             for place, (system, (x, y)) in enumerate(known.items())]
     last = "; ".join(f"{system} ends at {10 ** y[-1] if log else y[-1]:.3g}" for system, (_, y) in known.items())
     return plane.chart(label, f"{label} over epochs: {last}.", lines)
