@@ -85,9 +85,10 @@ def main() -> None:
             process.start()
             wall, cpu, before, peak, scores = queue.get()
             process.join()
-            scale, how = (args.trials / sample, f", a loop: {sample} trials, times {args.trials / sample:g}") if sample \
-                else (1, "")
-            print(f"| {name}{how} | {wall * scale:,.1f} | {cpu * scale:,.1f} | {before:,.0f} | {peak:,.0f} |", flush=True)
+            times = args.trials / sample if sample else 1
+            how = f", a loop: {sample} trials, times {times:g}" if sample else ""
+            cells = (name + how, *(f"{t * times:,.1f}" for t in (wall, cpu)), f"{before:,.0f}", f"{peak:,.0f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
             found.append(scores)
         np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
 

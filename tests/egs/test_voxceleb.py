@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
 
+import subprocess
+
 import kaldi_native_io
 import pytest
 from recipe import run_recipe
@@ -74,3 +76,35 @@ def test_a_stage_runs_alone_and_gives_the_same(root, corpora, run):
 def test_mistakes_end_at_once(root, corpora, run, more, why):
     done = recipe(root, run[0], corpora, *more)
     assert done.returncode == 1 and why in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr
+
+
+def test_back_ends_of_training_speakers(root, run):
+    """Stages 4-6 with a cohort: its embeddings, the models and scores; a second time, over what a kill may leave."""
+    folder, _ = run
+    utts = sorted(line.split()[0] for line in (folder / "data/vox1_test/wav.scp").read_text().splitlines())
+    (folder / "data/vox1_test/models.enroll").write_text(f"m {utts[0]} {utts[1]}\n")
+    (folder / "data/vox1_test/models").write_text(f"m {utts[2]} target\nm {utts[-1]} nontarget\n")
+
+    def backends(*more):
+        command = ["steps/verification.sh", "--stop-stage", "6", "--eval", "data/vox1_test:models", "--durations", "1",
+                   "--protocols", "native", "--cohort-utts", "3", "--backends", "asnorm_matched plda", *more, "exp/tiny"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+    done = backends("--stage", "4")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    scores = [folder / f"exp/tiny/scores/{backend}/vox1_test/models_native{cut}"
+              for backend in ("asnorm_matched", "plda") for cut in ("", "_1s")]
+    assert all(len(path.read_text().splitlines()) == 2 for path in scores)
+    assert len((folder / "exp/tiny/cohort/wav.scp").read_text().splitlines()) == 6 * 3
+    written = [*scores, *(folder / "exp/tiny/backend/native").iterdir()]
+    assert {path.name for path in written[4:]} == {"mean.vec", "transform.mat", "plda"}
+    before = [path.read_bytes() for path in written]
+    written[0].unlink()
+    written[-1].write_bytes(b"\0B<Plda> ")
+    half = written[-1].with_name(".plda.999999.tmp")
+    half.write_bytes(b"\0B")
+    done = backends("--stage", "6")
+    assert done.returncode == 0, done.stderr
+    assert [path.read_bytes() for path in written] == before and not half.exists()
+    done = backends("--stage", "6", "--backends", "plda asnrom")
+    assert done.returncode == 1 and "unknown asnrom" in done.stderr
