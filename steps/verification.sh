@@ -19,7 +19,7 @@ cut=                           # ... in these lists of --eval; empty: in the fir
 protocols="paper native"       # how utterances become embeddings
 backends=cosine                # cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
 cohort_utts=10                 # utterances of each training speaker, for the back ends that want such
-calibrate=all                  # back ends whose scores become LLRs too, as BACKEND+cal, by the trials of --dev; empty: none
+calibrate=all                  # back ends whose scores become LLRs too (BACKEND+cal), by --dev; empty: none
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -47,7 +47,7 @@ if [ "$calibrate" = all ]; then
   calibrate=$([ -z "$dev" ] || [ ! -f "$dev/trials" ] || echo "$backends")
 fi
 scored_on_dev=() calibrated=()
-if [[ "$calibrate" == *norm* && " $calibrate " != *" cosine "* ]]; then scored_on_dev=(cosine); fi     # *norm starts there
+if [[ "$calibrate" == *norm* && " $calibrate " != *" cosine "* ]]; then scored_on_dev=(cosine); fi
 for backend in $calibrate; do
   scored_on_dev+=("$backend") calibrated+=("$backend+cal")
   [[ " $backends " == *" $backend "* ]] || die "$0: --calibrate: $backend is not one of --backends"
