@@ -28,14 +28,21 @@ Trial = tuple[str, str, tuple[str, ...]]  # enroll, test of the target trial, te
 
 
 class Speakers:
-    """Utterances by speaker, in groups that no target trial stays within, and speakers by gender ("" if not known)."""
+    """Utterances by speaker, their sessions (none: each utterance its own), and speakers by gender ("" if unknown)."""
 
-    def __init__(self, spk2groups: dict[str, list[list[str]]], spk2gender: dict[str, str]):
-        self.spk2groups = spk2groups
-        self.gender = {spk: spk2gender.get(spk, "") for spk in spk2groups}
+    def __init__(self, spk2utt: dict[str, list[str]], utt2session: dict[str, str], spk2gender: dict[str, str]):
+        self.spk2utt, self.utt2session = spk2utt, utt2session
+        self.gender = {spk: spk2gender.get(spk, "") for spk in spk2utt}
         self.by_gender: dict[str, list[str]] = {}
-        for spk in spk2groups:
+        for spk in spk2utt:
             self.by_gender.setdefault(self.gender[spk], []).append(spk)
+
+    def groups(self, spk: str) -> list[list[str]]:
+        """A speaker's utterances by session."""
+        groups: dict[str, list[str]] = {}
+        for utt in self.spk2utt[spk]:
+            groups.setdefault(self.utt2session.get(utt, utt), []).append(utt)
+        return list(groups.values())
 
     def impostors(self, spk: str, same_gender: bool) -> list[str]:
         """All speakers of this speaker's gender (itself among them), or those of the other gender."""
@@ -46,26 +53,27 @@ class Speakers:
 
 
 def read_speakers(folder: Path, by_session: bool = False) -> Speakers:
-    """Read utt2spk, if there spk2gender, and for groups by_session utt2session; a fault ends the program."""
+    """Read utt2spk, if there spk2gender, and utt2session if by_session; a fault ends the program."""
     faults = Faults()
-    utt2spk = [row for _, row in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)]
+    utt2spk = {utt: spk for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}
     tables = {}
-    for name, wanted, keys in (("spk2gender", (folder / "spk2gender").exists(), {spk for _, spk in utt2spk}),
-                               ("utt2session", by_session, {utt for utt, _ in utt2spk})):
+    for name, wanted, keys in (("spk2gender", (folder / "spk2gender").exists(), utt2spk.values()),
+                               ("utt2session", by_session, utt2spk)):
         rows = read_rows(folder / name, faults, num_fields=2) if wanted else []
         tables[name] = {key: value for _, (key, value) in rows}
-        if rows and (lacking := keys - tables[name].keys()):
+        if rows and (lacking := set(keys) - tables[name].keys()):
             faults.add(folder / name, None, f"{min(lacking)} of utt2spk is missing")
-    groups: dict[str, dict[str, list[str]]] = {}
-    for utt, spk in utt2spk:
-        groups.setdefault(spk, {}).setdefault(tables["utt2session"].get(utt, utt), []).append(utt)
-    if len(groups) == 1:
+    spk2utt: dict[str, list[str]] = {}
+    for utt, spk in utt2spk.items():
+        spk2utt.setdefault(spk, []).append(utt)
+    speakers = Speakers(spk2utt, tables["utt2session"], tables["spk2gender"])
+    if len(spk2utt) == 1:
         faults.add(folder / "utt2spk", None, "has one speaker only: there are no nontarget trials")
-    elif groups and max(map(len, groups.values())) < 2:
+    elif spk2utt and max(len(speakers.groups(spk)) for spk in spk2utt) < 2:
         where, what = ("utt2session", "sessions") if by_session else ("utt2spk", "utterances")
         faults.add(folder / where, None, f"no speaker has two {what}: there are no target trials")
     faults.exit_if_any()
-    return Speakers({spk: list(of_spk.values()) for spk, of_spk in groups.items()}, tables["spk2gender"])
+    return speakers
 
 
 class Drawer:
@@ -167,14 +175,14 @@ def run(options: argparse.Namespace, speakers: Speakers, rng: random.Random) -> 
     models: dict[str, list[str]] = {}
     pairs: dict[str, UttPairs] | dict[str, ModelPairs]
     if size := options.enroll_utts:
-        pairs = {spk: ModelPairs(spk, groups, size, rng) for spk, groups in speakers.spk2groups.items()}
+        pairs = {spk: ModelPairs(spk, speakers.groups(spk), size, rng) for spk in speakers.spk2utt}
         models = {name: utts for of_spk in pairs.values() for name, utts in of_spk.models.items()}
         if not models:
             sys.exit(f"{options.data_dir / 'utt2spk'}: no speaker has {size} utterances to enroll and others to test")
         if clash := next((utt for of_spk in pairs.values() for utt in of_spk.tests if utt in models), None):
             sys.exit(f"{options.data_dir / 'utt2spk'}: {clash} would be the name of a model too")
     else:
-        pairs = {spk: UttPairs(groups) for spk, groups in speakers.spk2groups.items()}
+        pairs = {spk: UttPairs(speakers.groups(spk)) for spk in speakers.spk2utt}
     most = [len(of_spk) for of_spk in pairs.values()]
     if (wanted := options.num_targets or 0) > sum(most):
         sys.exit(f"{options.data_dir / 'utt2spk'}: {wanted} target trials are wanted, there are {sum(most)}")

@@ -184,5 +184,8 @@ def test_speakers_of_make_trials(folder, capsys, raw, gender, session):
     except SystemExit:
         assert capsys.readouterr().err.startswith(f"{folder}/")
     else:
-        assert all_ids(speakers.spk2groups, *(utts for groups in speakers.spk2groups.values() for utts in groups))
-        assert session is not None or all(len(utts) == 1 for groups in speakers.spk2groups.values() for utts in groups)
+        assert all_ids(speakers.spk2utt, *speakers.spk2utt.values())
+        for spk, utts in speakers.spk2utt.items():
+            groups = speakers.groups(spk)
+            assert sorted(utt for group in groups for utt in group) == sorted(utts)
+            assert session is not None or len(groups) == len(utts)
