@@ -24,13 +24,13 @@ PAGE = Path(__file__).parent / "page"
 
 
 class Condition(NamedTuple):
-    """One list and scoring. histograms: a chart for each system and duration."""
+    """One list and scoring. histograms: a chart for each system and duration.   bayes: one for each with LLRs."""
 
     key: str
     title: str
     det: Chart
     histograms: list[Chart]
-    bayes: Chart | None
+    bayes: list[Chart]
 
 
 def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10,
@@ -137,10 +137,13 @@ def listed_errors(curves: charts.Curves, kinds: Sequence[tuple[str, list[Error]]
 def condition(key: tuple, curves: list[charts.Curves]) -> Condition:
     name, data_set, protocol, backend = key
     title = f"{name} of {data_set}, protocol {protocol}, {backend}"
-    llrs = [c for c in curves if c.bayes]
+    llrs: dict[str, list[charts.Curves]] = {}
+    for c in curves:
+        if c.bayes:
+            llrs.setdefault(c.system, []).append(c)
     return Condition(" ".join(key), title, charts.det_chart("DET", curves),
                      [charts.histogram_chart(c) for c in curves],
-                     charts.bayes_chart("Calibration", llrs) if llrs else None)
+                     [charts.bayes_chart(f"{system}, calibration", group) for system, group in llrs.items()])
 
 
 def duration_charts(systems: Sequence[System], paper: Sequence[dict[str, str]]) -> list[Chart]:

@@ -145,7 +145,7 @@ def bayes_chart(title: str, group: list[Curves]) -> Chart:
     lines = []
     for place, c in enumerate(group):
         assert c.bayes
-        lines += [plane.line(f"{c.name}: {kind}", LOG_ODDS, error, place % 7, dash)
+        lines += [plane.line(f"{label_of(c.row['duration'])}: {kind}", LOG_ODDS, error, place % 7, dash)
                   for kind, error, dash in zip(("actual", "least"), c.bayes, (0, 1))]
     return plane.chart(title, "Normalised Bayes error of the scores over prior log-odds, actual and least.", lines)
 
