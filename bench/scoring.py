@@ -90,7 +90,7 @@ def main() -> None:
             cells = (name + how, *(f"{t * times:,.1f}" for t in (wall, cpu)), f"{before:,.0f}", f"{peak:,.0f}")
             print(f"| {' | '.join(cells)} |", flush=True)
             found.append(scores)
-        np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
 if __name__ == "__main__":

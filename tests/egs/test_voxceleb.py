@@ -31,7 +31,7 @@ def test_all_stages_end_with_what_they_wrote(run):
     for stage in (0, 1, 2, 3, 4, 5, 8, 9):
         assert f"stage {stage}: " in done.stderr
     for path in ("data/train/wav.scp", "exp/tiny/model.pt", "exp/tiny/RESULTS.md", "exp/tiny/results.tsv",
-                 "exp/tiny/figures/det.png"):
+                 "exp/tiny/figures/det.png", "exp/tiny/report.html"):
         assert f"wrote {path}" in done.stderr and (folder / path).stat().st_size > 0
     assert len((folder / "data/train/wav.scp").read_text().splitlines()) == 6 * 4
     assert len((folder / "exp/tiny/train.tsv").read_text().splitlines()) == 3
@@ -87,7 +87,8 @@ def test_back_ends_of_training_speakers(root, run):
 
     def backends(*more):
         command = ["steps/verification.sh", "--stop-stage", "6", "--eval", "data/vox1_test:models", "--durations", "1",
-                   "--protocols", "native", "--cohort-utts", "3", "--backends", "asnorm_matched plda", *more, "exp/tiny"]
+                   "--protocols", "native", "--cohort-utts", "3", "--backends", "asnorm_matched plda", *more,
+                   "exp/tiny"]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
     done = backends("--stage", "4")
