@@ -76,7 +76,7 @@ def page(grid: Grid) -> list[str]:
             for side in grid.sides:
                 lines += [f"## {title}, {SIDES[side]}", "", *table(grid, side, name, form), ""]
     lines += ["## How it was measured", "", *policy_lines(cut, first), "", *short_table(grid.cuts), ""]
-    return lines + [f"- {what}: {value}" for what, stamp in (("Command", "command"), ("Code: commit", "commit"),
+    return lines + [f"- {what}: {value}" for what, stamp in (("Command", "command"), ("Commit", "commit"),
                                                              ("Evaluated on", "hardware"))
                     for value in unique(grid.cells.values(), stamp)]
 

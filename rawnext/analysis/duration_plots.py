@@ -45,7 +45,7 @@ def plot_grid(panels: Mapping[str, Mapping[str, Line]], durations: Sequence[str]
     """
     figure, axes = new_figure(1, len(panels), 4.6, 4)
     systems = list(dict.fromkeys(system for panel in panels.values() for system in panel))
-    highest = max(max(eer, *(ends or ())) for panel in panels.values() for line in panel.values()
+    highest = max(max([eer, *(ends or ())]) for panel in panels.values() for line in panel.values()
                   for eer, ends in line.values())
     for axis, (title, panel) in zip(axes[0], panels.items()):
         for system, line in panel.items():

@@ -127,7 +127,7 @@ def seconds_of(words: str) -> list[float]:
 
     Raises: ValueError: neither full nor seconds of at least 0.1.
     """
-    found = {0.0, *(float(word) for word in words.split() if word != "full")}
-    if any(s and not 0.1 <= s < float("inf") for s in found):
+    found = {float(word) for word in words.split() if word != "full"}
+    if any(not 0.1 <= seconds < float("inf") for seconds in found):
         raise ValueError(f"want seconds of at least 0.1, or full, got {words!r}")
-    return sorted(found, key=lambda s: s or float("inf"))
+    return [*sorted(found), 0.0]

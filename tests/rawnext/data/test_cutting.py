@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cut data directories: what is heard in them is the part of the utterance that was asked for."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rawnext.data.cuts import centre_crop
+from rawnext.data.cutting import POLICIES, Cut, read_tables, seconds_of, write_cut_dir
+from rawnext.data.lengths import Span, read_spans
+from rawnext.data.wav import load_wave, read_sources
+from rawnext.tables import InputError, read_trials, write_lines
+
+RATE = 16000
+
+
+def write_data(folder, lengths, segmented):
+    """Utts a-0, a-1, b-0, ... of these lengths in samples, each a file, or segments of one, the last to its end."""
+    rng, utts = np.random.default_rng(0), [f"{'ab'[i % 2]}-{i}" for i in range(len(lengths))]
+    pairs = sorted(zip(utts, lengths))
+    waves = [rng.integers(-3000, 3000, num).astype(np.int16) for _, num in pairs]
+    folder.mkdir(parents=True, exist_ok=True)
+    if segmented:
+        starts = np.cumsum([777, *map(len, waves)])
+        soundfile.write(folder / "all.wav", np.concatenate([np.zeros(777, np.int16), *waves]), RATE)
+        ends = [*(f"{end / RATE:.7f}" for end in starts[1:-1]), "-1"]
+        write_lines(folder / "segments", (f"{utt} all {start / RATE:.7f} {end}"
+                                          for (utt, _), start, end in zip(pairs, starts, ends)))
+        write_lines(folder / "wav.scp", [f"all {folder}/all.wav"])
+    else:
+        for (utt, _), wave in zip(pairs, waves):
+            soundfile.write(folder / f"{utt}.wav", wave, RATE)
+        write_lines(folder / "wav.scp", (f"{utt} {folder}/{utt}.wav" for utt, _ in pairs))
+    write_lines(folder / "utt2spk", (f"{utt} {utt[0]}" for utt, _ in pairs))
+    write_lines(folder / "spk2gender", ["a f", "b m"])
+    return {utt: wave / np.float32(32768) for (utt, _), wave in zip(pairs, waves)}
+
+
+def cut_waves(data, out, cut):
+    sources = read_sources(data)
+    num_short = write_cut_dir(out, read_tables(data), sources, read_spans(data, sources), cut)
+    return {source.utt: load_wave(source) for source in read_sources(out)}, num_short
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_centre_is_extractions_own_and_full_is_everything(tmp_path, root, segmented):
+    waves = write_data(tmp_path / "data", [5000, 9001, 3199, 8000], segmented)
+    for seconds, short in ((0.2, 1), (0.3, 1), (0.5, 2), (0, 0)):
+        found, num_short = cut_waves(tmp_path / "data", tmp_path / "out", Cut(seconds, "centre", "keep", 0))
+        assert (num_short, list(found)) == (short, list(waves))
+        for utt, wave in waves.items():
+            expected = centre_crop(wave, round(seconds * RATE)) if seconds else wave
+            assert np.array_equal(found[utt], expected), (seconds, utt)
+        done = subprocess.run([sys.executable, root / "utils/validate_data_dir.py", tmp_path / "out"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/spk2utt").read_text() == "a a-0 a-2\nb b-1 b-3\n"
+    assert (tmp_path / "out/utt2dur").read_text().split()[1] == "0.3125000"
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_start_and_tile(tmp_path, segmented):
+    waves = write_data(tmp_path / "data", [5000, 9001, 3199, 8000], segmented)
+    found, num_short = cut_waves(tmp_path / "data", tmp_path / "out", Cut(0.5, "start", "tile", 0))
+    assert num_short == 2 and all(len(wave) == 8000 for wave in found.values())
+    for utt, wave in waves.items():
+        assert np.array_equal(found[utt], np.resize(wave, 8000)), utt
+
+
+@given(start=st.integers(0, 10**6), num=st.integers(1600, 10**6), rate=st.sampled_from([8000, 16000, 44100]),
+       seconds=st.floats(0.1, 20), policy=st.sampled_from(POLICIES), seed=st.integers(0, 9))
+def test_a_cut_lies_within_its_utterance(start, num, rate, seconds, policy, seed):
+    cut, span = Cut(seconds, policy, "keep", seed), Span(start, num, rate)
+    part = cut.of("a", span)
+    assert start <= part.start and part.start + part.num_samples <= start + num
+    assert part.num_samples == min(num, round(seconds * rate)) and part == cut.of("a", span)
+
+
+def test_random_places_are_spread_and_of_the_utterance():
+    span, cuts = Span(0, 10 * RATE, RATE), [Cut(seconds, "random", "keep", 1) for seconds in (1, 9)]
+    starts = np.array([[cut.of(f"u{i}", span).start for cut in cuts] for i in range(300)]) / RATE
+    assert starts[:, 0].min() < 0.3 and 8.7 < starts[:, 0].max() <= 9 and abs(starts[:, 0].mean() - 4.5) < 0.5
+    assert np.allclose(starts[:, 0] / 9, starts[:, 1] / 1, atol=1e-4), "the same place at every length"
+    assert Cut(1, "random", "keep", 2).of("u0", span).start / RATE != starts[0, 0]
+
+
+def test_words_for_durations():
+    assert seconds_of("2 0.5 full 2") == [0.5, 2, 0] and seconds_of("") == [0]
+    for words in ("0.05", "x", "1 -1", "nan", "inf"):
+        with pytest.raises(ValueError):
+            seconds_of(words)
+
+
+def test_a_commands_length_must_stand_somewhere(tmp_path):
+    write_lines(tmp_path / "wav.scp", ["a cat a.wav |"])
+    sources = read_sources(tmp_path, allow_pipes=True)
+    with pytest.raises(InputError, match="must stand in utt2dur"):
+        read_spans(tmp_path, sources)
+    write_lines(tmp_path / "utt2dur", ["a 1.5"])
+    assert read_spans(tmp_path, sources) == [Span(0, 24000, RATE)]
+
+
+# --- steps/cut_data_dir.py
+
+def test_program_drops_short_utterances_with_their_trials(root, tmp_path):
+    write_data(tmp_path / "data", [8000, 9000, 8000, 3000, 8000, 7999, 9000], False)
+    write_lines(tmp_path / "trials", ["a-0 a-2 target", "a-0 b-1 nontarget", "a-2 b-3 nontarget", "b-5 b-1 target"])
+
+    def run(*args):
+        command = [sys.executable, root / "steps/cut_data_dir.py", "--trials", "trials", *args, "data", "out"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("--short", "drop", "--durations", "0.3 0.5")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in (tmp_path / "out/cuts.tsv").read_text().splitlines()]
+    assert lines[1:] == [[name, "0", "3", "2", "2", "2", "centre", "drop", "0"] for name in ("0.3s", "0.5s", "full")]
+    assert read_trials(tmp_path / "out/full/trials").test == ["a-2", "b-1"]
+    assert [source.utt for source in read_sources(tmp_path / "out/0.3s")] == ["a-0", "a-2", "b-1"]
+
+    assert run("--durations", "0.3").returncode == 0
+    assert len(read_sources(tmp_path / "out/full")) == 5, "what the trials do not name is left out"
+    assert "0.3s\t1\t5\t4\t0\t0" in (tmp_path / "out/cuts.tsv").read_text()
+    for args, why in ((("--short", "drop", "--durations", "0.55"), "trials: without short utterances has no target"),
+                      (("--durations", "0"), "cut_data_dir.py: --durations: want seconds")):
+        done = run(*args)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1) and why in done.stderr, done.stderr
+    write_lines(tmp_path / "trials", ["a-0 a-2 target", "a-0 c nontarget"])
+    assert run("--durations", "0.3").stderr == "cut_data_dir.py: trials:2: c is not in data\n"

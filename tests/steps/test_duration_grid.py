@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""steps/duration_grid.sh: each cell is scored from the right cuts; its tables and its picture."""
+
+import csv
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from corpus import write_corpus
+from matplotlib.image import imread
+
+from rawnext.analysis import duration_plots
+from rawnext.ark import write_vectors
+from rawnext.backend.metrics import eer
+from rawnext.tables import read_trials, write_lines
+
+# Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
+EXTRACT = """#!/usr/bin/env bash
+while [[ "$1" == --* ]]; do shift 2; done
+echo "$(basename "$1") $2" >> asked
+mkdir -p "$3"
+cp "ready/$(basename "$1").scp" "$3/embedding.scp"
+"""
+
+
+@pytest.fixture
+def place(root, tmp_path):
+    """A folder with steps, a data directory, trials, two experiments and their embeddings; returns run(*args)."""
+    for link in ("path.sh", "cmd.sh", "utils"):
+        (tmp_path / link).symlink_to(root / link)
+    (tmp_path / "steps").mkdir()
+    for path in (root / "steps").iterdir():
+        if path.name not in ("extract.sh", "__pycache__"):
+            (tmp_path / "steps" / path.name).symlink_to(path)
+    (tmp_path / "steps/extract.sh").write_text(EXTRACT)
+    (tmp_path / "steps/extract.sh").chmod(0o755)
+    write_corpus(tmp_path / "data", num_speakers=6, num_utts=2, seconds=0.3)
+    rng = np.random.default_rng(0)
+    for cut in ("full", "0.2s"):
+        vectors = [(f"s{s:02}-u{u}", rng.normal(size=4)) for s in range(6) for u in range(2)]
+        (tmp_path / "ready").mkdir(exist_ok=True)
+        write_vectors(tmp_path / f"ready/{cut}.ark", tmp_path / f"ready/{cut}.scp", vectors)
+    for name in ("one", "two"):
+        write_lines(tmp_path / "exp" / name / "config.yaml", ["seed: 1"])
+        (tmp_path / "exp" / name / "model.pt").touch()
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+
+    def run(*args):
+        command = ["steps/duration_grid.sh", *args, "data", "data/trials", "exp/one"]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    return run
+
+
+def read(scp):
+    from rawnext.ark import read_matrix
+
+    keys, matrix = read_matrix(scp)
+    return dict(zip(keys, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)))
+
+
+def test_each_cell_is_of_its_cuts(place, tmp_path):
+    done = place("--grid", "0.2", "--out", "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "asked").read_text() == "0.2s exp/one\nfull exp/one\n", "each cut once"
+    trials = read_trials(tmp_path / "data/trials")
+    by = {cut: read(tmp_path / f"ready/{cut}.scp") for cut in ("full", "0.2s")}
+    with open(tmp_path / "out/grid.tsv", encoding="utf-8") as file:
+        rows = {(row["side"], row["duration"]): row for row in csv.DictReader(file, delimiter="\t")}
+    sides = {"test": ("full", "0.2s"), "enroll": ("0.2s", "full"), "both": ("0.2s", "0.2s")}
+    assert list(rows) == [(side, duration) for side in sides for duration in ("0.2", "full")]
+    for (side, duration), row in rows.items():
+        enroll, test = sides[side] if duration != "full" else ("full", "full")
+        scores = np.array([by[enroll][e] @ by[test][t] for e, t in zip(trials.enroll, trials.test)])
+        expected = 100 * eer(scores[trials.is_target], scores[~trials.is_target])
+        assert float(row["eer"]) == pytest.approx(expected, abs=1e-3), (side, duration)
+        assert float(row["eer_low"]) <= float(row["eer_high"]) and row["act_dcf_01"] == ""
+    assert len({row["eer"] for row in rows.values()}) > 2, "embeddings that tell the cells apart"
+    page = (tmp_path / "out/GRID.md").read_text()
+    assert "## EER %, both sides cut" in page and "| shorter utterances | 0 |" in page and "actual" not in page
+    assert f"| one | {float(rows['test', '0.2']['eer']):.2f} [" in page
+    assert '"crop": "both side, centre"' in (tmp_path / "out/one/scores/cosine/both_0.2s.json").read_text()
+    assert min(imread(tmp_path / "out/eer.png").shape[:2]) > 300
+
+
+def test_mistakes_end_at_once(place, tmp_path):
+    for args, why in ((("--sides", "left"), "left is not test"), (("--policy", "end"), "invalid choice: 'end'"),
+                      (("--grid", "0.01"), "want seconds of at least 0.1")):
+        done = place("--stop-stage", "1", *args)
+        assert done.returncode != 0 and why in done.stderr and not (tmp_path / "asked").exists()
+    (tmp_path / "exp/one/model.pt").unlink()
+    assert "no such file exp/one/model.pt" in place().stderr
+
+
+def test_bands_are_drawn_where_there_are_intervals(monkeypatch):
+    saved = []
+    monkeypatch.setattr(duration_plots, "save", lambda figure, path: saved.append(figure))
+    panels = {"test side cut": {"a": {"1": (5.0, (4.0, 6.5)), "full": (2.0, (1.0, 3.0))}, "b": {"full": (3.0, None)}}}
+    duration_plots.plot_grid(panels, ["1", "2", "full"], ["x.png"])
+    axis = saved[0].axes[0]
+    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0, 5], [2, 2]], [[2, 3]]]
+    band, = axis.collections
+    low, high = band.get_paths()[0].get_extents().get_points()
+    assert (low.tolist(), high.tolist()) == ([0, 1], [2, 6.5])
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1 s", "2 s", "full"]
