@@ -107,11 +107,12 @@ def test_a_click_sorts_numbers_as_numbers(at):
     names = script("return [...document.querySelector('table').tHead.rows[0].cells].map(x => x.textContent)")
     eer, duration, cllr = (names.index(name) for name in ("EER %", "duration", "Cllr"))
     click = "document.querySelector('table').tHead.rows[0].cells[arguments[0]].querySelector('button').click()"
-    script("document.querySelector('table').tBodies[0].rows[1].cells[arguments[0]].dataset.sort = 9;"
-           "document.querySelector('table').tBodies[0].rows[1].cells[arguments[0]].textContent = '9.00';", eer)
+    for row, value in ((1, -9), (2, -20), (3, 9)):  # in the order of words -9 comes first, and 9 last
+        script("const cell = document.querySelector('table').tBodies[0].rows[arguments[0]].cells[arguments[1]];"
+               "cell.dataset.sort = arguments[2]; cell.textContent = arguments[2] + '.00 [1, 2]';", row, eer, value)
     script(click, eer)
     rising = [float(text.split()[0]) for text in column(script, eer)]
-    assert rising == sorted(rising) and rising[0] == 9 < rising[1]  # as words 9.00 would be last
+    assert rising == sorted(rising) and rising[:3] == [-20, -9, 9] and rising[3] > 9
     script(click, eer)
     assert [float(text.split()[0]) for text in column(script, eer)] == rising[::-1]
     assert script("return document.querySelector('[aria-sort]').textContent") == "EER %"

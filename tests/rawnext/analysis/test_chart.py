@@ -50,6 +50,10 @@ def test_thinning_keeps_the_line(steps):
         assert min(distance(p, a, b) for a, b in zip(left[[0, *range(len(left) - 1)]], left)) < 0.5
 
 
+def test_where_a_line_turns_back_it_keeps_its_end():
+    assert thinned(np.array([0.0, 5, 2]), np.zeros(3)) == [(0, 0), (5, 0), (2, 0)]
+
+
 def test_a_curve_of_a_large_list_is_small():
     x = np.linspace(0, 1, 100_000)
     assert len(Plane(axis("", 0, 1), axis("", 0, 1)).path(x, x ** 2)) < 10_000

@@ -6,6 +6,7 @@ import pytest
 from test_chart import points
 
 from rawnext.analysis import report_charts as charts
+from rawnext.analysis.chart import BOTTOM, HEIGHT
 from rawnext.backend.det import det_points
 from rawnext.backend.metrics import eer, min_dcf
 
@@ -60,6 +61,8 @@ def test_histogram_holds_all_scores_and_marks_thresholds():
     width = np.diff(c.edges)
     assert np.sum(c.target * width) == pytest.approx(1) == np.sum(c.nontarget * width)
     assert np.average((c.edges[1:] + c.edges[:-1]) / 2, weights=c.target) == pytest.approx(TARGET.mean(), abs=0.1)
+    for line in charts.histogram_chart(c).lines[:2]:
+        assert points(line.path)[[0, -1], 1].tolist() == [HEIGHT - BOTTOM] * 2  # the area ends on the axis
     labels = [line.label for line in charts.histogram_chart(c).lines]
     assert labels[:2] == ["nontarget", "target"] and [label.split(":")[0] for label in labels[2:]] == [
         "EER", "minDCF 0.01", "minDCF 0.05"]
