@@ -11,7 +11,7 @@ import pytest
 from rawnext.tables import InputError, read_enroll_map, read_trials
 
 WAVS = {"a-1": "/corpora/x/wav/a/one/1.wav", "a-2": "/corpora/x/wav/a/two/1.wav", "b-1": "/corpora/x/wav/b/one/1.flac",
-        "b-2": "/corpora/x/wav/b/one/2.v2.wav"}
+        "b-2": "/corpora/x/wav/b/one/2.v2.wav", "b-3": "/corpora/x/wav/b/one/2.v3.wav"}
 EXPECTED = "a-1 a-2 target\na-1 b-1 nontarget\nb-2 b-1 target\nb-2 a-2 nontarget\n"
 ROWS = [("1", "a/one/1.wav", "a/two/1.wav"), ("0", "a/one/1.wav", "b/one/1.wav"),
         ("1", "b/one/2.v2.wav", "b/one/1.wav"), ("0", "b/one/2.v2.wav", "a/two/1.wav")]
@@ -73,6 +73,7 @@ def renamed(rows, names):
     (text_of(order(0, 2, 1), ("Same", "Right wav", "Left wav"), ";"), ()),
     (text_of(renamed(order(1, 2, 0), {**WORDS, **IDS}), ("enroll", "test", "target"), end="\r\n"), ()),
     (b"\xef\xbb\xbf" + text_of(order(1, 2, 0), ("file1", "file2", "key"), ", ").encode(), ()),
+    (text_of(order(1, 2, 0), ("enroll", "test", "target"), ", "), ()),
     (text_of(order(1, 2, 0), ("x", "y", "z"), "\t"), ("--columns", "x,y,z")),
     (text_of(order(3, 0, 1, 2)), ("--columns", "3,4,2")),
     (text_of(renamed(ROWS, {"0": "1", "1": "0"}), separator=" "), ("--target-is-0",)),

@@ -176,15 +176,28 @@ def test_several_nontargets_of_each_target(tmp_path, options):
         assert len({enroll for enroll, _, _ in rows[start:start + 4]}) == 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_without_all_its_nontargets_is_left_out(tmp_path, seed):
+    folder = write_data(tmp_path / "data", {"a": 10, "b": 3})           # 3 nontarget trials of each utterance of a
+    rows = trials(folder, "--nontargets", 2, "--seed", seed)
+    assert len({frozenset(row[:2]) for row in rows}) == len(rows)
+    assert [kind for _, _, kind in rows] == ["target", "nontarget", "nontarget"] * (len(rows) // 3)
+    assert all(len({enroll for enroll, _, _ in rows[start:start + 3]}) == 1 for start in range(0, len(rows), 3))
+    assert all((spk(enroll) == spk(test)) == (kind == "target") for enroll, test, kind in rows)
+
+
 @pytest.mark.parametrize("size", [1, 3, 10])
 @pytest.mark.parametrize("by_session", [False, True])
 def test_models(tmp_path, size, by_session):
     """Models and test side share no utterance (by_session: no session of a speaker)."""
-    folder = write_data(tmp_path / "data", {"a": 300, "b": 1, "c": 14, "d": 40})
+    folder = write_data(tmp_path / "data", {"a": 300, "b": 1, "c": 14, "d": 40, "e": 9})
     sessions = write_sessions(folder) if by_session else {}
     rows = trials(folder, "--enroll-utts", size, *(["--different-session"] if by_session else []))
     models, tests = models_of(folder), {test for _, test, _ in rows}
-    assert {model for model, _, _ in rows} == set(models) and {spk(model) for model in models} == {"a", "c", "d"}
+    assert {model for model, _, _ in rows} == set(models)
+    enrolls = {spk(model) for model in models}
+    assert enrolls == {*"acd"} | ({"e"} if size < 9 else set())
+    assert {utt for utt in column(folder / "utt2spk") if spk(utt) not in enrolls} <= tests    # all are impostors
     assert all(len(set(utts)) == size and {spk(utt) for utt in utts} == {spk(model)} for model, utts in models.items())
     enrolled = [utt for utts in models.values() for utt in utts]
     assert len(set(enrolled)) == len(enrolled) and not tests & set(enrolled)
