@@ -41,6 +41,12 @@ def test_neither_length_nor_float32_nor_order_matter():
     assert other.mean.dtype == np.float64
 
 
+def test_all_of_a_large_cohort():
+    cohort = RNG.normal(size=(1000, 6))
+    expected = [np.mean([cosine(x, c) for c in cohort]) for x in X]
+    np.testing.assert_allclose(cohort_stats(X, cohort).mean, expected)
+
+
 def test_both_sides_count_alike():
     one, two = CohortStats(np.array([1.0]), np.array([2.0])), CohortStats(np.array([3.0]), np.array([0.5]))
     assert normalize_scores(np.array([5.0]), one, two, np.array([0]), np.array([0])) == (2 + 4) / 2
