@@ -179,7 +179,7 @@ def run(options: argparse.Namespace, speakers: Speakers, rng: random.Random) -> 
         models = {name: utts for of_spk in pairs.values() for name, utts in of_spk.models.items()}
         if not models:
             sys.exit(f"{options.data_dir / 'utt2spk'}: no speaker has {size} utterances to enroll and others to test")
-        if clash := next((utt for of_spk in pairs.values() for utt in of_spk.tests if utt in models), None):
+        if clash := next((utt for utts in speakers.spk2utt.values() for utt in utts if utt in models), None):
             sys.exit(f"{options.data_dir / 'utt2spk'}: {clash} would be the name of a model too")
     else:
         pairs = {spk: UttPairs(speakers.groups(spk)) for spk in speakers.spk2utt}

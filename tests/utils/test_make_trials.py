@@ -260,6 +260,14 @@ def test_wrong_sessions_are_named(tmp_path):
     assert "data/utt2session: a-0001 of utt2spk is missing" in call(folder, "--different-session").stderr
 
 
+def test_a_model_cannot_be_called_as_an_utterance(tmp_path):
+    folder = write_data(tmp_path / "data", {"a": 4, "b": 4})
+    text = (folder / "utt2spk").read_text()
+    (folder / "utt2spk").write_text(text.replace("a-0003", "a-m001"))
+    assert "data/utt2spk: a-m001 would be the name of a model too" in call(folder, "--enroll-utts", 2).stderr
+    assert not (folder / "trials").exists() and not (folder / "trials.enroll").exists()
+
+
 @pytest.mark.parametrize("option", ["--targets-per-speaker", "--num-targets", "--nontargets", "--enroll-utts"])
 def test_numbers_are_one_at_least(tmp_path, option):
     assert call(write_data(tmp_path / "data", SETS["tiny"]), option, 0).returncode == 2
