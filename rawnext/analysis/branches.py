@@ -112,8 +112,8 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
         return torch.stack([watch.brought() for watch in watches.values()], 1).cpu().numpy()
 
     def flush() -> None:
-        base = passed(1)
-        parts.append(np.stack([passed(seconds) - base for seconds in durations], 1))
+        brought = {seconds: passed(seconds) for seconds in {1.0, *durations}}  # each once: at 1 s exactly 0
+        parts.append(np.stack([brought[seconds] - brought[1.0] for seconds in durations], 1))
         batch.clear()
 
     with watched(model) as watches:
