@@ -185,6 +185,12 @@ def test_operating_points_count_what_the_llrs_decide():
     assert [(p.miss, p.false_alarm) for p in points] == [(p.score_miss, p.score_false_alarm) for p in points]
 
 
+def test_a_trial_at_the_threshold_is_accepted():
+    calibration = Calibration(np.ones(1), 0.0, np.empty(0), np.empty(0))
+    point, = operating_points(calibration, np.zeros(2), np.array([True, False]), np.empty((2, 0)), [0.5])
+    assert point == (0.5, 0, 0, 0, 1, 0, 1)
+
+
 @pytest.mark.parametrize("scores", [[1.0, 2, 3, 4], [1.0, 1, 1, 1]])
 def test_scores_that_tell_nothing_accept_nothing_by_score(scores):
     is_target, none = np.array([True, True, False, False]), np.empty((4, 0))
