@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from rawnext.analysis import duration_plots
 from rawnext.ark import write_vectors
 from rawnext.backend.metrics import eer
-from rawnext.tables import read_trials, write_lines
+from rawnext.tables import read_scores, read_trials, write_lines
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
 EXTRACT = """#!/usr/bin/env bash
@@ -73,6 +73,8 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
     for (side, duration), row in rows.items():
         enroll, test = sides[side] if duration != "full" else ("full", "full")
         scores = np.array([by[enroll][e] @ by[test][t] for e, t in zip(trials.enroll, trials.test)])
+        cell = "full" if duration == "full" else f"{side}_{duration}s"
+        assert np.allclose(read_scores(tmp_path / "out/one/scores/cosine" / cell)[2], scores, atol=1e-5), cell
         expected = 100 * eer(scores[trials.is_target], scores[~trials.is_target])
         assert float(row["eer"]) == pytest.approx(expected, abs=1e-3), (side, duration)
         assert float(row["eer_low"]) <= float(row["eer_high"]) and row["act_dcf_01"] == ""
