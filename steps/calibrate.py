@@ -10,8 +10,9 @@ steps/calibrate.py apply --backend cosine --protocol native --model exp/x/calibr
     --enroll-data data/vox1 --test-data data/vox1 exp/x/scores/cosine/vox1/trials_O_native_2s:full:2 \\
     exp/x/scores/cosine+cal/vox1/trials_O_native_2s
 
-A score file is named with the seconds to which enroll and test side were cut. fit pools its score files, and writes
-OUT/model.json and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/calibration.md.
+A score file is named with the seconds to which enroll and test side were cut and, for measures of norm and cohort_mean,
+the folders of their embeddings, where steps/quality.py has been. fit pools its score files, and writes OUT/model.json
+and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/calibration.md.
 """
 
 import argparse

@@ -11,7 +11,7 @@ with, as impostors would be; tests are compared with the whole ones of --cohort.
 
 import argparse
 
-from rawnext.backend.snorm import cohort_stats, normalize_scores
+from rawnext.backend.snorm import TOP, cohort_stats, normalize_scores
 from rawnext.embeddings import read_side, read_sides
 from rawnext.tables import InputError, read_scores, run_main, write_scores
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
     parser.add_argument("--cohort", required=True, metavar="SCP", help="embeddings of the cohort")
     parser.add_argument("--test-cohort", metavar="SCP", help="the cohort as test side (default: the same)")
-    parser.add_argument("--top", type=int, default=300,
+    parser.add_argument("--top", type=int, default=TOP,
                         help="of the cohort, the nearest to each side; 0, or more than there are: all (%(default)s)")
     parser.add_argument("cosines", help="lines `enroll test score`, by steps/score.py --backend cosine")
     parser.add_argument("scores", help="file to write")

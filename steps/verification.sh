@@ -20,6 +20,7 @@ protocols="paper native"       # how utterances become embeddings
 backends=cosine                # cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
 cohort_utts=10                 # utterances of each training speaker, for the back ends that want such
 calibrate=all                  # back ends whose scores become LLRs too (BACKEND+cal), by --dev; empty: none
+measures=inverse_duration      # what calibration knows besides the score (docs/calibration.md)
 ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1                    # machines to train on, which $cuda_cmd provides
 torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
@@ -43,6 +44,7 @@ for backend in $backends; do
     *) die "$0: --backends: unknown $backend; --help lists them" ;;
   esac
 done
+if [[ "$measures" == *cohort_mean* ]]; then cohort=true; fi
 if [ "$calibrate" = all ]; then
   calibrate=$([ -z "$dev" ] || [ ! -f "$dev/trials" ] || echo "$backends")
 fi
@@ -95,12 +97,14 @@ embeddings() {
 # tag PROTOCOL SECONDS [ENROLL_SECONDS]: how a folder's or a file's name says them.   side SECONDS: how a program does.
 tag() { local name=$1 s; for s in "${@:2}"; do [ "$s" = 0 ] || name+=_${s}s; done; echo "$name"; }
 side() { if [ "$1" = 0 ]; then echo full; else echo "$1"; fi; }
+# folder DATA_DIR PROTOCOL SECONDS: where its embeddings are.
+folder() { echo "$exp/embeddings/$(basename "$1")_$(tag "$2" "$3")"; }
 
 extract() {
   local protocol seconds data
   embeddings | while read -r protocol seconds data; do
     steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" \
-      --duration "$seconds" "$data" "$exp" "$exp/embeddings/$(basename "$data")_$(tag "$protocol" "$seconds")" </dev/null
+      --duration "$seconds" "$data" "$exp" "$(folder "$data" "$protocol" "$seconds")" </dev/null
   done
 }
 
@@ -111,19 +115,18 @@ fi
 
 # score BACKEND...: all lists, by each of these; TRIALS.enroll beside a list TRIALS names the utterances of its models.
 score() {
-  local backend protocol seconds data trials enroll enroll_seconds name cut_tag sides how
+  local backend protocol seconds data trials enroll enroll_seconds name sides how
   scores | while read -r protocol seconds data trials enroll enroll_seconds; do
-    cut_tag=$(tag "$protocol" "$seconds")
     name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds" "$enroll_seconds")
-    sides=(--enroll "$exp/embeddings/$(basename "$enroll")_$(tag "$protocol" "$enroll_seconds")/embedding.scp"
-      --test "$exp/embeddings/$(basename "$data")_$cut_tag/embedding.scp")
+    sides=(--enroll "$(folder "$enroll" "$protocol" "$enroll_seconds")/embedding.scp"
+      --test "$(folder "$data" "$protocol" "$seconds")/embedding.scp")
     if [ -f "$data/$trials.enroll" ]; then sides+=(--enroll-map "$data/$trials.enroll"); fi
     for backend in "$@"; do
       how=()
       case $backend in
         cosine | asnorm) ;;
         snorm) how=(--top 0) ;;
-        asnorm_matched) how=(--test-cohort "$exp/embeddings/cohort_$cut_tag/embedding.scp") ;;
+        asnorm_matched) how=(--test-cohort "$(folder cohort "$protocol" "$seconds")/embedding.scp") ;;
         siamese) how=(--backend siamese --model "$exp") ;;
         *) how=(--backend "$backend" --model "$exp/backend/$protocol") ;;
       esac
@@ -158,18 +161,29 @@ fit_calibration() {
   local seconds enroll_seconds file files=() models=()
   while read -r _ seconds _ _ _ enroll_seconds; do
     file=$exp/scores/$2/$(basename "$dev")/trials_$(tag "$1" "$seconds" "$enroll_seconds")
-    files+=("$file:$(side "$enroll_seconds"):$(side "$seconds")")
+    files+=("$file:$(side "$enroll_seconds"):$(side "$seconds"):$(folder "$dev" "$1" "$enroll_seconds"):$(folder "$dev" "$1" "$seconds")")
   done < <(protocols=$1 scores)
   if [ -f "$dev/trials.enroll" ]; then models=(--enroll-map "$dev/trials.enroll"); fi
   steps/calibrate.py fit --backend "$2" --protocol "$1" --data "$dev" --trials "$dev/trials" "${models[@]}" \
-    --out "$exp/calibration/$2/$1" "${files[@]}"
+    --measures "$measures" --out "$exp/calibration/$2/$1" "${files[@]}"
   wrote "$exp/calibration/$2/$1"/{model.json,thresholds.tsv,thresholds.md}
+}
+
+# quality: of the utterances on both sides of all lists, if a measure wants more than durations.
+quality() {
+  local protocol seconds data cohort_of=()
+  if [[ ! "$measures" =~ norm|cohort_mean ]]; then return; fi
+  cohort=false backends='' embeddings | while read -r protocol seconds data; do
+    if [[ "$measures" == *cohort_mean* ]]; then cohort_of=(--cohort "$(folder cohort "$protocol" 0)/embedding.scp"); fi
+    steps/quality.py "${cohort_of[@]}" "$(folder "$data" "$protocol" "$seconds")"
+  done
 }
 
 # In a subshell, as the held-out trials take the place of --eval.
 calibrate_on_dev() (
   eval=$dev:trials cut='' cut_both=true
   cohort=false backends='' extract
+  quality
   score "${scored_on_dev[@]}"
   for protocol in $protocols; do
     for backend in $calibrate; do fit_calibration "$protocol" "$backend"; done
@@ -178,6 +192,7 @@ calibrate_on_dev() (
 
 if [ -n "$calibrate" ] && in_stage 7 "calibrate: log-likelihood ratios"; then
   calibrate_on_dev
+  quality
   scores | while read -r protocol seconds data trials enroll _; do
     name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds") models=()
     if [ "$data/$trials" = "$dev/trials" ]; then continue; fi     # what it was fitted on would flatter it
@@ -185,7 +200,8 @@ if [ -n "$calibrate" ] && in_stage 7 "calibrate: log-likelihood ratios"; then
     for backend in $calibrate; do
       steps/calibrate.py apply --backend "$backend" --protocol "$protocol" --enroll-data "$enroll" --test-data "$data" \
         "${models[@]}" --model "$exp/calibration/$backend/$protocol/model.json" \
-        "$exp/scores/$backend/$name:full:$(side "$seconds")" "$exp/scores/$backend+cal/$name"
+        "$exp/scores/$backend/$name:full:$(side "$seconds"):$(folder "$enroll" "$protocol" 0):$(folder "$data" "$protocol" "$seconds")" \
+        "$exp/scores/$backend+cal/$name"
       wrote "$exp/scores/$backend+cal/$name"
     done
   done

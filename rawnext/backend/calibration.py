@@ -12,7 +12,7 @@ VoxSRC-20 submission: large margin fine-tuning and quality-aware score calibrati
 2021 (measures that do not change when the sides are swapped).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,19 +23,35 @@ from scipy.special import expit, logit
 PRIOR = 0.5  # of a target trial, at which a calibration is fitted: there the objective is Cllr
 RIDGE = 0.1  # see fit_calibration
 
-# Of the seconds of enroll and test side. The variance of an embedding falls like 1 / duration, so for both sides
-# together like the first; the others are Mandasari's Q with the sides made symmetric.
-MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "inverse_duration": lambda enroll, test: 1 / enroll + 1 / test,
-    "log_shorter": lambda enroll, test: np.log(np.minimum(enroll, test)),
-    "log_longer": lambda enroll, test: np.log(np.maximum(enroll, test)),
+
+class Measure(NamedTuple):
+    """quantity: what is known of each side: duration (seconds), norm (of the embedding) or cohort_mean (of its cosines
+    with the nearest of a cohort).   of_sides: (N,) of the enroll and of the test side -> (N,); the same, swapped.
+    """
+
+    quantity: str
+    of_sides: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+# The variance of an embedding falls like 1 / duration, so for both sides together like the first; the next two are
+# Mandasari's Q with the sides made symmetric, the others Thienpondt's.
+MEASURES = {
+    "inverse_duration": Measure("duration", lambda enroll, test: 1 / enroll + 1 / test),
+    "log_shorter": Measure("duration", lambda enroll, test: np.log(np.minimum(enroll, test))),
+    "log_longer": Measure("duration", lambda enroll, test: np.log(np.maximum(enroll, test))),
+    "norm_lower": Measure("norm", np.minimum),
+    "norm_higher": Measure("norm", np.maximum),
+    "cohort_mean_lower": Measure("cohort_mean", np.minimum),
+    "cohort_mean_higher": Measure("cohort_mean", np.maximum),
 }
 
 
-def measure(names: Sequence[str], enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
-    """(N, M) measures of these names of N trials whose sides are (N,) seconds long, all above 0."""
-    sides = np.asarray(enroll, dtype=np.float64), np.asarray(test, dtype=np.float64)
-    return np.array([MEASURES[name](*sides) for name in names]).reshape(len(names), len(sides[0])).T
+def measure(names: Sequence[str], sides: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """(N, M) measures of these names of N trials.
+
+    Args: sides: quantity -> (N,) of the enroll side and (N,) of the test side; durations in seconds, above 0.
+    """
+    return np.column_stack([MEASURES[name].of_sides(*sides[MEASURES[name].quantity]) for name in names])
 
 
 class Calibration(NamedTuple):

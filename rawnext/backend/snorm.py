@@ -13,6 +13,7 @@ import numpy as np
 
 from rawnext.backend.scoring import unit_vectors
 
+TOP = 300  # of a cohort, the nearest, that AS-norm takes
 BLOCK = 1 << 23  # cosines that are in memory at a time
 
 

@@ -3,10 +3,12 @@
 
 import importlib.util
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
+from rawnext.ark import write_vectors
 from rawnext.backend.calibration import fit_calibration
 from rawnext.tables import read_scores, read_table, run_main, write_lines, write_scores
 
@@ -37,24 +39,36 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def program(root):
-    spec = importlib.util.spec_from_file_location("calibrate", root / "steps" / "calibrate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def programs(root):
+    loaded = {}
+    for name in ("calibrate", "quality"):
+        spec = importlib.util.spec_from_file_location(name, root / "steps" / f"{name}.py")
+        loaded[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded[name])
+    return loaded
 
 
 @pytest.fixture
-def calibrate(program, corpus, monkeypatch, capsys):
-    """Run the program in the corpus's folder; returns (exit status, standard output, standard error)."""
-    def run(*args):
+def program(programs, corpus, monkeypatch, capsys):
+    """Run a program in the corpus's folder; returns (exit status, standard output, standard error)."""
+    def run(name, *args):
         monkeypatch.chdir(corpus[0])
-        monkeypatch.setattr("sys.argv", ["calibrate.py", *args])
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *args])
         with pytest.raises(SystemExit) as end:
-            run_main(program.main)
+            run_main(programs[name].main)
         return end.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def calibrate(program):
+    return partial(program, "calibrate")
+
+
+@pytest.fixture
+def quality(program):
+    return partial(program, "quality")
 
 
 @pytest.fixture
@@ -126,6 +140,40 @@ def test_a_model_of_several_utterances_is_as_long_as_they_together(calibrate, co
     assert read_scores(folder / "llr")[2][0] == pytest.approx(expected, abs=1e-5)
 
 
+def test_what_embeddings_tell_is_measured_too(calibrate, corpus, quality):
+    """Norms and cohort means by steps/quality.py, of utterances and of models."""
+    folder, is_target, _ = corpus
+    utts = list(read_table(folder / "dev/utt2dur"))
+    rng = np.random.default_rng(1)
+    x, cohort = rng.normal(size=(NUM_UTTS, 5)).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
+    write_vectors(folder / "emb/embedding.ark", folder / "emb/embedding.scp", zip(utts, x))
+    write_vectors(folder / "cohort.ark", folder / "cohort.scp", ((f"c{n}", v) for n, v in enumerate(cohort)))
+    assert quality("--cohort", "cohort.scp", "--top", "4", "emb") == (0, "", "")
+    cosines = np.sort(x @ cohort.T / np.linalg.norm(x, axis=1)[:, None] / np.linalg.norm(cohort, axis=1))
+    tables = {"norm": np.linalg.norm(x, axis=1), "cohort_mean": cosines[:, -4:].mean(axis=1)}
+    for name, values in tables.items():
+        read = read_table(folder / f"emb/utt2{name}")
+        assert list(read) == utts
+        np.testing.assert_allclose([float(text) for text in read.values()], values, rtol=1e-4)
+
+    enroll, test, scores = read_scores(folder / "scores")
+    rows = np.array([[utts.index(e), utts.index(t)] for e, t in zip(enroll, test)])
+    expected = np.column_stack([tables["norm"][rows].max(axis=1), tables["cohort_mean"][rows].min(axis=1)])
+    assert calibrate(*FIT, "--measures", "norm_higher cohort_mean_lower", "--out", "quality",
+                     "scores:full:full:emb:emb")[0] == 0
+    apply = ["quality/model.json" if arg == "cal/model.json" else arg for arg in APPLY]
+    assert calibrate(*apply, "scores:full:full:emb:emb", "llr") == (0, "", "")
+    fitted = fit_calibration(scores, is_target, expected)
+    np.testing.assert_allclose(read_scores(folder / "llr")[2], fitted.llr(scores, expected), atol=2e-3)
+
+    write_lines(folder / "map", [f"m1 {utts[0]} {utts[4]}"])
+    write_lines(folder / "of_models", [f"m1 {utts[1]} 0.25"])
+    assert calibrate(*apply, "--enroll-map", "map", "of_models:full:full:emb:emb", "llr")[0] == 0
+    pairs = {name: (values[[0, 4]].mean(), values[1]) for name, values in tables.items()}
+    of_model = fitted.llr([0.25], [[max(pairs["norm"]), min(pairs["cohort_mean"])]])
+    assert read_scores(folder / "llr")[2] == pytest.approx(of_model, abs=2e-3)
+
+
 def test_lengths_out_of_range_and_trials_that_tell_little_are_told(calibrate, corpus, model):
     folder, is_target, _ = corpus
     status, out, _ = calibrate(*APPLY, "scores:0.1:0.1", "llr")
@@ -146,7 +194,15 @@ def test_lengths_out_of_range_and_trials_that_tell_little_are_told(calibrate, co
     ([*FIT, "--data", "short", "scores:full:full"], "scores:40: spk1-01 has no duration in short/utt2dur"),
     ([*FIT, "--data", "zero", "scores:full:full"], "zero/utt2dur:1: spk0-00: want seconds above 0"),
     ([*FIT, "--measures", "snr", "scores:full:full"],
-     "--measures: unknown 'snr'; known: inverse_duration, log_shorter, log_longer"),
+     "--measures: unknown 'snr'; known: inverse_duration, log_shorter, log_longer, norm_lower, norm_higher, "
+     "cohort_mean_lower, cohort_mean_higher"),
+    ([*FIT, "--measures", "norm_lower", "scores:full:full"],
+     "SCORES:ENROLL:TEST:DIR:DIR: name the embeddings' folders, for norm"),
+    ([*FIT, "--measures", "norm_lower", "scores:full:full:dev:dev"],
+     "dev/utt2norm: no such file; steps/quality.py writes it"),
+    ([*FIT, "--measures", "norm_lower", "scores:full:full:short:dev"],
+     "scores:40: spk1-01 has no norm in short/utt2norm"),
+    ([*FIT, "--measures", "norm_lower", "scores:full:full:zero:dev"], "zero/utt2norm:1: spk0-00: want a number"),
     ([*FIT, "--prior", "2", "scores:full:full"], "dev/trials: the prior must lie between 0 and 1, got 2.0"),
     ([*FIT, "--trials", "one", "part:full:full"], "one: there is no target trial"),
     ([*APPLY, "--backend", "plda", "scores:full:full", "out"],
@@ -168,6 +224,8 @@ def test_faults_are_one_line_and_leave_nothing(calibrate, corpus, model, args, m
     write_lines(folder / "odd", ["m1 nobody"])
     write_lines(folder / "short/utt2dur", ["spk0-00 3"])
     write_lines(folder / "zero/utt2dur", ["spk0-00 0"])
+    write_lines(folder / "short/utt2norm", ["spk0-00 3"])
+    write_lines(folder / "zero/utt2norm", ["spk0-00 nan"])
     write_lines(folder / "other.json", [json.dumps({**model, "weights": [1.0]})])
     args = ["bad" if arg == "cal" else arg for arg in args]
     assert calibrate(*args) == (1, "", f"calibrate.py: {message}\n")

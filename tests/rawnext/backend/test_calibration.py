@@ -6,7 +6,7 @@ import pytest
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from rawnext.backend.calibration import Calibration, fit_calibration, measure, operating_points
+from rawnext.backend.calibration import MEASURES, Calibration, fit_calibration, measure, operating_points
 from rawnext.backend.metrics import act_dcf, cllr
 
 
@@ -156,12 +156,17 @@ def test_a_length_that_nobody_has_seen_counts_as_the_nearest_seen():
     np.testing.assert_array_equal(calibration.outside([[10.0], [1.0], [0.05], [1e-6]]), [True, False, False, True])
 
 
-def test_measures_of_durations():
-    enroll, test = np.array([4.0, 1.0]), np.array([2.0, 8.0])
-    names = ["inverse_duration", "log_shorter", "log_longer"]
-    np.testing.assert_allclose(measure(names, enroll, test), [[0.75, np.log(2), np.log(4)], [1.125, 0, np.log(8)]])
-    np.testing.assert_array_equal(measure(names, enroll, test), measure(names, test, enroll))
-    assert measure([], enroll, test).shape == (2, 0)
+def test_measures_do_not_know_which_side_is_which():
+    sides = {"duration": (np.array([4.0, 1.0]), np.array([2.0, 8.0])),
+             "norm": (np.array([3.0, 5.0]), np.array([4.0, 2.0])),
+             "cohort_mean": (np.array([0.1, -0.2]), np.array([-0.3, 0.2]))}
+    swapped = {quantity: pair[::-1] for quantity, pair in sides.items()}
+    expected = {"inverse_duration": [0.75, 1.125], "log_shorter": [np.log(2), 0], "log_longer": np.log([4, 8]),
+                "norm_lower": [3, 2], "norm_higher": [4, 5], "cohort_mean_lower": [-0.3, -0.2],
+                "cohort_mean_higher": [0.1, 0.2]}
+    assert set(expected) == set(MEASURES)
+    np.testing.assert_allclose(measure(list(expected), sides), np.transpose(list(expected.values())))
+    np.testing.assert_array_equal(measure(list(expected), swapped), measure(list(expected), sides))
 
 
 def test_operating_points_count_what_the_llrs_decide():

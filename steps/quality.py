@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of each utterance from its embedding: tables utt2norm and utt2cohort_mean beside it, for steps/calibrate.py.
+
+steps/quality.py --cohort exp/x/embeddings/cohort_native/embedding.scp exp/x/embeddings/dev_native_2s
+
+utt2norm: the embedding's length, which some networks make short where they are unsure. utt2cohort_mean: the mean of its
+cosines with the nearest of the cohort, high where it is like many speakers. Without --cohort, the first only.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from rawnext.backend.snorm import TOP, cohort_stats
+from rawnext.embeddings import read_side
+from rawnext.tables import InputError, run_main, write_lines
+
+
+def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:
+    write_lines(path, [f"{key} {value:.6g}" for key, value in zip(keys, values)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", metavar="SCP", help="embeddings of the cohort")
+    parser.add_argument("--top", type=int, default=TOP, help="nearest of the cohort (%(default)s)")
+    parser.add_argument("embeddings", type=Path, metavar="DIR", help="folder with embedding.scp")
+    args = parser.parse_args()
+    keys, x, _ = read_side(args.embeddings / "embedding.scp")
+    write_table(args.embeddings / "utt2norm", keys, np.linalg.norm(x, axis=1))
+    if args.cohort:
+        try:
+            stats = cohort_stats(x, read_side(args.cohort).x, args.top)
+        except ValueError as error:
+            raise InputError(args.cohort, None, str(error)) from None
+        write_table(args.embeddings / "utt2cohort_mean", keys, stats.mean)
+
+
+if __name__ == "__main__":
+    run_main(main)
