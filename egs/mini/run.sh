@@ -10,6 +10,7 @@ set -euo pipefail
 stage=0                        # first and last stage to run
 stop_stage=9
 corpus=corpus                  # where the synthesised corpus goes
+corpus_opts=                   # options of local/make_mini.py, such as "--train-speakers 32 --utts 10"
 data=data                      # where the data directories go
 conf=conf/mini/rawnext.yaml    # YAML files of the system, merged from left to right
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
@@ -26,7 +27,8 @@ if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$c
 if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
 
 if in_stage 0 "synthesise the corpus"; then
-  local/make_mini.py --nj "$nj" "$corpus"
+  # shellcheck disable=SC2086
+  local/make_mini.py --nj "$nj" $corpus_opts "$corpus"
   wrote "$corpus"
 fi
 

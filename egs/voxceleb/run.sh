@@ -20,6 +20,7 @@ conf=conf/rawnext.yaml         # YAML files of the system, merged from left to r
 set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
 init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                   # results go to exp/$name
+durations="5 2 1"              # seconds to which the test side of Vox1-O is cut, besides its full length
 protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
 backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
 ngpu=0                         # GPUs for training, on each machine; 0: one process on the CPU
@@ -75,6 +76,6 @@ dev=
 if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$dev" \
-  --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "5 2 1" \
+  --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" --durations "$durations" \
   --protocols "$protocols" --backends "$backends" --ngpu "$ngpu" --num-nodes "$num_nodes" --torchrun-opts "$torchrun_opts" \
   --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"

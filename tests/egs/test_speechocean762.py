@@ -17,8 +17,7 @@ batch: {speakers: 2}
 crop: {samples: 4000, short_from: 0}
 train: {epochs: 1, log_every: 1}
 """
-SYSTEMS = {"rawnext": "{name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}",
-           "next_tdnn": "{name: next_tdnn, channels: 16, blocks: [1, 1, 1]}",
+SYSTEMS = {"next_tdnn": "{name: next_tdnn, channels: 16, blocks: [1, 1, 1]}",
            "mel_lda": "{name: mel_stats, bands: 20, embedding_dim: 1}"}
 
 
@@ -53,17 +52,17 @@ def test_from_the_download_to_the_comparison(root, archive, tmp_path):
     assert not list((tmp_path / "data").glob("*.part")) and not (tmp_path / "data/.unpacking").exists()
     assert (tmp_path / "data/test_noisy/trials").read_text() == (tmp_path / "data/test/trials").read_text()
 
-    done = run("./run_all.sh", "--stage", 3, "--systems", "rawnext next_tdnn", "--baselines", "mel_lda",
+    done = run("./run_all.sh", "--stage", 3, "--systems", "next_tdnn", "--baselines", "mel_lda",
                "--durations", "")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     text = (tmp_path / "exp/COMPARISON.md").read_text()
     for heading in ("### test, trials (native", "### test, hard (native", "### test_noisy, trials (native"):
         table = text[text.index(heading):].split("\n\n")[1].splitlines()
-        assert [line.split(" | ")[0] for line in table[2:]] == ["| mel_lda", "| rawnext", "| next_tdnn"]
+        assert [line.split(" | ")[0] for line in table[2:]] == ["| mel_lda", "| next_tdnn"]
         assert all(cell.strip() for line in table for cell in line.strip("|").split("|"))
-    noisy = (tmp_path / "exp/rawnext/scores/cosine/test_noisy/trials_native").read_text()
-    clean = (tmp_path / "exp/rawnext/scores/cosine/test/trials_native").read_text()
+    noisy = (tmp_path / "exp/next_tdnn/scores/cosine/test_noisy/trials_native").read_text()
+    clean = (tmp_path / "exp/next_tdnn/scores/cosine/test/trials_native").read_text()
     assert noisy != clean and [line.split()[:2] for line in noisy.splitlines()] == [
         line.split()[:2] for line in clean.splitlines()]
-    assert not (tmp_path / "exp/rawnext/embeddings/test_noisy_native/embedding.scp").samefile(
-        tmp_path / "exp/rawnext/embeddings/test_native/embedding.scp")
+    assert not (tmp_path / "exp/next_tdnn/embeddings/test_noisy_native/embedding.scp").samefile(
+        tmp_path / "exp/next_tdnn/embeddings/test_native/embedding.scp")
