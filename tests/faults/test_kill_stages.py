@@ -196,7 +196,7 @@ def test_killed_in_every_stage(root, tmp_path):
     assert code == 0, text
     expected, found = outcome(tmp_path / "whole"), outcome(folder)
     assert [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)] == []
-    assert len(expected) > 60 and len(expected["results"]) == 2 * 6
+    assert len(expected) > 60 and len(expected["results"]) == 2 * 4
     left = {path.name for path in folder.rglob(".*") if path.is_file()}
     assert left <= {".lock", ".prepared"}, "temporary files"
 
