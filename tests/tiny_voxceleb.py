@@ -51,5 +51,5 @@ def options(folder: Path, corpora: Path) -> list[str]:
     folder.mkdir(exist_ok=True)
     (folder / "tiny.yaml").write_text(CONF)
     places = [(f"--{name}", str(corpora / name)) for name in ("vox1", "vox2", "musan", "rirs")]
-    return [*itertools.chain(*places), "--conf", "tiny.yaml", "--name", "tiny", "--dev-speakers", "2", "--nj", "2",
+    return [*itertools.chain(*places), "--conf", "tiny.yaml", "--name", "tiny", "--dev-speakers", "2", "--nj", "1",
             "--num-workers", "0", "--num-threads", "1", "--backends", "cosine", "--durations", "2"]
