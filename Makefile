@@ -16,7 +16,9 @@ env: .venv/.complete
 demo: env
 	cd egs/mini && ./run.sh
 
-test: lint types unit
+test: env
+	$(MAKE) --no-print-directory -j 2 lint types   # one core each
+	$(MAKE) --no-print-directory unit
 
 lint: env
 	. ./path.sh && ruff check .

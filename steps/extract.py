@@ -59,14 +59,15 @@ def made_from(source) -> str:
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
-    import torch
-
     from rawnext.data.wav import check_sources, load_wave
-    from rawnext.extract import embed_all, load_model
     from rawnext.log import progress
 
+    check_sources(sources)  # before torch, whose import takes seconds
+    import torch
+
+    from rawnext.extract import embed_all, load_model
+
     torch.set_num_threads(args.num_threads)
-    check_sources(sources)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = load_model(args.exp_dir, device)
     waves = ((s.utt, load_wave(s)) for s in progress(sources, desc=f"extract.{args.job}", unit="utt"))

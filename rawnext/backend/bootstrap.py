@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
 
 from rawnext.backend.det import Det, det_points
 
@@ -92,6 +91,8 @@ def interval(estimate: ArrayLike, replicates: ArrayLike, level: float = LEVEL) -
     second time. Plain percentiles, which take that fall for spread, would miss the true minDCF too often.
     Source: Efron, "Better bootstrap confidence intervals", JASA 82, 1987 (the BC interval).
     """
+    from scipy.special import ndtr, ndtri
+
     replicates = np.asarray(replicates)
     bias = ndtri(_position(estimate, replicates))
     shares = ndtr(2 * bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2])).reshape(2, *[1] * bias.ndim))
@@ -113,5 +114,7 @@ def p_value(estimate: ArrayLike, replicates: ArrayLike) -> np.ndarray:
 
     Args: estimate: (...) differences.   replicates: (R, ...) the same in the samples.
     """
+    from scipy.special import ndtr, ndtri
+
     replicates = np.asarray(replicates)
     return 2 * ndtr(-np.abs(ndtri(_position(0.0, replicates)) - 2 * ndtri(_position(estimate, replicates))))

@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 PRIOR = 0.5  # of a target trial, at which a calibration is fitted: there the objective is Cllr
 RIDGE = 0.1  # see fit_calibration
@@ -110,6 +108,8 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
         prior: of a target trial, 0 < P < 1.   ridge: 0 for none; trials that a plane separates then have no solution.
     Raises: ValueError: a side without trials, shapes that do not fit, a number that is not finite, a bad prior.
     """
+    from scipy.special import logit
+
     x, target = _features(scores, measures), np.asarray(is_target, dtype=bool)
     if not 0 < prior < 1:
         raise ValueError(f"the prior must lie between 0 and 1, got {prior}")
@@ -132,6 +132,9 @@ def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.
 
     Cost: sum over trials of share log(1 + exp(-+(z w + log_odds))), - for targets, and w penalty w / 2.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     sign = np.where(target, 1.0, -1.0)
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
@@ -168,6 +171,8 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     The threshold on the score is the one of a trial whose measures are the list's medians; NaN, which nothing reaches,
     where a higher score does not make a higher LLR.
     """
+    from scipy.special import logit
+
     llr = calibration.llr(scores, measures)
     slope = float(calibration.weights[0])
     middle = float(calibration.shift(np.median(measures, axis=0)))

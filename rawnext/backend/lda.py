@@ -2,7 +2,6 @@
 """Linear discriminant analysis: the directions in which speakers differ most for how much their utterances do."""
 
 import numpy as np
-from scipy.linalg import eigh
 
 FLOOR = 1e-6  # of an eigenvalue of the covariance that becomes the identity, for each of its largest: Kaldi's default
 
@@ -29,6 +28,8 @@ def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_facto
     Raises: ValueError: dim is too large, or no speaker has two vectors.
     Source: Fisher 1936; Bishop, "Pattern Recognition and Machine Learning", section 4.1.6; Kaldi's ivector-compute-lda.
     """
+    from scipy.linalg import eigh
+
     x = np.asarray(x, dtype=np.float64)
     centre, label, count = speaker_means(x, speaker)
     if not 1 <= dim <= min(x.shape[1], len(count) - 1):

@@ -9,7 +9,6 @@ Source: Ioffe, "Probabilistic linear discriminant analysis", 2006; Kaldi's ivect
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, eigh, solve_triangular
 
 from rawnext.backend.lda import speaker_means
 from rawnext.backend.scoring import dot_products
@@ -30,6 +29,8 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
         x: (N, D) vectors, as a rule scaled to length sqrt(D).   speaker: (N,) whose each is.
     Raises: ValueError: no more vectors than dimensions, or no speaker has two.
     """
+    from scipy.linalg import cholesky, eigh, solve_triangular
+
     x = np.asarray(x, dtype=np.float64)
     means, label, count = speaker_means(x, speaker)
     if len(x) <= x.shape[1] or count.max() < 2:

@@ -56,7 +56,7 @@ def test_same_scores(cluster, mini, here):
 
 
 def test_slurm_queues_a_preempted_training_again(slurm, mini):
-    options = ["--stop-stage", "3", "--set", "train.epochs=10 batch.speakers=4"]
+    options = ["--stop-stage", "3", "--set", "train.epochs=6 batch.speakers=4"]
     log = mini / "exp/preempted/log/train.log"
     with ThreadPoolExecutor() as pool:
         run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, *options)
