@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """slurm.py and sge.py on real schedulers: one contract, whoever runs the jobs."""
 
+import contextlib
 import os
 import re
 import signal
@@ -76,15 +77,29 @@ def test_a_job_that_is_cancelled_from_outside(cluster):
     assert not cluster.queue()
 
 
+def children(pid: int) -> list[int]:
+    try:
+        found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it ended while we looked
+        return []
+    return [*found, *(pid for child in found for pid in children(child))]
+
+
 def kill_at_once(script: Path) -> None:
-    """Kill the jobs that run this script as a lack of memory does: no process of theirs can say a word."""
+    """Kill the jobs that run this script as a lack of memory does: no process of theirs can say a word.
+
+    With all that they have started: for output that one of them could still write Slurm waits a minute, and lets
+    other jobs wait behind it.
+    """
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_text(errors="replace").split("\0")
-        except OSError:  # it ended while we looked
+        except OSError:
             continue
         if str(script) in words and not {"--wait", "-sync"} & set(words):
-            os.kill(int(file.parent.name), signal.SIGKILL)
+            for pid in (int(file.parent.name), *children(int(file.parent.name))):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_job_that_is_killed_without_a_word(cluster):

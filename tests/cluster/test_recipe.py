@@ -59,6 +59,7 @@ def test_slurm_queues_a_preempted_training_again(slurm, mini):
     options = ["--stop-stage", "3", "--set", "train.epochs=6 batch.speakers=4"]
     log = mini / "exp/preempted/log/train.log"
     with ThreadPoolExecutor() as pool:
+        unbroken = pool.submit(verification, mini, "unbroken", "run.py", os.environ["PATH"], *options)
         run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, *options)
         assert eventually(lambda: run.done() or (log.exists() and " epoch=2 " in log.read_text()), 120)
         job = re.search(r"^# SLURM_JOB_ID: (\d+)$", log.read_text(), re.M)
@@ -67,7 +68,7 @@ def test_slurm_queues_a_preempted_training_again(slurm, mini):
     told = log.read_text()
     words = ("asked to end by SIGTERM", "to be run again", "continuing from", "with status 0")
     assert [word for word in words if told.count(word) != 1] == [], told
-    assert_good(verification(mini, "unbroken", "run.py", os.environ["PATH"], *options))
+    assert_good(unbroken.result())
     models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("unbroken", "preempted")]
     assert models[0] == models[1]
 
