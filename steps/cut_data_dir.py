@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_tables, seconds_of, write_cut_dir
+from rawnext.data.lengths import read_spans
+from rawnext.data.wav import read_sources
 from rawnext.tables import InputError, Trials, read_trials, run_main, write_lines, write_trials
-
-POLICIES, SHORT = ("centre", "start", "random"), ("keep", "tile", "drop")
 
 
 def parse() -> argparse.Namespace:
@@ -56,10 +57,6 @@ def named_in(trials: Trials, sources: list) -> list:
 
 def main() -> None:
     args = parse()
-    from rawnext.data.cutting import Cut, name_of, read_tables, seconds_of, write_cut_dir
-    from rawnext.data.lengths import read_spans
-    from rawnext.data.wav import read_sources
-
     try:
         cuts = [Cut(seconds, args.policy, args.short, args.seed) for seconds in seconds_of(args.durations)]
     except ValueError as why:

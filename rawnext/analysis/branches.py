@@ -26,7 +26,6 @@ from rawnext.extract import BATCH_SAMPLES, device_of
 from rawnext.models.block import Block
 from rawnext.models.masking import time_mean
 
-POLICIES = ("tiled", "native")
 BRANCHES = ("original", "low", "high")  # in the order of the gate's weights
 
 
