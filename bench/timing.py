@@ -5,6 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 Program = Callable[[], object]
@@ -66,7 +67,7 @@ def growth(part: str, what: str, base: int, run: Callable[[int], object], rounds
            times: Sequence[int] = (1, 4, 16)) -> Growth:
     """Time `run(size)` at 1, 4 and 16 times `base`, the least of the rounds each, and fit the exponent."""
     sizes = tuple(base * factor for factor in times)
-    seconds = tuple(map(min, in_turns([lambda size=size: run(size) for size in sizes], rounds)))
+    seconds = tuple(map(min, in_turns([partial(run, size) for size in sizes], rounds)))
     return Growth(part, what, sizes, seconds, exponent(sizes, seconds))
 
 
