@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rawnext import checkpoint
@@ -34,10 +35,13 @@ class SpeakerTask(nn.Module):
                 options.setdefault("utts_per_speaker", config.batch.utts)
             losses.append(LOSSES.build(name, options, self.model.embedding_dim, num_speakers))
         self.losses = nn.ModuleList(losses)
+        # a function, not a module: its weights do not stand in the state twice, and validation, of any length, is not
+        # compiled
+        self.compiled = torch.compile(self.model.forward) if config.train.compile else None
 
     def forward(self, wave: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) waveforms and (B,) speakers -> loss and accuracy (of the first loss), scalars."""
-        embedding = self.model(wave)
+        embedding = (self.compiled or self.model)(wave)
         results = [loss(embedding, label) for loss in self.losses]
         total = sum(weight * value for weight, (value, _) in zip(self.weights, results))
         return total, results[0][1]["acc"]  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training is a function of configuration and data: killed or not, in one process or in two."""
 
+import functools
 import os
 import re
 import signal
@@ -229,6 +230,22 @@ def test_losses_are_weighted_and_margins_follow():
     assert float(task(wave, label)[0]) < float(0.5 * aam + 2 * proto)
     task.set_margin(1)
     assert float(task(wave, label)[0]) == pytest.approx(float(0.5 * aam + 2 * proto))
+
+
+def test_a_compiled_model_is_the_same_in_one_graph(monkeypatch):
+    """By a backend that runs the graph as it is: what a real one makes of it is torch's matter, and takes minutes."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    small = "model={name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, blocks: [2, 2, 2, 2]}"
+    wave, label, found = torch.randn(4, 2500), torch.arange(4), []
+    for value in ("false", "true"):
+        torch.manual_seed(0)
+        task = SpeakerTask(load_config([], [small, f"train.compile={value}"]), 4)
+        loss = task(wave, label)[0]
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in task.parameters()), *task.state_dict().values()])
+    assert len(found[0]) == len(found[1]) and (task.compiled is not None)
+    for plain, compiled in zip(*found):
+        torch.testing.assert_close(plain, compiled)
 
 
 def test_precision():

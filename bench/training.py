@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speed of training: a step of our RawNeXt against the published order of operations and against the chip's peaks.
+
+Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, programs in turns. On a
+GPU also bf16 and torch.compile. Then the roofline (multiplications of a step against the rate of a large matrix
+product, bytes of its feature maps against the rate of a copy) and where the time goes.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from bench.published import PublishedTask
+from bench.timing import Growth, Ratio, compare, growth, in_turns
+from rawnext.config import Config
+from rawnext.models.layers import over_frames
+from rawnext.optim import build_optimizer
+from rawnext.task import build_task
+
+SPEAKERS = 5994  # of VoxCeleb2
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BATCH = 160 if DEVICE.type == "cuda" else 8  # the paper's 320 on two GPUs; on a CPU what 5 GiB hold
+
+
+class Step:
+    """A training step that can be called: of our task, or of the published form with torch's plain Adam."""
+
+    def __init__(self, config: Config, batch: int, published: bool = False, amp: torch.dtype | None = None):
+        torch.manual_seed(0)
+        task = build_task(config, SPEAKERS).to(DEVICE).train()
+        self.amp = amp
+        self.optimizer: Any = build_optimizer(task, config.optim)
+        if published:
+            self.optimizer = torch.optim.Adam(task.parameters(), lr=config.optim.lr, amsgrad=config.optim.amsgrad)
+        self.task = PublishedTask(task) if published else task
+        self.wave = 0.1 * torch.randn(batch, config.crop.samples, device=DEVICE)
+        self.label = torch.arange(batch, device=DEVICE)
+
+    def forward_backward(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(DEVICE.type, self.amp, enabled=self.amp is not None):
+            loss = self.task(self.wave, self.label)[0]
+        loss.backward()
+
+    def __call__(self) -> None:
+        self.forward_backward()
+        self.optimizer.step()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class Roofline(NamedTuple):
+    """Of a step. flops: of its convolutions and matrix products.   byte_s, flop_s: what the chip reached.
+    map_bytes: of the tensors that the forward pass keeps for the backward pass."""
+
+    flops: float
+    map_bytes: float
+    flop_s: float
+    byte_s: float
+    step_s: float
+
+    def lines(self, batch: int) -> list[str]:
+        floor = self.flops / self.flop_s
+        memory = 3 * self.map_bytes / self.byte_s  # written once, read by the next layer and by the backward pass
+        return [f"a step of {batch}: {self.flops / 1e9:.1f} GFLOP ({self.flops / 1e9 / batch:.1f} an utterance); a "
+                f"matrix product reaches {self.flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
+                f"feature maps kept for the backward pass: {self.map_bytes / 2**20:,.0f} MiB, a copy moves "
+                f"{self.byte_s / 1e9:.1f} GB/s: at least {memory:.3f} s to write them once and read them twice",
+                f"measured: {self.step_s:.3f} s; {floor / self.step_s:.0%} of what the matrix product reaches"]
+
+
+def roofline(step: Step, rounds: int) -> Roofline:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step.forward_backward()
+    kept: dict[int, int] = {}  # by address: several layers keep the same tensor
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = step.task(step.wave, step.label)[0]
+    del loss
+    weights = sum(p.untyped_storage().nbytes() for p in step.task.parameters())
+    n, dtype = 3072, step.amp or torch.float32
+    a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
+    x = torch.randn(1 << 25, device=DEVICE)
+    y = torch.empty_like(x)
+    times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step],
+                     rounds)
+    product, copy, whole = map(min, times)
+    maps = sum(kept.values()) - weights
+    return Roofline(counter.get_total_flops(), maps, 2 * n**3 / product, 2 * x.nbytes / copy, whole)
+
+
+def synchronous(work: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        work()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+KINDS = {"matrix products": ("mm", "bmm", "addmm", "baddbmm"), "convolutions": ("conv",), "BatchNorm": ("batch_norm",),
+         "optimiser": ("adam", "optimizer"), "copies and sums over frames": ("copy_", "cat", "sum", "mean", "div")}
+
+
+def profile(step: Step) -> dict[str, float]:
+    """Share of a step's time by kind of work."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if gpu := DEVICE.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as seen:
+        step()
+    shares = dict.fromkeys([*KINDS, "the rest (ReLU, max, additions, softmax)"], 0.0)
+    for event in seen.key_averages():
+        name, own = event.key.lower(), event.self_device_time_total if gpu else event.self_cpu_time_total
+        place = next((kind for kind, words in KINDS.items() if any(
+            name.removeprefix("aten::").startswith(w) or (len(w) > 3 and w in name) for w in words)), list(shares)[-1])
+        shares[place] += own
+    total = sum(shares.values())
+    return {name: own / total for name, own in shares.items()}
+
+
+def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
+    """conv3 by torch alone."""
+    return over_frames(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0], layer.groups)
+
+
+class WithTorchConvolution(Step):
+    """Our step, whose dense convolutions find their gradients by torch."""
+
+    def __call__(self) -> None:
+        from rawnext.models import rawnext
+
+        own = rawnext.conv3
+        rawnext.conv3 = torch_convolution  # type: ignore[assignment]
+        try:
+            super().__call__()
+        finally:
+            rawnext.conv3 = own
+
+
+def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:
+    """Ours against the published form; then each gain alone, against ours without it."""
+    config = config or Config()
+    what = f"step, {batch} x {config.crop.samples:,} samples"
+    published = "published order, float32", Step(config, batch, published=True)
+
+    def against(before: tuple[str, Step], name: str, after: Step) -> Ratio:
+        return compare("training", what, batch, "utts", before, (name, after), rounds)
+
+    ours = Step(config, batch)
+    plain = Step(dataclasses.replace(config, model={**config.model, "fast": False}), batch)
+    found = [against(published, "ours, float32", ours),
+             against(("plain blocks, channels last", plain), "composed blocks", ours)]
+    if DEVICE.type == "cpu":
+        found.append(against(("convolutions' gradients by torch", WithTorchConvolution(config, batch)),
+                             "by matrix products", ours))
+    else:
+        half = Step(config, batch, amp=torch.bfloat16)
+        compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True))
+        found += [against(published, "ours, bf16", half),
+                  against(published, "ours, bf16, compiled", Step(compiled, batch, amp=torch.bfloat16))]
+    return [*found, compare("training", "the optimiser alone", 1, "steps",
+                            ("Adam, tensor by tensor", synchronous(published[1].optimizer.step)),
+                            ("fused", synchronous(ours.optimizer.step)), rounds)]
+
+
+def growth_rows(config: Config | None = None, rounds: int = 2) -> list[Growth]:
+    """Steps of 2, 8 and 32 utterances, of a third of the paper's crop, that a CPU's memory can hold them."""
+    config = config or Config()
+    config = dataclasses.replace(config, crop=dataclasses.replace(config.crop, samples=3**9 + 1, short_from=0))
+    steps = {batch: Step(config, batch) for batch in (2, 8, 32)}
+    return [growth("training", "step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), rounds)]
+
+
+def notes(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[str]:
+    """Roofline and profile of our step."""
+    step = Step(config or Config(), batch, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
+    return [*roofline(step, rounds).lines(batch), f"profile: {shares}"]
