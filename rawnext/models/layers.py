@@ -48,9 +48,11 @@ class _Conv3(torch.autograd.Function):
         grad_x = over_frames(grad, weight.transpose(0, 1).flip(2)) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_x, None
-        padded, rows = F.pad(x, (0, 0, 1, 1)), grad.flatten(0, 1).t()  # (O, B L)
-        taps = [rows @ padded[:, k : k + x.shape[1]].flatten(0, 1) for k in range(3)]  # (O, I) each
-        return grad_x, torch.stack(taps, dim=-1)
+        g, frames = grad.flatten(0, 1), x.flatten(0, 1)  # all utterances as one
+        # behind the minus: what crosses the border of two utterances
+        before = g[1:].t() @ frames[:-1] - grad[1:, 0].t() @ x[:-1, -1]  # (O, I)
+        behind = g[:-1].t() @ frames[1:] - grad[:-1, -1].t() @ x[1:, 0]
+        return grad_x, torch.stack([before, g.t() @ frames, behind], dim=-1)
 
 
 def norm(layer: nn.Module, x: Tensor) -> Tensor:
