@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("rawnext", "steps", "local", "utils", "bench")
+ROOMS = ("rawnext", "steps", "local", "utils", "bench", "docs")
 
 # What a file may import besides the standard library; the longest prefix of its path counts. In steps, local and
 # utils also the neighbours in its own folder.
@@ -22,6 +22,7 @@ MAY = {
                "espeakng_loader"),
     "steps/": ("rawnext", "torch", "numpy"),
     "bench/": ("bench", "rawnext", "torch", "numpy", "lhotse"),
+    "docs/": ("rawnext", "torch", "numpy"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
                  "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL"),
     "rawnext/__init__.py": (),
@@ -78,7 +79,7 @@ def breaches(name: str, source: str, neighbours: set[str]) -> list[str]:
 
 
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-SCRIPTS = [path for path in FILES if path.parent.name in ("steps", "local", "utils", "bench")]
+SCRIPTS = [path for path in FILES if path.parent.name in ("steps", "local", "utils", "bench", "figures")]
 PROGRAMS = [path for path in SCRIPTS if path.read_bytes().startswith(b"#!")]
 
 

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The documentation as a site, by Sphinx: `make docs`.
+
+The source is the whole checkout, of which only the pages named here are read: so links between them are the same on
+the site as in the repository, and the recipes' own pages need no copy.
+"""
+
+project = "RawNeXt"
+html_title = "RawNeXt"
+copyright = "the RawNeXt recipe's authors, Apache-2.0"
+
+root_doc = "docs/index"
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "egs/*/README.md", "egs/*/RESULTS.md"]
+exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
+                    "egs/*/corpus", "rawnext", "tests"]
+extensions = ["myst_parser"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]    # RESULTS.md holds tables as steps/compare.py writes them, a level deeper
+highlight_language = "text"      # of commands: what a shell's words mean is told by the page
+
+html_theme = "furo"              # system fonts; nothing is fetched
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_extra_path = ["root"]       # index.html, which leads to docs/index.html
+html_use_index = False
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {"source_view_link": ""}

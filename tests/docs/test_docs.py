@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every example of the pages: commands that can run on tiny data are run, of the others all is checked that can be."""
+
+import ast
+import importlib
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from page_commands import Fault, blocks, check, commands
+
+from rawnext.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")),
+         *sorted(ROOT.glob("egs/*/README.md"))]
+TO_BE_WRITTEN = ("local/prepare_foo.py",)     # what a reader may add
+NOT_CODE = ("text", "{toctree}", "")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands(page):
+    """Programs, options, stages, configurations and make's targets that a page names are there."""
+    for block in blocks(page.read_text(encoding="utf-8")):
+        if block.language == "bash":
+            for command in commands(block.code):
+                try:
+                    check(command, ROOT, page, block.before)
+                except Fault as fault:
+                    pytest.fail(f"{name(page)}:{block.line}: {' '.join(command.words)}: {fault}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code(page, tmp_path):
+    """Python compiles and imports what is there; YAML is a configuration; nothing else is called code."""
+    for block in blocks(page.read_text(encoding="utf-8")):
+        where = f"{name(page)}:{block.line}"
+        assert block.language in ("bash", "python", "yaml", *NOT_CODE), where
+        if block.language == "python" and page.name != "extending.md":     # that page is run by test_extending.py
+            for node in ast.walk(ast.parse(block.code)):
+                if isinstance(node, ast.ImportFrom):
+                    module = importlib.import_module(node.module)
+                    assert all(hasattr(module, alias.name) for alias in node.names), where
+        if block.language == "yaml" and page.name != "extending.md":
+            (tmp_path / "page.yaml").write_text(block.code)
+            load_config([tmp_path / "page.yaml"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_programs_within_sentences(page):
+    """Of `steps/foo.py --bar` in a sentence: the program, its options."""
+    for match in re.finditer(r"`((?:steps|local|utils|bench|docs/figures)/\w+\.(?:py|sh)[^`]*)`", page.read_text()):
+        words = match[1].split()
+        if words[0] in TO_BE_WRITTEN:
+            continue
+        try:
+            for command in commands(match[1] if words[1:2] == ["--help"] else f"{words[0]} ... {' '.join(words[1:])}"):
+                check(command, ROOT, page, "")
+        except Fault as fault:
+            pytest.fail(f"{name(page)}: {match[1]}: {fault}")
+
+
+@pytest.mark.parametrize("code, why", [
+    ("steps/nothing.py", "no program"), ("steps/score.py ... --no-such a b", "no-such"), ("steps/score.py", "required"),
+    ("./run.sh --no-such 1", "no option no_such"), ("./run.sh --stage 11", "no stage 11"), ("make nothing", "knows no"),
+    ("steps/calibrate.py fit ... --no-such", "no option --no-such"), ("a b target", "unknown program"),
+    ("cd egs/nothing", "no egs/nothing"), ("cd egs/mini; ./run.sh --vox1 x", "no option vox1"),
+])
+def test_what_is_wrong_is_found(code, why):
+    with pytest.raises(Fault, match=why):
+        for command in commands(code):
+            check(command, ROOT, ROOT / "README.md", "")
+
+
+def test_a_configuration_that_is_wrong_is_found():
+    with pytest.raises(Exception, match="optim.lrr"):
+        check(next(commands('./run.sh --conf conf/rawnext.yaml --set "optim.lrr=1"')), ROOT, ROOT / "README.md", "")
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and the site make it."""
+    return re.sub(r"[^\w\- ]", "", heading.replace("`", "").strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("egs/*/RESULTS.md"))], ids=name)
+def test_links(page):
+    """Files and headings that a page links to are there."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists() and file.is_relative_to(ROOT), f"{name(page)}: {target}"
+        if anchor:
+            assert anchor in map(slug, re.findall(r"^#+ (.*)$", file.read_text(), re.M)), f"{name(page)}: {target}"
+
+
+def test_the_readme_quotes_the_results():
+    """Rows of README's table stand in the results that it names, and it is short."""
+    readme, results = (ROOT / "README.md").read_text(), (ROOT / "egs/speechocean762/RESULTS.md").read_text()
+    table = results.split("### test, trials (native, cosine)")[1].split("###")[0]
+    noisy = results.split("### test_noisy, trials (native, cosine)")[1].split("###")[0]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", readme, re.M)
+    assert len(rows) > 3
+    for system, *eers in rows:
+        for column, place, text in zip((3, 5, 6, 3), (table, table, table, noisy), eers):
+            line = next(line for line in place.splitlines() if line.startswith(f"| {system} "))
+            assert line.split("|")[column + 1].split()[0] == text, (system, text)
+    assert readme.count("\n") < 150
+
+
+def test_the_site_has_every_page():
+    listing = subprocess.run(["git", "ls-files", "docs/*.md", "egs/*.md"], cwd=ROOT, capture_output=True, text=True)
+    index = (ROOT / "docs/index.md").read_text()
+    targets = re.findall(r"^(?:.*<)?([\w./]+)>?$", index, re.M)
+    listed = {(ROOT / "docs" / f"{target}.md").resolve() for target in targets}
+    assert {ROOT / page for page in listing.stdout.split()} - {ROOT / "docs/index.md"} <= listed

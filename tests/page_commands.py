@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of a page: blocks of Markdown, the words of their commands, and what can be known of one unrun."""
+
+import argparse
+import contextlib
+import importlib
+import io
+import re
+import runpy
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from rawnext.config import load_config
+
+# What pages call that is not of this project.
+OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip"}
+LAST_STAGE = 10
+
+
+class Block(NamedTuple):
+    """A block of code. line: of the page where it begins.   before: the page up to there."""
+
+    line: int
+    language: str
+    code: str
+    before: str
+
+
+class Command(NamedTuple):
+    """words: the program first.   folder: where the block has gone by `cd`, "" if nowhere."""
+
+    words: list[str]
+    folder: str
+
+
+def blocks(text: str) -> Iterator[Block]:
+    """Fenced blocks, and indented ones as language `bash`."""
+    pattern = r"^```(?P<language>[^\n`]*)\n(?P<code>.*?)^```$|(?<=\n\n)(?P<indented>(?: {4,}\S[^\n]*(?:\n|$))+)"
+    for match in re.finditer(pattern, text, re.M | re.S):
+        before = text[:match.start()]
+        indented = match["indented"]
+        yield Block(before.count("\n") + 1, "bash" if indented else match["language"],
+                    textwrap.dedent(indented) if indented else match["code"], before)
+
+
+def commands(code: str) -> Iterator[Command]:
+    """Each simple command of a shell block, without assignments before it."""
+    lines = re.sub(r"(^|\s)#.*", r"\1", code, flags=re.M).replace("\\\n", " ")
+    lexer = shlex.shlex(lines, posix=True, punctuation_chars=";|&<>()\n")
+    lexer.commenters, lexer.whitespace_split, lexer.whitespace = "", True, " \t"
+    words: list[str] = []
+    folder = ""
+    for word in [*lexer, "\n"]:
+        if not word or not set(word) <= set(";|&\n"):
+            words.append(word)
+            continue
+        while words and re.fullmatch(r"\w+=.*", words[0], re.S):
+            words.pop(0)
+        if words:
+            yield Command(words, folder)
+            folder = words[1] if words[0] == "cd" else folder
+        words = []
+
+
+class Fault(Exception):
+    """Why a command of a page cannot be right."""
+
+
+def check(command: Command, root: Path, page: Path, before: str) -> None:
+    """Raise Fault unless the program is there and knows its options, stages and files."""
+    name, *rest = command.words
+    if name in ("cd", "."):
+        if not (root / rest[0]).exists():
+            raise Fault(f"no {rest[0]}")
+    elif name == "make":
+        check_make(root / "Makefile", rest)
+    elif name == "rawnext":
+        check_python(entry_point(root), "rawnext", rest, root)
+    elif name.endswith(".sh"):
+        check_shell(scripts(name, command.folder, root, page, before), rest, root)
+    elif name.endswith(".py"):
+        if not (root / name).is_file():
+            raise Fault(f"no program {name}")
+        if (root / name).read_bytes().startswith(b"#!"):     # else a module, of which a sentence speaks
+            check_python(lambda: runpy.run_path(str(root / name))["main"](), name, rest, root)
+    elif name not in OUTSIDE | {"export"}:
+        raise Fault(f"unknown program {name}; what is no command stands in a block of language text")
+
+
+def check_make(makefile: Path, words: list[str]) -> None:
+    text = makefile.read_text()
+    for word in words:
+        if not re.search(rf"^{re.escape(word.split('=')[0])}(:| \?=)", text, re.M):
+            raise Fault(f"make knows no {word}")
+
+
+def scripts(name: str, folder: str, root: Path, page: Path, before: str) -> list[Path]:
+    """The scripts that `name` may be: of ./run.sh, the recipe last spoken of, or if none is, any."""
+    if not name.startswith("./"):
+        found = [root / name]
+    else:
+        recipes = re.findall(r"egs/(\w+)", before) or re.findall(r"egs/(\w+)", f"{page}")
+        recipes = [folder.removeprefix("egs/")] if folder.startswith("egs/") else recipes[-1:]
+        found = [root / "egs" / recipe / name for recipe in recipes]
+        if not any(path.is_file() for path in found):
+            found = sorted(root.glob(f"egs/*/{name}"))
+    if not found or not all(path.is_file() for path in found):
+        raise Fault(f"no script {name}")
+    return found
+
+
+def check_shell(paths: list[Path], words: list[str], root: Path) -> None:
+    """Options are the variables above `. utils/parse_options.sh`; one of the scripts must know them all."""
+    known = [set(re.findall(r"^([a-z]\w*)=", path.read_text().split("parse_options.sh")[0], re.M)) for path in paths]
+    given = dict(zip(words, [*words[1:], ""]))
+    names = {word[2:].replace("-", "_") for word in words[:words.index("--") if "--" in words else None]
+             if word.startswith("--")} - {"help", "config"}
+    if not any(names <= options for options in known):
+        raise Fault(f"{paths[0].name} has no option {', '.join(sorted(names - known[0]))}")
+    for option in ("--stage", "--stop-stage"):
+        if not 0 <= int(given.get(option, 0)) <= LAST_STAGE:
+            raise Fault(f"no stage {given[option]}")
+    check_config(given.get("--conf", "").split(), given.get("--set", "").split(), root)
+
+
+def check_config(names: list[str], sets: list[str], root: Path) -> None:
+    """The YAML files that belong to the project, and options over them, load; experiments' files are not there."""
+    ours = [root / name for name in names if name.startswith("conf/")]
+    if names == ["conf/statistics_tdnn.yaml"]:     # the page that says it makes this file is run by its own test
+        return
+    load_config(ours, [] if len(ours) < len(names) else sets)
+
+
+def entry_point(root: Path):
+    """What `rawnext` calls, by pyproject.toml."""
+    found = re.search(r'^rawnext = "([\w.]+):(\w+)"', (root / "pyproject.toml").read_text(), re.M)
+    if not found:
+        raise Fault("pyproject.toml has no program rawnext")
+    return lambda: getattr(importlib.import_module(found[1]), found[2])()
+
+
+class Parsed(Exception):
+    """The options were read: nothing else shall happen."""
+
+
+def check_python(main, name: str, words: list[str], root: Path) -> None:
+    """Let the program's own parser read the words; with `...` among them, only options are compared."""
+    seen: dict[str, argparse.Namespace] = {}
+    real = argparse.ArgumentParser.parse_args
+
+    def parse(parser, args=None, namespace=None):
+        if "..." in words:
+            unknown = {word for word in words if word.startswith("--")} - options_of(parser)
+            raise Fault(f"{name} has no option {', '.join(unknown)}") if unknown else Parsed
+        seen["args"] = real(parser, args, namespace)
+        raise Parsed
+
+    told = io.StringIO()
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse), \
+            mock.patch.object(sys, "argv", [name, *words]), \
+            mock.patch.object(sys, "path", [str((root / name).parent), *sys.path]), \
+            contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+        try:
+            main()
+        except Parsed:
+            pass
+        except SystemExit as end:
+            if end.code:
+                raise Fault(told.getvalue().strip().splitlines()[-1]) from None
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a parser and of its subcommands."""
+    found = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for other in action.choices.values():
+                found |= options_of(other)
+    return found
