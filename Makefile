@@ -1,16 +1,20 @@
 # make demo    the environment, then egs/mini from its first stage to its results table and pictures
-# make test    the environment, then every check: ruff, shellcheck, types, pytest (what CI runs)
+# make test    the environment, then every check: ruff, shellcheck, shfmt, types, pytest (what CI runs)
+# make docs    the pages as a site, site/index.html, with its pictures drawn again from the code
+# make newest  make test in a copy with the newest packages within pyproject.toml's bounds (BOUNDS=no: without them)
+# make lock    what is installed now becomes requirements.lock, the versions that make env installs
 # make test-cluster    the launchers on a real Slurm and Grid Engine, started for it on this machine (needs Debian)
 # make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/scale.md; 3.5 GB in /tmp)
 # make fuzz    the tests of tests/fuzz with FUZZ_TIMES as many inputs, new ones in each run
 SHELL := bash
 SCHEDULERS ?= slurm sge
 FUZZ_TIMES ?= 20
-.PHONY: env demo test test-cluster lint types unit clean scale fuzz
+BOUNDS ?= yes
+.PHONY: env demo test test-cluster lint types unit clean scale fuzz docs newest lock
 
 env: .venv/.complete
 
-.venv/.complete: pyproject.toml utils/setup_env.sh
+.venv/.complete: pyproject.toml requirements.lock utils/setup_env.sh
 	utils/setup_env.sh
 
 demo: env
@@ -23,6 +27,7 @@ test: env
 lint: env
 	. ./path.sh && ruff check .
 	. ./path.sh && shellcheck -x $$(git ls-files '*.sh' .ci/run | sort -u)
+	. ./path.sh && shfmt -d $$(git ls-files '*.sh' .ci/run | sort -u)
 
 types: env
 	. ./path.sh && mypy
@@ -39,5 +44,20 @@ scale: env
 fuzz: env
 	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 tests/fuzz
 
+.venv/.docs: .venv/.complete
+	.venv/bin/python -m pip --disable-pip-version-check install -q --constraint requirements.lock -e '.[docs]'
+	touch $@
+
+docs: .venv/.docs
+	. ./path.sh && docs/figures/draw.py
+	. ./path.sh && sphinx-build -q -W --keep-going -n -c docs -d site/.doctrees . site
+
+newest:
+	utils/try_newest.sh $(BOUNDS)
+
+lock: env
+	. ./path.sh && utils/lock.py > .requirements.lock && mv .requirements.lock requirements.lock
+	touch .venv/.complete
+
 clean:
-	rm -rf egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache

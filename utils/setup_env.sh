@@ -2,12 +2,11 @@
 # Make the Python environment .venv of this checkout.   utils/setup_env.sh     (or: make env)
 #   PYTHON=python3.12     the Python to use (3.10, 3.11 or 3.12)
 #   TORCH="torch==2.13.0" the torch to install; TORCH_INDEX_URL=...  the package index it comes from
+#   NEWEST=1              the newest packages within pyproject.toml's bounds, in place of those of requirements.lock
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
-TORCH=${TORCH:-torch==2.13.0}
-TORCHAUDIO=torchaudio==2.11.0
-
+LOCK=requirements.lock
 say() { echo "setup_env.sh: $*"; }
 die() { say "$*" >&2; exit 1; }
 
@@ -27,6 +26,20 @@ rm -f .venv/.complete
 "$python" -m venv .venv || die "$python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
+# The tested versions hold for the Python that they were tested on: not every package has the same ones for another.
+constraints=$(mktemp)
+trap 'rm -f "$constraints"' EXIT
+if [ -z "${NEWEST:-}" ] && grep -qx "# python $(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" $LOCK; then
+  TORCH=${TORCH:-$(grep '^torch==' $LOCK)}
+  TORCHAUDIO=$(grep '^torchaudio==' $LOCK)
+  grep -v '^torch' $LOCK > "$constraints"       # torch is TORCH, whatever that is
+  say "the versions of $LOCK"
+else
+  TORCH=${TORCH:-$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)}
+  TORCHAUDIO=torchaudio
+  say "the newest versions within pyproject.toml's bounds${NEWEST:+, as asked}"
+fi
+
 if nvidia-smi -L >/dev/null 2>&1; then
   say "an NVIDIA GPU is here: $TORCH comes with CUDA"
 elif [ -z "${TORCH_INDEX_URL:-}" ]; then
@@ -34,7 +47,7 @@ elif [ -z "${TORCH_INDEX_URL:-}" ]; then
       "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
 pip install -q ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
-pip install -q -e '.[dev]'
+pip install -q --constraint "$constraints" -e '.[dev]'
 
 # torchaudio's wheel pins another torch and is linked against CUDA. What we use of it is plain Python, so it goes in
 # beside the torch that is there, and loses its compiled part where that cannot be loaded.
