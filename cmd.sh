@@ -11,6 +11,6 @@
 # Any launcher with Kaldi's command line can stand in their place (queue.pl, slurm.pl).
 # A job on a cluster inherits only PATH, goes to the folder it was sent from and sources path.sh there.
 # shellcheck shell=bash
-export train_cmd="${train_cmd:-run.py}"        # CPU work: preparation, scoring, back ends
-export extract_cmd="${extract_cmd:-run.py}"    # embedding extraction, split into JOB=1:nj
-export cuda_cmd="${cuda_cmd:-run.py}"          # training; comes with --gpu N
+export train_cmd="${train_cmd:-run.py}"     # CPU work: preparation, scoring, back ends
+export extract_cmd="${extract_cmd:-run.py}" # embedding extraction, split into JOB=1:nj
+export cuda_cmd="${cuda_cmd:-run.py}"       # training; comes with --gpu N

@@ -9,18 +9,18 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=1                        # first and last stage to run
+stage=1 # first and last stage to run
 stop_stage=9
-grid="0.5 1 2 3 5 8 full"      # seconds, and full
-sides="test enroll both"       # which side is cut
-policy=centre                  # which part of an utterance stays: centre, start, or random (seeded, by utterance)
-short=keep                     # utterances shorter than a cut: keep them whole, tile them, or drop them with their trials
-seed=0                         # of --policy random
-protocol=native                # of extraction; of paper, see docs/recipes.md
-out=                           # where all of it goes; empty: duration_grid/DATA_TRIALS_POLICY_SHORT beside EXP_DIR
-nj=4                           # extraction jobs
-gpu=0                          # 1: each job takes a GPU
-allow_pipes=false              # true: run the commands `... |` of wav.scp
+grid="0.5 1 2 3 5 8 full" # seconds, and full
+sides="test enroll both"  # which side is cut
+policy=centre             # which part of an utterance stays: centre, start, or random (seeded, by utterance)
+short=keep                # utterances shorter than a cut: keep them whole, tile them, or drop them with their trials
+seed=0                    # of --policy random
+protocol=native           # of extraction; of paper, see docs/recipes.md
+out=                      # where all of it goes; empty: duration_grid/DATA_TRIALS_POLICY_SHORT beside EXP_DIR
+nj=4                      # extraction jobs
+gpu=0                     # 1: each job takes a GPU
+allow_pipes=false         # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
 [ $# -ge 3 ] || die "Usage: $0 [options] <data-dir> <trials> <exp-dir> [<exp-dir>...]   (--help lists the options)"
@@ -46,7 +46,7 @@ if in_stage 1 "cut the data directory"; then
   for cut in "$out"/data/*/wav.scp; do utils/validate_data_dir.py "$(dirname "$cut")"; done
   wrote "$out/data/cuts.tsv"
 fi
-cuts=$(cut -f 1 "$out/data/cuts.tsv" | tail -n +2)     # 0.5s 1s ... full
+cuts=$(cut -f 1 "$out/data/cuts.tsv" | tail -n +2) # 0.5s 1s ... full
 
 # Lines `cell seconds enroll_cut test_cut`: full, test_0.5s, enroll_0.5s, both_0.5s, ...
 cells() {
@@ -68,7 +68,7 @@ if in_stage 4 "extract embeddings"; then
   for exp in "$@"; do
     for cut in $cuts; do
       steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu "$gpu" --protocol "$protocol" --allow-pipes "$allow_pipes" \
-        "$out/data/$cut" "$exp" "$out/$(basename "$exp")/embeddings/grid_$cut" </dev/null
+        "$out/data/$cut" "$exp" "$out/$(basename "$exp")/embeddings/grid_$cut" < /dev/null
     done
   done
 fi
@@ -76,7 +76,7 @@ fi
 if in_stage 5 "score trials"; then
   for exp in "$@"; do
     place=$out/$(basename "$exp")
-    rm -rf "$place/scores"      # of another grid
+    rm -rf "$place/scores" # of another grid
     cells | while read -r cell _ enroll test; do
       steps/score.py --enroll "$place/embeddings/grid_$enroll/embedding.scp" \
         --test "$place/embeddings/grid_$test/embedding.scp" "$out/data/full/trials" "$place/scores/cosine/$cell"

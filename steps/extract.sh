@@ -7,13 +7,13 @@
 set -euo pipefail
 . ./path.sh
 
-cmd=run.py                     # launcher of the jobs
-nj=4                           # jobs
-duration=0                     # seconds cut from the middle of each utterance; 0: all of it
-protocol=native                # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
-num_threads=1                  # CPU threads of a job
-gpu=0                          # 1: each job takes a GPU
-allow_pipes=false              # true: run the commands `... |` of wav.scp
+cmd=run.py        # launcher of the jobs
+nj=4              # jobs
+duration=0        # seconds cut from the middle of each utterance; 0: all of it
+protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
+num_threads=1     # CPU threads of a job
+gpu=0             # 1: each job takes a GPU
+allow_pipes=false # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
 if [ $# -ne 3 ]; then
@@ -28,7 +28,7 @@ num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
-rm -f "$out/embedding.scp"      # whoever finds it finds all of one run
+rm -f "$out/embedding.scp" # whoever finds it finds all of one run
 
 # shellcheck disable=SC2086
 $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
@@ -37,7 +37,7 @@ $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(b
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 [ "$(wc -l < "$out/.embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
-for f in "$out"/{,.}embedding.*.*; do      # left by a run with more jobs
+for f in "$out"/{,.}embedding.*.*; do # left by a run with more jobs
   j=${f##*embedding.}
   if [[ "${j%%.*}" =~ ^[0-9]+$ && "${j%%.*}" -gt "$nj" ]]; then rm -f "$f"; fi
 done

@@ -6,27 +6,27 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=3                        # first and last stage to run
+stage=3 # first and last stage to run
 stop_stage=9
-conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
-set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
-init=                          # trained experiment to start from (see docs/recipes.md); empty: from new weights
-train=data/train               # training data
-dev=data/dev                   # held-out training speakers with trials, for validation; empty: none
-eval="data/test:trials"        # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side is of the same directory unless one is named
-durations="5 2 1"              # seconds to which the test side is cut, besides its full length, ...
-cut=                           # ... in these lists of --eval; empty: in the first
-protocols="paper native"       # how utterances become embeddings
-backends=cosine                # cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
-cohort_utts=10                 # utterances of each training speaker, for the back ends that want such
-calibrate=all                  # back ends whose scores become LLRs too (BACKEND+cal), by --dev; empty: none
-measures=inverse_duration      # what calibration knows besides the score (docs/calibration.md)
-ngpu=0                         # GPUs for training (processes) on each machine; 0: one process on the CPU
-num_nodes=1                    # machines to train on, which $cuda_cmd provides
-torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
-nj=2                           # extraction jobs
-num_threads=0                  # CPU threads for training; 0: all of this machine
-num_workers=2                  # data workers of each training process
+conf=conf/rawnext.yaml    # YAML files of the system, merged from left to right
+set=                      # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                     # trained experiment to start from (see docs/recipes.md); empty: from new weights
+train=data/train          # training data
+dev=data/dev              # held-out training speakers with trials, for validation; empty: none
+eval="data/test:trials"   # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side is of the same directory unless one is named
+durations="5 2 1"         # seconds to which the test side is cut, besides its full length, ...
+cut=                      # ... in these lists of --eval; empty: in the first
+protocols="paper native"  # how utterances become embeddings
+backends=cosine           # cosine, cosine_mean, snorm, asnorm, asnorm_matched, lda, plda, siamese (docs/backend.md)
+cohort_utts=10            # utterances of each training speaker, for the back ends that want such
+calibrate=all             # back ends whose scores become LLRs too (BACKEND+cal), by --dev; empty: none
+measures=inverse_duration # what calibration knows besides the score (docs/calibration.md)
+ngpu=0                    # GPUs for training (processes) on each machine; 0: one process on the CPU
+num_nodes=1               # machines to train on, which $cuda_cmd provides
+torchrun_opts=            # options of steps/torchrun.py, such as "--max-restarts 10"
+nj=2                      # extraction jobs
+num_threads=0             # CPU threads for training; 0: all of this machine
+num_workers=2             # data workers of each training process
 . utils/parse_options.sh
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
@@ -35,8 +35,8 @@ if [ "$stop_stage" -lt 3 ]; then exit 0; fi
 if [ "$stage" -le 3 ]; then mkdir -p "$exp"; fi
 hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
-processes=$(( ngpu > 0 ? ngpu : 1 ))
-direct=() trained=() cohort=false     # back ends that need no training speakers, and those that do
+processes=$((ngpu > 0 ? ngpu : 1))
+direct=() trained=() cohort=false # back ends that need no training speakers, and those that do
 for backend in $backends; do
   case $backend in
     cosine | siamese) direct+=("$backend") ;;
@@ -65,7 +65,7 @@ if in_stage 3 "train ($conf)"; then
     steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
     steps/train.py --config "$conf" --set "$set" --init "$init" --train "$train" --dev "$dev" \
     --banks "$(dirname "$train")" --num-workers "$num_workers" \
-    --num-threads $(( (num_threads + processes - 1) / processes )) "$exp"
+    --num-threads $(((num_threads + processes - 1) / processes)) "$exp"
   wrote "$exp/model.pt" "$exp/train.tsv"
 fi
 
@@ -95,7 +95,11 @@ embeddings() {
   done | sort -u
 }
 # tag PROTOCOL SECONDS [ENROLL_SECONDS]: how a folder's or a file's name says them.   side SECONDS: how a program does.
-tag() { local name=$1 s; for s in "${@:2}"; do [ "$s" = 0 ] || name+=_${s}s; done; echo "$name"; }
+tag() {
+  local name=$1 s
+  for s in "${@:2}"; do [ "$s" = 0 ] || name+=_${s}s; done
+  echo "$name"
+}
 side() { if [ "$1" = 0 ]; then echo full; else echo "$1"; fi; }
 # folder DATA_DIR PROTOCOL SECONDS: where its embeddings are.
 folder() { echo "$exp/embeddings/$(basename "$1")_$(tag "$2" "$3")"; }
@@ -103,8 +107,8 @@ folder() { echo "$exp/embeddings/$(basename "$1")_$(tag "$2" "$3")"; }
 extract() {
   local protocol seconds data
   embeddings | while read -r protocol seconds data; do
-    steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" \
-      --duration "$seconds" "$data" "$exp" "$(folder "$data" "$protocol" "$seconds")" </dev/null
+    steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $((ngpu > 0)) --protocol "$protocol" \
+      --duration "$seconds" "$data" "$exp" "$(folder "$data" "$protocol" "$seconds")" < /dev/null
   done
 }
 
@@ -119,7 +123,7 @@ score() {
   scores | while read -r protocol seconds data trials enroll enroll_seconds; do
     name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds" "$enroll_seconds")
     sides=(--enroll "$(folder "$enroll" "$protocol" "$enroll_seconds")/embedding.scp"
-      --test "$(folder "$data" "$protocol" "$seconds")/embedding.scp")
+    --test "$(folder "$data" "$protocol" "$seconds")/embedding.scp")
     if [ -f "$data/$trials.enroll" ]; then sides+=(--enroll-map "$data/$trials.enroll"); fi
     for backend in "$@"; do
       how=()
@@ -136,7 +140,7 @@ score() {
       else
         steps/score.py "${sides[@]}" "${how[@]}" "$data/$trials" "$exp/scores/$backend/$name"
       fi
-      rm -f "$exp/scores/$backend+cal/$name"{,.json}     # made of the scores before
+      rm -f "$exp/scores/$backend+cal/$name"{,.json} # made of the scores before
       wrote "$exp/scores/$backend/$name"
     done
   done
@@ -195,7 +199,7 @@ if [ -n "$calibrate" ] && in_stage 7 "calibrate: log-likelihood ratios"; then
   quality
   scores | while read -r protocol seconds data trials enroll _; do
     name=$(basename "$data")/${trials}_$(tag "$protocol" "$seconds") models=()
-    if [ "$data/$trials" = "$dev/trials" ]; then continue; fi     # what it was fitted on would flatter it
+    if [ "$data/$trials" = "$dev/trials" ]; then continue; fi # what it was fitted on would flatter it
     if [ -f "$data/$trials.enroll" ]; then models=(--enroll-map "$data/$trials.enroll"); fi
     for backend in $calibrate; do
       steps/calibrate.py apply --backend "$backend" --protocol "$protocol" --enroll-data "$enroll" --test-data "$data" \
@@ -214,7 +218,7 @@ if in_stage 8 "results table"; then
       llr=()
       if [[ "$backend" == *+cal ]]; then
         llr=(--llr)
-        if [ ! -f "$exp/scores/$backend/$name" ]; then continue; fi     # stage 7 has not been run
+        if [ ! -f "$exp/scores/$backend/$name" ]; then continue; fi # stage 7 has not been run
       fi
       steps/evaluate.py --exp "$exp" --list "${trials#trials_}" --data-set "$(basename "$data")" --protocol "$protocol" \
         --duration "$(side "$seconds")" --enroll "$enroll" --backend "$backend" "${llr[@]}" \

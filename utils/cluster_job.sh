@@ -11,17 +11,19 @@ script=$1 folder=$2 log=$3 name=$4 threads=$5 nodes=$6 numbers=$7
 
 task=${SLURM_ARRAY_TASK_ID:-${SGE_TASK_ID:-undefined}}
 IFS=, read -r -a listed <<< "$numbers"
-if [ "$numbers" = - ]; then job=$task
-elif [ "$task" = undefined ]; then job=${listed[0]}
+if [ "$numbers" = - ]; then
+  job=$task
+elif [ "$task" = undefined ]; then
+  job=${listed[0]}
 else job=${listed[task - 1]}; fi
 [ "$name" = - ] || log=${log//"$name"/$job}
 [[ "$log" = /* ]] || log=$folder/$log
 exec >> "$log" 2>&1 < /dev/null
 
-restarts=${script%.sh}.$job.restarts     # how often in a row it was run again after less than a minute
+restarts=${script%.sh}.$job.restarts # how often in a row it was run again after less than a minute
 export RUN_AGAIN=${script%.sh}.$job.again
 rm -f "$RUN_AGAIN"
-stoppable=yes                            # no: the job is being deleted, and must not come back
+stoppable=yes # no: the job is being deleted, and must not come back
 
 # Grid Engine warns of the end with a signal to all processes of the job; the command knows TERM only.
 # shellcheck disable=SC2329  # called by traps
@@ -33,17 +35,20 @@ ask_to_end() {
 }
 
 run() {
-  if [ -n "${SLURM_JOB_ID:-}" ]; then    # as a step, so that Slurm's signals reach the command
+  if [ -n "${SLURM_JOB_ID:-}" ]; then # as a step, so that Slurm's signals reach the command
     srun --quiet --export=ALL --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=1 \
       ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash "$script" "$job"
     return
   fi
   trap ask_to_end USR1
   trap 'stoppable=no; ask_to_end' USR2
-  ( trap '' USR1 USR2; exec bash "$script" "$job" ) &
+  (
+    trap '' USR1 USR2
+    exec bash "$script" "$job"
+  ) &
   local child=$! asked code
   asked=yes
-  while [ -n "$asked" ]; do      # a signal ends the waiting, not the child
+  while [ -n "$asked" ]; do # a signal ends the waiting, not the child
     asked=
     wait "$child"
     code=$?
@@ -57,7 +62,7 @@ describe_nodes() {
   first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
   address=$(scontrol -o show node "$first" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
   export PET_NNODES=$nodes PET_RDZV_BACKEND=c10d PET_RDZV_ID=$SLURM_JOB_ID
-  export PET_RDZV_ENDPOINT=${address:-$first}:$(( 20000 + SLURM_JOB_ID % 10000 ))
+  export PET_RDZV_ENDPOINT=${address:-$first}:$((20000 + SLURM_JOB_ID % 10000))
 }
 
 # Does the scheduler let the job go on? (After scancel or qdel it does not.)
@@ -85,16 +90,16 @@ for variable in SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_JOB_NO
   [ -z "${!variable:-}" ] || echo "# $variable: ${!variable}"
 done
 begin=$(date +%s)
-trap : TERM                              # the job's own processes get it too; this one stays to see how they end
+trap : TERM # the job's own processes get it too; this one stays to see how they end
 [ "$nodes" -eq 1 ] || describe_nodes
 run
 code=$?
-seconds=$(( $(date +%s) - begin ))
+seconds=$(($(date +%s) - begin))
 echo "# Accounting: time=$seconds threads=$threads"
 
 if [ "$code" -ne 0 ] && [ -e "$RUN_AGAIN" ] && may_go_on; then
   quick=0
-  if [ "$seconds" -lt 60 ]; then quick=$(( $(cat "$restarts" 2> /dev/null || echo 0) + 1 )); fi
+  if [ "$seconds" -lt 60 ]; then quick=$(($(cat "$restarts" 2> /dev/null || echo 0) + 1)); fi
   echo "$quick" > "$restarts"
   if [ "$quick" -le 5 ]; then
     echo "# Stopped at $(date) with status $code, to be run again"
@@ -106,5 +111,5 @@ if [ "$code" -ne 0 ] && [ -e "$RUN_AGAIN" ] && may_go_on; then
 fi
 rm -f "$RUN_AGAIN" "$restarts"
 echo "# Finished at $(date) with status $code"
-case $code in 99 | 100) code=1 ;; esac   # to Grid Engine these mean: once more; stay in the queue with an error
+case $code in 99 | 100) code=1 ;; esac # to Grid Engine these mean: once more; stay in the queue with an error
 exit "$code"

@@ -44,7 +44,10 @@ wrote() {
 # The stage that the user gives by --stage is done in any case. All that the result depends on must be an argument.
 once() {
   local marker markers=() line
-  while [[ "$1" != -- ]]; do markers+=("$1"); shift; done
+  while [[ "$1" != -- ]]; do
+    markers+=("$1")
+    shift
+  done
   shift
   line=$(printf ' %q' "$@")
   if [[ "${_po_forced:-}" != "${_po_stage:-0}" ]] && _po_all_say "$line" "${markers[@]}"; then
@@ -73,12 +76,18 @@ _po_all_say() {
 # script.
 hold() {
   local file=$2/.lock code=0
-  [[ -d "$2" && -w "$2" ]] || return 0     # what is not there or cannot be written needs none
+  [[ -d "$2" && -w "$2" ]] || return 0 # what is not there or cannot be written needs none
   [[ "${_po_lock_file:-}" == "$file" ]] || exec {_po_lock}>> "$file"
   flock --nonblock --conflict-exit-code 9 "--${1/alone/exclusive}" "$_po_lock" || code=$?
-  (( code != 9 )) || die "$0: $2 is in use: $(_po_holders "$file")"
-  (( code == 0 )) || { log "$file cannot be locked here; see to it that nothing else uses $2"; return 0; }
-  if [[ "$1" == alone ]]; then : > "$file"; _po_sweep "$2"; fi
+  ((code != 9)) || die "$0: $2 is in use: $(_po_holders "$file")"
+  ((code == 0)) || {
+    log "$file cannot be locked here; see to it that nothing else uses $2"
+    return 0
+  }
+  if [[ "$1" == alone ]]; then
+    : > "$file"
+    _po_sweep "$2"
+  fi
   if [[ "$1" == alone || "${_po_lock_file:-}" != "$file" ]]; then
     printf '%s pid %s since %(%F %T)T: %s\n' "$HOSTNAME" $$ -1 "$0$_po_line" >> "$file"
   fi
@@ -92,7 +101,7 @@ _po_holders() {
     if [[ "$host" != "$HOSTNAME" || -d /proc/$pid ]]; then found+="${found:+; }$host $word $pid $rest"; fi
   done < "$1"
   if [[ -z "$found" ]]; then
-    exec {_po_lock}>&-      # in this subshell: else the programs below are found themselves
+    exec {_po_lock}>&- # in this subshell: else the programs below are found themselves
     for pid in $(find /proc/[0-9]*/fd -lname "$(realpath -- "$1")" 2> /dev/null | cut -d/ -f3 | sort -un); do
       if [[ "$pid" != "$$" && -r /proc/$pid/cmdline ]]; then
         found="$HOSTNAME pid $pid, left by a script that was killed: $(tr '\0' ' ' < "/proc/$pid/cmdline")"
@@ -120,7 +129,10 @@ _po_names() {
 # The head comment of the script, its options with their values and comments, and its stages.
 _po_help() {
   local _po_name _po_comment
-  if [[ -n "${help_message:-}" ]]; then printf '%b\n' "$help_message"; return; fi
+  if [[ -n "${help_message:-}" ]]; then
+    printf '%b\n' "$help_message"
+    return
+  fi
   awk 'NR == 1 && /^#!/ { next }
        !/^#/ { exit }
        !/^# *(shellcheck |SPDX-)/ { sub(/^# ?/, ""); print }' "$_po_script"
@@ -170,8 +182,8 @@ _po_set() {
   [[ "$1" != *=* ]] || die "$0: invalid option $1: write ${1%%=*} ${1#*=}"
   _po_name=$(_po_variable "$1")
   _po_known "$_po_name" || die "$0: invalid option $1$(_po_nearest "${1#--}")"
-  if (( $# < 2 )) || { [[ "$2" == --* ]] && _po_known "$(_po_variable "$2")"; }; then
-    die "$0: option $1 lacks its value${2:+, got $2}"     # an empty unquoted variable, as a rule
+  if (($# < 2)) || { [[ "$2" == --* ]] && _po_known "$(_po_variable "$2")"; }; then
+    die "$0: option $1 lacks its value${2:+, got $2}" # an empty unquoted variable, as a rule
   fi
   [[ "${!_po_name:-}" != @(true|false) || "$2" == @(true|false) ]] || die "$0: expected true or false: $1 $2"
   [[ "$_po_name" != @(stage|stop_stage) || "$2" =~ ^[0-9]+$ ]] || die "$0: expected a number: $1 $2"
@@ -183,23 +195,32 @@ _po_script=${BASH_SOURCE[1]:-$0}
 config=${config:-}
 
 _po_line=$(printf ' %q' "$@")
-(( $# )) || _po_line=
-_po_args=("$@")     # first the files named by --config, so that options win over them
+(($#)) || _po_line=
+_po_args=("$@") # first the files named by --config, so that options win over them
 while [[ "${_po_args[0]:-}" == --?* ]]; do
   if [[ "${_po_args[0]}" == --config && -n "${_po_args[1]:-}" ]]; then
     [[ -r "${_po_args[1]}" ]] || die "$0: no such file ${_po_args[1]} (--config)"
     # shellcheck disable=SC1090
-    . "$(realpath -- "${_po_args[1]}")"     # a name without a slash would be looked for in PATH
+    . "$(realpath -- "${_po_args[1]}")" # a name without a slash would be looked for in PATH
   fi
   _po_args=("${_po_args[@]:2}")
 done
 
 while [[ "${1:-}" == -?* ]]; do
   case "$1" in
-    -h | --help) _po_help; exit 0 ;;
-    --) shift; break ;;
-    --*) _po_set "${@:1:2}"; shift 2 ;;
-    *) break ;;     # -1: an argument
+    -h | --help)
+      _po_help
+      exit 0
+      ;;
+    --)
+      shift
+      break
+      ;;
+    --*)
+      _po_set "${@:1:2}"
+      shift 2
+      ;;
+    *) break ;; # -1: an argument
   esac
 done
 

@@ -8,14 +8,20 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 LOCK=requirements.lock
 say() { echo "setup_env.sh: $*"; }
-die() { say "$*" >&2; exit 1; }
+die() {
+  say "$*" >&2
+  exit 1
+}
 
-version_ok() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+version_ok() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2> /dev/null; }
 
 find_python() {
   local candidate
   for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
-    if version_ok "$candidate"; then echo "$candidate"; return; fi
+    if version_ok "$candidate"; then
+      echo "$candidate"
+      return
+    fi
   done
   die "no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10}); set PYTHON=/path/to/python3"
 }
@@ -32,7 +38,7 @@ trap 'rm -f "$constraints"' EXIT
 if [ -z "${NEWEST:-}" ] && grep -qx "# python $(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" $LOCK; then
   TORCH=${TORCH:-$(grep '^torch==' $LOCK)}
   TORCHAUDIO=$(grep '^torchaudio==' $LOCK)
-  grep -v '^torch' $LOCK > "$constraints"       # torch is TORCH, whatever that is
+  grep -v '^torch' $LOCK > "$constraints" # torch is TORCH, whatever that is
   say "the versions of $LOCK"
 else
   TORCH=${TORCH:-$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)}
@@ -40,11 +46,11 @@ else
   say "the newest versions within pyproject.toml's bounds${NEWEST:+, as asked}"
 fi
 
-if nvidia-smi -L >/dev/null 2>&1; then
+if nvidia-smi -L > /dev/null 2>&1; then
   say "an NVIDIA GPU is here: $TORCH comes with CUDA"
 elif [ -z "${TORCH_INDEX_URL:-}" ]; then
   say "no NVIDIA GPU here. If pip starts to fetch gigabytes of CUDA, stop it and run again with" \
-      "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
+    "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
 pip install -q ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
 pip install -q --constraint "$constraints" -e '.[dev]'
@@ -52,7 +58,7 @@ pip install -q --constraint "$constraints" -e '.[dev]'
 # torchaudio's wheel pins another torch and is linked against CUDA. What we use of it is plain Python, so it goes in
 # beside the torch that is there, and loses its compiled part where that cannot be loaded.
 pip install -q --no-deps "$TORCHAUDIO"
-if .venv/bin/python -c 'import torchaudio' 2>/dev/null; then
+if .venv/bin/python -c 'import torchaudio' 2> /dev/null; then
   say "$TORCHAUDIO is complete"
 else
   rm -f .venv/lib/python3*/site-packages/torchaudio/lib/*.so
@@ -60,7 +66,7 @@ else
   say "$TORCHAUDIO: its compiled extension does not fit this torch and was left out; the recipe does not use it"
 fi
 
-.venv/bin/python - <<'PY'
+.venv/bin/python - << 'PY'
 import lhotse, torch
 gpus = f"{torch.cuda.device_count()} GPU(s)" if torch.cuda.is_available() else "no GPU: everything runs on the CPU"
 print(f"setup_env.sh: torch {torch.__version__}, lhotse {lhotse.__version__}, {gpus}")

@@ -7,29 +7,29 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=1                        # first and last stage to run
+stage=1 # first and last stage to run
 stop_stage=10
-train_csv=                     # CSV of the training utterances: idx, wav path, speaker id
-pairs=                         # CSV of the pairs to decide: idx, left wav, right wav; empty: none
-wav_dir=                       # where the CSVs' relative paths begin; empty: in each CSV's own folder
-train_columns=                 # path,speaker by their names or numbers, if other than prepare_csv.py --help says
-pairs_columns=                 # idx,left,right likewise
-dev_speakers=20                # speakers held out; the pairs of their utterances give the threshold
-max_bad_fraction=0             # of the training files that may be unreadable and left out
-musan=                         # MUSAN and RIRS_NOISES, for the operations noise, music, babble, reverb; empty: not
+train_csv=         # CSV of the training utterances: idx, wav path, speaker id
+pairs=             # CSV of the pairs to decide: idx, left wav, right wav; empty: none
+wav_dir=           # where the CSVs' relative paths begin; empty: in each CSV's own folder
+train_columns=     # path,speaker by their names or numbers, if other than prepare_csv.py --help says
+pairs_columns=     # idx,left,right likewise
+dev_speakers=20    # speakers held out; the pairs of their utterances give the threshold
+max_bad_fraction=0 # of the training files that may be unreadable and left out
+musan=             # MUSAN and RIRS_NOISES, for the operations noise, music, babble, reverb; empty: not
 rirs=
-data=data                      # where the data directories go
-way=siamese                    # siamese (1st way); contrastive, triplet, angular_prototypical or aam (2nd way)
-conf=                          # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
-set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
-init=                          # trained experiment to start from, such as exp/aam; empty: from new weights
-name=                          # results go to exp/$name; empty: $way
-backends=                      # see docs/backend.md; the first decides; empty: siamese for the 1st way, else cosine
-protocol=native                # paper: averaged segments of one length; native: true length, one pass
-ngpu=0                         # GPUs for training; 0: one process on the CPU
-nj=$(nproc)                    # parallel jobs of preparation and extraction
-num_threads=0                  # CPU threads for training; 0: all of this machine
-num_workers=2                  # data workers of each training process
+data=data       # where the data directories go
+way=siamese     # siamese (1st way); contrastive, triplet, angular_prototypical or aam (2nd way)
+conf=           # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
+set=            # single options over them, such as "optim.lr=5e-4 seed=2"
+init=           # trained experiment to start from, such as exp/aam; empty: from new weights
+name=           # results go to exp/$name; empty: $way
+backends=       # see docs/backend.md; the first decides; empty: siamese for the 1st way, else cosine
+protocol=native # paper: averaged segments of one length; native: true length, one pass
+ngpu=0          # GPUs for training; 0: one process on the CPU
+nj=$(nproc)     # parallel jobs of preparation and extraction
+num_threads=0   # CPU threads for training; 0: all of this machine
+num_workers=2   # data workers of each training process
 . utils/parse_options.sh
 name=${name:-$way}
 backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
@@ -43,9 +43,12 @@ if [ "$stage" -le 1 ]; then
   for f in "$train_csv" ${pairs:+"$pairs"}; do [ -f "$f" ] || die "$0: no such file $f"; done
 fi
 if [[ -n "$pairs" && "$backend" == *norm ]]; then die "$0: --backends: $backend cannot come first, it decides no pairs"; fi
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
-if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+if [ "$stage" -le 2 ]; then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
@@ -71,7 +74,7 @@ if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
   if [ -n "$rirs" ]; then once "$data/rirs/.prepared" -- local/prepare_rirs.py "$rirs" "$data"; fi
 fi
 
-hold shared "$data"      # nobody may prepare it anew under a training
+hold shared "$data" # nobody may prepare it anew under a training
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" --durations "" --protocols "$protocol" \
   --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "$exp"
@@ -81,7 +84,7 @@ if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then
   scores=$exp/scores/$backend
   model=$exp/backend/$protocol
   if [ "$backend" = siamese ]; then model=$exp; fi
-  steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $(( ngpu > 0 )) --protocol "$protocol" "$data/pairs" "$exp" "$out"
+  steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $((ngpu > 0)) --protocol "$protocol" "$data/pairs" "$exp" "$out"
   steps/score.py --unlabelled --backend "$backend" --model "$model" --enroll "$out/embedding.scp" \
     --test "$out/embedding.scp" "$data/pairs/pairs" "$scores/pairs/pairs_$protocol"
   steps/submission.py --dev-scores "$scores/dev/trials_$protocol" --dev-trials "$data/dev/trials" \

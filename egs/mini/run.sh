@@ -7,24 +7,27 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=0                        # first and last stage to run
+stage=0 # first and last stage to run
 stop_stage=9
-corpus=corpus                  # where the synthesised corpus goes
-corpus_opts=                   # options of local/make_mini.py, such as "--train-speakers 32 --utts 10"
-data=data                      # where the data directories go
-conf=conf/mini/rawnext.yaml    # YAML files of the system, merged from left to right
-set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
-init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
-name=rawnext                   # results go to exp/$name
-backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
-ngpu=0                         # GPUs for training; 0: one process on the CPU
-nj=$(nproc)                    # parallel jobs
+corpus=corpus                 # where the synthesised corpus goes
+corpus_opts=                  # options of local/make_mini.py, such as "--train-speakers 32 --utts 10"
+data=data                     # where the data directories go
+conf=conf/mini/rawnext.yaml   # YAML files of the system, merged from left to right
+set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                         # trained experiment to start from, such as exp/rawnext; empty: from new weights
+name=rawnext                  # results go to exp/$name
+backends="cosine asnorm plda" # what scores the trials (docs/backend.md)
+ngpu=0                        # GPUs for training; 0: one process on the CPU
+nj=$(nproc)                   # parallel jobs
 . utils/parse_options.sh
 export RAWNEXT_COMMAND="egs/mini/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init}"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
-if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+if [ "$stage" -le 2 ]; then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
 
 if in_stage 0 "synthesise the corpus"; then
   # shellcheck disable=SC2086
@@ -56,7 +59,7 @@ if in_stage 2 "noise and room banks"; then
   wrote "${banks[@]/%//cuts.jsonl}"
 fi
 
-hold shared "$data"      # nobody may prepare it anew under a training
+hold shared "$data" # nobody may prepare it anew under a training
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
   --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" --durations "2 1" \
   --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-workers 1 "exp/$name"

@@ -7,33 +7,36 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=0                        # first and last stage to run
+stage=0 # first and last stage to run
 stop_stage=9
-corpus=                        # a copy of the corpus; empty: it is downloaded to --data
+corpus= # a copy of the corpus; empty: it is downloaded to --data
 url=https://www.openslr.org/resources/101/speechocean762.tar.gz
-musan=                         # MUSAN and RIRS_NOISES, for the noisy test; empty: both are synthesised
+musan= # MUSAN and RIRS_NOISES, for the noisy test; empty: both are synthesised
 rirs=
-data=data                      # where the data directories go
-dev_speakers=12                # training speakers held out for validation
-conf=conf/small/rawnext.yaml   # YAML files of the system, merged from left to right
-set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
-name=rawnext                   # results go to exp/$name
-init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
-fit=false                      # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
-durations="5 2 1"              # seconds to which the test side is cut, besides its full length
-protocols="native"             # paper: averaged segments of one length; native: true length, one pass
-backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
-ngpu=0                         # GPUs for training; 0: one process on the CPU
-nj=$(nproc)                    # parallel jobs of extraction
-num_threads=0                  # CPU threads for training; 0: all of this machine
-num_workers=1                  # data workers of each training process
+data=data                     # where the data directories go
+dev_speakers=12               # training speakers held out for validation
+conf=conf/small/rawnext.yaml  # YAML files of the system, merged from left to right
+set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
+name=rawnext                  # results go to exp/$name
+init=                         # trained experiment to start from, such as exp/rawnext; empty: from new weights
+fit=false                     # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
+durations="5 2 1"             # seconds to which the test side is cut, besides its full length
+protocols="native"            # paper: averaged segments of one length; native: true length, one pass
+backends="cosine asnorm plda" # what scores the trials (docs/backend.md)
+ngpu=0                        # GPUs for training; 0: one process on the CPU
+nj=$(nproc)                   # parallel jobs of extraction
+num_threads=0                 # CPU threads for training; 0: all of this machine
+num_workers=1                 # data workers of each training process
 . utils/parse_options.sh
 downloaded=$data/speechocean762
 export RAWNEXT_COMMAND="egs/speechocean762/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init}"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
-if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+if [ "$stage" -le 2 ]; then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
 
 if in_stage 0 "the corpus"; then
   if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
@@ -81,7 +84,7 @@ if in_stage 2 "noise and room banks; the test set in noise"; then
   wrote "${banks[@]/%//cuts.jsonl}" "$data/test_noisy/wav.scp"
 fi
 
-hold shared "$data"      # nobody may prepare it anew under a training
+hold shared "$data" # nobody may prepare it anew under a training
 if $fit && in_stage 3 "fit ($conf)"; then
   steps/fit_lda.py --config "$conf" --set "$set" --train "$data/train" --num-threads "$num_threads" "exp/$name"
   wrote "exp/$name/model.pt"

@@ -6,37 +6,40 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=0                        # first and last stage to run
+stage=0 # first and last stage to run
 stop_stage=9
-vox1=/corpora/VoxCeleb1        # where the corpora are
+vox1=/corpora/VoxCeleb1 # where the corpora are
 vox2=/corpora/VoxCeleb2
 musan=/corpora/musan
 rirs=/corpora/RIRS_NOISES
-lists=                         # folder of the trial lists (veri_test2.txt, list_test_all2.txt, ...); empty: --vox1
-data=data                      # where the data directories go
-vox2_flac=                     # where FLAC copies of VoxCeleb2's m4a go; empty: vox2_flac in --data
-dev_speakers=40                # training speakers held out for validation; 0: none, as in the paper
-conf=conf/rawnext.yaml         # YAML files of the system, merged from left to right
-set=                           # single options over them, such as "optim.lr=5e-4 seed=2"
-init=                          # trained experiment to start from, such as exp/rawnext; empty: from new weights
-name=rawnext                   # results go to exp/$name
-durations="5 2 1"              # seconds to which the test side of Vox1-O is cut, besides its full length
-protocols="paper native"       # paper: averaged segments of 59,049 samples; native: true length, one pass
-backends="cosine asnorm plda"  # what scores the trials (docs/backend.md)
-ngpu=0                         # GPUs for training, on each machine; 0: one process on the CPU
-num_nodes=1                    # machines to train on (a cluster's; see docs/cluster.md)
-torchrun_opts=                 # options of steps/torchrun.py, such as "--max-restarts 10"
-nj=$(nproc)                    # parallel jobs of preparation and extraction
-num_threads=0                  # CPU threads for training; 0: all of this machine
-num_workers=4                  # data workers of each training process
-max_bad_fraction=0             # of the audio files that may be unreadable and left out
+lists=                        # folder of the trial lists (veri_test2.txt, list_test_all2.txt, ...); empty: --vox1
+data=data                     # where the data directories go
+vox2_flac=                    # where FLAC copies of VoxCeleb2's m4a go; empty: vox2_flac in --data
+dev_speakers=40               # training speakers held out for validation; 0: none, as in the paper
+conf=conf/rawnext.yaml        # YAML files of the system, merged from left to right
+set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
+init=                         # trained experiment to start from, such as exp/rawnext; empty: from new weights
+name=rawnext                  # results go to exp/$name
+durations="5 2 1"             # seconds to which the test side of Vox1-O is cut, besides its full length
+protocols="paper native"      # paper: averaged segments of 59,049 samples; native: true length, one pass
+backends="cosine asnorm plda" # what scores the trials (docs/backend.md)
+ngpu=0                        # GPUs for training, on each machine; 0: one process on the CPU
+num_nodes=1                   # machines to train on (a cluster's; see docs/cluster.md)
+torchrun_opts=                # options of steps/torchrun.py, such as "--max-restarts 10"
+nj=$(nproc)                   # parallel jobs of preparation and extraction
+num_threads=0                 # CPU threads for training; 0: all of this machine
+num_workers=4                 # data workers of each training process
+max_bad_fraction=0            # of the audio files that may be unreadable and left out
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
 export RAWNEXT_COMMAND="egs/voxceleb/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init} --dev-speakers $dev_speakers"
 
-if (( stage <= 3 && stop_stage >= 3 )); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
-if [ "$stage" -le 2 ]; then mkdir -p "$data"; hold alone "$data"; fi
+if [ "$stage" -le 2 ]; then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
 
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
@@ -71,7 +74,7 @@ if in_stage 2 "noise and room banks"; then
   wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
 fi
 
-hold shared "$data"      # nobody may prepare it anew under a training
+hold shared "$data" # nobody may prepare it anew under a training
 dev=
 if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
 steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \

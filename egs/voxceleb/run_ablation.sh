@@ -9,9 +9,9 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=0                        # first and last stage of run.sh
+stage=0 # first and last stage of run.sh
 stop_stage=9
-rows="1 2 3 4 5 6 7"           # which rows of the table to train; it is printed with all that are finished
+rows="1 2 3 4 5 6 7" # which rows of the table to train; it is printed with all that are finished
 . utils/parse_options.sh
 
 declare -A conf=([1]=conf/resnext.yaml [7]=conf/rawnext.yaml)
@@ -24,16 +24,16 @@ for row in $rows; do
   [[ -n "${conf[$row]:-}" ]] || die "$0: Table 4 has no row $row (--rows)"
 done
 
-if (( stage <= 2 )); then ./run.sh "$@" --stage "$stage" --stop-stage "$(( stop_stage < 2 ? stop_stage : 2 ))"; fi
-if (( stop_stage < 3 )); then exit 0; fi
+if ((stage <= 2)); then ./run.sh "$@" --stage "$stage" --stop-stage "$((stop_stage < 2 ? stop_stage : 2))"; fi
+if ((stop_stage < 3)); then exit 0; fi
 
 for row in $rows; do
   exp=exp/${name[$row]}
-  if (( stage <= 3 )) && [ -f "$exp/RESULTS.md" ]; then
+  if ((stage <= 3)) && [ -f "$exp/RESULTS.md" ]; then
     log "row $row: finished before: $exp"
   else
     log "row $row: $exp"
-    ./run.sh "$@" --stage "$(( stage > 3 ? stage : 3 ))" --stop-stage "$stop_stage" --conf "${conf[$row]}" --name "${name[$row]}"
+    ./run.sh "$@" --stage "$((stage > 3 ? stage : 3))" --stop-stage "$stop_stage" --conf "${conf[$row]}" --name "${name[$row]}"
   fi
 done
 

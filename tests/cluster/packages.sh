@@ -1,9 +1,12 @@
 # Debian's packages of the schedulers, unpacked into a folder of their own and never installed. Sourced by *.sh here.
 # shellcheck shell=bash
-CLUSTER=${RAWNEXT_CLUSTER:-${TMPDIR:-/tmp}/rawnext-cluster-$UID}   # programs, configuration, state, sockets, keys, logs
+CLUSTER=${RAWNEXT_CLUSTER:-${TMPDIR:-/tmp}/rawnext-cluster-$UID} # programs, configuration, state, sockets, keys, logs
 ROOT=$CLUSTER/root
 
-fail() { echo "$0: $*" >&2; exit 1; }
+fail() {
+  echo "$0: $*" >&2
+  exit 1
+}
 
 # unpack PACKAGE...: fetches what was not fetched before, with apt-get (which checks the packages' signatures).
 unpack() {
@@ -13,7 +16,8 @@ unpack() {
   [ "$(dpkg --print-architecture 2> /dev/null)" = amd64 ] || fail "needs Debian on amd64, whose schedulers it fetches"
   rm -rf "$CLUSTER/debs"
   mkdir -p "$CLUSTER/debs" "$ROOT"
-  ( cd "$CLUSTER/debs"
+  (
+    cd "$CLUSTER/debs"
     apt-get -qq download "${missing[@]}" 2> log || { apt-get -qq update > log 2>&1 && apt-get -qq download "${missing[@]}" 2> log; }
   ) || fail "needs these packages, which apt-get did not find: ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
   for package in "$CLUSTER"/debs/*.deb; do dpkg-deb -x "$package" "$ROOT"; done

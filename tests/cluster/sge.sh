@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "$0")/packages.sh"
 sge=$CLUSTER/sge
 programs=$ROOT/usr/lib/gridengine
-port=${SGE_TEST_PORT:-46830}     # and the next
+port=${SGE_TEST_PORT:-46830} # and the next
 user=$(id -un)
 host=$(hostname)
 
@@ -35,7 +35,7 @@ configure() {
   echo "$host" > "$sge/default/common/act_qmaster"
   # The address 127.0.0.1 is called localhost; Grid Engine wants each host to have one name.
   [ "$host" = localhost ] || echo "$host localhost" > "$sge/default/common/host_aliases"
-  cat > "$sge/default/common/bootstrap" <<EOF
+  cat > "$sge/default/common/bootstrap" << EOF
 admin_user $([ "$user" = root ] && echo none || echo "$user")
 default_domain none
 ignore_fqdn true
@@ -63,7 +63,7 @@ EOF
 link_programs() {
   local program
   for program in qsub qstat qdel qconf qhost qalter qmod qacct qhold qrls; do
-    cat > "$sge/bin/$program" <<EOF
+    cat > "$sge/bin/$program" << EOF
 #!/bin/sh
 $(environment)
 exec /lib64/ld-linux-x86-64.so.2 --library-path $programs:$ROOT/usr/lib/$(uname -m)-linux-gnu $programs/$program "\$@"
@@ -76,7 +76,8 @@ EOF
 set_up_site() {
   local qconf=$sge/bin/qconf
   "$qconf" -as "$host"
-  { "$qconf" -sc | grep -v '^#'
+  {
+    "$qconf" -sc | grep -v '^#'
     echo "gpu gpu INT <= YES JOB 0 0"
     echo "ram_free ram_free MEMORY <= YES JOB 0 0"
   } > "$sge/complexes"

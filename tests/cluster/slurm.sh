@@ -8,12 +8,12 @@ set -euo pipefail
 . "$(dirname "$0")/packages.sh"
 slurm=$CLUSTER/slurm
 libraries=$ROOT/usr/lib/$(uname -m)-linux-gnu
-port=${SLURM_TEST_PORT:-46817}   # and the next two
+port=${SLURM_TEST_PORT:-46817} # and the next two
 cpus=4                         # of a node; more than there are is fine
 
 configure() {
   mkdir -p "$slurm"/{bin,log,state,n1,n2}
-  cat > "$slurm/slurm.conf" <<EOF
+  cat > "$slurm/slurm.conf" << EOF
 ClusterName=rawnext
 SlurmctldHost=$(hostname -s)(127.0.0.1)
 SlurmctldPort=$port
@@ -59,7 +59,7 @@ link_programs() {
   for program in slurmctld slurmd slurmstepd; do ln -sf "$program-wlm" "$ROOT/usr/sbin/$program"; done
   for program in sbatch srun scontrol scancel squeue sinfo; do
     # Jobs inherit only PATH, so what these programs need stands in their wrappers, and never in a job's environment.
-    cat > "$slurm/bin/$program" <<EOF
+    cat > "$slurm/bin/$program" << EOF
 #!/bin/sh
 SLURM_CONF=$slurm/slurm.conf exec /lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/slurm-wlm \\
   $ROOT/usr/bin/$program "\$@"
