@@ -2,7 +2,7 @@
 # docker run --rm -it -v /corpora:/corpora:ro rawnext bash        a shell, for the other recipes
 FROM python:3.11-slim
 RUN apt-get update \
-  && apt-get install -y --no-install-recommends ffmpeg gawk git make procps util-linux wget \
+  && apt-get install -y --no-install-recommends ffmpeg git make wget \
   && rm -rf /var/lib/apt/lists/* \
   && useradd --create-home rawnext
 USER rawnext
