@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Try the newest packages: in a copy of this checkout's last commit, make env without requirements.lock, then make test.
+# Try the newest packages: in a copy of this checkout's last commit, make env without requirements.lock, then make test
+# and make docs.
 #   utils/try_newest.sh            within the bounds of pyproject.toml     (or: make newest)
 #   utils/try_newest.sh no         without the upper bounds                (or: make newest BOUNDS=no)
 # Ends with what differs from requirements.lock. The copy stays, to be looked at, if a test fails.
@@ -16,7 +17,7 @@ if [ "$bounds" = no ]; then
 fi
 NEWEST=1 make env
 code=0
-make test || code=$?
+make test docs || code=$?
 (. ./path.sh && utils/lock.py) | diff "$lock" - || true
 if [ "$code" -ne 0 ]; then
   echo "try_newest.sh: the tests fail with these; the copy is $copy" >&2

@@ -2,8 +2,10 @@
 """requirements.lock agrees with pyproject.toml, is what make env installs, and holds what the packages need."""
 
 import importlib.metadata
+import os
 import re
 import runpy
+import shutil
 import subprocess
 
 import pytest
@@ -61,6 +63,32 @@ def test_requirements_are_followed(root, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "requires", needs.get)
     monkeypatch.setattr(importlib.metadata, "version", version)
     assert program["locked"]("rawnext") == ["a==1.0", "b-x==2", "d==3", "torchaudio==5"]
+
+
+@pytest.mark.parametrize("failing", ["", "test docs"])
+def test_trying_the_newest(root, tmp_path, failing):
+    """A copy is set up without the lock and tested; what differs is told; the copy stays if it fails."""
+    house, programs = tmp_path / "house", tmp_path / "bin"
+    (house / "utils").mkdir(parents=True)
+    programs.mkdir()
+    shutil.copy(root / "utils/try_newest.sh", house / "utils")
+    shutil.copy(root / "pyproject.toml", house)
+    for path, text in {house / "requirements.lock": "a==1\nb==1\n", house / "path.sh": "",
+                       house / "utils/lock.py": "#!/bin/sh\necho a==1; echo b==2\n",
+                       programs / "make": f'#!/bin/sh\necho "make $* NEWEST=$NEWEST"\n[ "$*" != "{failing}" ]\n'
+                       }.items():
+        path.write_text(text)
+        path.chmod(0o755)
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *words], cwd=house, check=True)
+    done = subprocess.run([house / "utils/try_newest.sh", "no"], capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)})
+    assert "make env NEWEST=1\n" in done.stdout and "make test docs" in done.stdout and "> b==2" in done.stdout
+    left = list(tmp_path.glob("tmp.*/rawnext"))
+    assert (done.returncode == 0) == (not failing) == (not left), done.stderr
+    if left:
+        changed = (left[0] / "pyproject.toml").read_text()
+        assert '"numpy>=1.26"' in changed and '"numpy>=1.26,<3"' not in changed
 
 
 def test_trying_the_newest_takes_the_bounds_away(root, tmp_path):
