@@ -10,7 +10,7 @@ stage=3 # first and last stage to run
 stop_stage=9
 conf=conf/rawnext.yaml    # YAML files of the system, merged from left to right
 set=                      # single options over them, such as "optim.lr=5e-4 seed=2"
-init=                     # trained experiment to start from (see docs/recipes.md); empty: from new weights
+init=                     # trained experiment to start from (see docs/own_data.md); empty: from new weights
 train=data/train          # training data
 dev=data/dev              # held-out training speakers with trials, for validation; empty: none
 eval="data/test:trials"   # TEST_DIR:TRIALS[:ENROLL_DIR]; the enroll side is of the same directory unless one is named

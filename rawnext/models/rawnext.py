@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RawNeXt, and ResNeXt with every step between them (rows 1-7 of the paper's Table 4).
 
-Source: Kim, Heo, Shin, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
+Source: Kim, Shim, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
 layer aggregation and extended dynamic scaling policies", ICASSP 2022. Where paper and released code differ,
 docs/systems.md says which one this is.
 """
