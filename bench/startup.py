@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user waits for before anything happens: --help of every program, and the first step of a training."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.input_pipeline import write_corpora
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEAKERS = 4  # of a batch of two utterances each, of the full model: a step takes a CPU two or three seconds
+ROUNDS = 3
+
+
+def programs() -> list[Path]:
+    """Every program that answers --help."""
+    found = [path for room in ("steps", "local", "utils", "bench", "egs/*") for path in ROOT.glob(f"{room}/*")
+             if path.is_file() and not path.is_symlink() and os.access(path, os.X_OK)]
+    return sorted(path for path in found if "--help" in path.read_text() or "argparse" in path.read_text())
+
+
+def help_seconds(program: Path) -> float:
+    """The least of the rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=program.parent)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def first_step_seconds(folder: Path) -> float:
+    """From the start of steps/train.py to its line about the first step: full RawNeXt, noise and rooms, data workers."""
+    began = time.perf_counter()
+    command = [sys.executable, ROOT / "steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
+               f"batch.speakers={SPEAKERS} train.log_every=1", "--train", folder / "train", "--banks", folder,
+               folder / f"exp{began}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        for line in training.stderr:
+            if " step=1/" in line:
+                seconds = time.perf_counter() - began
+                training.kill()
+                return seconds
+    raise RuntimeError(f"no first step: exit status {training.returncode}")
+
+
+def notes() -> list[str]:
+    times = {program: help_seconds(program) for program in programs()}
+    slowest = max(times, key=lambda program: times[program])
+    with tempfile.TemporaryDirectory() as folder:
+        write_corpora(Path(folder))
+        first = min(first_step_seconds(Path(folder)) for _ in range(ROUNDS))
+    return [f"--help of {len(times)} programs: {times[slowest]:.2f} s at most ({slowest.relative_to(ROOT)})",
+            f"first step of a training: {first:.1f} s after its start (full RawNeXt, {2 * SPEAKERS} utterances, 2 workers)"]
