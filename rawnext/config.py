@@ -53,6 +53,7 @@ class Train:
     amp: str = "auto"  # auto: bf16 on a GPU that has it, else fp16, nothing on a CPU; none; bf16; fp16
     compile: bool = False  # the model by torch.compile; takes minutes first and gains nothing on a CPU
     augment_on: str = "workers"  # or device: rooms, and what follows them, are put on whole batches there
+    augment_on: str = "workers"  # or device: rooms, and what follows them, are put on whole batches there
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as the paper's; so their number is no matter
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has all of its margin; linear between the two
@@ -226,7 +227,8 @@ def check(config: Config, path: PathLike) -> None:
 
 def check_parts(config: Config, path: PathLike) -> None:
     """Names and options of model, losses and augmentation are known, and the model can be built from them."""
-    from rawnext.data.augment import EFFECTS, OPERATIONS, chance
+    from rawnext.data.augment import OPERATIONS, chance
+    from rawnext.data.device_augment import cannot_follow_a_room
     from rawnext.losses import LOSSES
     from rawnext.models import MODELS
 
@@ -243,9 +245,10 @@ def check_parts(config: Config, path: PathLike) -> None:
                 if key not in ("ops", "weight"):
                     raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
             for op in ops_of(case):
-                OPERATIONS.check(operation := chance(op)[0], {})
-                if config.train.augment_on == "device" and operation not in EFFECTS:
-                    raise ValueError(f"train.augment_on: a device does {', '.join(EFFECTS)}, but no {operation}")
+                OPERATIONS.check(chance(op)[0], {})
+            late = cannot_follow_a_room([chance(op)[0] for op in ops_of(case)])
+            if late and config.train.augment_on == "device":
+                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can do it")
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 

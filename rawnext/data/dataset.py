@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rawnext.config import Config, Crop
-from rawnext.data.augment import EFFECTS, augment, chosen
+from rawnext.data.augment import augment
 from rawnext.data.cuts import CutTable, tile
-from rawnext.data.device_augment import as_steps, put_on
+from rawnext.data.device_augment import Left, as_steps, put_on, until_room
 from rawnext.data.sampler import epoch_batches
 from rawnext.data.segment import AudioFault, read_segment
 
-Augmented = tuple[np.ndarray, list[tuple[str, np.ndarray]]]  # a wave, and the effects that are left to the device
 TRIES = 20  # utterances of a speaker tried before a batch is given up
 
 
@@ -52,18 +51,18 @@ class EpochDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         samples = crop_samples(self.config.crop, self.epoch + (self.start + item) / self.num_steps)
         bad: list[str] = []
-        waves, utts, effects = [], [], []
+        waves, utts, lefts = [], [], []
         for group in self.batches[item]:
             for position, index in enumerate(group):
                 index, (wave, left) = self.read(int(index), samples, position > 0, bad)
                 waves.append(wave)
-                effects.append(left)
+                lefts.append(left)
                 utts.append(self.table.utts[index])
         label = np.repeat(self.table.speaker_of[self.batches[item][:, 0]], self.batches.shape[2])
         return {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(label), "utt": utts, "bad": bad,
-                "steps": as_steps(effects)}
+                "steps": as_steps(lefts)}
 
-    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, Augmented]:
+    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Left]]:
         """An utterance, or another of its speaker if it cannot be read."""
         for attempt in range(TRIES):
             rng = random.Random(f"{self.config.seed}-{self.epoch}-{self.table.utts[index]}-{attempt}")
@@ -75,8 +74,8 @@ class EpochDataset(Dataset):
                 index = int(same[rng.randrange(len(same))])
         raise RuntimeError(f"{TRIES} utterances of a speaker in a row cannot be read, the last: {bad[-1]}")
 
-    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> Augmented:
-        """A random crop of an utterance, tiled to `samples`, and augmented, or with what the device is to do."""
+    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> tuple[np.ndarray, Left]:
+        """A random crop of an utterance, tiled to `samples` and augmented, and what is left to the device."""
         cut, wanted = self.table[index], samples
         if short and self.config.crop.short_from:
             wanted = rng.randint(self.config.crop.short_from, samples - 1)
@@ -85,10 +84,9 @@ class EpochDataset(Dataset):
         wave = tile(read_segment(cut, start, num), samples)
         if not wave.any():
             raise AudioFault(f"{cut.utt}: silent from sample {start} to {start + num}")
-        cases = self.config.augment
         if self.config.train.augment_on == "device":
-            return wave, [(name, EFFECTS[name].draw(samples, rng, self.banks)) for name in chosen(cases, rng)]
-        return augment(wave, cases, rng, self.banks), []
+            return until_room(wave, self.config.augment, rng, self.banks)
+        return augment(wave, self.config.augment, rng, self.banks), []
 
 
 def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:

@@ -1,19 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise and rooms that data workers have drawn and read, put on a whole batch at a time on the device that trains.
+"""Rooms, and what comes after them, put on a whole batch at a time on the device that trains.
 
+Data workers draw and read all of it, and do what comes before a room: to add a noise is cheaper than to hand it over.
 The draws and, but for rounding, the waves are those of `train.augment_on: workers`. Nothing waits for the device.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rawnext.data.augment import EFFECTS, POWER_FLOOR, reverberate
+from rawnext.data.augment import EFFECTS, OPERATIONS, POWER_FLOOR, Banks, chosen
 
 FFT_UNIT = 4096  # transforms are 4096, 8192, 12288, ... samples long: few lengths, so that plans are used again
+
+
+Left = list[tuple[str, np.ndarray]]  # operations of an utterance, in their order, and what was drawn for each
+
+
+def until_room(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random,
+               banks: Banks) -> tuple[np.ndarray, Left]:
+    """Draw as `augment` does, but do no more than what comes before the first room; the rest is left."""
+    left: Left = []
+    for name in chosen(cases, rng):
+        if left or name == "reverb":
+            left.append((name, EFFECTS[name].draw(len(wave), rng, banks)))
+        else:
+            wave = OPERATIONS[name](wave, rng, banks)
+    return wave, left
+
+
+def cannot_follow_a_room(ops: Sequence[str]) -> list[str]:
+    """Operations of a case that neither a worker nor the device could do."""
+    return [name for name in ops[ops.index("reverb") :] if name not in EFFECTS] if "reverb" in ops else []
 
 
 class Step(NamedTuple):
@@ -27,13 +49,13 @@ class Step(NamedTuple):
     drawn: Tensor
 
 
-def as_steps(effects: Sequence[Sequence[tuple[str, np.ndarray]]]) -> list[Step]:
-    """Args: effects: what was drawn for each utterance of a batch, (operation, array) in its order."""
+def as_steps(left: Sequence[Left]) -> list[Step]:
+    """What is left of each utterance of a batch, operation by operation."""
     steps = []
-    for turn in range(max(map(len, effects), default=0)):
+    for turn in range(max(map(len, left), default=0)):
         for room in (False, True):
-            drawn = {row: of[turn][1] for row, of in enumerate(effects)
-                     if len(of) > turn and (EFFECTS[of[turn][0]].put is reverberate) == room}
+            drawn = {row: ops[turn][1] for row, ops in enumerate(left)
+                     if len(ops) > turn and (ops[turn][0] == "reverb") == room}
             if drawn:
                 steps.append(Step(room, torch.tensor(list(drawn)), stacked(list(drawn.values()))))
     return steps

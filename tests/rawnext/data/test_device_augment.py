@@ -98,17 +98,21 @@ def test_batches_are_a_plain_programs(folders, on, num_workers):
 
 
 def test_workers_and_device_agree_and_draw_alike(folders):
-    one, other = batch_of(folders, "workers"), batch_of(folders, "device")
-    dry = other["wave"].clone()
-    assert one["utt"] == other["utt"] and torch.equal(batch_of(folders, "device", [])["wave"][::2], dry[::2])
-    assert (to_device(one, torch.device("cpu"))[0] - to_device(other, torch.device("cpu"))[0]).abs().max() < 1e-5
-    assert torch.equal(other["wave"], dry), "a batch stays what it was"
+    """Also of operations that only workers know, in front of a room."""
+    cases = [["time_stretch", "gaussian_noise", {"name": "reverb", "p": 0.5}, "noise"]]
+    for own in (CASES, cases):
+        one, other = batch_of(folders, "workers", own), batch_of(folders, "device", own)
+        before = other["wave"].clone()
+        assert one["utt"] == other["utt"] and other["steps"]
+        assert (to_device(one, torch.device("cpu"))[0] - to_device(other, torch.device("cpu"))[0]).abs().max() < 1e-5
+        assert torch.equal(other["wave"], before), "a batch stays what it was"
+    assert batch_of(folders, "device", [["noise", "babble"]])["steps"] == [], "no room, nothing left"
 
 
 def test_steps_keep_each_utterances_order():
     noise, room = np.ones(10, np.float32), np.array([0, 0, 1], np.float32)
-    effects = [[("noise", noise), ("reverb", room)], [], [("reverb", room[1:]), ("music", noise)], [("babble", noise)]]
-    steps = as_steps(effects)
+    left = [[("noise", noise), ("reverb", room)], [], [("reverb", room[1:]), ("music", noise)], [("babble", noise)]]
+    steps = as_steps(left)
     assert [(step.room, step.rows.tolist()) for step in steps] == [(False, [0, 3]), (True, [2]), (False, [2]),
                                                                    (True, [0])]
     wave = put_on(torch.full((4, 10), 0.5), steps)
@@ -120,8 +124,11 @@ def test_steps_keep_each_utterances_order():
 
 
 def test_an_operation_that_the_device_has_not(root):
-    with pytest.raises(InputError, match="a device does noise, music, babble, reverb, but no gaussian_noise"):
-        load_config([root / "conf/csv/augment.yaml"], ["train.augment_on=device"])
+    late = ["augment=[{ops: [shift, noise, reverb, noise, {name: reverse, p: 0.1}]}]", "train.augment_on={}"]
+    with pytest.raises(InputError, match="augment_on: device: reverse follows reverb, but only workers can do it"):
+        load_config([], [late[0], late[1].format("device")])
+    assert load_config([], [late[0], late[1].format("workers")]).augment
+    assert load_config([root / "conf/csv/augment.yaml"], ["train.augment_on=device"]).augment
     with pytest.raises(InputError, match="train.augment_on: workers or device, got 'gpu'"):
         load_config([], ["train.augment_on=gpu"])
     assert load_config([root / "conf/augment.yaml"], ["train.augment_on=device"]).augment
