@@ -18,11 +18,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from timing import Growth, Ratio, compare, growth, growth_table, ratio_table
-
+from bench.timing import Growth, Ratio, compare, growth, growth_table, ratio_table
 from rawnext.tables import run_main
 
-PART = "input"
+PART = "input_pipeline"
 SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a 16th of it
 STEP = 8 * UTTS
 ROUNDS = 5
@@ -149,9 +148,9 @@ def measured(folder: Path) -> Iterator[Ratio]:
     yield segments(folder, num)
     yield rooms(folder)
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
-    yield compare(PART, "the same, rooms on the device", num, "utts", new,
+    yield compare(PART, "crops with noise and rooms, of which the device does rooms", num, "utts", new,
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
-    yield compare(PART, "the same, the device a CPU", num, "utts", new, ("both parts", partial(device.run, num)),
+    yield compare(PART, "crops with noise and rooms, the device a CPU", num, "utts", new, ("both parts", partial(device.run, num)),
                   ROUNDS, f"differs by {apart:.1g}")
 
 
@@ -202,10 +201,11 @@ def growth_rows(place: str | None = None) -> list[Growth]:
         return [growth(PART, "crops with noise and rooms, utterances", STEP, ours.run)]
 
 
-def cores(place: str | None = None) -> Iterator[str]:
+def notes(place: str | None = None) -> list[str]:
     """How many cores feed a GPU, by the CPU time of a data worker that reads an epoch and hands it over."""
     from rawnext.data.dataset import epoch_loader
 
+    lines = []
     with tempfile.TemporaryDirectory(dir=place) as folder:
         write_corpora(Path(folder))
         for where in ("workers", "device"):
@@ -213,7 +213,8 @@ def cores(place: str | None = None) -> Iterator[str]:
             best = min(children_seconds(partial(list, epoch_loader(data, 1))) for _ in range(ROUNDS))
             rate = SPEAKERS * UTTS / best
             needs = ", ".join(f"{wanted / rate:.1f} for {wanted:,} utts/s" for wanted in GPU_RATES)
-            yield f"augment_on {where}: {rate:,.0f} utts/s of a core, its start and hand-over too; cores: {needs}"
+            lines.append(f"augment_on {where}: {rate:,.0f} utts/s of a core, its start and hand-over too; cores: {needs}")
+    return lines
 
 
 def children_seconds(work: Callable[[], object]) -> float:
@@ -229,7 +230,7 @@ def main() -> None:
     parser.add_argument("--dir", help="folder for the corpus, 250 MB while it runs; default: the system's for such")
     options = parser.parse_args()
     found = rows(options.dir)
-    print(*ratio_table(found), "", *growth_table(growth_rows(options.dir)), "", *cores(options.dir), sep="\n")
+    print(*ratio_table(found), "", *growth_table(growth_rows(options.dir)), "", *notes(options.dir), sep="\n")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def reverberate(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
     parts = np.zeros((-(-len(response) // BLOCK), BLOCK), np.float32)
     parts.reshape(-1)[: len(response)] = response
     spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, 2 * BLOCK)[::BLOCK])
-    rooms = rfft(parts[:num_blocks], 2 * BLOCK)
+    rooms = rfft(parts, 2 * BLOCK)
     heard = spectra * rooms[0]
     for delay in range(1, len(rooms)):
         heard[delay:] += spectra[:-delay] * rooms[delay]

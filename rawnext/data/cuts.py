@@ -34,10 +34,10 @@ class Cut(NamedTuple):
 
 def as_cut(cut: dict[str, Any]) -> Cut:
     """Of the JSON form; lhotse's own objects would take ten times as long."""
-    from lhotse.serialization import deserialize_item
-
     recording, source = cut["recording"], cut["recording"]["sources"][0]
     if len(recording["sources"]) > 1 or recording["sampling_rate"] != SAMPLE_RATE or recording.get("transforms"):
+        from lhotse.serialization import deserialize_item
+
         whole = deserialize_item(cut)
         return Cut(whole.id, whole.num_samples, "", 0, 0.0, whole)
     num_samples = math.floor(cut["duration"] * SAMPLE_RATE + 0.5)

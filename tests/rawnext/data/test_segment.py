@@ -51,11 +51,12 @@ def test_samples_are_lhotses(tmp_path, kind):
 def test_cut_inside_a_recording(tmp_path):
     """As lhotse cuts them; a start between two samples is rounded after the segment's place is added."""
     cut = {**write(tmp_path / "a.wav"), "duration": 0.25}
-    for begin in (0.125, 0.10003, 1 / 3):
+    for begin in (0.125, 0.10003, 0.10004, 1 / 3):
         cut["start"] = begin
         for start in (0, 7, 1000):
             assert np.array_equal(read_segment(as_cut(cut), start, 900), by_lhotse(cut, start, 900))
     assert as_cut(cut).num_samples == 4000
+    assert as_cut({**cut, "duration": 0.10004}).num_samples == 1601, "rounded as lhotse does"
     short = read_segment(as_cut(cut), 3900, 250)
     assert np.array_equal(short, np.resize(by_lhotse(cut, 3900, 100), 250)), "repeats itself, not the recording"
 
@@ -66,6 +67,27 @@ def test_what_lhotse_alone_can_read(tmp_path):
     half = as_cut(deepcopy(cut))
     assert half.lhotse is not None and np.array_equal(read_segment(half, 10, 99), by_lhotse(cut, 10, 99))
     assert np.allclose(2 * read_segment(half, 10, 99), WAVE[10:109, 0], atol=1e-4)
+
+
+def test_a_file_for_each_channel(tmp_path):
+    cut = write(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", WAVE[:, 1], 16000)
+    cut["recording"]["sources"].append({"type": "file", "channels": [1], "source": str(tmp_path / "b.wav")})
+    cut["recording"]["channel_ids"] = [0, 1]
+    for channel in range(2):
+        cut["channel"] = channel
+        wave = read_segment(as_cut(deepcopy(cut)), 10, 99)
+        assert np.array_equal(wave, by_lhotse(cut, 10, 99)) and np.allclose(wave, WAVE[10:109, channel], atol=1e-4)
+
+
+def test_a_manifest_at_another_rate(tmp_path):
+    """Nobody has said that it be resampled."""
+    cut = write(tmp_path / "a.wav", *KINDS["telephone"])
+    del cut["recording"]["transforms"]
+    cut["recording"].update(sampling_rate=8000, num_samples=9600)
+    assert as_cut(deepcopy(cut)).num_samples == 9600
+    with pytest.raises(AudioFault, match="^a: "):
+        read_segment(as_cut(cut), 0, 8000)
 
 
 def with_chunk(path, size):
@@ -128,6 +150,8 @@ def rewritten(change, **options):
     (lambda path: path.write_bytes(b"RIFF but no more"), "LibsndfileError"),
     (lambda path: path.write_bytes(path.read_bytes()[:3000]), r"1478 samples where 5000 were expected"),
     (rewritten(lambda wave: wave[:1500]), r"1500 samples where 5000"),
+    (lambda path: (rewritten(lambda wave: wave[:1500])(path), path.write_bytes(path.read_bytes() + b"LIST" * 5000)),
+     "1500 samples where 5000"),
     (rewritten(lambda wave: wave, samplerate=8000), "ValueError: 8000 Hz where 16000"),
     (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "ValueError: 8000 Hz where 16000"),
     (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "holds NaN or infinity"),
@@ -169,6 +193,9 @@ def test_damaged_headers(tmp_path):
             assert np.array_equal(wave, whole[100:1100, 0]), place
     assert num_read > 50
     assert pcm_place(good[:40]) is None and pcm_place(b"") is None
+    place = good.index(b"data")
+    assert pcm_place(good) == (1, place + 8, 2 * len(WAVE))
+    assert pcm_place(good[: place + 4] + bytes(4)) is None, "a length that no header says"
 
 
 @pytest.mark.parametrize("change", [{"duration": 1e308}, {"channel": None}, {"channel": 7}, {"channel": [0]}])
