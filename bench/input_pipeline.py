@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+
 from bench.timing import Growth, Ratio, compare, growth, growth_table, ratio_table
 from rawnext.tables import run_main
 
@@ -150,8 +151,8 @@ def measured(folder: Path) -> Iterator[Ratio]:
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
     yield compare(PART, "crops with noise and rooms, of which the device does rooms", num, "utts", new,
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
-    yield compare(PART, "crops with noise and rooms, the device a CPU", num, "utts", new, ("both parts", partial(device.run, num)),
-                  ROUNDS, f"differs by {apart:.1g}")
+    yield compare(PART, "crops with noise and rooms, the device a CPU", num, "utts", new,
+                  ("both parts", partial(device.run, num)), ROUNDS, f"differs by {apart:.1g}")
 
 
 def segments(folder: Path, num: int) -> Ratio:
@@ -213,7 +214,7 @@ def notes(place: str | None = None) -> list[str]:
             best = min(children_seconds(partial(list, epoch_loader(data, 1))) for _ in range(ROUNDS))
             rate = SPEAKERS * UTTS / best
             needs = ", ".join(f"{wanted / rate:.1f} for {wanted:,} utts/s" for wanted in GPU_RATES)
-            lines.append(f"augment_on {where}: {rate:,.0f} utts/s of a core, its start and hand-over too; cores: {needs}")
+            lines.append(f"augment_on {where}: {rate:,.0f} utts/s of a core, start and hand-over too; cores: {needs}")
     return lines
 
 
