@@ -81,7 +81,7 @@ def workers(folder: str, num: int) -> None:
             before = resident("Private_Dirty")
             for i, indices in enumerate(data.batches[worker::num]):
                 for index in indices.ravel():
-                    assert cuts[index].id == cuts.utts[index] if i < 5 else cuts.utts[index]
+                    assert cuts[index].utt == cuts.utts[index] if i < 5 else cuts.utts[index]
             gc.collect()
             os.write(writer, f"{resident('Private_Dirty') - before}".encode())
             os._exit(0)

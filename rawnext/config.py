@@ -52,6 +52,7 @@ class Train:
     epochs: int = 80
     amp: str = "auto"  # auto: bf16 on a GPU that has it, else fp16, nothing on a CPU; none; bf16; fp16
     compile: bool = False  # the model by torch.compile; takes minutes first and gains nothing on a CPU
+    augment_on: str = "workers"  # or device: rooms, and what follows them, are put on whole batches there
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as the paper's; so their number is no matter
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has all of its margin; linear between the two
@@ -216,6 +217,7 @@ def check(config: Config, path: PathLike) -> None:
     want(train.save_every >= 1 and train.log_every >= 1, "train.save_every and log_every: at least 1")
     want(train.keep >= 2, f"train.keep: at least 2 (one may be damaged), got {train.keep}")
     want(train.amp in ("auto", "none", "bf16", "fp16"), f"train.amp: auto, none, bf16 or fp16, got {train.amp!r}")
+    want(train.augment_on in ("workers", "device"), f"train.augment_on: workers or device, got {train.augment_on!r}")
     want(train.margin_from <= train.margin_full, "train.margin_from: not behind train.margin_full")
     want(0 <= train.max_bad_fraction <= 1, f"train.max_bad_fraction: 0...1, got {train.max_bad_fraction}")
     want(len(config.losses) > 0, "losses: at least one")
@@ -225,6 +227,7 @@ def check(config: Config, path: PathLike) -> None:
 def check_parts(config: Config, path: PathLike) -> None:
     """Names and options of model, losses and augmentation are known, and the model can be built from them."""
     from rawnext.data.augment import OPERATIONS, chance
+    from rawnext.data.device_augment import cannot_follow_a_room
     from rawnext.losses import LOSSES
     from rawnext.models import MODELS
 
@@ -242,6 +245,9 @@ def check_parts(config: Config, path: PathLike) -> None:
                     raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
             for op in ops_of(case):
                 OPERATIONS.check(chance(op)[0], {})
+            late = cannot_follow_a_room([chance(op)[0] for op in ops_of(case)])
+            if late and config.train.augment_on == "device":
+                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can do it")
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 

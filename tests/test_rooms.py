@@ -21,7 +21,7 @@ MAY = {
     "local/": ("rawnext.data", "rawnext.tables", "rawnext.log", "lhotse", "numpy", "scipy", "soundfile",
                "espeakng_loader"),
     "steps/": ("rawnext", "torch", "numpy"),
-    "bench/": ("bench", "rawnext", "torch", "numpy", "lhotse"),
+    "bench/": ("bench", "rawnext", "torch", "numpy", "scipy", "lhotse", "soundfile"),
     "docs/": ("rawnext", "torch", "numpy"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
                  "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL"),

@@ -6,37 +6,66 @@ read. SNR ranges, the floor in the powers and the treatment of room responses ar
 and of the code bases around it (docs/systems.md); the ranges of the others are the defaults of audiomentations.
 """
 
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rawnext.data.cuts import SAMPLE_RATE, CutTable, read_segment, tile
+from rawnext.data.cuts import SAMPLE_RATE, CutTable, tile
+from rawnext.data.segment import AudioFault, read_segment
 from rawnext.registry import Registry
 
 Banks = Mapping[str, CutTable]
+Draw = Callable[[int, random.Random, Banks], np.ndarray]
 OPERATIONS = Registry("operation")
+POWER_FLOOR = 1e-4  # of the mean square
+BLOCK = 8192  # samples; two of them and their spectrum stay in a core's own cache
 
 
-def power_db(wave: np.ndarray) -> float:
-    """Mean square in dB, with a floor that keeps near-silence from asking for endless gain."""
-    return 10 * float(np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-4))
+def level(wave: np.ndarray) -> float:
+    """Root of the mean square, with a floor that keeps near-silence from asking for endless gain."""
+    return math.sqrt(float(np.einsum("t,t", wave, wave)) / len(wave) + POWER_FLOOR)
 
 
-def mix(wave: np.ndarray, noises: Sequence[np.ndarray], snrs_db: Sequence[float]) -> np.ndarray:
-    """wave (T,) plus each noise (T,) at its own SNR in dB; neither clipped nor rescaled."""
-    level = power_db(wave)
-    gains = [10 ** ((level - power_db(noise) - snr) / 20) for noise, snr in zip(noises, snrs_db)]
-    return wave + sum(np.float32(gain) * noise for gain, noise in zip(gains, noises))
+def together(noises: Sequence[np.ndarray], snrs_db: Sequence[float]) -> np.ndarray:
+    """The sum of noises (T,), each at its own SNR in dB to a wave of level 1."""
+    gains = [np.float32(10 ** (-snr / 20) / level(noise)) for noise, snr in zip(noises, snrs_db)]
+    total = gains[0] * noises[0]
+    for gain, noise in zip(gains[1:], noises[1:]):
+        total += gain * noise
+    return total
+
+
+def add(wave: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """wave (T,) plus what `together` made; neither clipped nor rescaled."""
+    return wave + np.float32(level(wave)) * noise
+
+
+def unit_energy(response: np.ndarray) -> np.ndarray:
+    return (response / np.sqrt(np.sum(np.square(response, dtype=np.float64)))).astype(np.float32)
 
 
 def reverberate(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """The first T samples of wave (T,) heard through a room response (R,) of unit energy."""
-    from scipy.signal import oaconvolve
+    """The first T samples of wave (T,) heard through a room response (R,).
 
-    response = response / np.sqrt(np.sum(np.square(response, dtype=np.float64)))
-    return oaconvolve(wave, response.astype(np.float32))[: len(wave)].astype(np.float32)
+    Overlap-save with the response, too, in blocks: half of the time of one transform of all, a third for long rooms.
+    """
+    from scipy.fft import irfft, rfft
+
+    num_blocks = -(-len(wave) // BLOCK)
+    padded = np.zeros((num_blocks + 1) * BLOCK, np.float32)
+    padded[BLOCK : BLOCK + len(wave)] = wave
+    parts = np.zeros((-(-len(response) // BLOCK), BLOCK), np.float32)
+    parts.reshape(-1)[: len(response)] = response
+    spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, 2 * BLOCK)[::BLOCK])
+    rooms = rfft(parts, 2 * BLOCK)
+    heard = spectra * rooms[0]
+    for delay in range(1, len(rooms)):
+        heard[delay:] += spectra[:-delay] * rooms[delay]
+    return irfft(heard, overwrite_x=True)[:, BLOCK:].reshape(-1)[: len(wave)]
 
 
 def noise_segment(bank: CutTable, num_samples: int, rng: random.Random) -> np.ndarray:
@@ -45,24 +74,47 @@ def noise_segment(bank: CutTable, num_samples: int, rng: random.Random) -> np.nd
     return read_segment(cut, rng.randint(0, max(0, cut.num_samples - num_samples)), num_samples)
 
 
-def additive(kind: str, low_db: float, high_db: float, least: int = 1, most: int = 1):
-    def operation(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+def noises(kind: str, low_db: float, high_db: float, least: int = 1, most: int = 1) -> Draw:
+    """What draws `least` to `most` noises of a bank, as `together` sums them."""
+    def draw(num_samples: int, rng: random.Random, banks: Banks) -> np.ndarray:
         num = rng.randint(least, most)
         snrs = [rng.uniform(low_db, high_db) for _ in range(num)]
-        return mix(wave, [noise_segment(banks[kind], len(wave), rng) for _ in range(num)], snrs)
+        return together([noise_segment(banks[kind], num_samples, rng) for _ in range(num)], snrs)
 
-    return operation
-
-
-OPERATIONS["noise"] = additive("musan_noise", 0, 15)
-OPERATIONS["music"] = additive("musan_music", 5, 15)
-OPERATIONS["babble"] = additive("musan_speech", 13, 20, 3, 7)
+    return draw
 
 
-@OPERATIONS.register("reverb")
-def reverb(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+def room(num_samples: int, rng: random.Random, banks: Banks) -> np.ndarray:
+    """A random room response of unit energy."""
     cut = banks["rirs"][rng.randrange(len(banks["rirs"]))]
-    return reverberate(wave, read_segment(cut, 0, cut.num_samples))
+    response = read_segment(cut, 0, cut.num_samples)
+    if not response.any():
+        raise AudioFault(f"{cut.utt}: a silent room response")
+    return unit_energy(response)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An operation in two parts: what is drawn and read, and how it is put on the wave.
+
+    draw: (T, rng, banks) -> array, without a look at the wave.   put: (wave (T,), array) -> wave (T,).
+    """
+
+    draw: Draw
+    put: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def __call__(self, wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+        return self.put(wave, self.draw(len(wave), rng, banks))
+
+
+EFFECTS = {
+    "noise": Effect(noises("musan_noise", 0, 15), add),
+    "music": Effect(noises("musan_music", 5, 15), add),
+    "babble": Effect(noises("musan_speech", 13, 20, 3, 7), add),
+    "reverb": Effect(room, reverberate),
+}
+for name, effect in EFFECTS.items():
+    OPERATIONS[name] = effect
 
 
 @OPERATIONS.register("gaussian_noise")
@@ -132,13 +184,20 @@ def needed_banks(cases: Sequence[Mapping[str, Any]]) -> set[str]:
     return {BANKS[name] for name in names & BANKS.keys()}
 
 
-def augment(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random, banks: Banks) -> np.ndarray:
-    """Draw one case by its weight and run its operations in order, each with its own chance."""
+def chosen(cases: Sequence[Mapping[str, Any]], rng: random.Random) -> Iterator[str]:
+    """Names of the operations of a case drawn by its weight, each with its own chance; what an operation draws itself
+    stands between the chances, so take a name after the one before is done."""
     if not cases:
-        return wave
+        return
     case = rng.choices(cases, [case.get("weight", 1) for case in cases])[0]
     for op in case.get("ops", []):
         name, p = chance(op)
         if p == 1 or rng.random() < p:
-            wave = OPERATIONS[name](wave, rng, banks)
+            yield name
+
+
+def augment(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random, banks: Banks) -> np.ndarray:
+    """Draw a case and run its operations in order."""
+    for name in chosen(cases, rng):
+        wave = OPERATIONS[name](wave, rng, banks)
     return wave

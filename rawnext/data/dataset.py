@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from rawnext.config import Config, Crop
 from rawnext.data.augment import augment
-from rawnext.data.cuts import AudioFault, CutTable, read_segment, tile
+from rawnext.data.cuts import CutTable, tile
+from rawnext.data.device_augment import Left, as_steps, put_on, until_room
 from rawnext.data.sampler import epoch_batches
+from rawnext.data.segment import AudioFault, read_segment
 
 TRIES = 20  # utterances of a speaker tried before a batch is given up
 
@@ -30,7 +32,7 @@ class EpochDataset(Dataset):
     """The batches of one epoch that fall to one process; an item is a batch.
 
     Item: wave (B, T) float32 and label (B,) int64, speaker-major; utt: B ids; bad: reasons of the utterances that
-    could not be read and were replaced by others of their speaker.
+    could not be read and were replaced by others of their speaker; steps: the augmentation that is left to the device.
     """
 
     def __init__(self, table: CutTable, config: Config, banks: Mapping[str, CutTable], epoch: int, rank: int,
@@ -49,16 +51,18 @@ class EpochDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         samples = crop_samples(self.config.crop, self.epoch + (self.start + item) / self.num_steps)
         bad: list[str] = []
-        waves, utts = [], []
+        waves, utts, lefts = [], [], []
         for group in self.batches[item]:
             for position, index in enumerate(group):
-                index, wave = self.read(int(index), samples, position > 0, bad)
+                index, (wave, left) = self.read(int(index), samples, position > 0, bad)
                 waves.append(wave)
+                lefts.append(left)
                 utts.append(self.table.utts[index])
         label = np.repeat(self.table.speaker_of[self.batches[item][:, 0]], self.batches.shape[2])
-        return {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(label), "utt": utts, "bad": bad}
+        return {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(label), "utt": utts, "bad": bad,
+                "steps": as_steps(lefts)}
 
-    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, np.ndarray]:
+    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Left]]:
         """An utterance, or another of its speaker if it cannot be read."""
         for attempt in range(TRIES):
             rng = random.Random(f"{self.config.seed}-{self.epoch}-{self.table.utts[index]}-{attempt}")
@@ -70,8 +74,8 @@ class EpochDataset(Dataset):
                 index = int(same[rng.randrange(len(same))])
         raise RuntimeError(f"{TRIES} utterances of a speaker in a row cannot be read, the last: {bad[-1]}")
 
-    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> np.ndarray:
-        """A random crop of an utterance, tiled to `samples`, then augmented."""
+    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> tuple[np.ndarray, Left]:
+        """A random crop of an utterance, tiled to `samples` and augmented, and what is left to the device."""
         cut, wanted = self.table[index], samples
         if short and self.config.crop.short_from:
             wanted = rng.randint(self.config.crop.short_from, samples - 1)
@@ -79,8 +83,10 @@ class EpochDataset(Dataset):
         start = rng.randint(0, cut.num_samples - num)
         wave = tile(read_segment(cut, start, num), samples)
         if not wave.any():
-            raise AudioFault(f"{cut.id}: silent from sample {start} to {start + num}")
-        return augment(wave, self.config.augment, rng, self.banks)
+            raise AudioFault(f"{cut.utt}: silent from sample {start} to {start + num}")
+        if self.config.train.augment_on == "device":
+            return until_room(wave, self.config.augment, rng, self.banks)
+        return augment(wave, self.config.augment, rng, self.banks), []
 
 
 def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:
@@ -95,4 +101,6 @@ def outlive_signal(_: int) -> None:
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    return batch["wave"].to(device, non_blocking=True), batch["label"].to(device, non_blocking=True)
+    """(wave, label) of a batch, all augmentation done."""
+    wave = put_on(batch["wave"].to(device, non_blocking=True), batch["steps"])
+    return wave, batch["label"].to(device, non_blocking=True)

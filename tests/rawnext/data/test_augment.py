@@ -4,36 +4,74 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import soundfile
 from corpus import write_corpus
+from scipy.signal import convolve
 
 from rawnext.config import load_config
-from rawnext.data.augment import OPERATIONS, augment, chance, mix, needed_banks, reverberate, stretched
+from rawnext.data.augment import (
+    BLOCK,
+    OPERATIONS,
+    add,
+    augment,
+    chance,
+    level,
+    needed_banks,
+    reverberate,
+    stretched,
+    together,
+    unit_energy,
+)
 from rawnext.data.cuts import CutTable
+from rawnext.data.manifest import scan_audio, write_data_dir
+from rawnext.data.segment import AudioFault
 
 
 def test_equals_released_code(shared):
     z = np.load(shared / "parity" / "pipeline.npz")
     wave = z["aug/audio"]
     noises, snrs = z["aug/noise_files"][:, : len(wave)], z["aug/snr_db"]
-    assert np.abs(mix(wave, noises[:1], snrs[:1]) - z["aug/noise_mix"]).max() < 1e-5
-    assert np.abs(mix(wave, noises[1:], snrs[1:]) - z["aug/babble_mix"]).max() < 1e-5
+    assert np.abs(add(wave, together(noises[:1], snrs[:1])) - z["aug/noise_mix"]).max() < 1e-5
+    assert np.abs(add(wave, together(noises[1:], snrs[1:])) - z["aug/babble_mix"]).max() < 1e-5
     reference = z["aug/reverb"]
-    assert np.abs(reverberate(wave, z["aug/rir"]) - reference).max() < 1e-5 * np.abs(reference).max()
+    assert np.abs(reverberate(wave, unit_energy(z["aug/rir"])) - reference).max() < 1e-5 * np.abs(reference).max()
 
 
 @pytest.mark.parametrize("snr", [0, 7.5, 20])
 def test_snr_is_what_was_asked(snr):
     rng = np.random.default_rng(0)
     wave, noise = rng.standard_normal(16000).astype(np.float32), 3 * rng.standard_normal(16000).astype(np.float32)
-    added = mix(wave, [noise], [snr]) - wave
+    added = add(wave, together([noise], [snr])) - wave
     assert 10 * np.log10(np.mean(wave**2) / np.mean(added**2)) == pytest.approx(snr, abs=0.01)
 
 
-def test_reverberation_by_direct_convolution():
-    rng = np.random.default_rng(1)
-    wave, response = rng.standard_normal(500).astype(np.float32), rng.standard_normal(90)
-    expected = np.convolve(wave, response / np.linalg.norm(response))[:500]
-    assert np.abs(reverberate(wave, response) - expected).max() < 1e-5
+@pytest.mark.parametrize("num", [90, BLOCK, BLOCK + 1, 3 * BLOCK + 77])
+@pytest.mark.parametrize("length", [1, 90, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 9 * BLOCK])
+def test_reverberation_by_direct_convolution(num, length):
+    """In blocks, but as one sum; rooms that are longer than the wave too."""
+    rng = np.random.default_rng([num, length])
+    wave, response = rng.standard_normal(num), rng.standard_normal(length) * np.exp(-np.arange(length) / 4000)
+    found = reverberate(wave.astype(np.float32), response.astype(np.float32))
+    expected = convolve(wave, response)[:num]
+    assert found.dtype == np.float32 and found.shape == wave.shape
+    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max() + 1e-6
+
+
+def test_a_room_has_unit_energy_and_is_not_silent(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.3 * np.sin(np.arange(2000)), 16000)
+    write_data_dir(scan_audio([("a", "a", str(tmp_path / "a.wav"))], 1)[0], tmp_path)
+    click, bank = np.zeros(4000, np.float32), {"rirs": CutTable(tmp_path)}
+    click[500] = 1
+    heard = OPERATIONS["reverb"](click, random.Random(0), bank)
+    assert np.sum(heard**2) == pytest.approx(1, abs=1e-5) and np.abs(heard[:500]).max() < 1e-7
+    soundfile.write(tmp_path / "a.wav", np.zeros(2000), 16000)
+    with pytest.raises(AudioFault, match="^a: a silent room response"):
+        OPERATIONS["reverb"](click, random.Random(0), bank)
+
+
+def test_level_has_a_floor():
+    assert level(np.zeros(100, np.float32)) == pytest.approx(0.01)
+    assert level(np.full(100, 0.3, np.float32)) == pytest.approx(np.sqrt(0.09 + 1e-4))
 
 
 def test_chances_are_the_released_codes(root):

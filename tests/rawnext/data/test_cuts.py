@@ -49,7 +49,7 @@ def test_index_and_manifest_give_one_table(data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.delattr(cuts, "scan_cuts")
         table = CutTable(data)
-        assert [table[i].id for i in range(12)] == list(table.utts) == sorted(utt for utt, _ in NAMES)
+        assert [table[i].utt for i in range(12)] == list(table.utts) == sorted(utt for utt, _ in NAMES)
         assert table.speaker_of.dtype == np.int64 and table.speakers.tolist() == ["é0", "é1", "é2"]
     assert facts(table) == facts(pickle.loads(pickle.dumps(table))) == scanned(data)
 
@@ -120,7 +120,7 @@ def test_line_of_a_changed_manifest(data):
     rewrite(data, '"id": "é0-0"', '"id": "é0-9"')
     with pytest.raises(InputError, match=r"cuts.jsonl:1: no longer the cut é0-0 that stood here"):
         table[0]
-    assert table[1].id == table.utts[1]
+    assert table[1].utt == table.utts[1]
     (data / "cuts.jsonl").write_text("{\n" * 5000)
     with pytest.raises(InputError, match=r"cuts.jsonl:12: no longer"):
         pickle.loads(pickle.dumps(table))[11]
