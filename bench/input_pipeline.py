@@ -1,15 +1,11 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How many utterances a second one core prepares for training, beside a plain loop that does the same work.
-
-  bench/input_pipeline.py [--dir /tmp]
 
 On a synthetic corpus in VoxCeleb's, MUSAN's and RIRS_NOISES' form (16-bit WAV, 16 kHz): noise instead of speech, as the
 work does not depend on what is heard; its files are in the page cache. Crops of 59,050 samples, conf/augment.yaml. The
 plain loop reads whole files (float32, soundfile) and convolves by scipy.signal.convolve in mode full.
 """
 
-import argparse
 import os
 import random
 import tempfile
@@ -19,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.timing import Growth, Ratio, compare, growth, growth_table, ratio_table
-from rawnext.tables import run_main
+from bench.timing import Growth, Ratio, compare, growth
 
 PART = "input_pipeline"
 SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a 16th of it
@@ -224,15 +219,3 @@ def children_seconds(work: Callable[[], object]) -> float:
     work()
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", help="folder for the corpus, 250 MB while it runs; default: the system's for such")
-    options = parser.parse_args()
-    found = rows(options.dir)
-    print(*ratio_table(found), "", *growth_table(growth_rows(options.dir)), "", *notes(options.dir), sep="\n")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -33,7 +33,7 @@ def help_seconds(program: Path) -> float:
 
 
 def first_step_seconds(folder: Path) -> float:
-    """From the start of steps/train.py to its line about the first step: full RawNeXt, noise and rooms, data workers."""
+    """From the start of steps/train.py to its line about the first step: full RawNeXt, noise, rooms, data workers."""
     began = time.perf_counter()
     command = [sys.executable, ROOT / "steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
                f"batch.speakers={SPEAKERS} train.log_every=1", "--train", folder / "train", "--banks", folder,
@@ -55,4 +55,4 @@ def notes() -> list[str]:
         write_corpora(Path(folder))
         first = min(first_step_seconds(Path(folder)) for _ in range(ROUNDS))
     return [f"--help of {len(times)} programs: {times[slowest]:.2f} s at most ({slowest.relative_to(ROOT)})",
-            f"first step of a training: {first:.1f} s after its start (full RawNeXt, {2 * SPEAKERS} utterances, 2 workers)"]
+            f"first step of a training: {first:.1f} s after its start (full RawNeXt, {2 * SPEAKERS} utts, 2 workers)"]

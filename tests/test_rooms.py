@@ -5,7 +5,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,9 +157,13 @@ def test_licence_and_docstring(path):
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
 def test_help_answers_soon(path):
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, path, "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) > 100
-    assert time.monotonic() - began < 10
+    """Within half a second of this machine's time, whatever else it does; a first run may have to compile modules."""
+    for _ in range(3):
+        began = sum(os.times()[2:4])
+        done = subprocess.run([sys.executable, path, "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                              cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 100
+        if (seconds := sum(os.times()[2:4]) - began) < 0.5:
+            break
+    assert seconds < 0.5
