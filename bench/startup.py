@@ -35,7 +35,7 @@ def help_seconds(program: Path) -> float:
 def first_step_seconds(folder: Path) -> float:
     """From the start of steps/train.py to its line about the first step: full RawNeXt, noise, rooms, data workers."""
     began = time.perf_counter()
-    command = [sys.executable, ROOT / "steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
+    command: list[str | Path] = [sys.executable, ROOT / "steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
                f"batch.speakers={SPEAKERS} train.log_every=1", "--train", folder / "train", "--banks", folder,
                folder / f"exp{began}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
