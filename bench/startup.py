@@ -35,10 +35,10 @@ def help_seconds(program: Path) -> float:
 def first_step_seconds(folder: Path) -> float:
     """From the start of steps/train.py to its line about the first step: full RawNeXt, noise, rooms, data workers."""
     began = time.perf_counter()
-    command: list[str | Path] = [sys.executable, ROOT / "steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
-               f"batch.speakers={SPEAKERS} train.log_every=1", "--train", folder / "train", "--banks", folder,
-               folder / f"exp{began}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+    words = [sys.executable, f"{ROOT}/steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
+             f"batch.speakers={SPEAKERS} train.log_every=1", "--train", f"{folder}/train", "--banks", str(folder),
+             f"{folder}/exp{began}"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
         for line in training.stderr:
             if " step=1/" in line:
