@@ -47,14 +47,41 @@ def load(path: PathLike) -> dict[str, Any]:
     return state
 
 
+WEIGHTS = ("model.pt", "model.safetensors")  # the second where a model was exported: nothing but its tensors
+
+
+def weights_path(exp: PathLike) -> Path:
+    """The first of WEIGHTS that is in a folder; model.pt where there is none."""
+    return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
+
+
+def load_state(exp: PathLike) -> dict[str, Any]:
+    """All that the weights of a trained experiment hold; under "model" the model's state dict.
+
+    Raises: InputError: they cannot be read.
+    """
+    path = weights_path(exp)
+    return {"model": load_safetensors(path)} if path.suffix == ".safetensors" else load(path)
+
+
+def load_safetensors(path: PathLike) -> dict[str, Any]:
+    """Tensors by name.   Raises: InputError: missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
+
+
 def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
     """Give a model the weights of a trained experiment.
 
-    Returns: all that its model.pt holds.
+    Returns: what load_state gives.
     Raises: InputError: it cannot be read, or the weights are of another model.
     """
-    path = Path(exp) / "model.pt"
-    state = load(path)
+    path, state = weights_path(exp), load_state(exp)
     try:
         module.load_state_dict(state["model"])
     except (KeyError, RuntimeError, TypeError) as error:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make an experiment of a checkpoint of the released RawNeXt or ResNeXt code, to extract and score with it.
+"""Make an experiment of a checkpoint of released code: RawNeXt, ResNeXt, NeXt-TDNN or DTDY-ResNet34.
 
 steps/import_official.py OFFICIAL.pt exp/official
+steps/extract.sh data/mine exp/official exp/official/embeddings/mine
 
-Width, depth and switches are read off the checkpoint; what is not known is refused by name. The gate then mixes as
-the released code does (official_gate).
+Width, depth and switches are read off the checkpoint; what is not known is refused by name. RawNeXt's gate then mixes
+as the released code does (official_gate).
 """
 
 import argparse
@@ -23,26 +24,45 @@ def main() -> None:
         raise InputError(args.exp / "model.pt", None, "is there already; name another folder")
 
     from rawnext import checkpoint
-    from rawnext.config import Config, check, save_config, split_name
-    from rawnext.models import MODELS
-    from rawnext.models.official import convert, model_options
+    from rawnext.config import Config, save_config
+    from rawnext.info import write_info
+    from rawnext.stamp import sha256
 
-    state = state_dict(checkpoint.load(args.checkpoint), args.checkpoint)
-    try:
-        ours = convert(state)
-        config = Config(model=model_options(ours))
-    except (KeyError, IndexError) as error:
-        raise InputError(args.checkpoint, None, f"is not a RawNeXt or ResNeXt of the released code: {error}") from None
-    check(config, args.checkpoint)
-    model = MODELS.build(*split_name(config.model))
-    missing, unknown = model.load_state_dict(ours, strict=False)
-    if missing or unknown:
-        named = [f"unknown {key}" for key in unknown] + [f"missing {key}" for key in missing]
-        raise InputError(args.checkpoint, None, f"{len(named)} keys do not fit: {', '.join(named)}")
+    options, ours = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint), args.checkpoint)
+    config = Config(model=options)
+    model = build(config, ours, args.checkpoint)
     save_config(config, args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
+    write_info(args.exp, model, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
     num = sum(p.numel() for p in model.parameters())
-    print(f"import_official.py: wrote {args.exp}/model.pt ({num:,} parameters) and config.yaml")
+    print(f"import_official.py: wrote {args.exp}/model.pt ({options['name']}, {num:,} parameters) and config.yaml")
+
+
+def recognise(state: dict, path: Path) -> tuple[dict, dict]:
+    """The options of our model, and the weights under our keys."""
+    from rawnext.models import official_options
+
+    try:
+        return official_options.recognise(state)
+    except KeyError as error:
+        raise InputError(path, None, f"not a model of released code: {error.args[0]}") from None
+
+
+def build(config, ours: dict, path: Path):
+    """The model with these weights."""
+    from rawnext.config import check, split_name
+    from rawnext.models import MODELS
+
+    check(config, path)
+    try:
+        model = MODELS.build(*split_name(config.model))
+        missing, unknown = model.load_state_dict(ours, strict=False)
+    except (RuntimeError, ValueError) as error:  # another shape; options that do not go together
+        raise InputError(path, None, str(error).splitlines()[-1].strip()) from None
+    if missing or unknown:
+        named = [f"unknown {key}" for key in unknown] + [f"missing {key}" for key in missing]
+        raise InputError(path, None, f"{len(named)} keys do not fit: {', '.join(named)}")
+    return model
 
 
 def state_dict(content, path: Path) -> dict:

@@ -33,7 +33,7 @@ class Source(NamedTuple):
     start_s: float
     end_s: float
     table: str
-    line: int
+    line: int | None
 
     @property
     def is_pipe(self) -> bool:
@@ -41,6 +41,8 @@ class Source(NamedTuple):
 
     def fault(self, why: object) -> InputError:
         text = re.sub(r"<_io.BytesIO.*?>", "its command's output", " ".join(str(why).split()))
+        if self.table == self.path:  # no table lists it
+            return InputError(self.path, None, text.removesuffix(f" {self.path}"))
         return InputError(self.table, self.line, f"{self.utt}: {text}")
 
 
@@ -144,7 +146,13 @@ def check_span(source: Source, num_samples: int, rate: int, least_samples: int) 
 
 
 def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
-    """An utterance as (T,) float32 at 16 kHz, first channel.
+    """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
+    wave, rate = decode(source, least_samples)
+    return wave if rate == SAMPLE_RATE else resample(wave, rate)
+
+
+def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarray, int]:
+    """An utterance as (T,) float32, first channel, and its rate in Hz.
 
     Raises: InputError: it cannot be decoded, or holds NaN or infinity; of a command also that it failed, or that its
         output is not as check_sources wants a file.
@@ -166,7 +174,7 @@ def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
         raise source.fault(f"{source.path} is cut off: {len(wave)} of {stop - start} samples")
     if not np.isfinite(wave).all():
         raise source.fault(f"{source.path} holds NaN or infinity")
-    return np.ascontiguousarray(wave) if rate == SAMPLE_RATE else resample(wave, rate)
+    return np.ascontiguousarray(wave), rate
 
 
 def span(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
@@ -208,6 +216,7 @@ def read_first_channel(file: soundfile.SoundFile, start: int, stop: int) -> np.n
 
 
 def resample(wave: np.ndarray, rate: int) -> np.ndarray:
+    """(T,) samples at `rate` Hz -> (T',) at 16 kHz."""
     import torch
     from torchaudio.functional import resample as convert
 

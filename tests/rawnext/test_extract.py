@@ -9,25 +9,18 @@ import pytest
 import soundfile
 import torch
 from corpus import voice, write_corpus
+from tiny_model import write_experiment
 
 from rawnext import checkpoint
 from rawnext.ark import read_vectors
-from rawnext.config import Config, Extract, save_config, split_name
+from rawnext.config import Extract
 from rawnext.extract import batches_by_length, centre_crop, embed_all, embed_native, load_model, segments
 from rawnext.frontend import PreEmphasis
-from rawnext.models import MODELS
-
-OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
 
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):
-    """An experiment with a random model."""
-    folder, config = tmp_path_factory.mktemp("exp"), Config(model=OPTIONS)
-    torch.manual_seed(0)
-    save_config(config, folder / "config.yaml")
-    checkpoint.save(folder / "model.pt", {"model": MODELS.build(*split_name(OPTIONS)).state_dict()})
-    return folder
+    return write_experiment(tmp_path_factory.mktemp("exp"))
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +198,7 @@ def test_official_checkpoint_becomes_an_experiment(root, shared, tmp_path):
     assert odd.returncode == 1 and "unknown extra.weight" in odd.stderr and not (tmp_path / "odd").exists()
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     other = subprocess.run([*run, tmp_path / "other.pt", tmp_path / "other"], capture_output=True, text=True)
-    assert other.returncode == 1 and "not a RawNeXt" in other.stderr and "Traceback" not in other.stderr
+    assert other.returncode == 1 and "none of NeXt-TDNN" in other.stderr and "Traceback" not in other.stderr
 
 
 def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):

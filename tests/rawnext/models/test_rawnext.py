@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rawnext.frontend import PreEmphasis, tile_short
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
-from rawnext.models.official import convert, model_options
+from rawnext.models.official import convert
+from rawnext.models.official_options import rawnext_options
 
 NARROW = {"channels": (8, 8, 16, 16, 16, 16), "cardinality": 8, "embedding_dim": 8}
 ROWS = ["row1_resnext", "row2_dla", "row3_elastic", "row4_dla_elastic", "row5_dla_elastic_gate", "row6_dla_elastic_up",
@@ -32,7 +33,7 @@ def official(shared, row: str, fast: bool):
     """(fixture, its model in float64)"""
     z = np.load(shared / "parity" / f"{row}.npz")
     state = convert({k[3:]: torch.from_numpy(z[k]) for k in z.files if k.startswith("sd/")})
-    options = model_options(state)
+    options = rawnext_options(state)
     options.pop("name")
     model = MODELS.build("rawnext", {**options, "fast": fast}).double()
     model.load_state_dict(state)

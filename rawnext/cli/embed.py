@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext embed`: files to embeddings, of whole recordings or of windows that slide over them."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, print_json
+from rawnext.tables import InputError, read_table, write_lines
+
+if TYPE_CHECKING:
+    from rawnext.data.wav import Source
+    from rawnext.extractor import Extractor
+
+DESCRIPTION = """Embeddings of files, in Kaldi's formats.
+
+rawnext embed -m exp/rawnext a.wav b.m4a -o emb.ark,emb.scp
+rawnext embed -m exp/rawnext recordings/ > emb.txt                  # every audio file below; text
+find recordings -name '*.flac' | rawnext embed -m exp/rawnext - --json
+rawnext embed -m exp/rawnext --window 1.5 --shift 0.75 meeting.wav -o xvec/xvector.ark,xvec/xvector.scp
+
+The id of an utterance is its file's name without the ending, below a folder with - for /. With --window ids end in
+start and end in hundredths of a second, and segments, utt2spk, spk2utt (recordings as speakers) and wav.scp are written
+beside SCP, as Kaldi's diarization reads them."""
+
+
+class Row(NamedTuple):
+    """An embedding of a recording or a window of it.   start, end: seconds.   vector: (D,)."""
+
+    key: str
+    utt: str
+    start: float
+    end: float
+    vector: np.ndarray
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("embed", help="files to embeddings", description=DESCRIPTION,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="files, folders; -: a list on standard input")
+    parser.add_argument("-l", "--list", action="append", default=[], metavar="LIST",
+                        help="file of lines `path` or `utt path`, as wav.scp")
+    parser.add_argument("-o", "--output", type=ark_scp, metavar="ARK,SCP", help="(default: text on standard output)")
+    parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
+    parser.add_argument("--shift", type=float, metavar="SECONDS", help="of windows (default: half of one)")
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from rawnext.cli.inputs import gather
+    from rawnext.data.media import check_media
+
+    sources = gather(args.inputs, args.list)
+    if not sources:
+        raise InputError("rawnext embed", None, "name files, folders or a list")
+    check_window(args)
+    if args.window and args.output:
+        check_folder(args.output[1].parent, sources)
+    check_media(sources)
+    rows = embed(load_extractor(args), sources, args)
+    if args.output:
+        written = write(rows, args, sources)
+        print_written(written, args)
+    else:
+        for row in rows:
+            print_row(row, args)
+
+
+def check_window(args: argparse.Namespace) -> None:
+    """Raise InputError if windows cannot be cut so; set the default shift."""
+    if args.shift is not None and args.window is None:
+        raise InputError("--shift", None, "goes with --window")
+    if args.window is None:
+        return
+    from rawnext.extractor import window_starts
+
+    args.shift = args.window / 2 if args.shift is None else args.shift
+    try:
+        window_starts(1, args.window, args.shift)
+    except (ValueError, OverflowError) as error:  # the latter: infinity
+        raise InputError("--window and --shift", None, str(error)) from None
+
+
+def recordings(sources: Iterable["Source"]) -> dict[str, str]:
+    """wav.scp of the sources: id -> path."""
+    return {source.utt: str(Path(source.path).resolve()) for source in sources}
+
+
+def check_folder(folder: Path, sources: Iterable["Source"]) -> None:
+    """Raise InputError if windows' tables would overwrite those of a data directory with other recordings."""
+    path = folder / "wav.scp"
+    if path.exists() and read_table(path) != recordings(sources):
+        raise InputError(path, None, "lists other recordings than these; write windows to a folder of their own")
+
+
+def embed(extractor: "Extractor", sources: list["Source"], args: argparse.Namespace) -> Iterator[Row]:
+    from rawnext.cli.inputs import read_each
+
+    seconds: dict[str, float] = {}
+    waves = read_each(sources, seconds)
+    if args.window is None:
+        for utt, vector in extractor.embed_each(waves):
+            yield Row(utt, utt, 0.0, seconds[utt], vector)
+        return
+    for utt, wave, rate in waves:
+        times, vectors = extractor.windows(wave, rate, args.window, args.shift)
+        for (start, end), vector in zip(times.tolist(), vectors):
+            yield Row(f"{utt}-{hundredths(start)}-{hundredths(end)}", utt, start, end, vector)
+
+
+def hundredths(seconds: float) -> str:
+    return f"{int(100 * seconds + 0.5):07d}"  # half up: two windows a hundredth apart stay two
+
+
+def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Source"]) -> list[Row]:
+    """Write ark and scp, and the tables of windows; returns the rows."""
+    from rawnext.ark import write_vectors
+
+    ark, scp = args.output
+    written: list[Row] = []
+
+    def vectors() -> Iterator[tuple[str, np.ndarray]]:
+        for row in rows:
+            written.append(row)
+            yield row.key, row.vector
+
+    write_vectors(ark, scp, vectors())
+    if args.window is not None:
+        write_tables(scp.parent, written, recordings(sources))
+    return written
+
+
+def write_tables(folder: Path, rows: Iterable[Row], wavs: dict[str, str]) -> None:
+    """wav.scp, segments, utt2spk and spk2utt of windows; each recording counts as a speaker."""
+    rows = sorted(rows, key=lambda row: row.key.encode())
+    windows: dict[str, list[str]] = {utt: [] for utt in wavs}
+    for row in rows:
+        windows[row.utt].append(row.key)
+    write_lines(folder / "wav.scp", (f"{utt} {path}" for utt, path in wavs.items()))
+    write_lines(folder / "utt2spk", (f"{row.key} {row.utt}" for row in rows))
+    write_lines(folder / "spk2utt", (f"{utt} {' '.join(keys)}" for utt, keys in windows.items()))
+    write_lines(folder / "segments", (f"{row.key} {row.utt} {row.start:.5f} {row.end:.5f}" for row in rows))
+
+
+def print_written(rows: list[Row], args: argparse.Namespace) -> None:
+    if args.json:
+        for row in rows:
+            print_json(**about(row))
+    else:
+        print(f"rawnext: {len(rows)} embeddings of {len(rows[0].vector)} dimensions in {args.output[0]}",
+              file=sys.stderr)
+
+
+def print_row(row: Row, args: argparse.Namespace) -> None:
+    if args.json:
+        print_json(**about(row), embedding=[float(f"{x:.6g}") for x in row.vector.tolist()])
+    else:
+        print(f"{row.key}  [ {' '.join(f'{x:.6g}' for x in row.vector.tolist())} ]")
+
+
+def about(row: Row) -> dict[str, str | float]:
+    return {"id": row.key, "recording": row.utt, "start": round(row.start, 5), "end": round(row.end, 5)}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext enroll` and `rawnext identify`: who of a gallery speaks?"""
+
+import argparse
+
+import numpy as np
+
+from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, model_folder, print_json
+from rawnext.tables import InputError
+
+ENROLL = """Enroll a speaker by one or more recordings.
+
+rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp anna anna1.wav anna2.wav
+
+The speaker's model is the mean of the recordings' unit vectors. Enrolling a name again replaces its model; with --add
+the recordings join those it has. Beside SCP stands SCP's name with .json: number and seconds of the recordings."""
+IDENTIFY = """Who of a gallery speaks?
+
+rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
+
+Lines `AUDIO rank speaker score LLR`, the most alike first; the LLR, of this speaker against any other, is - where the
+model keeps no calibration of its recipe. The one who speaks may be nobody of the gallery: then all LLRs are low."""
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    for name, text, run, short in (("enroll", ENROLL, enroll, "a speaker of recordings, into a gallery"),
+                                   ("identify", IDENTIFY, identify, "the speakers of a gallery who are most alike")):
+        parser = commands.add_parser(name, help=short, description=text,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True, help="of the speakers")
+        if name == "enroll":
+            parser.add_argument("name", help="of the speaker; an id of Kaldi's tables")
+            parser.add_argument("--add", action="store_true", help="to a speaker who is there, in place of a new one")
+        else:
+            parser.add_argument("--top", type=int, default=10, help="speakers to show (default %(default)s)")
+        parser.add_argument("inputs", nargs="+", metavar="AUDIO")
+        add_model(parser)
+        add_json(parser)
+        parser.set_defaults(run=run)
+
+
+def enroll(args: argparse.Namespace) -> None:
+    from rawnext.cli.inputs import embed_files
+    from rawnext.gallery import Gallery
+    from rawnext.lock import alone_in
+    from rawnext.tables import check_id
+
+    check_id(args.name, "NAME")
+    if len(set(args.inputs)) < len(args.inputs):
+        raise InputError("rawnext enroll", None, "a file is named twice")
+    x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
+    with alone_in(args.gallery[1].parent):
+        gallery = Gallery(args.gallery, extractor.fingerprint)
+        known = args.name in gallery.speakers
+        speaker = gallery.enroll(args.name, x, float(seconds.sum()), args.add)
+        gallery.save()
+    done = "added to" if args.add else "replaced" if known else "enrolled"
+    if args.json:
+        print_json(speaker=args.name, done=done, utts=speaker.utts, seconds=speaker.seconds,
+                   speakers=len(gallery.speakers))
+    else:
+        print(f"{args.name} {done}: {speaker.utts} recordings, {speaker.seconds:.2f} s; {len(gallery.speakers)} "
+              f"speakers in {gallery.scp}")
+
+
+def identify(args: argparse.Namespace) -> None:
+    from rawnext.cli.inputs import embed_files
+    from rawnext.decision import read_judge
+    from rawnext.gallery import Gallery
+
+    if args.top < 1:
+        raise InputError("--top", None, "at least 1")
+    if not args.gallery[1].exists():
+        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
+    judge = read_judge(model_folder(args))
+    x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
+    gallery = Gallery(args.gallery, extractor.fingerprint)
+    speakers = list(gallery.speakers.values())
+    for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
+        llrs, _ = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
+        for rank, row in enumerate(np.argsort(-scores, kind="stable")[: args.top], 1):
+            print_match(args, name, rank, list(gallery.speakers)[row], float(scores[row]), float(llrs[row]))
+
+
+def print_match(args: argparse.Namespace, name: str, rank: int, speaker: str, score: float, llr: float) -> None:
+    if args.json:
+        print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr)
+    else:
+        print(f"{name} {rank} {speaker} {score:.4f} {'-' if np.isnan(llr) else f'{llr:.3f}'}")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line's entry."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from rawnext.cli import embed, gallery, model, verify
+from rawnext.tables import InputError, run_main
+
+DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
+
+MODEL is an experiment folder of a recipe, or one that `rawnext export --safetensors` has written; RAWNEXT_MODEL in the
+environment names it once for all commands."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("rawnext", description=DESCRIPTION,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for part in (embed, verify, gallery, model):
+        part.add_to(commands)
+    command = commands.add_parser("completion", help="print a shell's completion script")
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    command.set_defaults(run=lambda args: print_completion(parser, args.shell))
+    return parser
+
+
+def print_completion(parser: argparse.ArgumentParser, shell: str) -> None:
+    import shtab
+
+    for action in all_actions(parser):
+        if action.metavar in ("AUDIO", "FILE", "LIST", "ARK,SCP"):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
+        elif action.metavar in ("MODEL", "DIR"):
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    print(shtab.complete(parser, shell))
+
+
+def all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Options and arguments of a parser and of its subcommands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from all_actions(command)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command.   words: of the command line; None: of this process."""
+    args = build_parser().parse_args(words)
+    try:
+        args.run(args)
+    except ModuleNotFoundError as error:
+        if error.name != "torchaudio":
+            raise
+        raise InputError("torchaudio", None, "is not installed, and this model or sampling rate needs it: "
+                                             "pip install --no-deps torchaudio") from None
+
+
+def program() -> NoReturn:
+    run_main(main)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands share, and how all of them print."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rawnext.tables import InputError
+
+if TYPE_CHECKING:
+    from rawnext.decision import Operating
+    from rawnext.extractor import Extractor
+
+MODEL_VARIABLE = "RAWNEXT_MODEL"
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", metavar="MODEL", type=Path, default=os.environ.get(MODEL_VARIABLE),
+                        help=f"folder of the trained model (default: ${MODEL_VARIABLE})")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1...; auto: a GPU where there is one")
+    parser.add_argument("--longest", type=float, metavar="SECONDS",
+                        help="longer audio is cut into equal pieces, whose embeddings are averaged (default: about a "
+                             "minute)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for programs")
+
+
+def load_extractor(args: argparse.Namespace) -> "Extractor":
+    """The model that the options name.   Raises: InputError: none is named, or it cannot be loaded."""
+    folder = model_folder(args)
+    from rawnext.extractor import LONGEST_S, Extractor
+
+    try:
+        return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S)
+    except ValueError as error:
+        raise InputError("--longest", None, str(error)) from None
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    if not args.model:
+        raise InputError("--model", None, f"name a folder of a trained model, here or in ${MODEL_VARIABLE}")
+    return Path(args.model)
+
+
+def ark_scp(text: str) -> tuple[Path, Path]:
+    """`ARK,SCP`, which may begin with Kaldi's `ark,scp:`.   Raises: argparse.ArgumentTypeError: something else."""
+    names = text.removeprefix("ark,scp:").split(",")
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise argparse.ArgumentTypeError(f"want ARK,SCP such as emb.ark,emb.scp, got {text!r}")
+    return Path(names[0]), Path(names[1])
+
+
+def print_json(**values: Any) -> None:
+    """One line; what is not known (None) or not a number (NaN) is null."""
+    print(json.dumps({key: None if value != value else value for key, value in values.items()}, ensure_ascii=False))
+
+
+def add_operating(parser: argparse.ArgumentParser) -> None:
+    from rawnext.decision import Operating
+
+    default = Operating()
+    parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
+                        help="share of target pairs among those that will come (default %(default)s)")
+    parser.add_argument("--cost-miss", type=float, default=default.cost_miss, metavar="C",
+                        help="of taking one speaker for two (default %(default)s)")
+    parser.add_argument("--cost-false-alarm", type=float, default=default.cost_false_alarm, metavar="C",
+                        help="of taking two speakers for one (default %(default)s)")
+
+
+def operating(args: argparse.Namespace) -> "Operating":
+    """Prior and costs of the options.   Raises: InputError: out of range."""
+    from rawnext.decision import Operating
+
+    point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)
+    point.check()
+    return point

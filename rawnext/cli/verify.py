@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext verify`: do two files have one speaker?"""
+
+import argparse
+
+from rawnext.cli.options import (
+    add_json,
+    add_model,
+    add_operating,
+    load_extractor,
+    model_folder,
+    operating,
+    print_json,
+)
+
+DESCRIPTION = """Do two recordings have the same speaker?
+
+rawnext verify -m exp/rawnext a.wav b.m4a
+rawnext verify -m exp/rawnext --prior 0.01 --cost-false-alarm 10 a.wav b.wav --json
+
+Prints the cosine of the two embeddings and the seconds of audio behind them; where the model keeps a calibration of its
+recipe, also the log-likelihood ratio (natural logarithm) and the decision that prior and costs ask for. Without one
+there is no decision: which cosine is high enough depends on model and durations."""
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("verify", help="score, LLR and decision of two files", description=DESCRIPTION,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("enroll", metavar="AUDIO")
+    parser.add_argument("test", metavar="AUDIO")
+    add_operating(parser)
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    from rawnext.cli.inputs import embed_files
+    from rawnext.decision import read_judge
+
+    decide_at = operating(args)
+    judge = read_judge(model_folder(args))
+    x, seconds, _ = embed_files([args.enroll, args.test], lambda: load_extractor(args))
+    from rawnext.backend.scoring import unit_vectors
+
+    score = float(unit_vectors(x[0]) @ unit_vectors(x[1]))
+    (llr,), (outside,) = (values.tolist() for values in judge.llr([score], seconds[:1], seconds[1:]))
+    accept = None if judge.why else llr >= decide_at.threshold
+    if args.json:
+        print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=accept,
+                   threshold=None if judge.why else decide_at.threshold, **decide_at._asdict(),
+                   enroll_seconds=float(seconds[0]), test_seconds=float(seconds[1]), outside_calibration=outside)
+        return
+    print(f"score     {score:.4f} (cosine)")
+    print(f"durations {seconds[0]:.2f} s and {seconds[1]:.2f} s")
+    if judge.why:
+        print(f"decision  none: {judge.why}")
+        return
+    print(f"LLR       {llr:.3f}{'  (a duration outside what the calibration has seen: counts as its limit)' * outside}")
+    print(f"decision  {'same speaker' if accept else 'different speakers'}: the LLR is "
+          f"{'at least' if accept else 'below'} {decide_at.threshold:.3f} ({decide_at})")

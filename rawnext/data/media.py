@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audio files of any kind and rate: what soundfile reads, and by ffmpeg what it does not."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.pipes import output_of
+from rawnext.data.wav import LEAST_SAMPLES, UNDECODABLE, Source, check_sources, decode
+from rawnext.tables import PathLike
+
+# ffmpeg's readers that open no other file than the one named: a playlist or concat script would, in the name of whoever
+# wrote it. Names are those of `ffmpeg -demuxers`.
+CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,"
+              "mpeg,mpegts,nistsphere,nut,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma")
+SUFFIXES = {".aac", ".ac3", ".amr", ".ape", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma", ".wv"}  # ffmpeg's
+
+
+def is_audio_name(path: Path) -> bool:
+    """Has it one of the endings of audio files that soundfile or ffmpeg reads?"""
+    kinds = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".sph"}
+    return path.suffix.lower() in (kinds | SUFFIXES) - {".raw"}
+
+
+def file_source(path: PathLike) -> Source:
+    """A file by itself, of which no table speaks."""
+    name = os.fspath(path)
+    return Source(name, name, 0.0, -1.0, name, None)
+
+
+def read_audio(path: PathLike) -> tuple[np.ndarray, int]:
+    """An audio file of any kind as (T,) float32 in [-1, 1], its first channel, and its rate in Hz.
+
+    Raises: InputError: missing, undecodable, cut off, shorter than 0.1 s, NaN or infinity, nothing but zeros.
+    """
+    source = file_source(path)
+    check_media([source])
+    return read_media(source)
+
+
+def check_media(sources: Sequence[Source]) -> None:
+    """Look at every file before any work starts; of one that only ffmpeg reads, at its first moment.
+
+    Raises: InputError: the first file that is missing, undecodable, cut off or too short.
+    """
+    strange = {source for source in sources if os.path.isfile(source.path) and not soundfile_reads(source.path)}
+    check_sources(source for source in sources if source not in strange)
+    for source in sources:
+        if source in strange:
+            decode_by_ffmpeg(source, 2 * LEAST_SAMPLES)
+
+
+def read_media(source: Source) -> tuple[np.ndarray, int]:
+    """What read_audio gives, of a file that check_media has looked at."""
+    if soundfile_reads(source.path):
+        wave, rate = decode(source)
+    else:
+        wave, rate = decode_by_ffmpeg(source), SAMPLE_RATE
+    if not wave.any():
+        raise source.fault("all its samples are zero")
+    return wave, rate
+
+
+def soundfile_reads(path: str) -> bool:
+    try:
+        with soundfile.SoundFile(path):
+            return True
+    except UNDECODABLE:
+        return False
+
+
+def decode_by_ffmpeg(source: Source, most_samples: int = 0) -> np.ndarray:
+    """(T,) float32 at 16 kHz, the first channel of a file's first audio stream; at most most_samples, if not 0.
+
+    Raises: InputError: there is no ffmpeg, it cannot read the file from start to end, or less than 0.1 s is there.
+    """
+    if not shutil.which("ffmpeg"):
+        raise source.fault(f"soundfile cannot read {source.path}, and there is no ffmpeg here to try")
+    # `file:` keeps ffmpeg from taking a name for an option or an address; -xerror: a file that breaks off is an error
+    words = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file,pipe",
+             "-format_whitelist", CONTAINERS, "-i", f"file:{source.path}", "-map", "0:a:0", "-af", "pan=mono|c0=c0",
+             *(["-t", str(most_samples / SAMPLE_RATE)] if most_samples else []),
+             "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
+    try:
+        output = output_of(words, "ffmpeg", source.path)
+    except OSError as error:
+        raise source.fault(f"neither soundfile nor ffmpeg can read {source.path}: {error}") from None
+    wave = np.frombuffer(output.getbuffer(), "<f4").astype(np.float32)
+    if len(wave) < LEAST_SAMPLES:
+        raise source.fault(f"{len(wave) / SAMPLE_RATE:.3f} s of audio in {source.path}; at least "
+                           f"{LEAST_SAMPLES / SAMPLE_RATE} s")
+    if not np.isfinite(wave).all():
+        raise source.fault(f"{source.path} holds NaN or infinity")
+    return wave

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of any kind become the waveform that they hold, and no file makes ffmpeg open another."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import voice
+
+from rawnext.data import media
+from rawnext.data.media import check_media, file_source, is_audio_name, read_audio
+from rawnext.tables import InputError
+
+WAVE = voice(0, 0, 1.0)
+needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
+
+
+def by_ffmpeg(wave, rate, path, *options):
+    """Write a file of a kind that soundfile cannot."""
+    command = ["ffmpeg", "-v", "error", "-y", "-f", "f32le", "-ar", str(rate), "-ac", str(wave.ndim), "-i", "pipe:0",
+               *options, f"file:{path}"]
+    subprocess.run(command, input=wave.T.astype("<f4").tobytes() if wave.ndim == 1 else wave.astype("<f4").tobytes(),
+                   check=True)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("ogg", 16000), ("aiff", 8000)])
+def test_what_soundfile_reads_keeps_its_rate(tmp_path, kind, rate):
+    soundfile.write(tmp_path / f"a.{kind}", np.column_stack([WAVE, 0 * WAVE]), rate)
+    wave, found = read_audio(tmp_path / f"a.{kind}")
+    assert found == rate and wave.dtype == np.float32
+    assert np.abs(wave - WAVE).max() < (0.1 if kind == "ogg" else 1e-4)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.mka", "-x.mka", "a b'c.mka", "concat:a|b.mka", "%d.mka", "http:x.mka"])
+def test_what_only_ffmpeg_reads_under_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    stereo = np.column_stack([WAVE, -WAVE])  # mixed, nothing would be left
+    by_ffmpeg(stereo, 16000, name, "-c:a", "flac")
+    assert not media.soundfile_reads(name)
+    wave, rate = read_audio(name)
+    assert rate == 16000 and np.abs(wave - WAVE).max() < 1e-4
+    check_media([file_source(name)])
+
+
+@needs_ffmpeg
+def test_other_rates_by_ffmpeg(tmp_path):
+    path = by_ffmpeg(np.repeat(WAVE, 3), 48000, tmp_path / "a.m4a")
+    wave, rate = read_audio(path)
+    assert rate == 16000 and abs(len(wave) - len(WAVE)) < 3000  # AAC's frames
+    assert np.abs(wave[2000:12000]).std() > 0.5 * np.abs(WAVE[2000:12000]).std()
+
+
+@needs_ffmpeg
+def test_a_playlist_opens_nothing(tmp_path):
+    """What a file says of other files is not looked up."""
+    soundfile.write(tmp_path / "secret.wav", WAVE, 16000)
+    (tmp_path / "a.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{tmp_path}/secret.wav\n"
+                                     "#EXT-X-ENDLIST\n")
+    (tmp_path / "b.txt").write_text("ffconcat version 1.0\nfile 'secret.wav'\n")
+    for name in ("a.m3u8", "b.txt"):
+        with pytest.raises(InputError, match=f"{name}: neither soundfile nor ffmpeg can read"):
+            read_audio(tmp_path / name)
+
+
+def faulty(folder, name):
+    path = folder / "a.wav"
+    if name == "a folder":
+        path.mkdir()
+    elif name == "text":
+        path.write_text("no audio")
+    elif name == "short":
+        soundfile.write(path, WAVE[:1599], 16000)
+    elif name == "silent":
+        soundfile.write(path, 0 * WAVE, 16000)
+    elif name == "nan":
+        soundfile.write(path, np.where(WAVE.max() == WAVE, np.nan, WAVE), 16000, subtype="FLOAT")
+    elif name == "cut off":
+        soundfile.write(path, WAVE, 16000)
+        path.write_bytes(path.read_bytes()[:9000])
+    return path
+
+
+@pytest.mark.parametrize(("name", "why"), [
+    ("missing", "no such file$"), ("a folder", "no such file$"), ("text", "neither soundfile nor ffmpeg can read"),
+    ("short", "0.100 s of audio in .*; at least 0.1 s"), ("silent", "all its samples are zero"),
+    ("nan", "NaN or infinity"), ("cut off", "is cut off")])
+def test_faults_are_one_line(tmp_path, name, why):
+    path = faulty(tmp_path, name)
+    with pytest.raises(InputError, match=rf"^{path}: .*{why}") as caught:
+        read_audio(path)
+    assert "\n" not in str(caught.value)
+
+
+@needs_ffmpeg
+def test_faults_of_ffmpegs_files(tmp_path, caplog):
+    short = by_ffmpeg(WAVE[:800], 16000, tmp_path / "short.mka", "-c:a", "flac")
+    cut = by_ffmpeg(WAVE, 16000, tmp_path / "cut.m4a")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    broken = by_ffmpeg(np.tile(WAVE, 9), 16000, tmp_path / "broken.mka", "-c:a", "flac")
+    broken.write_bytes(broken.read_bytes()[:30000] + b"\xff" * 9000)
+    with pytest.raises(InputError, match="short.mka: 0.050 s of audio"):
+        check_media([file_source(short)])
+    with pytest.raises(InputError, match=r"cut.m4a: neither soundfile nor ffmpeg can read .*: ffmpeg failed"):
+        check_media([file_source(cut)])
+    assert not caplog.text
+    assert len(read_audio(broken)[0]) < 9 * 16000 and "broken.mka: " in caplog.text  # what is there, and not in silence
+
+
+def test_without_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setattr(media.shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match="there is no ffmpeg here to try"):
+        read_audio(faulty(tmp_path, "text"))
+
+
+@pytest.mark.parametrize(("name", "is_audio"), [
+    ("a.wav", True), ("a.FLAC", True), ("a.m4a", True), ("a.opus", True), ("a.txt", False), ("a", False),
+    ("wav", False), ("a.wav.lab", False), ("a.raw", False)])
+def test_names_of_audio(tmp_path, name, is_audio):
+    assert is_audio_name(tmp_path / name) == is_audio

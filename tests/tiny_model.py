@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained experiment for tests, but for the training: a narrow model of random weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rawnext import checkpoint
+from rawnext.backend.calibration import Calibration
+from rawnext.calibration import save_model
+from rawnext.config import Config, save_config, split_name
+from rawnext.decision import PLACE
+from rawnext.models import MODELS
+
+OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
+CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))
+
+
+def write_experiment(folder: Path, seed: int = 0) -> Path:
+    """config.yaml and model.pt in `folder`."""
+    config = Config(model=OPTIONS)
+    torch.manual_seed(seed)
+    save_config(config, folder / "config.yaml")
+    checkpoint.save(folder / "model.pt", {"model": MODELS.build(*split_name(OPTIONS)).state_dict()})
+    return folder
+
+
+def calibrate(exp: Path, names=("inverse_duration",), **about) -> Path:
+    """A calibration of an experiment's cosines: LLR = 5 score - 2 - (1 / enroll seconds + 1 / test seconds) / 4."""
+    save_model(exp / PLACE, CALIBRATION, names, {"backend": "cosine", "protocol": "native", **about})
+    return exp
+
+
+def inform(exp: Path) -> Path:
+    """train_info.json, and one evaluation among its scores."""
+    (exp / "train_info.json").write_text(json.dumps({"num_params": 1, "gmacs": 1.5, "num_speakers": 1211,
+                                                     "num_utts": 148642, "epochs": 7}))
+    row = {"list": "O", "data_set": "vox1", "protocol": "native", "backend": "cosine", "duration": "full",
+           "trials": "data/vox1/trials_O", "trials_sha256": "0", "num_trials": 37611, "num_target": 18802,
+           "eer": 1.54321, "min_dcf_01": 0.166, "min_dcf_05": 0.1}
+    (exp / "scores/cosine/vox1").mkdir(parents=True)
+    for duration in ("full", "2"):
+        (exp / f"scores/cosine/vox1/trials_O_{duration}.json").write_text(json.dumps({**row, "duration": duration}))
+    return exp
