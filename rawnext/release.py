@@ -4,17 +4,17 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rawnext import checkpoint
-from rawnext.config import load_config, split_name
+from rawnext.config import Config, load_config, split_name
 from rawnext.decision import PLACE
 from rawnext.extractor import fingerprint
 from rawnext.info import COUNTED_SAMPLES, gmacs
 from rawnext.model_card import card
 from rawnext.models import MODELS
 from rawnext.results import Row, read_rows
-from rawnext.tables import InputError, PathLike, atomic_path, write_lines
+from rawnext.tables import InputError, atomic_path, write_lines
 
 INFO = "train_info.json"
 
@@ -33,32 +33,40 @@ def read_info(exp: Path) -> dict[str, Any]:
     return info
 
 
-def read_trained(exp: PathLike) -> tuple[Any, Any]:
-    """Configuration and model (with its weights, as they were trained) of an experiment.
+class Trained(NamedTuple):
+    """An experiment folder, its configuration, and its model with the weights as they were trained."""
+
+    exp: Path
+    config: Config
+    model: Any
+
+
+def read_trained(exp: Path) -> Trained:
+    """What describe and export_safetensors speak of.
 
     Raises: InputError: a file is missing or damaged, or they do not fit.
     """
-    config = load_config([Path(exp) / "config.yaml"])
+    config = load_config([exp / "config.yaml"])
     try:
         model = MODELS.build(*split_name(config.model))
     except ValueError as error:
-        raise InputError(Path(exp) / "config.yaml", None, str(error)) from None
+        raise InputError(exp / "config.yaml", None, str(error)) from None
     checkpoint.load_weights(model, exp)
-    return config, model.eval()
+    return Trained(exp, config, model.eval())
 
 
-def describe(exp: Path) -> dict[str, Any]:
-    """Facts of a trained model: JSON's types, and a line each for a person."""
-    config, model = read_trained(exp)
-    trained = read_info(exp)
+def describe(trained: Trained) -> dict[str, Any]:
+    """Facts of a trained model, of JSON's types."""
+    exp, config, model = trained
+    info = read_info(exp)
     calibrations = sorted(path.parent.relative_to(exp / "calibration").as_posix()
                           for path in (exp / "calibration").glob("*/*/model.json"))
     return {"model": config.model["name"], "weights": str(checkpoint.weights_path(exp)),
             "parameters": sum(p.numel() for p in model.parameters()),
-            f"gmacs_of_{COUNTED_SAMPLES}_samples": round(gmacs(model), 4),
+            f"gmacs_of_{COUNTED_SAMPLES}_samples": info.get("gmacs") or round(gmacs(model), 4),
             "embedding_dim": model.embedding_dim, "fingerprint": fingerprint(config, model.state_dict()),
             "options": config.model, "losses": [loss["name"] for loss in config.losses],
-            "training": {key: value for key, value in trained.items() if key not in ("num_params", "gmacs")},
+            "training": {key: value for key, value in info.items() if key not in ("num_params", "gmacs")},
             "calibrations": calibrations}
 
 
@@ -79,7 +87,8 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     target = folder / checkpoint.WEIGHTS[1]
     if any((folder / name).exists() for name in checkpoint.WEIGHTS):
         raise InputError(folder, None, "holds a model already; name another folder")
-    facts, (_, model) = describe(exp), read_trained(exp)
+    trained = read_trained(exp)
+    facts = describe(trained)
     facts["calibrations"] = ["/".join(PLACE.parts[1:3])] if (exp / PLACE).exists() else []  # what goes along
     lines = card(exp.resolve().name, facts, evaluations(exp), licence, training_data)
     for name in ("config.yaml", INFO, PLACE):
@@ -88,5 +97,5 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
                 shutil.copyfile(exp / name, temporary)
     write_lines(folder / "README.md", lines)
     with atomic_path(target) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary,
-                  {"format": "pt"})
+        save_file({name: tensor.contiguous() for name, tensor in trained.model.state_dict().items()},
+                  temporary, {"format": "pt"})

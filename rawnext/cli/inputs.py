@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rawnext.extractor import Extractor
 
 
+STDIN = "/dev/stdin"
+
+
 def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
     """Sources in Kaldi's order.
 
@@ -27,7 +30,7 @@ def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
             standard input.   lists: files of lines `path` (utt: as of a file) or `utt path`, as wav.scp.
     Raises: InputError: nothing is there, a command in place of a file, an utt that is no id or stands twice.
     """
-    lists = [*lists, *("/dev/stdin" for name in names if name == "-")]
+    lists = [*lists, *(STDIN for name in names if name == "-")]
     sources = [source for name in names if name != "-" for source in from_name(name)]
     sources += [source for path in lists for source in from_list(path)]
     first: dict[str, Source] = {}

@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         args.run(args)
     except ModuleNotFoundError as error:
-        if error.name != "torchaudio":
+        if (error.name or "").partition(".")[0] != "torchaudio":
             raise
         raise InputError("torchaudio", None, "is not installed, and this model or sampling rate needs it: "
                                              "pip install --no-deps torchaudio") from None

@@ -34,9 +34,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    from rawnext.release import describe
+    from rawnext.release import describe, read_trained
 
-    facts = describe(args.model)
+    facts = describe(read_trained(args.model))
     if args.json:
         print_json(**facts)
         return

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program as a user starts it: soon, in one line where something is wrong, with completion."""
+
+import subprocess
+import sys
+import time
+from argparse import SUPPRESS
+from importlib import import_module
+
+import pytest
+import soundfile
+from corpus import voice
+from tiny_model import write_experiment
+
+from rawnext.cli.main import all_actions, build_parser, main
+from rawnext.tables import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11's tomllib reads pyproject.toml")
+
+PROGRAM = "import sys; sys.argv[0] = 'rawnext'; from rawnext.cli.main import program; program()"
+
+
+def run(root, *words, **options):
+    env = {"PYTHONPATH": str(root), "LC_ALL": "C"}
+    return subprocess.run([sys.executable, "-c", PROGRAM, *map(str, words)], env=env, capture_output=True, text=True,
+                          timeout=60, **options)
+
+
+def test_help_answers_at_once_without_torch(root):
+    began = time.monotonic()
+    done = run(root, "--help")
+    assert done.returncode == 0 and "identify" in done.stdout and time.monotonic() - began < 5
+    code = "import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
+    subprocess.run([sys.executable, "-c", f"{code}assert not sys.modules.keys() & {{'torch', 'soundfile', 'scipy'}}"],
+                   cwd=root, check=True)
+
+
+def test_a_list_by_standard_input_and_a_fault_in_one_line(root, tmp_path):
+    exp = write_experiment(tmp_path / "exp")
+    soundfile.write(tmp_path / "a.wav", voice(0, 0, 1), 16000)
+    done = run(root, "embed", "-m", exp, "-", "--json", input=f"anna {tmp_path}/a.wav\n")
+    assert done.returncode == 0 and done.stdout.startswith('{"id": "anna", ') and done.stderr == ""
+    done = run(root, "embed", "-m", exp, "-", input=f"anna {tmp_path}/a.wav\nbert {tmp_path}/b.wav\n")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == f"rawnext: /dev/stdin:2: bert: no such file {tmp_path}/b.wav\n"
+
+
+def test_the_installed_program_is_this_one(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["rawnext"].partition(":")
+    assert callable(getattr(import_module(module), name))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, capsys):
+    main(["completion", shell])
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("embed", "identify", "--window" if shell != "tcsh" else "window"))
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+        assert "_shtab_compgen_files" in script and "_shtab_compgen_dirs" in script
+
+
+def test_every_option_says_what_it_is():
+    actions = list(all_actions(build_parser()))
+    assert len(actions) > 30
+    silent = {action.dest for action in actions if not action.help} - {SUPPRESS}  # the choice of commands itself
+    assert silent <= {"enroll", "test", "inputs", "model", "shell"}, silent  # arguments whose names say it
+
+
+def test_torchaudio_is_missed_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", voice(0, 0, 1), 8000)
+    exp = write_experiment(tmp_path / "exp")
+    monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    with pytest.raises(InputError, match="torchaudio: is not installed"):
+        main(["embed", "-m", str(exp), "a.wav"])

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext info` and `rawnext export`: what is said is so, and what is exported is the same model."""
+
+import json
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from corpus import voice
+from safetensors import safe_open
+from safetensors.torch import save
+from tiny_model import OPTIONS, calibrate, inform, write_experiment
+
+from rawnext import Extractor, checkpoint
+from rawnext.cli.main import main
+from rawnext.decision import PLACE
+from rawnext.tables import InputError
+
+
+@pytest.fixture
+def exp(tmp_path, monkeypatch):
+    monkeypatch.setattr("rawnext.release.gmacs", lambda model: 0.25)  # takes seconds, and has tests of its own
+    return inform(calibrate(write_experiment(tmp_path / "exp")))
+
+
+def front_matter(folder):
+    begin, metadata, text = (folder / "README.md").read_text().split("---\n", 2)
+    assert begin == ""
+    return yaml.safe_load(metadata), text
+
+
+def test_info(exp, capsys):
+    main(["info", str(exp), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    state = checkpoint.load(exp / "model.pt")["model"]
+    assert facts["parameters"] == sum(
+        tensor.numel() for name, tensor in state.items() if not name.split(".")[-1].startswith(("running_", "num_")))
+    assert facts["embedding_dim"] == 8 and facts["options"] == OPTIONS and facts["losses"] == ["softmax"]
+    assert facts["training"] == {"num_speakers": 1211, "num_utts": 148642, "epochs": 7}
+    assert facts["calibrations"] == ["cosine/native"] and facts["gmacs_of_59050_samples"] == 1.5  # as training said
+    main(["info", str(exp)])
+    text = capsys.readouterr().out
+    assert f"parameters: {facts['parameters']}\n" in text and "  - cosine/native\n" in text
+    (exp / "train_info.json").unlink()
+    main(["info", str(exp), "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["gmacs_of_59050_samples"] == 0.25 and facts["training"] == {}
+    (exp / "train_info.json").write_text("[]")
+    with pytest.raises(InputError, match=r"train_info.json: is not a JSON object"):
+        main(["info", str(exp)])
+
+
+def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
+    out = tmp_path / "release"
+    main(["export", str(exp), "--safetensors", str(out), "--licence", "cc-by-4.0", "--training-data", "VoxCeleb2 dev"])
+    state = checkpoint.load(exp / "model.pt")["model"]
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == set(state) and file.metadata() == {"format": "pt"}
+        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in state.items())
+    first, again = (Extractor.from_pretrained(folder, "cpu") for folder in (exp, out))
+    assert np.array_equal(first.embed(voice(0, 0, 1)), again.embed(voice(0, 0, 1)))
+    assert first.fingerprint == again.fingerprint
+    assert (out / PLACE).read_bytes() == (exp / PLACE).read_bytes()
+    capsys.readouterr()
+    for folder in (exp, out):
+        main(["info", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    half = len(lines) // 2
+    assert [a for a, b in zip(lines[:half], lines[half:]) if a != b] == [f"weights: {exp}/model.pt"]
+    with pytest.raises(InputError, match="release: holds a model already"):
+        main(["export", str(exp), "--safetensors", str(out)])
+
+
+def test_the_model_card(exp, tmp_path):
+    main(["export", str(exp), "--safetensors", str(tmp_path / "a"), "--license", "cc-by-4.0", "--training-data", "Vox"])
+    metadata, text = front_matter(tmp_path / "a")
+    assert metadata["license"] == "cc-by-4.0" and metadata["metrics"] == ["eer"] and "rawnext" in metadata["tags"]
+    (result,) = metadata["model-index"][0]["results"]  # whole utterances only
+    assert result["metrics"] == [{"type": "eer", "value": 1.5432, "name": "EER %"}]
+    assert "| O | vox1 | native | 37,611 | 1.54 | 0.166 |" in text and "Data: Vox." in text
+    assert "- num_speakers: 1211" in text and '"cardinality": 8' in text and "weights: cc-by-4.0" in text
+    plain = write_experiment(tmp_path / "plain")
+    main(["export", str(plain), "--safetensors", str(tmp_path / "b")])
+    metadata, text = front_matter(tmp_path / "b")
+    assert metadata["license"] == "unknown" and "model-index" not in metadata
+    for said in ("it was not evaluated", "Data: not known", "is not stated", "Calibrations: none"):
+        assert said in text
+
+
+def test_damaged_safetensors(exp, tmp_path):
+    main(["export", str(exp), "--safetensors", str(tmp_path / "a")])
+    path = tmp_path / "a/model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    with pytest.raises(InputError, match=r"model.safetensors: cannot be read as safetensors"):
+        checkpoint.load_state(tmp_path / "a")
+    path.write_bytes(save({"fc.weight": torch.zeros(3)}))
+    with pytest.raises(InputError, match=r"model.safetensors: does not fit the configured model"):
+        Extractor.from_pretrained(tmp_path / "a", "cpu")
+
+
+def test_onnx_is_called_with_experiment_and_file(exp, tmp_path, monkeypatch):
+    seen = []
+    module = ModuleType("rawnext.export")
+    module.export_onnx = lambda *args: seen.append(args)
+    monkeypatch.setitem(sys.modules, "rawnext.export", module)
+    main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])
+    assert seen == [(exp, tmp_path / "x.onnx")]
+    with pytest.raises(InputError, match="say what to write"):
+        main(["export", str(exp)])

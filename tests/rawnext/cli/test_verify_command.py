@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext verify`, `enroll` and `identify`: scores of the Python interface, decisions only by a calibration."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import voice
+from tiny_model import calibrate, write_experiment
+
+from rawnext import Extractor, read_audio
+from rawnext.cli.main import main
+from rawnext.tables import InputError
+
+FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
+GALLERY = ["-g", "g.ark,g.scp"]
+
+
+@pytest.fixture(scope="module")
+def exps(tmp_path_factory):
+    """Two experiments, the second with a calibration."""
+    folder = tmp_path_factory.mktemp("exps")
+    return write_experiment(folder / "plain", 1), calibrate(write_experiment(folder / "calibrated"))
+
+
+@pytest.fixture(scope="module")
+def extractor(exps):
+    return Extractor.from_pretrained(exps[1], "cpu")
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path, monkeypatch, exps):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAWNEXT_MODEL", str(exps[1]))
+    for name, (speaker, seconds, rate) in FILES.items():
+        soundfile.write(name, voice(speaker, 0, seconds * rate / 16000), rate, subtype="PCM_16")
+    return tmp_path
+
+
+def unit(extractor, name):
+    x = extractor.embed(*read_audio(name))
+    return x / np.linalg.norm(x)
+
+
+def rows(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_score_llr_and_decision(extractor, capsys):
+    main(["verify", "a.wav", "c.wav", "--json"])
+    (row,) = rows(capsys)
+    assert row["score"] == pytest.approx(unit(extractor, "a.wav") @ unit(extractor, "c.wav"), abs=2e-6)
+    assert (row["enroll_seconds"], row["test_seconds"]) == (1.0, 1.5) and row["outside_calibration"] is False
+    llr = 5 * row["score"] - 2 - (1 / 1.0 + 1 / 1.5) / 4
+    assert row["llr"] == pytest.approx(llr, abs=1e-4) and row["same_speaker"] == (llr >= 0) and row["prior"] == 0.5
+    for prior, same in ((1e-4, False), (1 - 1e-4, True)):
+        main(["verify", "a.wav", "c.wav", "--prior", str(prior)])
+        out = capsys.readouterr().out
+        assert f"score     {row['score']:.4f}" in out and "durations 1.00 s and 1.50 s" in out
+        assert ("decision  same speaker: the LLR is at least" if same else "decision  different speakers") in out
+    main(["verify", "short.wav", "a.wav"])
+    assert "a duration outside what the calibration has seen" in capsys.readouterr().out
+
+
+def test_no_decision_without_a_calibration(exps, capsys):
+    main(["verify", "-m", str(exps[0]), "a.wav", "b.flac"])
+    out = capsys.readouterr().out
+    assert "decision  none: no calibration: there is no" in out and "LLR" not in out
+    main(["verify", "-m", str(exps[0]), "a.wav", "b.flac", "--json"])
+    (row,) = rows(capsys)
+    assert row["llr"] is None and row["same_speaker"] is None and row["threshold"] is None and -1 <= row["score"] <= 1
+
+
+def test_enroll_and_identify(extractor, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav", "b.flac", "--json"])
+    main(["enroll", *GALLERY, "bert", "b.flac", "--json"])
+    main(["enroll", *GALLERY, "bert", "c.wav", "--json"])
+    main(["enroll", *GALLERY, "--add", "bert", "b.flac", "--json"])
+    assert [(row["done"], row["utts"], row["seconds"], row["speakers"]) for row in rows(capsys)] == [
+        ("enrolled", 2, 3.0, 1), ("enrolled", 1, 2.0, 2), ("replaced", 1, 1.5, 2), ("added to", 2, 3.5, 2)]
+    main(["identify", *GALLERY, "a.wav", "c.wav", "--json"])
+    found = rows(capsys)
+    assert [(row["audio"], row["rank"]) for row in found] == [("a.wav", 1), ("a.wav", 2), ("c.wav", 1), ("c.wav", 2)]
+    models = {"anna": (("a.wav", "b.flac"), 3.0), "bert": (("c.wav", "b.flac"), 3.5)}
+    for row in found:
+        names, seconds = models[row["speaker"]]
+        mean = sum(unit(extractor, name) for name in names)
+        score = unit(extractor, row["audio"]) @ mean / np.linalg.norm(mean)
+        assert row["score"] == pytest.approx(score, abs=1e-5)
+        llr = 5 * score - 2 - (1 / seconds + 1 / FILES[row["audio"]][1]) / 4
+        assert row["llr"] == pytest.approx(llr, abs=1e-3)
+    assert found[0]["score"] > found[1]["score"]
+    main(["identify", *GALLERY, "--top", "1", "a.wav"])
+    assert capsys.readouterr().out.startswith(f"a.wav 1 {found[0]['speaker']} {found[0]['score']:.4f} ")
+
+
+def test_what_is_refused(exps, work, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    for words, why in (
+            (["enroll", *GALLERY, "an na", "a.wav"], "cannot be an id"),
+            (["enroll", *GALLERY, "bert", "a.wav", "a.wav"], "a file is named twice"),
+            (["enroll", *GALLERY, "--add", "bert", "a.wav"], "g.scp: bert is not enrolled"),
+            (["enroll", *GALLERY, "bert", "no.wav"], "^no.wav: no such file"),
+            (["enroll", *GALLERY, "bert", "."], "is a folder; name files"),
+            (["enroll", *GALLERY, "-m", str(exps[0]), "bert", "a.wav"], "made with another model"),
+            (["identify", *GALLERY, "--top", "0", "a.wav"], "--top: at least 1"),
+            (["identify", "-g", "no.ark,no.scp", "a.wav"], "no.scp: no such file; rawnext enroll makes it"),
+            (["verify", "a.wav", "b.flac", "--prior", "1.5"], "want 0 < prior < 1"),
+            (["verify", "a.wav", "cat b.flac |"], "is a command, not a file")):
+        with pytest.raises(InputError, match=why):
+            main(words)
+
+
+def test_one_enrolment_at_a_time(root, work):
+    code = "import sys, time; from rawnext.lock import alone_in\nwith alone_in('.'): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="is in use by process"):
+            main(["enroll", *GALLERY, "anna", "a.wav"])
+        other.communicate("\n")
