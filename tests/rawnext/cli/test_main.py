@@ -38,12 +38,9 @@ def test_help_answers_at_once_without_torch(root):
                    cwd=root, check=True)
 
 
-def test_a_list_by_standard_input_and_a_fault_in_one_line(root, tmp_path):
-    exp = write_experiment(tmp_path / "exp")
+def test_a_fault_in_a_list_by_standard_input_is_one_line(root, tmp_path):
     soundfile.write(tmp_path / "a.wav", voice(0, 0, 1), 16000)
-    done = run(root, "embed", "-m", exp, "-", "--json", input=f"anna {tmp_path}/a.wav\n")
-    assert done.returncode == 0 and done.stdout.startswith('{"id": "anna", ') and done.stderr == ""
-    done = run(root, "embed", "-m", exp, "-", input=f"anna {tmp_path}/a.wav\nbert {tmp_path}/b.wav\n")
+    done = run(root, "embed", "-m", "exp", "-", input=f"anna {tmp_path}/a.wav\nbert {tmp_path}/b.wav\n")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"rawnext: /dev/stdin:2: bert: no such file {tmp_path}/b.wav\n"
 
