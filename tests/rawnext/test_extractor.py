@@ -78,11 +78,13 @@ def test_a_stream_is_in_order_and_held_in_parts(extractor, monkeypatch):
     monkeypatch.setattr(module, "HELD_SAMPLES", 20000)
     waves = [(f"u{i}", voice(i, 0, 0.3 + 0.2 * (i % 3)), 16000) for i in range(7)]
     taken = []
-    found = extractor.embed_each((taken.append(item[0]), item)[1] for item in waves)
-    assert next(found)[0] == "u0" and len(taken) < 7
-    rest = dict(found)
-    assert list(rest) == [name for name, _, _ in waves[1:]]
-    assert same(rest["u5"], alone(extractor, waves[5][1]))
+    found, steps = {}, []
+    for name, embedding in extractor.embed_each((taken.append(item[0]), item)[1] for item in waves):
+        found[name] = embedding
+        steps.append(len(taken))
+    assert list(found) == [name for name, _, _ in waves]
+    assert steps == [3, 3, 3, 6, 6, 6, 7]  # 0.3, 0.5 and 0.7 s are above 20,000 samples
+    assert same(found["u5"], alone(extractor, waves[5][1]))
 
 
 def test_windows_are_embeddings_of_their_samples(extractor):

@@ -106,6 +106,11 @@ def test_faults_of_ffmpegs_files(tmp_path, caplog):
         check_media([file_source(short)])
     with pytest.raises(InputError, match=r"cut.m4a: neither soundfile nor ffmpeg can read .*: ffmpeg failed"):
         check_media([file_source(cut)])
+    damaged = by_ffmpeg(np.tile(WAVE, 9), 16000, tmp_path / "damaged.m4a")
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:30000] + b"\xff" * 9000 + content[39000:])
+    with pytest.raises(InputError, match=r"damaged.m4a: neither soundfile nor ffmpeg can read .*: ffmpeg failed"):
+        read_audio(damaged)
     assert not caplog.text
     assert len(read_audio(broken)[0]) < 9 * 16000 and "broken.mka: " in caplog.text  # what is there, and not in silence
 
