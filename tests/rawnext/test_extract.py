@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
 import os
 import subprocess
 
@@ -177,28 +176,6 @@ def test_other_rates_and_stereo_are_converted_and_said_once(root, exp, model, tm
     expected = embed_native(model, [wave])[0]
     found = read_vectors(tmp_path / "out" / "embedding.1.scp")["s01-u1"]
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
-
-
-def test_official_checkpoint_becomes_an_experiment(root, shared, tmp_path):
-    z = np.load(shared / "parity" / "row7_rawnext.npz")
-    state = {f"module.{k[3:]}": torch.from_numpy(z[k]) for k in z.files if k.startswith("sd/")}
-    torch.save({"model": state}, tmp_path / "official.pt")
-    run = [str(root / "steps" / "import_official.py")]
-    done = subprocess.run([*run, tmp_path / "official.pt", tmp_path / "exp"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    model, config = load_model(tmp_path / "exp", torch.device("cpu"))
-    assert config.model["official_gate"] and config.model["cardinality"] == json.loads(str(z["meta"]))["cardinality"]
-    with torch.no_grad():
-        found = model.embed(torch.from_numpy(z["x"]).squeeze(1)).numpy()
-    assert np.abs(found - z["emb"]).max() < 2e-3 * np.abs(z["emb"]).max()
-    again = subprocess.run([*run, tmp_path / "official.pt", tmp_path / "exp"], capture_output=True, text=True)
-    assert again.returncode == 1 and "already" in again.stderr
-    torch.save({**state, "module.extra.weight": torch.zeros(1)}, tmp_path / "odd.pt")
-    odd = subprocess.run([*run, tmp_path / "odd.pt", tmp_path / "odd"], capture_output=True, text=True)
-    assert odd.returncode == 1 and "unknown extra.weight" in odd.stderr and not (tmp_path / "odd").exists()
-    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
-    other = subprocess.run([*run, tmp_path / "other.pt", tmp_path / "other"], capture_output=True, text=True)
-    assert other.returncode == 1 and "none of NeXt-TDNN" in other.stderr and "Traceback" not in other.stderr
 
 
 def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):

@@ -58,7 +58,9 @@ def test_completion(shell, capsys):
     assert all(word in script for word in ("embed", "identify", "--window" if shell != "tcsh" else "window"))
     if shell == "bash":
         assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
-        assert "_shtab_compgen_files" in script and "_shtab_compgen_dirs" in script
+        for argument, kind in (("embed_pos_0", "files"), ("embed___output", "files"), ("verify__m", "dirs"),
+                               ("export___safetensors", "dirs"), ("info_pos_0", "dirs")):
+            assert f"_shtab_rawnext_{argument}_COMPGEN=_shtab_compgen_{kind}\n" in script
 
 
 def test_every_option_says_what_it_is():

@@ -45,6 +45,11 @@ def test_a_released_checkpoint_serves(root, shared, tmp_path, monkeypatch, name,
     assert extractor.embed(np.resize(x[0].numpy(), 20000)).shape == (extractor.embedding_dim,)
     info = json.loads((tmp_path / "exp/train_info.json").read_text())
     assert info["imported_from"] == "official.pt" and info["num_params"] > 0
+    if name.startswith("row"):
+        options = extractor.config.model
+        assert options["official_gate"] and options["cardinality"] == json.loads(str(z["meta"]))["cardinality"]
+    with pytest.raises(InputError, match=r"exp/model.pt: is there already"):
+        import_official(root, monkeypatch, tmp_path / "official.pt", tmp_path / "exp")
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
@@ -60,14 +65,14 @@ def test_options_are_read_off_the_weights(name, options):
 def test_what_is_not_here_is_refused(root, tmp_path, monkeypatch):
     state = MODELS.build(*OPTIONS[-1]).state_dict()
     mean_and_deviation = {key: value for key, value in state.items() if "attention" not in key}
-    for change, why in (({"fc.weight": torch.zeros(6, 11)}, "a pooling that is not here"),
-                        ({"layer2.7.bn1.weight": torch.zeros(8)}, r"numbered \[0, 1, 7\]"),
-                        ({"layer2.0.bn1.bias": torch.zeros(9)}, "size mismatch for layer2.0.bn1.bias"),
-                        ({"layer2.0.bn1.extra": torch.zeros(9)}, "unknown layer2.0.bn1.extra")):
-        torch.save({**state, **change}, tmp_path / "x.pt")
+    for content, why in (({**state, "fc.weight": torch.zeros(6, 11)}, "a pooling that is not here"),
+                         (mean_and_deviation, "a pooling that is not here"),
+                         ({**state, "layer2.7.bn1.weight": torch.zeros(8)}, r"numbered \[0, 1, 7\]"),
+                         ({**state, "layer2.0.bn1.bias": torch.zeros(9)}, "size mismatch for layer2.0.bn1.bias"),
+                         ({**state, "layer2.0.bn1.extra": torch.zeros(9)}, "unknown layer2.0.bn1.extra"),
+                         ({"a": torch.zeros(1)}, "none of NeXt-TDNN"), ({"a": 1}, "holds no state dict"),
+                         ({"level5.a": torch.zeros(1)}, "looks like RawNeXt or ResNeXt, but")):
+        torch.save(content, tmp_path / "x.pt")
         with pytest.raises(InputError, match=why):
             import_official(root, monkeypatch, tmp_path / "x.pt", tmp_path / "exp")
-    torch.save(mean_and_deviation, tmp_path / "x.pt")
-    with pytest.raises(InputError, match="a pooling that is not here"):
-        import_official(root, monkeypatch, tmp_path / "x.pt", tmp_path / "exp")
     assert not (tmp_path / "exp").exists()
