@@ -78,7 +78,7 @@ def check_window(args: argparse.Namespace) -> None:
         raise InputError("--shift", None, "goes with --window")
     if args.window is None:
         return
-    from rawnext.extractor import window_starts
+    from rawnext.waveform import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
     try:

@@ -2,7 +2,6 @@
 """The Python interface against the model itself, and against what Kaldi-style extraction makes of the same audio."""
 
 import doctest
-import math
 import subprocess
 import sys
 
@@ -11,15 +10,12 @@ import pytest
 import soundfile
 import torch
 from corpus import voice
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_model import write_experiment
 
 import rawnext
 from rawnext import Extractor, checkpoint
 from rawnext import extractor as module
 from rawnext.data.wav import resample
-from rawnext.extractor import window_starts
 from rawnext.tables import InputError
 
 
@@ -97,17 +93,6 @@ def test_windows_are_embeddings_of_their_samples(extractor):
     assert times.tolist() == [[0, 9000 / 16000]] and same(found[0], alone(extractor, wave[:9000]))
     odd = np.repeat(wave, 3)[:44101]  # 16 kHz samples end behind it
     assert extractor.windows(odd, 44100)[0].max() == 44101 / 44100
-
-
-@given(num=st.integers(1600, 10**6), window=st.floats(0.1, 20), shift=st.floats(0.01, 20))
-@settings(max_examples=100)
-def test_windows_cover_all(num, window, shift):
-    starts, length = window_starts(num, window, shift)
-    assert starts[0] == 0 and num - 160 <= starts[-1] + length <= num
-    steps = np.diff(starts)
-    assert (steps[:-1] == round(shift * 16000)).all() and (steps > 0).all() and (not len(steps) or steps[-1] >= 160)
-    assert length == min(num, round(window * 16000))
-    assert len(starts) <= 2 + math.ceil(num / round(shift * 16000))
 
 
 @pytest.mark.parametrize(("wave", "rate", "why"), [
