@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program as a user starts it: soon, in one line where something is wrong, with completion."""
 
+import os
 import subprocess
 import sys
-import time
 from argparse import SUPPRESS
 from importlib import import_module
 
@@ -30,9 +30,11 @@ def run(root, *words, **options):
 
 
 def test_help_answers_at_once_without_torch(root):
-    began = time.monotonic()
+    run(root, "--help")  # a first run may have to compile modules
+    began = sum(os.times()[2:4])
     done = run(root, "--help")
-    assert done.returncode == 0 and "identify" in done.stdout and time.monotonic() - began < 5
+    assert done.returncode == 0 and "identify" in done.stdout
+    assert sum(os.times()[2:4]) - began < 0.5  # of processor time, whatever else the machine does
     code = "import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
     subprocess.run([sys.executable, "-c", f"{code}assert not sys.modules.keys() & {{'torch', 'soundfile', 'scipy'}}"],
                    cwd=root, check=True)
