@@ -6,16 +6,16 @@ allocated than the file holds.
 """
 
 import os
-import re
 import stat
 import struct
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from rawnext.ark_blocks import read_plain
 from rawnext.tables import InputError, PathLike, atomic_path, check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
@@ -35,10 +35,19 @@ def split_place(place: str) -> tuple[str, int]:
         raise ValueError("the standard input, not a file")
     if place.endswith("]"):
         raise ValueError("a range [...] of an array is not read")
-    path, colon, offset = place.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,18}", offset):
+    path, _, offset = place.rpartition(":")
+    if not (offset.isascii() and offset.isdigit() and len(offset) <= 18 and len(offset) < len(place)):
         return place, 0
     return path, int(offset)
+
+
+def split_places(places: list[str]) -> tuple[list[str], list[int]] | None:
+    """Paths and offsets of places that all are `file.ark:offset`, in a tenth of the time; None if one is not."""
+    paths, _, offsets = zip(*(place.rpartition(":") for place in places))
+    digits = "".join(offsets)
+    if not (all(paths) and all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
+        return None
+    return None if any(path.startswith("|") for path in set(paths)) else (list(paths), list(map(int, offsets)))
 
 
 class Reader:
@@ -48,17 +57,25 @@ class Reader:
         self.path = ""
         self.file: BinaryIO | None = None
 
+    def open(self, path: str) -> BinaryIO:
+        """The archive of this name; ValueError if it is none."""
+        try:
+            if self.file is None or path != self.path:
+                self.file = open_regular(path)
+                self.path = path
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        return self.file
+
     def read(self, place: str) -> np.ndarray:
         """The (D,) vector at a place, as finite float32; in the file it is binary (float32 or float64) or text.
 
         Raises: ValueError: whatever is wrong with it.
         """
         path, offset = split_place(place)
+        file = self.open(path)
         try:
-            if self.file is None or path != self.path:
-                self.file = open_regular(path)
-                self.path = path
-            vector = _read_at(self.file, offset)
+            vector = _read_at(file, offset)
         except OSError as error:
             raise ValueError(f"{error.strerror}: {path}") from None
         if not 1 <= vector.size <= DIM_LIMIT:
@@ -141,9 +158,10 @@ class Vectors(UserDict[str, Any]):
     """What read_vectors gives."""
 
     def __init__(self, scp: PathLike):
-        super().__init__(read_table(scp))
+        super().__init__()
+        self.data = read_table(scp)
         self.scp, self.reader = scp, Reader()
-        for key, place in self.data.items():
+        for key, place in self.data.items() if split_places(list(self.data.values())) is None else ():
             try:
                 split_place(place)
             except ValueError as why:
@@ -164,15 +182,34 @@ def read_vectors(scp: PathLike) -> Mapping[str, Any]:
     return Vectors(scp)
 
 
-def read_matrix(scp: PathLike) -> tuple[list[str], np.ndarray]:
-    """All vectors of an scp: N keys and (N, D) float32.
+def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[list[str], np.ndarray]:
+    """The vectors of an scp, or those that are wanted (at least the first): N keys, as they stand, and (N, D) float32.
 
     Raises: InputError: an entry cannot be read, is not finite, or has another dimension than the first.
     """
     vectors = Vectors(scp)
-    matrix = np.empty((len(vectors), len(next(iter(vectors.values())))), np.float32)  # a list of rows would double it
-    for row, (key, vector) in enumerate(vectors.items()):
+    keys = [key for key in vectors if wanted is None or key in wanted] or list(vectors)[:1]
+    matrix = np.empty((len(keys), len(vectors[keys[0]])), np.float32)  # a list of rows would double it
+    for row in _fill(matrix, vectors, keys):
+        vector = vectors[keys[row]]
         if len(vector) != matrix.shape[1]:
-            raise vectors.fault(key, f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
+            raise vectors.fault(keys[row], f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
         matrix[row] = vector
-    return list(vectors), matrix
+    return keys, matrix
+
+
+def _fill(matrix: np.ndarray, vectors: Vectors, keys: list[str]) -> np.ndarray:
+    """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
+    left = np.ones(len(keys), bool)
+    paths, offsets = split_places([vectors.data[key] for key in keys]) or ([], [])
+    number = {path: n for n, path in enumerate(dict.fromkeys(paths))}
+    archive, at = np.array([number[path] for path in paths], np.int64), np.array(offsets, np.int64)
+    order = np.argsort(archive, kind="stable")
+    for path, rows in zip(number, np.split(order, np.flatnonzero(np.diff(archive[order])) + 1)):
+        try:
+            for part, numbers in read_plain(vectors.reader.open(path), at[rows], matrix.shape[1]):
+                matrix[rows[part]] = numbers
+                left[rows[part]] = False
+        except (OSError, ValueError):
+            continue  # what is left is read alone, which says what is wrong
+    return np.flatnonzero(left)

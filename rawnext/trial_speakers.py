@@ -23,7 +23,8 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
         enroll = model_speakers(models, enroll, enroll_utt2spk)
     names = [named(ids, table, path, where) for ids, table, where in
              ((trials.enroll, enroll, models if models.exists() else enroll_utt2spk), (trials.test, test, utt2spk))]
-    speakers = np.unique(names, return_inverse=True)[1].reshape(2, -1)
+    number = {name: n for n, name in enumerate(sorted(set(names[0]).union(names[1])))}
+    speakers = np.array([[number[name] for name in side] for side in names])
     wrong = np.flatnonzero((speakers[0] == speakers[1]) != trials.is_target)
     if wrong.size:
         line = int(wrong[0])
