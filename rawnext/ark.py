@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rawnext.ark_blocks import read_plain
+from rawnext.columns import Ids
 from rawnext.tables import InputError, PathLike, atomic_path, check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
@@ -41,13 +42,16 @@ def split_place(place: str) -> tuple[str, int]:
     return path, int(offset)
 
 
-def split_places(places: list[str]) -> tuple[list[str], list[int]] | None:
-    """Paths and offsets of places that all are `file.ark:offset`, in a tenth of the time; None if one is not."""
-    paths, _, offsets = zip(*(place.rpartition(":") for place in places))
+def split_places(places: list[str]) -> tuple[list[str], np.ndarray] | None:
+    """Paths and (N,) offsets of places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
+    parts = [place.rpartition(":") for place in places]
+    paths, offsets = [part[0] for part in parts], [part[2] for part in parts]
     digits = "".join(offsets)
     if not (all(paths) and all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
         return None
-    return None if any(path.startswith("|") for path in set(paths)) else (list(paths), list(map(int, offsets)))
+    if any(path.startswith("|") for path in set(paths)):
+        return None
+    return paths, np.fromiter(map(int, offsets), np.int64, len(offsets))
 
 
 class Reader:
@@ -161,7 +165,8 @@ class Vectors(UserDict[str, Any]):
         super().__init__()
         self.data = read_table(scp)
         self.scp, self.reader = scp, Reader()
-        for key, place in self.data.items() if split_places(list(self.data.values())) is None else ():
+        self.places = split_places(list(self.data.values()))
+        for key, place in self.data.items() if self.places is None else ():
             try:
                 split_place(place)
             except ValueError as why:
@@ -188,26 +193,27 @@ def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[li
     Raises: InputError: an entry cannot be read, is not finite, or has another dimension than the first.
     """
     vectors = Vectors(scp)
-    keys = [key for key in vectors if wanted is None or key in wanted] or list(vectors)[:1]
+    lines, keys = zip(*[(line, key) for line, key in enumerate(vectors) if wanted is None or key in wanted]
+                      or [(0, next(iter(vectors)))])
     matrix = np.empty((len(keys), len(vectors[keys[0]])), np.float32)  # a list of rows would double it
-    for row in _fill(matrix, vectors, keys):
+    for row in _fill(matrix, vectors, np.array(lines)):
         vector = vectors[keys[row]]
         if len(vector) != matrix.shape[1]:
             raise vectors.fault(keys[row], f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
         matrix[row] = vector
-    return keys, matrix
+    return list(keys), matrix
 
 
-def _fill(matrix: np.ndarray, vectors: Vectors, keys: list[str]) -> np.ndarray:
+def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray:
     """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
-    left = np.ones(len(keys), bool)
-    paths, offsets = split_places([vectors.data[key] for key in keys]) or ([], [])
-    number = {path: n for n, path in enumerate(dict.fromkeys(paths))}
-    archive, at = np.array([number[path] for path in paths], np.int64), np.array(offsets, np.int64)
-    order = np.argsort(archive, kind="stable")
-    for path, rows in zip(number, np.split(order, np.flatnonzero(np.diff(archive[order])) + 1)):
+    if vectors.places is None:
+        return np.arange(len(lines))
+    left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
+    which = Ids.of(paths[line] for line in lines)
+    order = np.argsort(which.which, kind="stable")
+    for path, rows in zip(which.names, np.split(order, np.flatnonzero(np.diff(which.which[order])) + 1)):
         try:
-            for part, numbers in read_plain(vectors.reader.open(path), at[rows], matrix.shape[1]):
+            for part, numbers in read_plain(vectors.reader.open(path), offsets[lines[rows]], matrix.shape[1]):
                 matrix[rows[part]] = numbers
                 left[rows[part]] = False
         except (OSError, ValueError):

@@ -6,7 +6,7 @@ takes what is fair or names the line at fault. So these functions tell what is c
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +19,37 @@ PLAIN = bytes(range(32, 127)) + b"\t\n"
 TAB_IS_SPACE = bytes.maketrans(b"\t", b" ")
 NO_SEPARATOR = bytes(set(range(256)) - set(b" \t\n"))
 MARKS = ("\"", "'", "\\", "..", "\n/", "\n-")  # without these, and not too long, printable words are ids
+
+
+class Ids(list[str]):
+    """A column of N ids, not to be changed. names: the distinct ones, and maybe more.   which: (N,) of the names."""
+
+    def __init__(self, names: list[str], which: np.ndarray):
+        super().__init__(map(names.__getitem__, which.tolist()))
+        self.names, self.which = names, which
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> "Ids":
+        """Any ids as such a column."""
+        if isinstance(ids, cls):
+            return ids
+        numbers = Numbers()
+        which = np.array([numbers[utt] for utt in ids], np.int64)
+        return cls(list(numbers), which)
+
+    def distinct(self) -> set[str]:
+        """The names that do stand in the column."""
+        there = np.zeros(len(self.names), bool)
+        there[self.which] = True
+        return {self.names[row] for row in np.flatnonzero(there)}
+
+
+class Numbers(dict[str, int]):
+    """Numbers words by their first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
 
 
 class OddFile(ValueError):
@@ -57,21 +88,19 @@ def check_ids(ids: list[str]) -> None:
         raise OddFile
 
 
-def pairs(path: os.PathLike[str] | str, convert: Callable[[list[str]], T]) -> tuple[list[str], list[str], list[T]]:
+def pairs(path: os.PathLike[str] | str, convert: Callable[[list[str]], T]) -> tuple[Ids, Ids, list[T]]:
     """Columns of lines `enroll test word`; the words of a block become `convert(words)`.
 
-    An id is one object wherever it stands, which takes less memory, and less time as a key.
     Raises: OddFile: an enroll or test word that may be no id; see `words`.
     """
-    enroll: list[str] = []
-    test: list[str] = []
-    third, seen = [], dict[str, str]()
+    numbers, third = Numbers(), []
+    sides: tuple[list[np.ndarray], ...] = [], []
     for block in words(path, 3):
-        known = len(seen)
-        for column, new in ((enroll, block[::3]), (test, block[1::3])):
-            column += map(seen.setdefault, new, new)
-        check_ids(list(seen)[known:])
+        for column, new in zip(sides, (block[::3], block[1::3])):
+            column.append(np.fromiter(map(numbers.__getitem__, new), np.int64, len(new)))
         third.append(convert(block[2::3]))
+    check_ids(names := list(numbers))
+    enroll, test = (Ids(names, np.concatenate(column or [np.empty(0, np.int64)])) for column in sides)
     return enroll, test, third
 
 

@@ -2,7 +2,7 @@
 """The embeddings of the two sides of a trial list: read, moved by a back end's mean and LDA, averaged by model."""
 
 from collections.abc import Container
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from rawnext.ark import read_matrix
 from rawnext.backend.scoring import unit_vectors
+from rawnext.columns import Ids
 from rawnext.kaldi_models import read_transform, read_vector
 from rawnext.tables import InputError, PathLike, read_enroll_map, read_table
 
@@ -101,8 +102,8 @@ def rows_of(wanted: list[str], side: Side, trials: PathLike, scp: PathLike) -> n
 
     Raises: InputError: one is not there.
     """
-    place = {key: row for row, key in enumerate(side.keys)}
-    rows = np.fromiter(map(place.get, wanted, repeat(-1)), np.int64, len(wanted))
+    place, ids = {key: row for row, key in enumerate(side.keys)}, Ids.of(wanted)
+    rows = np.array([place.get(utt, -1) for utt in ids.names], np.int64)[ids.which]
     if (rows < 0).any():
         line = int(np.argmax(rows < 0))
         raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
@@ -122,7 +123,7 @@ def read_sides(enroll_scp: str, test_scp: str, front: Front | None, enroll_map: 
                trials: PathLike, enroll_ids: list[str], test_ids: list[str]) -> Sides:
     """The embeddings that a trial list wants, in columns of which these ids stand; see read_side and enroll_models."""
     models = read_enroll_map(enroll_map).values() if enroll_map else ()
-    enrolled, tested = set(chain(*models)) if models else set(enroll_ids), set(test_ids)
+    enrolled, tested = set(chain(*models)) if models else Ids.of(enroll_ids).distinct(), Ids.of(test_ids).distinct()
     one_set = test_scp == enroll_scp
     enroll = read_side(enroll_scp, front, enrolled | tested if one_set else enrolled)
     test = enroll if one_set else read_side(test_scp, front, tested)

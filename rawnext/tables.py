@@ -228,17 +228,21 @@ def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
 
 def read_trials(path: PathLike) -> Trials:
     """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = read_pairs(path, lambda words: [_KINDS[word] for word in words], _kind)
+    enroll, test, kinds = read_pairs(path, _kinds, _kind)
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.concatenate(kinds))
 
 
-def _kind(path: PathLike, number: int, words: list[str]) -> list[bool]:
+def _kinds(words: list[str]) -> np.ndarray:
+    return np.fromiter(map(_KINDS.__getitem__, words), np.bool, len(words))
+
+
+def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
     if words[2] not in _KINDS:
         why = foreign_form(" ".join(words))
         raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
-    return [_KINDS[words[2]]]
+    return _kinds(words[2:])
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:

@@ -3,9 +3,9 @@
 
 import ast
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +22,7 @@ MAY = {
                "espeakng_loader"),
     "steps/": ("rawnext", "torch", "numpy"),
     "bench/": ("rawnext", "torch", "numpy", "lhotse"),
+    "bench/scoring_loop.py": ("rawnext.tables", "numpy", "kaldiio"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
                  "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL"),
     "rawnext/__init__.py": (),
@@ -35,7 +36,7 @@ MAY = {
 # Libraries that have one owner.
 OWNERS = {
     "lhotse": ("rawnext/data/", "local/", "bench/"),
-    "kaldiio": ("rawnext/ark.py",),
+    "kaldiio": ("rawnext/ark.py", "bench/scoring_loop.py"),
     "python_stretch": ("rawnext/data/",),
     "matplotlib": ("rawnext/analysis/plots.py",),
     "jinja2": ("rawnext/analysis/html_report.py",),
@@ -157,9 +158,13 @@ def test_licence_and_docstring(path):
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
 def test_help_answers_soon(path):
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, path, "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) > 100
-    assert time.monotonic() - began < 10
+    for _ in range(3):  # a machine that is busy may be slow once
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, path, "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)},
+                              cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout) > 100
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if (spent := after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) < 0.5:
+            return
+    pytest.fail(f"{spent:.2f} s of a processor: import what is heavy inside functions")
