@@ -213,9 +213,10 @@ def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray
     order = np.argsort(which.which, kind="stable")
     for path, rows in zip(which.names, np.split(order, np.flatnonzero(np.diff(which.which[order])) + 1)):
         try:
-            for part, numbers in read_plain(vectors.reader.open(path), offsets[lines[rows]], matrix.shape[1]):
-                matrix[rows[part]] = numbers
-                left[rows[part]] = False
-        except (OSError, ValueError):
+            file = vectors.reader.open(path)
+        except ValueError:
             continue  # what is left is read alone, which says what is wrong
+        for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
+            matrix[rows[part]] = numbers
+            left[rows[part]] = False
     return np.flatnonzero(left)

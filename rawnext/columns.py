@@ -73,9 +73,8 @@ def words(path: os.PathLike[str] | str, num: int) -> Iterator[list[str]]:
             if raw.translate(None, PLAIN) and not text.translate({9: 32, 10: 32}).isprintable():
                 raise OddFile
             block = text.split()
-            # With as many words as separators, no two separators stand side by side: the pattern is that of the lines.
-            pattern = (b" " * (num - 1) + b"\n") * (len(block) // num)
-            if len(pattern) != len(block) or raw.translate(TAB_IS_SPACE, NO_SEPARATOR) != pattern:
+            # As many separators as words: no two stand side by side, so that their pattern is that of the lines.
+            if raw.translate(TAB_IS_SPACE, NO_SEPARATOR) != (b" " * (num - 1) + b"\n") * (len(block) // num):
                 raise OddFile
             yield block
 
