@@ -1,96 +1,157 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of cosine scores and AS-norm of a VoxCeleb1-E sized list, beside a loop over its trials.
+"""Scoring from files to metrics, plain and by AS-norm, beside a plain loop over the trials (bench/scoring_loop.py).
 
-bench/scoring.py --trials 580000 --utts 145000 --cohort 6000 --dim 512
+bench/scoring.py
 
-Random unit-variance float32 embeddings. Each program's task runs in a process of its own, whose peak memory is what the
-embeddings take and what scoring adds. The loop does for each trial what such programs do (two rows of cohort cosines,
-two sorts); it is timed on the first --sample trials and its time multiplied, and must give our scores there.
+Lists of the sizes of VoxCeleb1's O, H and E, embeddings of random speakers. `programs` are the recipe's, one after the
+other: steps/score.py, steps/normalize.py (AS-norm), steps/evaluate.py, here without intervals, which the loop has not.
+For AS-norm the loop does the first 1,000 trials; its own time is multiplied, that of reading is not.
 """
 
 import argparse
-import multiprocessing
-import resource
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from scoring_lists import Lists, Size
+from timing import Growth, Ratio, growth, growth_table, ratio_table
 
 from rawnext.backend.scoring import cosine_scores
-from rawnext.backend.snorm import cohort_stats, normalize_scores
-from rawnext.tables import run_main
+from rawnext.embeddings import read_sides
+from rawnext.tables import read_scores, read_trials, run_main
 
-TOP = 300
-
-
-def draw(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings (utts, dim), cohort (C, dim), two (T,) rows of trials."""
-    rng = np.random.default_rng(0)
-    x, cohort = (rng.standard_normal((n, args.dim), dtype=np.float32) for n in (args.utts, args.cohort))
-    return x, cohort, *rng.integers(args.utts, size=(2, args.trials))
+ROOT = Path(__file__).resolve().parents[1]
+# VoxCeleb1's cleaned lists; of E and H the embeddings stand together.
+SIZES, TOGETHER = (Size("O", 37_611, 4_708), Size("E", 579_818, 145_160), Size("H", 550_894, 137_924)), "H"
+GROWTH = Size("growth", 36_239, 9_072)  # a sixteenth of E
+COHORT, FIRST, ROUNDS = 6_000, 1_000, {"O": 5}
 
 
-def cosine(x: np.ndarray, cohort: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
-    return cosine_scores(x, x, enroll, test)
+class Result(NamedTuple):
+    """seconds: from files to metrics.   scoring_s: of the loop alone.   mib: peak of the (largest) program.
+
+    scores: of the trials that were done.
+    """
+
+    seconds: float
+    scoring_s: float
+    mib: float
+    eer: float
+    scores: np.ndarray
 
 
-def asnorm(x: np.ndarray, cohort: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
-    stats = cohort_stats(x, cohort, TOP)
-    return normalize_scores(cosine_scores(x, x, enroll, test), stats, stats, enroll, test)
+@functools.cache
+def lists() -> Lists:
+    made = Lists(COHORT)
+    for size in SIZES:
+        made.add(size, SIZES[1].utts if size.name == TOGETHER else 0)
+    return made
 
 
-def cosine_loop(x: np.ndarray, cohort: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
-    return np.array([x[e] @ x[t] / np.linalg.norm(x[e]) / np.linalg.norm(x[t]) for e, t in zip(enroll, test)])
+def run(*command: str | Path) -> tuple[float, float, str]:
+    """Wall seconds, peak MiB and output of a program that succeeds."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen([sys.executable, *command], stdout=output,
+                                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+        _, status, usage = os.wait4(process.pid, 0)  # which tells the memory of this one
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        output.seek(0)
+        return seconds, usage.ru_maxrss / 1024, output.read()
 
 
-def asnorm_loop(x: np.ndarray, cohort: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> np.ndarray:
-    cohort = cohort / np.linalg.norm(cohort, axis=1, keepdims=True)
-    scores = []
-    for e, t in zip(enroll, test):
-        a, b = x[e] / np.linalg.norm(x[e]), x[t] / np.linalg.norm(x[t])
-        near = [np.sort(cohort @ side)[-TOP:] for side in (a, b)]
-        scores.append(np.mean([(a @ b - one.mean()) / one.std() for one in near]))
-    return np.array(scores)
+def programs(where: Lists, name: str, asnorm: bool) -> Result:
+    trials, out = where.folder / name, where.folder / f"{name}.cosine"
+    both = ["--enroll", where.scp[name], "--test", where.scp[name]]
+    done = [run(ROOT / "steps/score.py", *both, trials, out)]
+    if asnorm:
+        cosines, out = out, where.folder / f"{name}.asnorm"
+        done.append(run(ROOT / "steps/normalize.py", *both, "--cohort", where.cohort, cosines, out))
+    done.append(run(ROOT / "steps/evaluate.py", "--exp", where.folder, "--list", name, "--data-set", "random",
+                    "--protocol", "native", out, trials))
+    seconds, mib = [part[0] for part in done], [part[1] for part in done]
+    eer = json.loads(Path(f"{out}.json").read_text())["eer"]
+    return Result(sum(seconds), sum(seconds[:-1]), max(mib), eer, read_scores(out)[2])
 
 
-def measure(task: Callable, args: argparse.Namespace, sample: int, queue: multiprocessing.Queue) -> None:
-    """Put wall s, CPU s, peak MiB before and after, and the first scores; of the first `sample` trials if not 0."""
-    x, cohort, enroll, test = draw(args)
-    if sample:
-        enroll, test = enroll[:sample], test[:sample]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    began, used = time.perf_counter(), time.process_time()
-    scores = task(x, cohort, enroll, test)
-    wall, cpu = time.perf_counter() - began, time.process_time() - used
-    queue.put((wall, cpu, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, scores[:args.sample]))
+def loop(where: Lists, size: Size, asnorm: bool) -> Result:
+    out = where.folder / f"{size.name}.loop"
+    options = ["--cohort", where.cohort, "--first", str(FIRST)] if asnorm else []
+    seconds, mib, output = run(ROOT / "bench/scoring_loop.py", *options, "--scores", out, where.scp[size.name],
+                               where.folder / size.name)
+    found = json.loads(output)
+    scoring_s = found["loop_s"] * size.trials / found["num_trials"]
+    return Result(seconds - found["loop_s"] - found["write_s"] + scoring_s, scoring_s, mib, found["eer"],
+                  np.loadtxt(out))
+
+
+def whole(where: Lists, size: Size, asnorm: bool, rounds: int) -> tuple[Ratio, float]:
+    """Files to metrics by both, in turns; and the seconds of the loop alone. Nothing to warm up: each starts anew."""
+    pairs = [(loop(where, size, asnorm), programs(where, size.name, asnorm)) for _ in range(rounds)]
+    (old, new), same = pairs[-1], len(pairs[-1][0].scores)
+    eer = f"EER {new.eer:.3f} %" if asnorm else f"EER {old.eer:.3f} -> {new.eer:.3f} %"
+    apart = np.abs(old.scores - new.scores[:same]).max()
+    kept = f"{eer}, scores within {apart:.0e}, peak {old.mib:,.0f} -> {new.mib:,.0f} MiB"
+    before = f"loop ({FIRST:,} trials, scaled)" if asnorm else "loop"
+    what = f"{size.trials:,} trials, {'AS-norm' if asnorm else 'plain'}, files to metrics"
+    return ratio(what, before, "programs", size.trials, [(a.seconds, b.seconds) for a, b in pairs], kept), old.scoring_s
+
+
+def ratio(what: str, before: str, after: str, trials: int, seconds: list[tuple[float, float]], kept: str) -> Ratio:
+    """Of the seconds of both in each round."""
+    ratios, (old, new) = [a / b for a, b in seconds], map(statistics.median, zip(*seconds))
+    return Ratio("scoring", what, before, after, "trials/s", trials / old, trials / new, statistics.median(ratios),
+                 min(ratios), max(ratios), kept)
+
+
+def alone(where: Lists, size: Size, loop_s: float) -> Ratio:
+    """The scores alone, all embeddings in memory, beside the loop's own time."""
+    trials, scp, seconds = read_trials(where.folder / size.name), where.scp[size.name], []
+    sides = read_sides(scp, scp, None, None, True, size.name, trials.enroll, trials.test)
+    for _ in range(5):
+        began = time.perf_counter()
+        cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
+        seconds.append((loop_s, time.perf_counter() - began))
+    what = f"{size.trials:,} trials, plain, scores alone"
+    return ratio(what, "loop", "cosine_scores", size.trials, seconds, "the same scores")
+
+
+def rows() -> list[Ratio]:
+    found = []
+    for size in SIZES:
+        rounds = ROUNDS.get(size.name, 1)
+        plain, loop_s = whole(lists(), size, False, rounds)
+        found += [plain, alone(lists(), size, loop_s), whole(lists(), size, True, rounds)[0]]
+    return found
+
+
+def growth_rows() -> list[Growth]:
+    """As trials and utterances grow together."""
+    for times in (1, 4, 16):
+        lists().add(Size(str(GROWTH.trials * times), GROWTH.trials * times, GROWTH.utts * times))
+    return [growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials,
+                   lambda size, asnorm=asnorm: programs(lists(), str(size), asnorm), 1)
+            for name, asnorm in (("plain", False), ("AS-norm", True))]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("trials", 580_000), ("utts", 145_000), ("cohort", 6_000), ("dim", 512), ("sample", 500)):
-        parser.add_argument(f"--{name}", type=int, default=value, help="(%(default)s)")
-    args = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     from rawnext.stamp import stamp
 
-    context = multiprocessing.get_context("spawn")  # a child that is forked counts its parent's memory
-    print(f"{args.trials:,} trials of {args.utts:,} utts, cohort {args.cohort:,}, {args.dim} dimensions; numpy "
-          f"{np.__version__}, {stamp()['hardware']}, commit {stamp()['commit']}")
-    print("| | wall s | CPU s | MiB of the data | peak MiB |\n| --- | ---: | ---: | ---: | ---: |")
-    for name, ours, loop in (("cosine", cosine, cosine_loop), ("AS-norm", asnorm, asnorm_loop)):
-        found = []
-        for task, sample in ((ours, 0), (loop, args.sample)):
-            queue = context.Queue()
-            process = context.Process(target=measure, args=(task, args, sample, queue))
-            process.start()
-            wall, cpu, before, peak, scores = queue.get()
-            process.join()
-            times = args.trials / sample if sample else 1
-            how = f", a loop: {sample} trials, times {times:g}" if sample else ""
-            cells = (name + how, *(f"{t * times:,.1f}" for t in (wall, cpu)), f"{before:,.0f}", f"{peak:,.0f}")
-            print(f"| {' | '.join(cells)} |", flush=True)
-            found.append(scores)
-        np.testing.assert_allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
+    print(f"{stamp()['hardware']}, commit {stamp()['commit']}, numpy {np.__version__}, cohort {COHORT:,}\n")
+    print(*ratio_table(rows()), "", *growth_table(growth_rows()), sep="\n")
 
 
 if __name__ == "__main__":

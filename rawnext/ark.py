@@ -6,16 +6,17 @@ allocated than the file holds.
 """
 
 import os
-import re
 import stat
 import struct
 from collections import UserDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from rawnext.ark_blocks import read_plain
+from rawnext.columns import Ids
 from rawnext.tables import InputError, PathLike, atomic_path, check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
@@ -35,10 +36,22 @@ def split_place(place: str) -> tuple[str, int]:
         raise ValueError("the standard input, not a file")
     if place.endswith("]"):
         raise ValueError("a range [...] of an array is not read")
-    path, colon, offset = place.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,18}", offset):
+    path, _, offset = place.rpartition(":")
+    if not (offset.isascii() and offset.isdigit() and len(offset) <= 18 and len(offset) < len(place)):
         return place, 0
     return path, int(offset)
+
+
+def split_places(places: list[str]) -> tuple[list[str], np.ndarray] | None:
+    """Paths and (N,) offsets of places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
+    parts = [place.rpartition(":") for place in places]
+    paths, offsets = [part[0] for part in parts], [part[2] for part in parts]
+    digits = "".join(offsets)
+    if not (all(paths) and all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
+        return None
+    if any(path.startswith("|") for path in set(paths)):
+        return None
+    return paths, np.fromiter(map(int, offsets), np.int64, len(offsets))
 
 
 class Reader:
@@ -48,17 +61,25 @@ class Reader:
         self.path = ""
         self.file: BinaryIO | None = None
 
+    def open(self, path: str) -> BinaryIO:
+        """The archive of this name; ValueError if it is none."""
+        try:
+            if self.file is None or path != self.path:
+                self.file = open_regular(path)
+                self.path = path
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        return self.file
+
     def read(self, place: str) -> np.ndarray:
         """The (D,) vector at a place, as finite float32; in the file it is binary (float32 or float64) or text.
 
         Raises: ValueError: whatever is wrong with it.
         """
         path, offset = split_place(place)
+        file = self.open(path)
         try:
-            if self.file is None or path != self.path:
-                self.file = open_regular(path)
-                self.path = path
-            vector = _read_at(self.file, offset)
+            vector = _read_at(file, offset)
         except OSError as error:
             raise ValueError(f"{error.strerror}: {path}") from None
         if not 1 <= vector.size <= DIM_LIMIT:
@@ -141,9 +162,11 @@ class Vectors(UserDict[str, Any]):
     """What read_vectors gives."""
 
     def __init__(self, scp: PathLike):
-        super().__init__(read_table(scp))
+        super().__init__()
+        self.data = read_table(scp)
         self.scp, self.reader = scp, Reader()
-        for key, place in self.data.items():
+        self.places = split_places(list(self.data.values()))
+        for key, place in self.data.items() if self.places is None else ():
             try:
                 split_place(place)
             except ValueError as why:
@@ -164,15 +187,36 @@ def read_vectors(scp: PathLike) -> Mapping[str, Any]:
     return Vectors(scp)
 
 
-def read_matrix(scp: PathLike) -> tuple[list[str], np.ndarray]:
-    """All vectors of an scp: N keys and (N, D) float32.
+def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[list[str], np.ndarray]:
+    """The vectors of an scp, or those that are wanted (at least the first): N keys, as they stand, and (N, D) float32.
 
     Raises: InputError: an entry cannot be read, is not finite, or has another dimension than the first.
     """
     vectors = Vectors(scp)
-    matrix = np.empty((len(vectors), len(next(iter(vectors.values())))), np.float32)  # a list of rows would double it
-    for row, (key, vector) in enumerate(vectors.items()):
+    lines, keys = zip(*[(line, key) for line, key in enumerate(vectors) if wanted is None or key in wanted]
+                      or [(0, next(iter(vectors)))])
+    matrix = np.empty((len(keys), len(vectors[keys[0]])), np.float32)  # a list of rows would double it
+    for row in _fill(matrix, vectors, np.array(lines)):
+        vector = vectors[keys[row]]
         if len(vector) != matrix.shape[1]:
-            raise vectors.fault(key, f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
+            raise vectors.fault(keys[row], f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
         matrix[row] = vector
-    return list(vectors), matrix
+    return list(keys), matrix
+
+
+def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray:
+    """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
+    if vectors.places is None:
+        return np.arange(len(lines))
+    left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
+    which = Ids.of(paths[line] for line in lines)
+    order = np.argsort(which.which, kind="stable")
+    for path, rows in zip(which.names, np.split(order, np.flatnonzero(np.diff(which.which[order])) + 1)):
+        try:
+            file = vectors.reader.open(path)
+        except ValueError:
+            continue  # what is left is read alone, which says what is wrong
+        for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
+            matrix[rows[part]] = numbers
+            left[rows[part]] = False
+    return np.flatnonzero(left)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embeddings of the two sides of a trial list: read, moved by a back end's mean and LDA, averaged by model."""
 
+from collections.abc import Container
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,8 +10,9 @@ import numpy as np
 
 from rawnext.ark import read_matrix
 from rawnext.backend.scoring import unit_vectors
+from rawnext.columns import Ids
 from rawnext.kaldi_models import read_transform, read_vector
-from rawnext.tables import InputError, PathLike, read_enroll_map
+from rawnext.tables import InputError, PathLike, read_enroll_map, read_table
 
 BLOCK = 1 << 14  # embeddings that are in float64 at a time
 
@@ -53,19 +56,19 @@ def read_front(folder: Path, lda: bool) -> Front:
 
 
 def check_directions(keys: list[str], x: np.ndarray, path: PathLike) -> None:
-    """Raise InputError if a vector is zero."""
+    """Raise InputError if a vector is zero; path: the table whose keys these are, or some of them."""
     zero = ~x.any(axis=1)
     if zero.any():
-        row = int(np.argmax(zero))
-        raise InputError(path, row + 1, f"{keys[row]} is a zero vector, which has no direction")
+        key = keys[int(np.argmax(zero))]
+        raise InputError(path, list(read_table(path)).index(key) + 1, f"{key} is a zero vector, which has no direction")
 
 
-def read_side(scp: PathLike, front: Front | None = None) -> Side:
-    """All embeddings of an scp, moved by `front`.
+def read_side(scp: PathLike, front: Front | None = None, wanted: Container[str] | None = None) -> Side:
+    """The embeddings of an scp, or those of the wanted utts, moved by `front`.
 
     Raises: InputError: one cannot be read, is zero, or does not fit.
     """
-    keys, x = read_matrix(scp)
+    keys, x = read_matrix(scp, wanted)
     check_directions(keys, x, scp)
     if front:
         if x.shape[1] != len(front.mean):
@@ -99,8 +102,8 @@ def rows_of(wanted: list[str], side: Side, trials: PathLike, scp: PathLike) -> n
 
     Raises: InputError: one is not there.
     """
-    place = {key: row for row, key in enumerate(side.keys)}
-    rows = np.array([place.get(utt, -1) for utt in wanted])
+    place, ids = {key: row for row, key in enumerate(side.keys)}, Ids.of(wanted)
+    rows = np.array([place.get(utt, -1) for utt in ids.names], np.int64)[ids.which]
     if (rows < 0).any():
         line = int(np.argmax(rows < 0))
         raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
@@ -118,9 +121,12 @@ class Sides(NamedTuple):
 
 def read_sides(enroll_scp: str, test_scp: str, front: Front | None, enroll_map: str | None, unit: bool,
                trials: PathLike, enroll_ids: list[str], test_ids: list[str]) -> Sides:
-    """The embeddings of a trial list, in columns of which these ids stand; see read_side and enroll_models."""
-    enroll = read_side(enroll_scp, front)
-    test = enroll if test_scp == enroll_scp else read_side(test_scp, front)
+    """The embeddings that a trial list wants, in columns of which these ids stand; see read_side and enroll_models."""
+    models = read_enroll_map(enroll_map).values() if enroll_map else ()
+    enrolled, tested = set(chain(*models)) if models else Ids.of(enroll_ids).distinct(), Ids.of(test_ids).distinct()
+    one_set = test_scp == enroll_scp
+    enroll = read_side(enroll_scp, front, enrolled | tested if one_set else enrolled)
+    test = enroll if one_set else read_side(test_scp, front, tested)
     if enroll.x.shape[1] != test.x.shape[1]:
         raise InputError(test_scp, None, f"{test.x.shape[1]} dimensions, but {enroll_scp} has {enroll.x.shape[1]}")
     if enroll_map:

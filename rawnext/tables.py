@@ -9,12 +9,18 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rawnext import columns
+from rawnext.columns import ID_LIMIT
+
+T = TypeVar("T")
 PathLike = str | os.PathLike[str]
 
 
@@ -114,6 +120,16 @@ def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
     Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
     Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
     """
+    try:
+        table = columns.table(path)
+    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
+        table = _table_by_lines(path, one_word)
+    if not table:
+        raise InputError(path, None, "is empty")
+    return table
+
+
+def _table_by_lines(path: PathLike, one_word: bool) -> dict[str, str]:
     table: dict[str, str] = {}
     for number, line in read_lines(path):
         parts = line.split(None, 1)
@@ -123,8 +139,6 @@ def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
         if key in table:
             raise InputError(path, number, f"{key} stands twice")
         table[key] = value
-    if not table:
-        raise InputError(path, None, "is empty")
     return table
 
 
@@ -137,7 +151,6 @@ def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
         previous = this
 
 
-ID_LIMIT = 200  # bytes; utils/validate_data_dir.py has the same rule, tests/fuzz/test_ids.py compares them
 _bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 
 
@@ -157,6 +170,9 @@ def to_number(text: str) -> float:
     return float(text) if _number.fullmatch(text) else float("nan")
 
 
+LINES = 1 << 14  # of scores that are written at a time
+
+
 class Trials(NamedTuple):
     """A trial list. enroll, test: N ids; is_target: (N,) bool."""
 
@@ -170,43 +186,63 @@ _KINDS = {"target": True, "nontarget": False}
 
 def foreign_form(line: str) -> str:
     """For the message about a line that is no `enroll test target|nontarget`: which form it seems to have, if any."""
-    columns = line.split()
+    words = line.split()
     labels = {"0", "1"}
-    if len(columns) == 3 and (columns[0] in labels or columns[2] in labels):
-        form = "VoxCeleb's form" if columns[0] in labels else "labels 1 and 0"
-    elif len(columns) != 3 and len(re.split("[,;\t]", line)) > 2:
+    if len(words) == 3 and (words[0] in labels or words[2] in labels):
+        form = "VoxCeleb's form" if words[0] in labels else "labels 1 and 0"
+    elif len(words) != 3 and len(re.split("[,;\t]", line)) > 2:
         form = "CSV"
     else:
         return ""
     return f" ({form}? local/convert_trials.py makes a trial list of it)"
 
 
-def read_pairs(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
     """(line number, [enroll, test, third column]) of a trial list or a score file; both ids are checked."""
     seen: set[str] = set()
     for number, line in read_lines(path):
-        columns = line.split()
-        if len(columns) != 3:
-            raise InputError(path, number, f"expected 3 columns, got {len(columns)}{foreign_form(line)}")
-        for utt in columns[:2]:
+        words = line.split()
+        if len(words) != 3:
+            raise InputError(path, number, f"expected 3 columns, got {len(words)}{foreign_form(line)}")
+        for utt in words[:2]:
             if utt not in seen:
                 seen.add(check_id(utt, path, number))
-        yield number, columns
+        yield number, words
+
+
+def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
+               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[list[str], list[str], list[T]]:
+    """Columns of a trial list or a score file: N enroll ids, N test ids, and what the third columns mean, in parts.
+
+    Args:
+        convert: a part of the third column's words to what they mean; ValueError or KeyError if one means nothing.
+        convert_line: (path, line number, its three words) to the same, of one line; InputError if it means nothing.
+    """
+    try:
+        return columns.pairs(path, convert)
+    except (OSError, ValueError, KeyError):  # the same line by line, which names the fault if there is one
+        rows = [(*words[:2], convert_line(path, number, words)) for number, words in pair_lines(path)]
+        enroll, test, third = (list(column) for column in zip(*rows)) if rows else ([], [], [])
+        return enroll, test, third
 
 
 def read_trials(path: PathLike) -> Trials:
     """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = [], [], []
-    for number, (enroll_id, test_id, kind) in read_pairs(path):
-        if kind not in _KINDS:
-            why = foreign_form(f"{enroll_id} {test_id} {kind}")
-            raise InputError(path, number, f"expected target or nontarget, got {kind[:60]!r}{why}")
-        enroll.append(enroll_id)
-        test.append(test_id)
-        kinds.append(_KINDS[kind])
+    enroll, test, kinds = read_pairs(path, _kinds, _kind)
     if not enroll:
         raise InputError(path, None, "is empty")
-    return Trials(enroll, test, np.array(kinds, dtype=bool))
+    return Trials(enroll, test, np.concatenate(kinds))
+
+
+def _kinds(words: list[str]) -> np.ndarray:
+    return np.fromiter(map(_KINDS.__getitem__, words), bool, len(words))
+
+
+def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
+    if words[2] not in _KINDS:
+        why = foreign_form(" ".join(words))
+        raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
+    return _kinds(words[2:])
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
@@ -225,11 +261,10 @@ def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
 
 def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
     """Read pairs of which nobody has said what they are, `enroll test idx`: three lists of N words."""
-    rows = [columns for _, columns in read_pairs(path)]
-    if not rows:
+    enroll, test, idx = read_pairs(path, list[str], lambda path, number, words: words[2:])
+    if not enroll:
         raise InputError(path, None, "is empty")
-    enroll, test, idx = map(list, zip(*rows))
-    return enroll, test, idx
+    return enroll, test, list(chain.from_iterable(idx))
 
 
 def write_trials(path: PathLike, trials: Trials) -> None:
@@ -238,18 +273,23 @@ def write_trials(path: PathLike, trials: Trials) -> None:
 
 def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
     """Read `enroll test score`: two lists of N ids and (N,) float64 scores, all finite."""
-    enroll, test, scores = [], [], []
-    for number, (enroll_id, test_id, text) in read_pairs(path):
-        if not np.isfinite(score := to_number(text)):
-            raise InputError(path, number, f"not a score: {text[:60]!r}")
-        enroll.append(enroll_id)
-        test.append(test_id)
-        scores.append(score)
-    return enroll, test, np.array(scores)
+    enroll, test, scores = read_pairs(path, columns.numbers, _score)
+    return enroll, test, np.concatenate(scores) if scores else np.empty(0)
 
 
-def write_scores(path: PathLike, enroll: Iterable[str], test: Iterable[str], scores: Iterable[float]) -> None:
-    write_lines(path, (f"{e} {t} {s:.6f}" for e, t, s in zip(enroll, test, scores)))
+def _score(path: PathLike, number: int, words: list[str]) -> np.ndarray:
+    if not np.isfinite(score := to_number(words[2])):
+        raise InputError(path, number, f"not a score: {words[2][:60]!r}")
+    return np.array([score])
+
+
+def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], scores: ArrayLike) -> None:
+    """Write N lines `enroll test score`."""
+    numbers, blocks = np.asarray(scores), range(0, len(enroll), LINES)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for part in (slice(start, start + LINES) for start in blocks):
+            words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
+            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # a third of the time of a line at a time
 
 
 def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
@@ -258,7 +298,10 @@ def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Tr
     Raises: InputError: a trial without a score, a score without a trial, or two different scores for one pair.
     """
     trials = read_trials(trials_path)
-    enroll, test, scores = read_scores(scores_path)
+    try:
+        return trials, np.concatenate(columns.thirds(scores_path, trials.enroll, trials.test, columns.numbers))
+    except (OSError, ValueError):  # in another order, or odd
+        enroll, test, scores = read_scores(scores_path)
     if enroll == trials.enroll and test == trials.test:
         return trials, scores
     by_pair: dict[tuple[str, str], float] = {}

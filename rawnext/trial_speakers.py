@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rawnext.columns import Ids
 from rawnext.tables import InputError, PathLike, Trials, read_enroll_map, read_table
 
 
@@ -21,25 +22,29 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
     models = Path(f"{path}.enroll")
     if models.exists():
         enroll = model_speakers(models, enroll, enroll_utt2spk)
-    names = [named(ids, table, path, where) for ids, table, where in
-             ((trials.enroll, enroll, models if models.exists() else enroll_utt2spk), (trials.test, test, utt2spk))]
-    speakers = np.unique(names, return_inverse=True)[1].reshape(2, -1)
-    wrong = np.flatnonzero((speakers[0] == speakers[1]) != trials.is_target)
+    order = sorted({*enroll.values(), *test.values()})
+    number = {name: row for row, name in enumerate(order)}
+    sides = np.stack([numbered(ids, table, number, path, where) for ids, table, where in
+                      ((trials.enroll, enroll, models if models.exists() else enroll_utt2spk),
+                       (trials.test, test, utt2spk))])
+    wrong = np.flatnonzero((sides[0] == sides[1]) != trials.is_target)
     if wrong.size:
         line = int(wrong[0])
-        one, other = (side[line] for side in names)
+        one, other = (order[side[line]] for side in sides)
         raise InputError(path, line + 1, f"a target trial of {one} and {other}" if one != other else
                          f"a nontarget trial of {one} alone")
-    return speakers
+    return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # of the speakers that the trials have
 
 
-def named(ids: list[str], table: dict[str, str], path: PathLike, where: PathLike) -> list[str]:
-    """The speaker of each line's id."""
-    names = [table.get(utt, "") for utt in ids]
-    if "" in names:
-        line = names.index("")
+def numbered(ids: list[str], table: dict[str, str], number: dict[str, int], path: PathLike,
+             where: PathLike) -> np.ndarray:
+    """(N,) number of the speaker of each line's id."""
+    column = Ids.of(ids)
+    speakers = np.array([number[table[utt]] if utt in table else -1 for utt in column.names])[column.which]
+    if (speakers < 0).any():
+        line = int(np.argmax(speakers < 0))
         raise InputError(path, line + 1, f"{ids[line]} is not in {where}")
-    return names
+    return speakers
 
 
 def model_speakers(path: PathLike, utt2spk: dict[str, str], where: PathLike) -> dict[str, str]:

@@ -4,12 +4,12 @@
 
 steps/torchrun.py --standalone --nproc-per-node 4 steps/train.py --config conf/rawnext.yaml exp/rawnext
 
-Takes torchrun's options (`--help` shows them), also from its PET_* variables. When a process dies, all start again
-from the newest checkpoint, up to --max-restarts times (3); not after a fault of configuration or data, which would
-come again.
+Takes all options of torchrun, also from its PET_* variables. When a process dies, all start again from the newest
+checkpoint, up to --max-restarts times (3); not after a fault of configuration or data, which would come again.
 Exit status: 0; 1 the processes failed; 75 they were asked to end (SIGTERM) and have saved: run it again.
 """
 
+import argparse
 import os
 import signal
 import sys
@@ -17,7 +17,26 @@ import sys
 MAX_RESTARTS = "3"
 
 
+def show_help() -> None:
+    """The options that matter; torchrun's own parser, which knows all, takes seconds to import."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     epilog="All options: python3 -m torch.distributed.run --help")
+    parser.add_argument("--standalone", action="store_true", help="one machine, which needs no meeting place")
+    for name, text in (("--nproc-per-node", "processes on this machine, or gpu, cpu, auto"),
+                       ("--nnodes", "machines, or from:to"),
+                       ("--rdzv-backend", "how machines find each other, as c10d"),
+                       ("--rdzv-endpoint", "where they meet, HOST:PORT"),
+                       ("--rdzv-id", "which meeting, the same word on each machine"),
+                       ("--max-restarts", f"how often processes start again ({MAX_RESTARTS})")):
+        parser.add_argument(name, help=text)
+    parser.add_argument("program", nargs=argparse.REMAINDER, help="what each process runs, and its arguments")
+    parser.print_help()
+
+
 def main() -> int:
+    if sys.argv[1:2] in (["-h"], ["--help"]):  # further on it may be the program's
+        show_help()
+        return 0
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import api

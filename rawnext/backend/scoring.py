@@ -4,25 +4,36 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-BLOCK = 1 << 22  # numbers of one side that are in memory at a time
+BLOCK = 1 << 18  # numbers of one side that are gathered at a time: they stay in a cache of the second level
 
 
-def unit_vectors(x: ArrayLike) -> np.ndarray:
-    """Scale the last axis to Euclidean length 1.
+def lengths(x: np.ndarray) -> np.ndarray:
+    """(...) Euclidean lengths of the last axis of (..., D).
 
-    Args:
-        x: (..., D) float32 or float64, kept as it is; anything else becomes float64.
     Raises: ValueError: a vector is zero or not finite.
     """
-    x = np.asarray(x)
-    if x.dtype not in (np.float32, np.float64):
-        x = x.astype(np.float64)
-    length = np.linalg.norm(x, axis=-1, keepdims=True)
-    bad = np.argwhere(~((length[..., 0] > 0) & np.isfinite(length[..., 0])))
+    length = np.sqrt(np.einsum("...d,...d->...", x, x))
+    bad = np.argwhere(~((length > 0) & np.isfinite(length)))
     if len(bad):
         raise ValueError(f"embedding {', '.join(map(str, bad[0]))} is zero or not finite and has no direction "
                          f"({len(bad)} such in all)")
-    return x / length
+    return length
+
+
+def unit_vectors(x: ArrayLike) -> np.ndarray:
+    """Scale the last axis to Euclidean length 1; see lengths.
+
+    Args:
+        x: (..., D) float32 or float64, kept as it is; anything else becomes float64.
+    """
+    x = floating(x)
+    return x / lengths(x)[..., None]
+
+
+def floating(x: ArrayLike) -> np.ndarray:
+    """As float32 or float64 if it is that, else as float64."""
+    x = np.asarray(x)
+    return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
 
 def length_norm(x: ArrayLike) -> np.ndarray:
@@ -53,11 +64,15 @@ def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, t
     Raises: ValueError: an embedding is zero or not finite, or the dimensions differ.
     """
     one_set = enroll is test
-    enroll = unit_vectors(enroll)
-    test = enroll if one_set else unit_vectors(test)
+    enroll, enroll_index, test_index = floating(enroll), np.asarray(enroll_index), np.asarray(test_index)
+    test = enroll if one_set else floating(test)
     if enroll.shape[1] != test.shape[1]:
         raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}")
-    return dot_products(enroll, test, np.asarray(enroll_index), np.asarray(test_index))
+    enroll_length = lengths(enroll)
+    test_length = enroll_length if one_set else lengths(test)
+    scores = dot_products(enroll, test, enroll_index, test_index)
+    scores /= enroll_length[enroll_index] * test_length[test_index]  # so no unit vectors take memory
+    return scores
 
 
 def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike,

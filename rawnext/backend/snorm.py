@@ -7,14 +7,17 @@ Source: Karam et al., "Towards reduced false-alarms using cohorts", ICASSP 2011 
 "Analysis of score normalization in multilingual speaker recognition", Interspeech 2017, equations 1-3.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.scoring import unit_vectors
+from rawnext.backend.scoring import floating, lengths, unit_vectors
 
 TOP = 300  # of a cohort, the nearest, that AS-norm takes
-BLOCK = 1 << 23  # cosines that are in memory at a time
+BLOCK = 1 << 22  # cosines that are in memory at a time
 
 
 class CohortStats(NamedTuple):
@@ -32,25 +35,32 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0) -> CohortStats
     Raises: ValueError: fewer than two of the cohort, different dimensions, a vector without a direction, a vector
         whose cosines do not differ.
     """
-    x, cohort = unit_vectors(x), unit_vectors(cohort)
+    x, cohort = floating(x), unit_vectors(cohort)
     if x.shape[1] != cohort.shape[1]:
         raise ValueError(f"{x.shape[1]} dimensions, but the cohort has {cohort.shape[1]}")
     top = min(top, len(cohort)) or len(cohort)
     if top < 2:
         raise ValueError(f"{top} of a cohort: statistics want two or more")
-    stats = CohortStats(np.empty(len(x)), np.empty(len(x)))
-    step = max(1, BLOCK // len(cohort))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        cosines = x[part] @ cohort.T
-        if top < len(cohort):
-            cosines.partition(len(cohort) - top, axis=1)  # in place: the largest stand behind
-            cosines = cosines[:, -top:]
-        stats.mean[part] = cosines.mean(axis=1, dtype=np.float64)
-        stats.std[part] = cosines.std(axis=1, dtype=np.float64)
+    length, stats = lengths(x)[:, None], CohortStats(np.empty(len(x)), np.empty(len(x)))
+    step, cores = max(1, BLOCK // len(cohort)), len(os.sched_getaffinity(0))
+    room = np.empty((min(step, len(x)), len(cohort)), np.result_type(x, cohort))
+    with ThreadPoolExecutor(cores) as pool:  # numpy sorts and adds without the interpreter's lock
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            cosines = np.matmul(units := x[part] / length[part], cohort.T, out=room[:len(units)])
+            shares = pool.map(partial(_nearest, top=top), np.array_split(cosines, cores))
+            stats.mean[part], stats.std[part] = (np.concatenate(figures) for figures in zip(*shares))
     if not (stats.std > 0).all():
         raise ValueError(f"vector {int(np.argmin(stats.std))} is as near to each of its cohort")
     return stats
+
+
+def _nearest(cosines: np.ndarray, top: int) -> CohortStats:
+    """Mean and standard deviation of the `top` largest of each row of (n, C), whose order changes."""
+    if top < cosines.shape[1]:
+        cosines.partition(cosines.shape[1] - top, axis=1)  # the largest stand behind
+        cosines = cosines[:, -top:]
+    return CohortStats(cosines.mean(axis=1, dtype=np.float64), cosines.std(axis=1, dtype=np.float64))
 
 
 def normalize_scores(scores: np.ndarray, enroll: CohortStats, test: CohortStats, enroll_index: np.ndarray,

@@ -7,7 +7,7 @@ from kaldi_numbers import read_ark, read_text
 
 from rawnext import embeddings
 from rawnext.ark import write_vectors
-from rawnext.embeddings import Front, enroll_models, read_front, read_side, rows_of
+from rawnext.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
 from rawnext.kaldi_models import write_arrays
 from rawnext.tables import InputError, write_lines
 
@@ -77,3 +77,29 @@ def test_faults(tmp_path, scp):
     fails("map:1: m is a zero vector", enroll_models, read_side(tmp_path / "o.scp"), tmp_path / "map", "o", unit=True)
     write_arrays(tmp_path / "mean.vec", [np.zeros(4)])
     fails("transform.mat: no such file", read_front, tmp_path, lda=True)
+
+
+def test_only_what_the_trials_want_is_read(tmp_path, scp):
+    """Of one folder and of two, by utts and by models; of the others nothing is asked, nor that they are in order."""
+    (tmp_path / "e.ark").write_bytes((tmp_path / "e.ark").read_bytes()[:-1])  # u5 is cut off
+    sides = read_sides(scp, scp, None, None, True, "t", ["u3", "u0", "u3"], ["u1", "u3", "u1"])
+    assert sides.enroll is sides.test and sides.test.keys == ["u0", "u1", "u3"]
+    assert np.array_equal(sides.enroll.x[sides.enroll_index], X[[3, 0, 3]])
+    assert np.array_equal(sides.test.x[sides.test_index], X[[1, 3, 1]])
+    write_vectors(tmp_path / "o.ark", tmp_path / "o.scp", zip(KEYS, -X))
+    sides = read_sides(str(tmp_path / "o.scp"), scp, None, None, True, "t", ["u3"], ["u4"])
+    assert (sides.enroll.keys, sides.test.keys) == (["u3"], ["u4"]) and np.array_equal(sides.enroll.x, -X[[3]])
+    write_lines(tmp_path / "map", ["m u0 u3", "n u1"])
+    sides = read_sides(scp, scp, None, str(tmp_path / "map"), False, "t", ["n"], ["u4"])
+    np.testing.assert_allclose(sides.enroll.x[sides.enroll_index], X[[1]])
+    assert np.array_equal(sides.test.x[sides.test_index], X[[4]])
+    for test_scp in (scp, str(tmp_path / "o.scp")):
+        with pytest.raises(InputError, match=r"t:2: x not in .*\.scp"):
+            read_sides(scp, test_scp, Front(np.zeros(4)), None, True, "t", ["u0", "u0"], ["u1", "x"])
+
+
+def test_a_zero_vector_is_told_by_its_line_in_the_whole_scp(tmp_path):
+    write_vectors(tmp_path / "z.ark", tmp_path / "z.scp", [("a", X[0]), ("b", X[1]), ("z", 0 * X[2])])
+    with pytest.raises(InputError, match="z.scp:3: z is a zero vector"):
+        read_side(tmp_path / "z.scp", wanted={"b", "z"})
+    assert read_side(tmp_path / "z.scp", wanted={"b"}).keys == ["b"]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of trials: published values, a loop as an oracle, blocks, and embeddings without a direction."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,19 @@ def test_embeddings_without_direction_are_named():
         cosine_scores(np.ones((1, 3)), x, [0], [0])
     with pytest.raises(ValueError, match="embedding 1, 0 is zero"):
         unit_vectors([[[1.0], [1.0]], [[0.0], [1.0]]])
+
+
+@pytest.mark.parametrize("num", [2000, 40000])
+def test_memory_beyond_inputs_and_scores_is_that_of_a_block(monkeypatch, num):
+    monkeypatch.setattr(scoring, "BLOCK", 1 << 12)
+    x = np.random.default_rng(0).normal(size=(500, 64)).astype(np.float32)
+    rows = np.arange(num) % 500, np.arange(num) % 499
+    tracemalloc.start()
+    scores = cosine_scores(x, x, *rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # a block of both sides; lengths of both sides of each trial, and their product
+    assert peak < scores.nbytes + 2 * 4 * scoring.BLOCK + 3 * 4 * num + 50_000 < x.nbytes + 17 * num
 
 
 def test_different_dimensions_are_refused():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Score normalisation against a loop over trials, whatever the blocks."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,27 @@ def test_all_of_a_large_cohort():
     cohort = RNG.normal(size=(1000, 6))
     expected = [np.mean([cosine(x, c) for c in cohort]) for x in X]
     np.testing.assert_allclose(cohort_stats(X, cohort).mean, expected)
+
+
+@pytest.mark.parametrize("num", [300, 20_000])
+def test_memory_beyond_inputs_and_statistics_is_that_of_a_block(monkeypatch, num):
+    monkeypatch.setattr(snorm, "BLOCK", 1 << 16)
+    x, cohort = RNG.normal(size=(num, 16)).astype(np.float32), RNG.normal(size=(400, 16)).astype(np.float32)
+    cohort_stats(x[:3], cohort, 50)  # what is imported at first use
+    tracemalloc.start()
+    cohort_stats(x, cohort, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # the cosines of a block, their 50 largest as float64; two statistics and two lengths of each vector
+    assert peak < 4 * snorm.BLOCK + 4 * 8 * snorm.BLOCK * 50 // 400 + 30 * num + 200_000 < 2 * x.nbytes + 800_000
+
+
+@pytest.mark.parametrize("cores", [1, 3, 64])
+def test_as_many_threads_as_there_are_cores_change_nothing(monkeypatch, cores):
+    expected = cohort_stats(X, COHORT, 10)
+    monkeypatch.setattr(snorm.os, "sched_getaffinity", lambda pid: range(cores))
+    for one, two in zip(cohort_stats(X, COHORT, 10), expected):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_both_sides_count_alike():
