@@ -65,9 +65,9 @@ def test_both_ways_agree(tmp_path, monkeypatch, data, kind, block):
         assert outcome(READ[kind], tmp_path / "t") == quick
 
 
-WORDS = ["'a", "a'", "\"a", "a\\b", "../a", "a/..", "a..b", "/a", "-a", "-", "a", "1_0", "nan", "-inf", "1e999", "\u0661",
-         "1.", "-.5e+3", "x" * 200, "x" * 201, "ä" * 100, "ä" * 101, "b\u00a0c", "b\x07c", "b c", "b  ", "target", "Target",
-         "x\ny"]
+WORDS = ["'a", "a'", "\"a", "a\\b", "../a", "a/..", "a..b", "/a", "-a", "-", "a", "1_0", "nan", "-inf", "1e999",
+         "\u0661", "1.", "-.5e+3", "x" * 200, "x" * 201, "ä" * 100, "ä" * 101, "b\u00a0c", "b\x07c", "b c", "b  ",
+         "target", "Target", "x\ny"]
 
 
 @pytest.mark.parametrize("kind", sorted(READ))
