@@ -21,9 +21,9 @@ MAY = {
     "local/": ("rawnext.data", "rawnext.tables", "rawnext.log", "lhotse", "numpy", "scipy", "soundfile",
                "espeakng_loader"),
     "steps/": ("rawnext", "torch", "numpy"),
-    "bench/": ("rawnext", "torch", "numpy", "lhotse"),
+    "bench/": ("rawnext", "torch", "numpy", "lhotse", "onnxruntime"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
-                 "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL"),
+                 "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL", "onnx", "onnxruntime"),
     "rawnext/__init__.py": (),
     "rawnext/dist.py": ("torch",),
     "rawnext/frontend.py": ("torch", "torchaudio"),
@@ -39,6 +39,8 @@ OWNERS = {
     "python_stretch": ("rawnext/data/",),
     "matplotlib": ("rawnext/analysis/plots.py",),
     "jinja2": ("rawnext/analysis/html_report.py",),
+    "onnx": ("rawnext/export.py",),
+    "onnxruntime": ("rawnext/export.py", "bench/extraction.py"),
     "PIL": ("rawnext/analysis/error_browser.py",),
 }
 
