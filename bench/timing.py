@@ -58,9 +58,15 @@ def compare(part: str, what: str, amount: float, unit: str, before: tuple[str, P
             rounds: int = 5, kept: str = "") -> Ratio:
     """Time two programs, (name, function) each, that both do `amount` of `unit` in a call."""
     old, new = in_turns([before[1], after[1]], rounds)
-    ratios = [one / other for one, other in zip(old, new)]
-    return Ratio(part, what, before[0], after[0], f"{unit}/s", amount / statistics.median(old),
-                 amount / statistics.median(new), statistics.median(ratios), min(ratios), max(ratios), kept)
+    return ratio(part, what, amount, unit, (before[0], old), (after[0], new), kept)
+
+
+def ratio(part: str, what: str, amount: float, unit: str, before: tuple[str, Sequence[float]],
+          after: tuple[str, Sequence[float]], kept: str = "") -> Ratio:
+    """Of two programs, (name, seconds in each round) each, that `in_turns` timed together."""
+    ratios = [one / other for one, other in zip(before[1], after[1])]
+    return Ratio(part, what, before[0], after[0], f"{unit}/s", amount / statistics.median(before[1]),
+                 amount / statistics.median(after[1]), statistics.median(ratios), min(ratios), max(ratios), kept)
 
 
 def growth(part: str, what: str, base: int, run: Callable[[int], object], rounds: int = 3,

@@ -23,7 +23,10 @@ from rawnext.models import MODELS
 from rawnext.tables import InputError, PathLike
 
 PROTOCOLS = ("native", "paper")
-BATCH_SAMPLES = 16 * 59050  # of a padded batch, at the most (unless one utterance is longer)
+# Of a padded batch, at the most (unless one utterance is longer). A CPU gains nothing by more than its caches hold, and
+# loses by the padding of a wider spread of lengths.
+BATCH_SAMPLES = 16 * 59050
+CPU_BATCH_SAMPLES = 4 * 59050
 
 
 def load_model(exp: PathLike, device: torch.device) -> tuple[nn.Module, Config]:
@@ -74,7 +77,8 @@ def embed_native(model: nn.Module, waves: Sequence[np.ndarray]) -> list[np.ndarr
     """N waveforms of any lengths -> N embeddings (D,), in padded batches of similar lengths."""
     device = device_of(model)
     result: list[Any] = [None] * len(waves)
-    for batch in batches_by_length([len(w) for w in waves]):
+    most = CPU_BATCH_SAMPLES if device.type == "cpu" else BATCH_SAMPLES
+    for batch in batches_by_length([len(w) for w in waves], most):
         lengths = torch.tensor([len(waves[i]) for i in batch])
         padded = nn.utils.rnn.pad_sequence([torch.from_numpy(waves[i]) for i in batch], batch_first=True)
         embeddings: Tensor = model(padded.to(device), lengths.to(device))
@@ -83,7 +87,7 @@ def embed_native(model: nn.Module, waves: Sequence[np.ndarray]) -> list[np.ndarr
     return result
 
 
-def batches_by_length(lengths: Sequence[int], most: int = BATCH_SAMPLES) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
     """Positions in batches of similar length, padded size at most `most` (or one utterance)."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -137,7 +137,11 @@ def tile_short(x: Tensor, lengths: Tensor | None, least: int) -> tuple[Tensor, T
         return (x if num >= least else x.repeat(1, -(-least // num))[:, :least]), None
     if int(lengths.min()) >= least:
         return x, lengths
-    total = max(x.shape[-1], least)
-    time = torch.arange(total, device=x.device).expand(len(x), total)
+    return repeat_short(x, lengths, least, max(x.shape[-1], least))
+
+
+def repeat_short(x: Tensor, lengths: Tensor, least: int, total: int) -> tuple[Tensor, Tensor]:
+    """`tile_short` without a question to the numbers, into (B, total): total is T or more, and least or more."""
+    time = torch.arange(total, device=x.device)
     source = torch.where(lengths[:, None] < least, time % lengths[:, None], time.clamp(max=x.shape[-1] - 1))
     return x.gather(1, source), lengths.clamp(min=least)

@@ -66,12 +66,13 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     import torch
 
     from rawnext.extract import embed_all, load_model
+    from rawnext.models.folded import folded
 
     torch.set_num_threads(args.num_threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, config = load_model(args.exp_dir, device)
     waves = ((s.utt, load_wave(s)) for s in progress(sources, desc=f"extract.{args.job}", unit="utt"))
-    yield from embed_all(model, waves, args.protocol, config.extract, args.duration, CHUNK)
+    yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration, CHUNK)
 
 
 def main() -> None:

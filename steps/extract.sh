@@ -8,7 +8,7 @@ set -euo pipefail
 . ./path.sh
 
 cmd=run.py        # launcher of the jobs
-nj=4              # jobs
+nj=$(nproc)       # jobs, one for each CPU of this machine: faster than as many threads of one job
 duration=0        # seconds cut from the middle of each utterance; 0: all of it
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=1     # CPU threads of a job

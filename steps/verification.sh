@@ -24,7 +24,7 @@ measures=inverse_duration # what calibration knows besides the score (docs/calib
 ngpu=0                    # GPUs for training (processes) on each machine; 0: one process on the CPU
 num_nodes=1               # machines to train on, which $cuda_cmd provides
 torchrun_opts=            # options of steps/torchrun.py, such as "--max-restarts 10"
-nj=2                      # extraction jobs
+nj=$(nproc)               # extraction jobs
 num_threads=0             # CPU threads for training; 0: all of this machine
 num_workers=2             # data workers of each training process
 . utils/parse_options.sh

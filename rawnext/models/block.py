@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """RawNeXt's block: branches at three resolutions and the gate that weighs them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.models.layers import conv3, norm, pointwise, triple
+from rawnext.models.layers import conv3, norm, norm_relu, pointwise, triple
 from rawnext.models.masking import mean_of_3, mean_of_3_to_end, time_mean, zero_tail
 
 
 class Branch(nn.Module):
     """The original resolution's path through a block: 1x1, grouped 3, 1x1; nothing behind the last."""
+
+    then_norm: ClassVar = {"conv1": "bn1", "conv2": "bn2"}  # see rawnext/models/folded.py
 
     def __init__(self, inputs: int, width: int, outputs: int, groups: int):
         super().__init__()
@@ -27,15 +31,34 @@ class Branch(nn.Module):
         return self.behind_conv1(pointwise(self.conv1, x), lengths)
 
     def behind_conv1(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        x = F.relu(norm(self.bn1, x))
-        return F.relu(norm(self.bn2, conv3(self.conv2, zero_tail(x, lengths))))
+        return norm_relu(self.bn2, conv3(self.conv2, zero_tail(norm_relu(self.bn1, x), lengths)))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """The whole path: (B, L, inputs) -> (B, L, outputs)."""
         return pointwise(self.conv3, self.hidden(x, lengths))
 
 
-class HighBranch(Branch):
+class SideBranch(Branch, ABC):
+    """A path at another resolution: a 1x1 and a transposed convolution of it meet with nothing between."""
+
+    matrix: Tensor
+    bias: Tensor
+
+    @abstractmethod
+    def compose(self) -> tuple[Tensor, Tensor]:
+        """Matrix and bias of both as one map."""
+
+    def composed(self) -> tuple[Tensor, Tensor]:
+        """`compose`, or what it gave when it was kept."""
+        return (self.matrix, self.bias) if hasattr(self, "matrix") else self.compose()
+
+    def keep_composed(self) -> None:
+        """Compose once and for all: what happens to the weights from here on changes nothing."""
+        for name, tensor in zip(("matrix", "bias"), self.compose()):
+            self.register_buffer(name, tensor.detach(), persistent=False)
+
+
+class HighBranch(SideBranch):
     """The path at three times the resolution: transposed convolution, path, mean of each three frames."""
 
     def __init__(self, inputs: int, width: int, outputs: int, groups: int):
@@ -45,19 +68,20 @@ class HighBranch(Branch):
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         return mean_of_3(super().forward(triple(self.transposed, x), None if lengths is None else 3 * lengths))
 
-    def composed_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All but conv3, which runs behind the mean: (B, L, inputs) -> (B, L, width).
-
-        The transposed convolution meets conv1 with nothing between, and one matrix does for both.
-        """
+    def compose(self) -> tuple[Tensor, Tensor]:
+        """The transposed convolution and conv1 behind it: (3 width, inputs), (3 width,)."""
         conv1, up = self.conv1.weight.squeeze(-1), self.transposed
         assert up.bias is not None
-        weight = torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1)  # (3 width, inputs)
-        y = F.linear(x, weight, (conv1 @ up.bias).repeat(3)).reshape(len(x), -1, len(conv1))  # (B, 3 L, width)
+        bias = F.linear(up.bias, conv1, self.conv1.bias)
+        return torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1), bias.repeat(3)
+
+    def composed_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """All but conv3, which runs behind the mean: (B, L, inputs) -> (B, L, width)."""
+        y = F.linear(x, *self.composed()).reshape(x.shape[0], -1, self.conv1.out_channels)  # (B, 3 L, width)
         return mean_of_3(self.behind_conv1(y, None if lengths is None else 3 * lengths))
 
 
-class LowBranch(Branch):
+class LowBranch(SideBranch):
     """The path at a third of the resolution: mean of each three frames, path, transposed convolution."""
 
     def __init__(self, inputs: int, width: int, outputs: int, groups: int):
@@ -67,8 +91,8 @@ class LowBranch(Branch):
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         return triple(self.transposed, super().forward(*mean_of_3_to_end(x, lengths)))[:, : x.shape[1]]
 
-    def composed(self) -> tuple[Tensor, Tensor]:
-        """conv3 and the transposed convolution behind it as one map: matrices (3, outputs, width), bias (outputs,)."""
+    def compose(self) -> tuple[Tensor, Tensor]:
+        """conv3 and the transposed convolution behind it: (3, outputs, width), (outputs,)."""
         assert self.transposed.bias is not None
         weight = torch.einsum("ow,ojk->kjw", self.conv3.weight.squeeze(-1), self.transposed.weight)
         return weight, self.transposed.bias
@@ -90,7 +114,7 @@ class LowBranch(Branch):
         else:
             matrix = (scale[:, None, :, None] * matrix).flatten(1, 2)  # (B, 3 outputs, width)
             y = torch.baddbmm((scale * bias).repeat(1, 3).unsqueeze(1), hidden, matrix.transpose(1, 2))
-        return y.reshape(len(hidden), -1, len(bias))[:, :num_frames]
+        return y.reshape(hidden.shape[0], -1, bias.shape[0])[:, :num_frames]
 
 
 class Gate(nn.Module):
@@ -112,7 +136,7 @@ class Gate(nn.Module):
     def forward(self, means: Sequence[Tensor]) -> Tensor:
         """n times (B, O) -> (B, O, n), adding up to 1 over n."""
         if self.official:
-            return self.attention(torch.cat(list(means), dim=1).view(len(means[0]), -1, len(means)))
+            return self.attention(torch.cat(list(means), dim=1).view(means[0].shape[0], -1, len(means)))
         return self.attention(torch.stack(list(means), dim=-1))
 
 

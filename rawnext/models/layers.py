@@ -57,11 +57,20 @@ class _Conv3(torch.autograd.Function):
 
 def norm(layer: nn.Module, x: Tensor) -> Tensor:
     """BatchNorm over all frames of a batch: (B, L, C) -> (B, L, C)."""
-    return layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return layer(x.flatten(0, 1)).view_as(x)
+
+
+def norm_relu(layer: nn.Module, x: Tensor) -> Tensor:
+    """ReLU behind `norm`; without a second map where nothing will ask for the gradient: (B, L, C) -> (B, L, C).
+
+    x must be a map of nobody else's, as what a layer has just made.
+    """
+    x = norm(layer, x)
+    return F.relu(x, inplace=x.is_inference())
 
 
 def triple(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
     """Transposed convolution of kernel and stride 3, by which each frame becomes three: (B, L, I) -> (B, 3 L, O)."""
     weight = layer.weight.permute(2, 1, 0).flatten(0, 1)  # (3 O, I): tap by tap
     assert layer.bias is not None
-    return F.linear(x, weight, layer.bias.repeat(3)).reshape(len(x), -1, layer.out_channels)
+    return F.linear(x, weight, layer.bias.repeat(3)).reshape(x.shape[0], -1, layer.out_channels)

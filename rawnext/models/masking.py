@@ -19,7 +19,13 @@ def outside(x: Tensor, lengths: Tensor) -> Tensor:
 
 def zero_tail(x: Tensor, lengths: Tensor | None) -> Tensor:
     """x (B, L, C) with zeros behind each utterance's end."""
-    return x if lengths is None else x.masked_fill(outside(x, lengths), 0)
+    if lengths is None:
+        return x
+    if not x.is_inference() or x.device.type != "cpu":
+        return x.masked_fill(outside(x, lengths), 0)
+    for row, num in zip(x, lengths.tolist()):  # in place: no gradient needs x, and nobody what is behind its ends
+        row[num:] = 0
+    return x
 
 
 def time_mean(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -32,15 +38,19 @@ def time_softmax(x: Tensor, lengths: Tensor | None) -> Tensor:
     return (x if lengths is None else x.masked_fill(outside(x, lengths), float("-inf"))).softmax(dim=1)
 
 
+def threes(x: Tensor) -> Tensor:
+    """(B, 3 L, C) -> (B, L, 3, C)."""
+    return x.reshape(x.shape[0], -1, 3, x.shape[2])  # unflatten would be traced with one number of frames for ever
+
+
 def mean_of_3(x: Tensor) -> Tensor:
     """(B, 3 L, C) -> (B, L, C)."""
-    return x.unflatten(1, (-1, 3)).mean(2)
+    return threes(x).mean(2)
 
 
 def max_of_3(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Maximum of each three frames, a rest of one or two dropped: (B, L, C) -> (B, L // 3, C), and its lengths."""
-    num = x.shape[1] // 3
-    return x[:, : 3 * num].unflatten(1, (num, 3)).amax(2), None if lengths is None else lengths // 3
+    return threes(x[:, : x.shape[1] // 3 * 3]).amax(2), None if lengths is None else lengths // 3
 
 
 def mean_of_3_to_end(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -7,6 +7,7 @@ no sinc filters, no GRU, attentive statistics instead).
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,8 @@ class Scaling(nn.Module):
 
 class ScaledBlock(nn.Module):
     """Pre-activated residual block of two 3-convolutions, then a max-pool if `pool`, then scaling."""
+
+    then_norm: ClassVar = {"conv1": "bn2"}
 
     def __init__(self, inputs: int, outputs: int, pool: bool):
         super().__init__()

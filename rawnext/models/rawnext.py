@@ -7,7 +7,7 @@ docs/systems.md says which one this is.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from rawnext.frontend import PreEmphasis
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Block, Gate
-from rawnext.models.layers import conv3, norm, pointwise
+from rawnext.models.layers import conv3, norm_relu, pointwise
 from rawnext.models.masking import max_of_3, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
@@ -25,13 +25,15 @@ from rawnext.models.pooling import AttentiveStatsPooling
 class Root(nn.Module):
     """Fuses feature maps: concatenation, 1x1, BatchNorm, ReLU."""
 
+    then_norm: ClassVar = {"conv": "bn"}
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, 1, bias=False)
         self.bn = nn.BatchNorm1d(outputs)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return F.relu(norm(self.bn, pointwise(self.conv, torch.cat(list(maps), dim=-1))))
+        return norm_relu(self.bn, pointwise(self.conv, torch.cat(list(maps), dim=-1)))
 
 
 class Tree(nn.Module):
@@ -78,10 +80,11 @@ class Stem(nn.ModuleList):
         super().__init__()
         for _ in range(num):
             self.extend([nn.Conv1d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm1d(channels), nn.ReLU()])
+        self.then_norm = {str(i): str(i + 1) for i in range(0, len(self), 3)}
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for i in range(0, len(self), 3):
-            x = F.relu(norm(self[i + 1], conv3(self[i], zero_tail(x, lengths))))
+            x = norm_relu(self[i + 1], conv3(self[i], zero_tail(x, lengths)))
         return x
 
 
@@ -104,6 +107,7 @@ class RawNeXt(SpeakerModel):
     """
 
     least_samples = 3**7  # shorter ones leave nothing behind the last max-pool
+    then_norm: ClassVar = {"base_layer.0": "base_layer.1"}
 
     def __init__(self, channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
                  stem: Sequence[int] = (1, 1), embedding_dim: int = 512, cardinality: int = 32, dla: bool = True,
@@ -134,7 +138,7 @@ class RawNeXt(SpeakerModel):
             quieten(self)
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        x = F.relu(norm(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1))))  # (B, T / 3, C)
+        x = norm_relu(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1)))  # (B, T / 3, C)
         lengths = None if lengths is None else lengths // 3
         for stem in (self.level0, self.level1):
             x, lengths = max_of_3(stem(x, lengths), lengths)

@@ -9,6 +9,7 @@ torchvision.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,8 @@ class BasicBlock(nn.Module):
         conv: makes a convolution of (inputs, outputs, kernel, stride, height) that takes (map, lengths).
     """
 
+    then_norm: ClassVar = {"conv1": "bn1", "conv2": "bn2", "downsample.0": "downsample.1"}
+
     def __init__(self, inputs: int, outputs: int, stride: int, height: int, project: bool,
                  conv: Callable[[int, int, int, int, int], nn.Module] = plain_conv):
         super().__init__()
@@ -88,6 +91,8 @@ class SEBlock(BasicBlock):
     Raises: ValueError: outputs below 8, the reduction.
     Source: Hu et al., "Squeeze-and-excitation networks", CVPR 2018.
     """
+
+    then_norm: ClassVar = {"conv2": "bn2", "downsample.0": "downsample.1"}
 
     def __init__(self, inputs: int, outputs: int, stride: int, height: int, project: bool):
         super().__init__(inputs, outputs, stride, height, project)
