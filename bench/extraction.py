@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from timing import Growth, Ratio, compare, growth, growth_table, in_turns, ratio, ratio_table
 
+from bench.timing import Growth, Ratio, compare, growth, growth_table, in_turns, ratio, ratio_table
 from rawnext.tables import run_main
 
 PART, RATE = "extraction", 16000

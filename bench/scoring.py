@@ -1,19 +1,14 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Scoring from files to metrics, plain and by AS-norm, beside a plain loop over the trials (bench/scoring_loop.py).
-
-bench/scoring.py
 
 Lists of the sizes of VoxCeleb1's O, H and E, embeddings of random speakers. `programs` are the recipe's, one after the
 other: steps/score.py, steps/normalize.py (AS-norm), steps/evaluate.py, here without intervals, which the loop has not.
 For AS-norm the loop does the first 1,000 trials; its own time is multiplied, that of reading is not.
 """
 
-import argparse
 import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,12 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scoring_lists import Lists, Size
-from timing import Growth, Ratio, growth, growth_table, ratio_table
 
+from bench.scoring_lists import Lists, Size
+from bench.timing import Growth, Ratio, growth, ratio
 from rawnext.backend.scoring import cosine_scores
 from rawnext.embeddings import read_sides
-from rawnext.tables import read_scores, read_trials, run_main
+from rawnext.tables import read_scores, read_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 # VoxCeleb1's cleaned lists; of E and H the embeddings stand together.
@@ -106,14 +101,14 @@ def whole(where: Lists, size: Size, asnorm: bool, rounds: int) -> tuple[Ratio, f
     kept = f"{eer}, scores within {apart:.0e}, peak {old.mib:,.0f} -> {new.mib:,.0f} MiB"
     before = f"loop ({FIRST:,} trials, scaled)" if asnorm else "loop"
     what = f"{size.trials:,} trials, {'AS-norm' if asnorm else 'plain'}, files to metrics"
-    return ratio(what, before, "programs", size.trials, [(a.seconds, b.seconds) for a, b in pairs], kept), old.scoring_s
+    seconds = [(a.seconds, b.seconds) for a, b in pairs]
+    return in_pairs(what, before, "programs", size.trials, seconds, kept), old.scoring_s
 
 
-def ratio(what: str, before: str, after: str, trials: int, seconds: list[tuple[float, float]], kept: str) -> Ratio:
+def in_pairs(what: str, before: str, after: str, trials: int, seconds: list[tuple[float, float]], kept: str) -> Ratio:
     """Of the seconds of both in each round."""
-    ratios, (old, new) = [a / b for a, b in seconds], map(statistics.median, zip(*seconds))
-    return Ratio("scoring", what, before, after, "trials/s", trials / old, trials / new, statistics.median(ratios),
-                 min(ratios), max(ratios), kept)
+    old, new = zip(*seconds)
+    return ratio("scoring", what, trials, "trials", (before, old), (after, new), kept)
 
 
 def alone(where: Lists, size: Size, loop_s: float) -> Ratio:
@@ -125,7 +120,7 @@ def alone(where: Lists, size: Size, loop_s: float) -> Ratio:
         cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
         seconds.append((loop_s, time.perf_counter() - began))
     what = f"{size.trials:,} trials, plain, scores alone"
-    return ratio(what, "loop", "cosine_scores", size.trials, seconds, "the same scores")
+    return in_pairs(what, "loop", "cosine_scores", size.trials, seconds, "the same scores")
 
 
 def rows() -> list[Ratio]:
@@ -141,18 +136,8 @@ def growth_rows() -> list[Growth]:
     """As trials and utterances grow together."""
     for times in (1, 4, 16):
         lists().add(Size(str(GROWTH.trials * times), GROWTH.trials * times, GROWTH.utts * times))
-    return [growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials,
-                   lambda size, asnorm=asnorm: programs(lists(), str(size), asnorm), 1)
+    def run(asnorm: bool, size: int) -> None:
+        programs(lists(), str(size), asnorm)
+
+    return [growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials, functools.partial(run, asnorm), 1)
             for name, asnorm in (("plain", False), ("AS-norm", True))]
-
-
-def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    from rawnext.stamp import stamp
-
-    print(f"{stamp()['hardware']}, commit {stamp()['commit']}, numpy {np.__version__}, cohort {COHORT:,}\n")
-    print(*ratio_table(rows()), "", *growth_table(growth_rows()), sep="\n")
-
-
-if __name__ == "__main__":
-    run_main(main)

@@ -164,7 +164,7 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
                              "by matrix products", ours))
     else:
         half = Step(config, batch, amp=torch.bfloat16)
-        compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compile=True))
+        compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))
         found += [against(published, "ours, bf16", half),
                   against(published, "ours, bf16, compiled", Step(compiled, batch, amp=torch.bfloat16))]
     return [*found, compare("training", "the optimiser alone", 1, "steps",

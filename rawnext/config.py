@@ -51,7 +51,7 @@ class Optim:
 class Train:
     epochs: int = 80
     amp: str = "auto"  # auto: bf16 on a GPU that has it, else fp16, nothing on a CPU; none; bf16; fp16
-    compile: bool = False  # the model by torch.compile; takes minutes first and gains nothing on a CPU
+    compiled: bool = False  # the model by torch.compile; takes minutes first and gains nothing on a CPU
     augment_on: str = "workers"  # or device: rooms, and what follows them, are put on whole batches there
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as the paper's; so their number is no matter
     margin_from: float = 0  # epoch until which a margin loss has margin 0

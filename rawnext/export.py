@@ -18,8 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.onnx.errors import OnnxExporterError
 
+from rawnext import checkpoint
+from rawnext.extract import load_model
 from rawnext.frontend import HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.models.folded import folded
+from rawnext.stamp import sha256, stamp
 from rawnext.tables import InputError, PathLike, atomic_path
 
 INPUTS, OUTPUT = ("wave", "lengths"), "embedding"
@@ -68,6 +71,20 @@ class Exportable(nn.Module):
         least = self.model.least_samples
         total = (x.shape[1] + least - 1) // least * least
         return self.model.encode(*repeat_short(x, lengths, least, total))
+
+
+def export_onnx(exp: PathLike, path: PathLike) -> str:
+    """Write the model of an experiment folder as ONNX, with its configuration and what it was made of as metadata.
+
+    Returns: size and check in words.   Raises: InputError: see write_onnx; the experiment's model cannot be read.
+    """
+    model, _ = load_model(exp, torch.device("cpu"))
+    weights = checkpoint.weights_path(exp)
+    metadata = {"sample_rate": str(SAMPLE_RATE), "model_sha256": sha256(weights), **stamp(),
+                "config": (Path(exp) / "config.yaml").read_text(encoding="utf-8")}
+    difference = write_onnx(model, path, metadata)
+    return (f"{Path(path).stat().st_size / 2**20:.1f} MiB; its embeddings are PyTorch's up to {difference:.1e} of the "
+            f"largest number, at {SECONDS[0]} to {SECONDS[-1]} s")
 
 
 def write_onnx(model: nn.Module, path: PathLike, metadata: Mapping[str, str]) -> float:

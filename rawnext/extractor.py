@@ -16,6 +16,7 @@ from rawnext import checkpoint
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.extract import BATCH_SAMPLES, embed_native, load_model
+from rawnext.models.folded import folded
 from rawnext.tables import InputError, PathLike
 from rawnext.waveform import prepare, window_starts
 
@@ -79,7 +80,8 @@ class Extractor:
             place = torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
-        return cls(*load_model(folder, place), folder, longest_s)
+        model, config = load_model(folder, place)
+        return cls(folded(model), config, folder, longest_s)
 
     @property
     def embedding_dim(self) -> int:

@@ -37,7 +37,7 @@ class SpeakerTask(nn.Module):
         self.losses = nn.ModuleList(losses)
         # a function, not a module: its weights do not stand in the state twice, and validation, of any length, is not
         # compiled
-        self.compiled = torch.compile(self.model.forward) if config.train.compile else None
+        self.compiled = torch.compile(self.model.forward) if config.train.compiled else None
 
     def forward(self, wave: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T) waveforms and (B,) speakers -> loss and accuracy (of the first loss), scalars."""

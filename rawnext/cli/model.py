@@ -13,7 +13,11 @@ rawnext export exp/rawnext --onnx rawnext.onnx
 rawnext export exp/rawnext --safetensors release --licence cc-by-4.0 --training-data "VoxCeleb2 dev"
 
 --safetensors writes a folder: model.safetensors, config.yaml, train_info.json and calibration where there are such, and
-README.md, a model card as Hugging Face wants it. Every command takes this folder as a MODEL."""
+README.md, a model card as Hugging Face wants it. Every command takes this folder as a MODEL.
+
+--onnx (pip install 'rawnext[onnx]') writes a file that needs nothing of ours to run. Inputs: wave (B, T) float32 at
+16 kHz in [-1, 1], zero-padded, and lengths (B,) int64, samples, 1,600 or more; output: embedding (B, D), that of
+`rawnext embed`. It appears when ONNX Runtime has given PyTorch's embeddings at 0.1 to 30 s, alone and padded."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -61,5 +65,4 @@ def export(args: argparse.Namespace) -> None:
     if args.onnx:
         from rawnext.export import export_onnx
 
-        export_onnx(args.model, args.onnx)
-        print(f"wrote {args.onnx}")
+        print(f"wrote {args.onnx}: {export_onnx(args.model, args.onnx)}")

@@ -2,7 +2,6 @@
 """bench/extraction.py: every way embeds the same speech, and the result column tells which differ."""
 
 import runpy
-import sys
 
 import pytest
 import torch
@@ -14,9 +13,7 @@ SMALL = {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}
 
 @pytest.fixture
 def bench(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "bench"))
-    yield runpy.run_path(str(root / "bench/extraction.py"))
-    sys.modules.pop("timing", None)
+    return runpy.run_path(str(root / "bench/extraction.py"))
 
 
 def test_ways_and_what_they_keep(bench, tmp_path):

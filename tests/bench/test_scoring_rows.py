@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench/scoring.py times what it says: the loop and the recipe's programs find the same scores and EER on its lists."""
 
-import importlib
 import re
 
 import pytest
 
+from bench import scoring
+
 
 @pytest.fixture
-def bench(root, monkeypatch):
-    monkeypatch.syspath_prepend(str(root / "bench"))
-    scoring = importlib.import_module("scoring")
+def bench(monkeypatch):
     monkeypatch.setattr(scoring, "SIZES", (scoring.Size("E", 1200, 400), ))
     monkeypatch.setattr(scoring, "COHORT", 320)
     monkeypatch.setattr(scoring, "FIRST", 50)

@@ -35,7 +35,7 @@ def work(tmp_path, monkeypatch):
 
 def test_every_block_runs(root, work, capsys):
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/embeddings.md").read_text(), re.M | re.S)
-    assert [kind for kind, _ in blocks].count("python") == len(blocks) - 2 == 6
+    assert [kind for kind, _ in blocks].count("python") == len(blocks) - 3 == 7
     names: dict = {}
     for kind, text in blocks:
         if kind == "python":
@@ -49,3 +49,4 @@ def test_every_block_runs(root, work, capsys):
     out = capsys.readouterr().out
     assert "decision  " in out and '"same_speaker": ' in out and "b.m4a 1 " in out and "enrolled" in out
     assert (work / "release/README.md").exists() and os.path.exists("xvec/wav.scp")
+    assert names["vectors"].shape == names["batch"].shape

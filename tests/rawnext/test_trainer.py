@@ -239,7 +239,7 @@ def test_a_compiled_model_is_the_same_in_one_graph(monkeypatch):
     wave, label, found = torch.randn(4, 2500), torch.arange(4), []
     for value in ("false", "true"):
         torch.manual_seed(0)
-        task = SpeakerTask(load_config([], [small, f"train.compile={value}"]), 4)
+        task = SpeakerTask(load_config([], [small, f"train.compiled={value}"]), 4)
         loss = task(wave, label)[0]
         loss.backward()
         found.append([loss.detach(), *(p.grad for p in task.parameters()), *task.state_dict().values()])

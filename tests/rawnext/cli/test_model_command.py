@@ -2,10 +2,9 @@
 """`rawnext info` and `rawnext export`: what is said is so, and what is exported is the same model."""
 
 import json
-import sys
-from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -14,9 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from tiny_model import OPTIONS, calibrate, inform, write_experiment
 
+import rawnext.export
 from rawnext import Extractor, checkpoint
 from rawnext.cli.main import main
 from rawnext.decision import PLACE
+from rawnext.stamp import sha256
 from rawnext.tables import InputError
 
 
@@ -102,12 +103,12 @@ def test_damaged_safetensors(exp, tmp_path):
         Extractor.from_pretrained(tmp_path / "a", "cpu")
 
 
-def test_onnx_is_called_with_experiment_and_file(exp, tmp_path, monkeypatch):
-    seen = []
-    module = ModuleType("rawnext.export")
-    module.export_onnx = lambda *args: seen.append(args)
-    monkeypatch.setitem(sys.modules, "rawnext.export", module)
+def test_onnx_says_what_it_was_made_of(exp, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(rawnext.export, "SECONDS", (0.1, 0.5))
     main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])
-    assert seen == [(exp, tmp_path / "x.onnx")]
+    assert capsys.readouterr().out.count("\n") == 1
+    said = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
+    assert said["model_sha256"] == sha256(exp / "model.pt") and said["commit"] and said["sample_rate"] == "16000"
+    assert said["config"] == (exp / "config.yaml").read_text()
     with pytest.raises(InputError, match="say what to write"):
         main(["export", str(exp)])
