@@ -13,7 +13,15 @@ from tiny_model import write_experiment
 from rawnext import checkpoint
 from rawnext.ark import read_vectors
 from rawnext.config import Extract
-from rawnext.extract import batches_by_length, centre_crop, embed_all, embed_native, load_model, segments
+from rawnext.extract import (
+    CPU_BATCH_SAMPLES,
+    batches_by_length,
+    centre_crop,
+    embed_all,
+    embed_native,
+    load_model,
+    segments,
+)
 from rawnext.frontend import PreEmphasis
 
 
@@ -62,6 +70,15 @@ def test_native_batches_equal_single_utterances(model):
         with torch.inference_mode():
             alone = model(torch.from_numpy(wave)[None])[0].numpy()
         assert np.abs(embedding - alone).max() < 1e-4 * np.abs(alone).max()
+
+
+def test_batches_on_a_cpu_fit_its_caches(model):
+    shapes = []
+    hook = model.register_forward_hook(lambda module, given, result: shapes.append(given[0].shape))
+    embed_native(model, [np.ones(30000, np.float32)] * 17)
+    hook.remove()
+    assert [shape[0] for shape in shapes] == [7, 7, 3]
+    assert 7 * 30000 <= CPU_BATCH_SAMPLES < 8 * 30000
 
 
 def test_paper_protocol_is_the_mean_of_ten_segments(model):

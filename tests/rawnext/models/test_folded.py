@@ -8,6 +8,7 @@ from torch import nn
 
 from rawnext.models import MODELS
 from rawnext.models.folded import folded
+from rawnext.models.layers import norm_relu
 from rawnext.models.masking import zero_tail
 
 SMALL = {"channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
@@ -59,6 +60,14 @@ def test_the_model_stays_as_it_was():
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any("matrix" in name for name in quick.state_dict())
+
+
+def test_relu_takes_no_second_map_where_no_gradient_can_need_it():
+    for mode, in_place in ((torch.no_grad, False), (torch.inference_mode, True)):
+        with mode():
+            x = -torch.ones(2, 3, 1)
+            y = norm_relu(nn.Identity(), x)
+        assert not y.any() and (y.data_ptr() == x.data_ptr()) == in_place
 
 
 def test_padding_is_zeroed_in_place_only_where_no_gradient_can_need_it():
