@@ -66,7 +66,7 @@ def norm_relu(layer: nn.Module, x: Tensor) -> Tensor:
     x must be a map of nobody else's, as what a layer has just made.
     """
     x = norm(layer, x)
-    return F.relu(x, inplace=x.is_inference())
+    return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
 def triple(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
