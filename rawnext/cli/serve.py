@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
         from rawnext.serve.app import Limits, Service, build_app
         from rawnext.serve.server import listen, names_of, serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        if (name := (error.name or "").partition(".")[0]) not in ("starlette", "uvicorn"):
             raise
-        raise InputError(error.name, None, "is not installed: pip install 'rawnext[serve]'") from None
+        raise InputError(name, None, "is not installed: pip install 'rawnext[serve]'") from None
     from rawnext.decision import read_judge
 
     limits, at = Limits(args.megabytes, args.seconds), operating(args)

@@ -58,7 +58,8 @@ def read_bytes(data: bytes | bytearray, longest_s: float) -> tuple[np.ndarray, i
             check_media([source])
             return read_media(source, longest_s)
         except InputError as error:
-            raise InputError("audio", None, error.why.replace(source.path, "it")) from None
+            why = error.why.replace(f"file:{source.path}", "it").replace(source.path, "it")
+            raise InputError("audio", None, why) from None
 
 
 def check_media(sources: Sequence[Source]) -> None:

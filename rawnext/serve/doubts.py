@@ -2,8 +2,8 @@
 """Why a score may be unsure: only what can be measured in the audio or read off the calibration.
 
 The limits of levels were looked up in 150 utterances of speechocean762: 99 in 100 have their quietest tenth 28 dB or
-more below their loud frames, and no sample at full scale; with white noise at an SNR of 10 dB they have 15 to 18 dB, and
-cut off at 8 times their level 95 in 100 have a sample in 1,400 or more at full scale.
+more below their loud frames, and no sample at full scale; with white noise at an SNR of 10 dB they have 15 to 18 dB,
+and cut off at 8 times their level 95 in 100 have a sample in 1,400 or more at full scale.
 """
 
 import math

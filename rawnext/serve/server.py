@@ -38,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens at a name or address; port 0 takes a free one.   Raises: InputError: it cannot."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
+        return socket.create_server((address[0], port), family=family)  # getaddrinfo makes 70000 another port
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
         raise InputError("--host and --port", None, f"cannot listen at {host}, port {port}: {why}") from None

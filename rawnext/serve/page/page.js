@@ -4,11 +4,12 @@ import { ask } from "./server.js";
 
 const $ = (id) => document.getElementById(id);
 const about = await ask("about");
-const panes = ["Enroll", "Test"].map((name) => new Pane(name, about, compare));
+const names = ["Enroll", "Test"];
+const panes = names.map((name) => new Pane(name, about, compare));
 let asked = 0; // only the last question's answer is shown
 
-$("about").textContent = `The model ${about.model} compares them on the machine that serves this page, which keeps nothing; `
-  + `at most ${about.seconds} s and ${about.megabytes} MB each.`;
+$("about").textContent = `The model ${about.model} compares them on the machine that serves this page, which keeps `
+  + `nothing; at most ${about.seconds} s and ${about.megabytes} MB each.`;
 $("panes").append(...panes.map((pane) => pane.element));
 for (const event of ["dragover", "drop"]) { // beside a pane, a file would replace the page
   document.addEventListener(event, (drag) => drag.preventDefault());
@@ -19,7 +20,7 @@ async function compare() {
   show("waiting");
   const [enroll, test] = panes.map(({ heard }) => heard && { embedding: heard.embedding, seconds: heard.seconds });
   if (!enroll || !test) return;
-  const doubts = panes.flatMap(({ heard }, side) => heard.doubts.map((doubt) => `${["Enroll", "Test"][side]}: ${doubt}`));
+  const doubts = panes.flatMap(({ heard }, side) => heard.doubts.map((doubt) => `${names[side]}: ${doubt}`));
   try {
     const headers = { "Content-Type": "application/json" };
     const answer = await ask("verify", { method: "POST", headers, body: JSON.stringify({ enroll, test }) });
@@ -36,8 +37,10 @@ function show(id) {
 }
 
 function showAnswer(answer, doubts, seconds) {
-  $("decision").textContent = answer.same === null ? "No decision" : answer.same ? "Same speaker" : "Different speakers";
-  const numbers = [["Score", answer.score.toFixed(4)], ["Durations", seconds.map((s) => `${s.toFixed(2)} s`).join(" and ")]];
+  const decision = answer.same ? "Same speaker" : "Different speakers";
+  $("decision").textContent = answer.same === null ? "No decision" : decision;
+  const durations = seconds.map((s) => `${s.toFixed(2)} s`).join(" and ");
+  const numbers = [["Score", answer.score.toFixed(4)], ["Durations", durations]];
   if (answer.same !== null) {
     numbers.push(["LLR", `${answer.llr.toFixed(2)}, ${answer.same ? "at or above" : "below"} the threshold of `
                          + `${answer.threshold.toFixed(2)} (${answer.operating})`]);
@@ -61,7 +64,7 @@ function showScale(llr, threshold) {
   $("same").style.width = `${100 - parseFloat(place(threshold))}%`;
   $("llr-text").textContent = `LLR ${llr.toFixed(2)}`;
   $("threshold-text").textContent = `threshold ${threshold.toFixed(2)}`;
-  $("scale").setAttribute("aria-label", `LLR ${llr.toFixed(2)} on a scale with the threshold at ${threshold.toFixed(2)}`);
+  $("scale").setAttribute("aria-label", `LLR ${llr.toFixed(2)}, threshold ${threshold.toFixed(2)}`);
 }
 
 function element(name, text) {

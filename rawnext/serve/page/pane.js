@@ -28,7 +28,10 @@ export class Pane {
   listen() {
     const input = this.part("input");
     const over = (is) => () => this.element.classList.toggle("over", is);
-    input.addEventListener("change", () => input.files.length && this.take(input.files[0], input.files[0].name));
+    input.addEventListener("change", () => {
+      if (input.files.length) this.take(input.files[0], input.files[0].name);
+      input.value = ""; // the same file can be chosen again
+    });
     this.part(".record").addEventListener("click", () => (this.stop ? this.stop() : this.record()));
     this.part("audio").addEventListener("error", () => this.showPlayer(false));
     this.element.addEventListener("dragover", over(true));
@@ -50,6 +53,7 @@ export class Pane {
   }
 
   forget() {
+    this.stop?.();
     this.upload?.abort();
     this.upload = new AbortController();
     this.heard = null;

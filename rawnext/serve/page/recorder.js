@@ -9,29 +9,38 @@ export async function record(mostSeconds, onTime, onEnd) {
   const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
   const context = new AudioContext();
-  await context.audioWorklet.addModule("tap.js");
-  const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
   const most = Math.floor(mostSeconds * context.sampleRate);
   const blocks = [];
   let length = 0;
   let running = true;
 
-  function stop() {
-    if (!running) return;
+  function close() {
     running = false;
     stream.getTracks().forEach((track) => track.stop());
     context.close();
+  }
+  function stop() {
+    if (!running) return;
+    close();
     onEnd(wav(blocks, Math.min(length, most), context.sampleRate));
   }
-  tap.port.onmessage = ({ data }) => {
+  function keep({ data }) {
     if (!running) return;
     blocks.push(data);
     length += data.length;
     onTime(length / context.sampleRate);
     if (length >= most) stop();
-  };
-  context.createMediaStreamSource(stream).connect(tap);
-  await context.resume();
+  }
+  try {
+    await context.audioWorklet.addModule("tap.js");
+    const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
+    tap.port.onmessage = keep;
+    context.createMediaStreamSource(stream).connect(tap);
+    context.resume(); // not awaited: who called has `stop` before the first block comes
+  } catch (error) { // the microphone is not left open
+    close();
+    throw error;
+  }
   return stop;
 }
 
