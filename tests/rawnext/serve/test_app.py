@@ -96,7 +96,9 @@ def test_faults_are_one_line(client, audio, name, status, why):
 @pytest.mark.parametrize("change", [
     {"enroll": None}, {"test": {}}, {"enroll": {"embedding": [1.0], "seconds": 1}},
     {"test": {"embedding": [0] * 8, "seconds": 1}}, {"test": {"embedding": ["a"] * 8, "seconds": 1}},
-    {"test": {"embedding": [1] * 8, "seconds": 0}}, {"test": {"embedding": [1] * 8, "seconds": "nan"}},
+    {side: {"embedding": [1.0], "seconds": 1} for side in ("enroll", "test")},
+    {"test": {"embedding": [1] * 8, "seconds": -1}}, {"test": {"embedding": [1] * 8, "seconds": 0}},
+    {"test": {"embedding": [1] * 8, "seconds": "nan"}},
     {"test": {"embedding": [1] * 8, "seconds": 10 ** 400}}])
 def test_pairs_that_are_none(client, change):
     good = {"embedding": [1.0] * 8, "seconds": 1.0}
