@@ -11,6 +11,7 @@ from rawnext.decision import Operating, read_judge
 from rawnext.serve.app import Limits, Service
 
 SECONDS = 0.9  # the longest recording, so that one that stops by itself soon does
+UPLOADS = "return performance.getEntriesByType('resource').filter(x => x.name.endsWith('/embed')).length"
 LEAVES = """return [...document.querySelectorAll('h1, h2, h3, p, .button, svg, audio, dt, dd, li, b, #bar, #ends span')]
   .filter(x => x.offsetParent !== null || x.tagName === 'svg').filter(x => x.getClientRects().length)
   .map(x => [x.outerHTML.slice(0, 60), x.getBoundingClientRect()])
@@ -117,8 +118,10 @@ def test_a_fault_stands_beside_its_file(at, browser, files):
         give(panes[1], files / "b.wav")
         until(browser, lambda: shown(browser, "#answer"))
         assert text(panes[1], ".error") == ""
+        before = browser.execute_script(UPLOADS)
         give(panes[1], files / name)
         until(browser, lambda: text(panes[1], ".error"))
+        assert browser.execute_script(UPLOADS) == before + (name != "large.wav")  # its size is known in the browser
         assert why in text(panes[1], ".error") and text(panes[1], ".state") == name and text(panes[0], ".error") == ""
         assert shown(browser, "#waiting") and not shown(browser, "#answer")
         assert not panes[1].find_element("css selector", ".heard").is_displayed()
