@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rawnext.backend.calibration import MEASURES, PRIOR, Calibration, measure
+from rawnext.backend.scoring import unit_vectors
 from rawnext.calibration import read_model
 from rawnext.tables import InputError, PathLike
 
@@ -31,8 +32,26 @@ class Operating(NamedTuple):
         """The LLR from which to accept."""
         return 0.0 + float(np.log((1 - self.prior) * self.cost_false_alarm / (self.prior * self.cost_miss)))
 
+    def chance(self, llr: float) -> float:
+        """Probability that a pair of this LLR is a target pair; NaN of NaN."""
+        with np.errstate(over="ignore"):
+            return float(1 / (1 + np.exp(-llr) * (1 - self.prior) / self.prior))
+
     def __str__(self) -> str:
         return f"prior {self.prior:g}, costs {self.cost_miss:g} and {self.cost_false_alarm:g}"
+
+
+class Verdict(NamedTuple):
+    """Of one pair.   llr, threshold: NaN, and same: None, where there is no calibration.
+
+    score: cosine.   same: one speaker?   outside: a length that the calibration never saw, and took for its limit.
+    """
+
+    score: float
+    llr: float
+    threshold: float
+    same: bool | None
+    outside: bool
 
 
 class Judge(NamedTuple):
@@ -52,6 +71,14 @@ class Judge(NamedTuple):
             return np.full(len(scores), np.nan), np.zeros(len(scores), bool)
         measures = measure(self.names, {"duration": sides}) if self.names else np.empty((len(scores), 0))
         return self.calibration.llr(scores, measures), self.calibration.outside(measures)
+
+    def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
+        """Of two (D,) embeddings and their seconds.   Raises: ValueError: an embedding is zero or not finite."""
+        score = float(unit_vectors(enroll) @ unit_vectors(test))
+        (llr,), (outside,) = (values.tolist() for values in self.llr([score], [enroll_s], [test_s]))
+        if self.calibration is None:
+            return Verdict(score, llr, np.nan, None, outside)
+        return Verdict(score, llr, at.threshold, llr >= at.threshold, outside)
 
 
 def read_judge(exp: PathLike) -> Judge:

@@ -26,7 +26,7 @@ MAY = {
     "bench/scoring_loop.py": ("rawnext.tables", "numpy", "kaldiio"),
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
                  "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL", "safetensors", "shtab",
-                 "onnx", "onnxruntime"),
+                 "onnx", "onnxruntime", "starlette", "uvicorn"),
     "rawnext/__init__.py": ("rawnext.extractor", "rawnext.data.media"),  # for types, and when they are asked for
     "rawnext/dist.py": ("torch",),
     "rawnext/frontend.py": ("torch", "torchaudio"),
@@ -47,6 +47,8 @@ OWNERS = {
     "PIL": ("rawnext/analysis/error_browser.py",),
     "safetensors": ("rawnext/checkpoint.py", "rawnext/release.py"),
     "shtab": ("rawnext/cli/main.py",),
+    "starlette": ("rawnext/serve/",),
+    "uvicorn": ("rawnext/serve/server.py",),
 }
 
 

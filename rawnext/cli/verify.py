@@ -41,15 +41,11 @@ def run(args: argparse.Namespace) -> None:
     decide_at = operating(args)
     judge = read_judge(model_folder(args))
     x, seconds, _ = embed_files([args.enroll, args.test], lambda: load_extractor(args))
-    from rawnext.backend.scoring import unit_vectors
-
-    score = float(unit_vectors(x[0]) @ unit_vectors(x[1]))
-    (llr,), (outside,) = (values.tolist() for values in judge.llr([score], seconds[:1], seconds[1:]))
-    accept = None if judge.why else llr >= decide_at.threshold
+    score, llr, threshold, same, outside = judge.decide(x[0], x[1], seconds[0], seconds[1], decide_at)
     if args.json:
-        print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=accept,
-                   threshold=None if judge.why else decide_at.threshold, **decide_at._asdict(),
-                   enroll_seconds=float(seconds[0]), test_seconds=float(seconds[1]), outside_calibration=outside)
+        print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=same,
+                   threshold=threshold, **decide_at._asdict(), enroll_seconds=float(seconds[0]),
+                   test_seconds=float(seconds[1]), outside_calibration=outside)
         return
     print(f"score     {score:.4f} (cosine)")
     print(f"durations {seconds[0]:.2f} s and {seconds[1]:.2f} s")
@@ -57,5 +53,5 @@ def run(args: argparse.Namespace) -> None:
         print(f"decision  none: {judge.why}")
         return
     print(f"LLR       {llr:.3f}{'  (a duration outside what the calibration has seen: counts as its limit)' * outside}")
-    print(f"decision  {'same speaker' if accept else 'different speakers'}: the LLR is "
-          f"{'at least' if accept else 'below'} {decide_at.threshold:.3f} ({decide_at})")
+    print(f"decision  {'same speaker' if same else 'different speakers'}: the LLR is "
+          f"{'at least' if same else 'below'} {threshold:.3f} ({decide_at})")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audio files of any kind and rate: what soundfile reads, and by ffmpeg what it does not."""
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import output_of
 from rawnext.data.wav import LEAST_SAMPLES, UNDECODABLE, Source, check_sources, decode
-from rawnext.tables import PathLike
+from rawnext.tables import InputError, PathLike
 
+HELD_CPU_S = 60  # of ffmpeg, where what it may read is limited
 # ffmpeg's readers that open no other file than the one named: a playlist or concat script would, in the name of whoever
 # wrote it. Names are those of `ffmpeg -demuxers`.
 CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,"
@@ -43,6 +45,23 @@ def read_audio(path: PathLike) -> tuple[np.ndarray, int]:
     return read_media(source)
 
 
+def read_bytes(data: bytes | bytearray, longest_s: float) -> tuple[np.ndarray, int]:
+    """What read_audio gives, of a file that lies in memory and never on a disk.
+
+    Raises: InputError: see read_audio; it holds more than longest_s seconds.
+    """
+    with open(os.memfd_create("audio"), "wb") as file:  # a name for soundfile and ffmpeg, no place on a disk
+        file.write(data)
+        file.flush()
+        source = file_source(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        try:
+            check_media([source])
+            return read_media(source, longest_s)
+        except InputError as error:
+            why = error.why.replace(f"file:{source.path}", "it").replace(source.path, "it")
+            raise InputError("audio", None, why) from None
+
+
 def check_media(sources: Sequence[Source]) -> None:
     """Look at every file before any work starts; of one that only ffmpeg reads, at its first moment.
 
@@ -55,12 +74,21 @@ def check_media(sources: Sequence[Source]) -> None:
             decode_by_ffmpeg(source, 2 * LEAST_SAMPLES)
 
 
-def read_media(source: Source) -> tuple[np.ndarray, int]:
-    """What read_audio gives, of a file that check_media has looked at."""
+def read_media(source: Source, longest_s: float = math.inf) -> tuple[np.ndarray, int]:
+    """What read_audio gives, of a file that check_media has looked at.
+
+    Raises: InputError: it holds more than longest_s seconds, which are not all decoded first.
+    """
+    too_long = f"holds more than {longest_s:g} s of audio"
     if soundfile_reads(source.path):
+        if soundfile.info(source.path).duration > longest_s:
+            raise source.fault(too_long)
         wave, rate = decode(source)
     else:
-        wave, rate = decode_by_ffmpeg(source), SAMPLE_RATE
+        most_samples = 0 if math.isinf(longest_s) else int(longest_s * SAMPLE_RATE)
+        wave, rate = decode_by_ffmpeg(source, most_samples + (most_samples > 0)), SAMPLE_RATE
+        if 0 < most_samples < len(wave):
+            raise source.fault(too_long)
     if not wave.any():
         raise source.fault("all its samples are zero")
     return wave, rate
@@ -84,7 +112,7 @@ def decode_by_ffmpeg(source: Source, most_samples: int = 0) -> np.ndarray:
     # `file:` keeps ffmpeg from taking a name for an option or an address; -xerror: a file that breaks off is an error
     words = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file,pipe",
              "-format_whitelist", CONTAINERS, "-i", f"file:{source.path}", "-map", "0:a:0", "-af", "pan=mono|c0=c0",
-             *(["-t", str(most_samples / SAMPLE_RATE)] if most_samples else []),
+             *(["-t", str(most_samples / SAMPLE_RATE), "-timelimit", str(HELD_CPU_S)] if most_samples else []),
              "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
     try:
         output = output_of(words, "ffmpeg", source.path)

@@ -3,8 +3,8 @@
 
 import io
 import logging
+import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from typing import IO
 
@@ -30,7 +30,7 @@ def output_of(words: Sequence[str], name: str, about: str) -> io.BytesIO:
     Raises: OSError: it failed, was killed, wrote nothing, or more than MOST_BYTES; with the last line that it said.
     """
     output = io.BytesIO()
-    with tempfile.TemporaryFile() as errors:
+    with open(os.memfd_create("errors"), "w+b") as errors:  # in memory
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout
             while block := process.stdout.read(READ_BYTES):

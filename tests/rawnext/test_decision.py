@@ -19,6 +19,7 @@ def test_the_threshold_makes_both_errors_cost_the_same(point, threshold):
     point.check()
     assert point.threshold == pytest.approx(threshold) and not str(point.threshold).startswith("-0.0")
     posterior = 1 / (1 + math.exp(-point.threshold) * (1 - point.prior) / point.prior)
+    assert point.chance(point.threshold) == pytest.approx(posterior)
     assert posterior * point.cost_miss == pytest.approx((1 - posterior) * point.cost_false_alarm)
 
 

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of an experiment in a real browser: it shows, sorts and plays, from a file and without a network.
 
-Needs Chromium and its driver; on Debian and Ubuntu `apt-get install chromium chromium-driver`. Skips without.
+Skips where chromium_browser.py finds no Chromium.
 """
-
-import shutil
 
 import pytest
 import report_experiment as small
+from chromium_browser import chromium, set_scheme, set_width, webdriver
 
 from rawnext.analysis.html_report import report_page
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install -e '.[dev]'")
-WAIT = 60  # seconds at most; a page takes one
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +28,11 @@ def page(root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        pytest.skip("no chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio",
-                     "--autoplay-policy=no-user-gesture-required", "--host-resolver-rules=MAP * ~NOTFOUND"):
-        options.add_argument(argument)
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    driver.set_script_timeout(WAIT)
-    driver.execute_cdp_cmd("Network.enable", {})
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": 0,
-                                                                "uploadThroughput": 0})
-    yield driver
-    driver.quit()
+    with chromium("--autoplay-policy=no-user-gesture-required", "--host-resolver-rules=MAP * ~NOTFOUND") as driver:
+        driver.execute_cdp_cmd("Network.enable", {})
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", {"offline": True, "latency": 0,
+                                                                    "downloadThroughput": 0, "uploadThroughput": 0})
+        yield driver
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +44,7 @@ def at(browser, page):
         if now == [width] and not again:
             return browser.execute_script
         now[:] = [width]
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 800,
-                                                                       "deviceScaleFactor": 1, "mobile": width < 500})
+        set_width(browser, width)
         browser.get(page.as_uri())
         return browser.execute_script
     return opened
@@ -176,8 +160,7 @@ def test_dark_and_light(at, browser):
     script = at(1280)
     colours = []
     for scheme in ("light", "dark"):
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme",
-                                                                             "value": scheme}]})
+        set_scheme(browser, scheme)
         colours.append(script("return ['body', '.chart text'].flatMap(x => { const s = getComputedStyle("
                               "document.querySelector(x)); return x === 'body' ? s.backgroundColor : s.fill; })"))
     light, dark = ([sum(map(int, colour[4:-1].split(", "))) for colour in pair] for pair in colours)

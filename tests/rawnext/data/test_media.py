@@ -2,28 +2,18 @@
 """Files of any kind become the waveform that they hold, and no file makes ffmpeg open another."""
 
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import soundfile
-from corpus import voice
+from corpus import by_ffmpeg, voice
 
 from rawnext.data import media
-from rawnext.data.media import check_media, file_source, is_audio_name, read_audio
+from rawnext.data.media import check_media, file_source, is_audio_name, read_audio, read_bytes
 from rawnext.tables import InputError
 
 WAVE = voice(0, 0, 1.0)
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
-
-
-def by_ffmpeg(wave, rate, path, *options):
-    """Write a file of a kind that soundfile cannot."""
-    command = ["ffmpeg", "-v", "error", "-y", "-f", "f32le", "-ar", str(rate), "-ac", str(wave.ndim), "-i", "pipe:0",
-               *options, f"file:{path}"]
-    subprocess.run(command, input=wave.T.astype("<f4").tobytes() if wave.ndim == 1 else wave.astype("<f4").tobytes(),
-                   check=True)
-    return path
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("ogg", 16000), ("aiff", 8000)])
@@ -52,6 +42,24 @@ def test_other_rates_by_ffmpeg(tmp_path):
     wave, rate = read_audio(path)
     assert rate == 16000 and abs(len(wave) - len(WAVE)) < 3000  # AAC's frames
     assert np.abs(wave[2000:12000]).std() > 0.5 * np.abs(WAVE[2000:12000]).std()
+
+
+@pytest.mark.parametrize("kind", ["flac", pytest.param("m4a", marks=needs_ffmpeg)])
+def test_bytes_are_what_a_file_is(tmp_path, kind):
+    """MP4's index stands at its end, which could not be looked up in a pipe."""
+    path = tmp_path / f"a.{kind}"
+    by_ffmpeg(WAVE, 16000, path) if kind == "m4a" else soundfile.write(path, WAVE, 16000)
+    wave, rate = read_bytes(path.read_bytes(), longest_s=1.1)
+    assert rate == 16000 and np.array_equal(wave, read_audio(path)[0])
+    with pytest.raises(InputError, match="^audio: holds more than 0.9 s of audio$"):
+        read_bytes(path.read_bytes(), longest_s=0.9)
+
+
+@needs_ffmpeg
+def test_faults_of_bytes_name_no_place():
+    with pytest.raises(InputError, match=r"^audio: neither soundfile nor ffmpeg can read it: .*: it: ") as caught:
+        read_bytes(b"no audio", 1)
+    assert "/proc" not in str(caught.value)
 
 
 @needs_ffmpeg

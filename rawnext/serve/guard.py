@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the server takes and from whom: pages of other origins are refused, bodies are limited while they come in."""
+
+import asyncio
+import contextlib
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_S = 30.0  # seconds in which a body must have come
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src blob:; img-src data:; object-src 'none'; "
+                               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Guard:
+    """Refuses requests that were meant for another site, and gives every answer the headers above.
+
+    names: under which the server is known, beside IP addresses. A page of another site can make a browser send requests
+    here, but not hide its Origin; it can let its own name lead here (DNS rebinding), but then that name is the Host.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]):
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        why = refusal(Headers(scope=scope), self.names)
+        app = JSONResponse({"error": why}, 403) if why else self.app
+        await app(scope, receive, send_with_headers)
+
+
+def refusal(headers: Headers, names: Collection[str]) -> str:
+    """Why a request with these headers is not for this server; empty if it is."""
+    host, origin = headers.get("host", ""), headers.get("origin")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        name = ""
+    if name not in names and not is_address(name):
+        return "this server is not known by that name; open it by its address, or start it with --host NAME"
+    if origin is not None and origin != f"http://{host}":
+        return "this request comes from a page of another origin"
+    return ""
+
+
+def is_address(name: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return False
+
+
+async def read_body(request: Request, most_bytes: int, seconds: float = BODY_S) -> bytearray:
+    """The body of a request, of which never more than most_bytes are kept.
+
+    Raises: HTTPException: it is larger, does not arrive in time, or breaks off.
+    """
+    too_large = HTTPException(413, f"larger than {most_bytes / 1e6:g} MB")
+    if int(request.headers.get("content-length", 0)) > most_bytes:
+        raise too_large
+    body = bytearray()
+
+    async def read() -> None:
+        async for chunk in request.stream():
+            body.extend(chunk)
+            if len(body) > most_bytes:
+                raise too_large
+
+    try:
+        await asyncio.wait_for(read(), seconds)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"did not arrive within {seconds:g} s") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "broke off") from None
+    return body

@@ -1,0 +1,139 @@
+// One side of the pair: a file or a recording, its waveform and player, and what the server makes of it.
+import { record } from "./recorder.js";
+import { ask } from "./server.js";
+
+export class Pane {
+  /**
+   * name: Enroll or Test.   limits: {seconds, megabytes} of a recording.   onChange: called when `heard`, the server's
+   * answer to the recording or null, has changed.
+   */
+  constructor(name, limits, onChange) {
+    this.limits = limits;
+    this.onChange = onChange;
+    this.heard = null;
+    this.element = document.getElementById("pane").content.firstElementChild.cloneNode(true);
+    this.part("h2").textContent = `${name} recording`;
+    this.part(".wave").setAttribute("aria-label", `Waveform of the ${name} recording, drawn to its own peak`);
+    this.part("input").setAttribute("aria-label", `Choose a file: ${name} recording`);
+    this.part("audio").setAttribute("aria-label", `Play the ${name} recording`);
+    this.recordLabel = `: ${name} recording`;
+    this.showRecording(false);
+    this.listen();
+  }
+
+  part(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  listen() {
+    const input = this.part("input");
+    const over = (is) => () => this.element.classList.toggle("over", is);
+    input.addEventListener("change", () => {
+      if (input.files.length) this.take(input.files[0], input.files[0].name);
+      input.value = ""; // the same file can be chosen again
+    });
+    this.part(".record").addEventListener("click", () => (this.stop ? this.stop() : this.record()));
+    this.part("audio").addEventListener("error", () => this.showPlayer(false));
+    this.element.addEventListener("dragover", over(true));
+    this.element.addEventListener("dragleave", over(false));
+    this.element.addEventListener("drop", over(false));
+    this.element.addEventListener("drop", ({ dataTransfer }) => {
+      if (dataTransfer.files.length) this.take(dataTransfer.files[0], dataTransfer.files[0].name);
+    });
+    if (!navigator.mediaDevices) { // on a page that is neither of this machine nor encrypted
+      this.part(".record").disabled = true;
+      this.part(".record").textContent = "No microphone on this address";
+    }
+  }
+
+  say(state, fault = "") {
+    this.part(".state").textContent = state;
+    this.part(".error").textContent = fault;
+    this.part(".error").hidden = !fault;
+  }
+
+  forget() {
+    this.stop?.();
+    this.upload?.abort();
+    this.upload = new AbortController();
+    this.heard = null;
+    this.part(".heard").hidden = true;
+    this.onChange();
+    return this.upload.signal;
+  }
+
+  /** Show a file and have it embedded.   label: what to call it. */
+  async take(blob, label) {
+    const signal = this.forget();
+    if (blob.size > 1e6 * this.limits.megabytes) {
+      this.say(label, `larger than ${this.limits.megabytes} MB`);
+      return;
+    }
+    this.say(`${label}: listening…`);
+    try {
+      const body = await blob.arrayBuffer();
+      const headers = { "Content-Type": "application/octet-stream" };
+      this.heard = await ask("embed", { method: "POST", headers, body, signal });
+      this.show(blob, label);
+    } catch (error) {
+      if (error.name !== "AbortError") this.say(label, error.message);
+    }
+    if (!signal.aborted) this.onChange();
+  }
+
+  show(blob, label) {
+    this.say(`${label}: ${this.heard.seconds.toFixed(2)} s, ${this.heard.rate / 1000} kHz`);
+    this.part(".wave path").setAttribute("d", outline(this.heard.envelope));
+    URL.revokeObjectURL(this.part("audio").src);
+    this.part("audio").src = URL.createObjectURL(blob);
+    this.showPlayer(true);
+    this.part(".heard").hidden = false;
+  }
+
+  showPlayer(plays) {
+    this.part("audio").hidden = !plays;
+    this.part(".mute").hidden = plays;
+  }
+
+  async record() {
+    this.forget();
+    const most = this.limits.seconds;
+    this.say("Waiting for the microphone…");
+    this.part(".record").disabled = true;
+    try {
+      this.stop = await record(most, (now) => this.showTime(now, most), (blob) => this.recorded(blob));
+      this.showRecording(true);
+    } catch (error) {
+      this.say("No recording yet.", `The microphone is not available: ${error.message}`);
+    }
+    this.part(".record").disabled = false;
+  }
+
+  showTime(now, most) {
+    const text = `Recording: ${now.toFixed(0)} s of at most ${most} s`;
+    if (this.part(".state").textContent !== text) this.say(text); // a screen reader hears each text once
+  }
+
+  recorded(blob) {
+    this.stop = null;
+    this.showRecording(false);
+    this.take(blob, "Recorded");
+  }
+
+  showRecording(on) {
+    const button = this.part(".record");
+    button.textContent = on ? "Stop" : "Record";
+    button.setAttribute("aria-label", `${button.textContent}${this.recordLabel}`);
+    button.setAttribute("aria-pressed", on);
+  }
+}
+
+/** An SVG path around [least, greatest] of each column, to 600 by -1...1. */
+function outline(envelope) {
+  const peak = Math.max(...envelope.flat().map(Math.abs)) || 1;
+  const step = 600 / Math.max(1, envelope.length - 1);
+  const point = (place, value) => `${(place * step).toFixed(1)} ${(-value / peak).toFixed(3)}`;
+  const there = envelope.map((pair, i) => point(i, pair[1]));
+  const back = envelope.map((pair, i) => point(i, pair[0])).reverse();
+  return `M${[...there, ...back].join("L")}Z`;
+}

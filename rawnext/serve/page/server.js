@@ -1,0 +1,13 @@
+/** The server's JSON answer.   Throws: Error with the server's one line, or that there is no server; AbortError. */
+export async function ask(path, options) {
+  let answer;
+  try {
+    const response = await fetch(path, options);
+    answer = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("no answer from the server; is it still running?");
+  }
+  if (answer.error) throw new Error(answer.error);
+  return answer;
+}

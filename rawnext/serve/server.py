@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's process: its socket, what it prints, the browser that it opens."""
+
+import contextlib
+import ipaddress
+import socket
+import sys
+import threading
+import webbrowser
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from rawnext.tables import InputError
+
+MOST_CONNECTIONS = 64
+WARNING = """rawnext: warning: everyone who reaches {host} can use this page, without a password, and audio crosses the
+network unencrypted; browsers lend their microphone only to a page on their own machine"""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it is there and opens a browser.   url: of its page."""
+
+    def __init__(self, app: ASGIApp, url: str, browser: bool):
+        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11",
+                                        ws="none", lifespan="off", limit_concurrency=MOST_CONNECTIONS,
+                                        timeout_graceful_shutdown=3))
+        self.url, self.browser = url, browser
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"rawnext: {self.url} (Ctrl-C ends it)", flush=True)
+        if self.browser:  # in a thread of its own: some browsers return only when they are closed
+            threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at a name or address; port 0 takes a free one.   Raises: InputError: it cannot."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((address[0], port), family=family)  # getaddrinfo makes 70000 another port
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError("--host and --port", None, f"cannot listen at {host}, port {port}: {why}") from None
+
+
+def is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def names_of(host: str) -> set[str]:
+    """Names, beside addresses, that a server at this host answers to."""
+    return {"localhost", host.lower()} | (set() if is_loopback(host) else {socket.gethostname().lower()})
+
+
+def serve(app: ASGIApp, sock: socket.socket, host: str, browser: bool) -> None:
+    """Answer until Ctrl-C."""
+    if not is_loopback(host):
+        print(WARNING.format(host=host), file=sys.stderr)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/"
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(app, url, browser).run([sock])

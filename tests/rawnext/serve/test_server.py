@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the server listens, what it says, when it opens the browser."""
+
+import http.client
+import webbrowser
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+
+from rawnext.serve import server
+from rawnext.tables import InputError
+
+
+@pytest.mark.parametrize(("host", "loopback"), [
+    ("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
+    ("192.168.0.2", False), ("example.org", False), ("localhost.example.org", False)])
+def test_loopback(host, loopback):
+    assert server.is_loopback(host) == loopback
+    assert "localhost" in server.names_of(host)
+
+
+def test_places_that_cannot_be_had():
+    with server.listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(InputError, match=f"--host and --port: cannot listen at 127.0.0.1, port {port}: .*in use"):
+            server.listen("127.0.0.1", port)
+    for host, port in (("no such host", 0), ("127.0.0.1", 70000), ("192.0.2.1", 0)):
+        with pytest.raises(InputError, match="^--host and --port: cannot listen at"):
+            server.listen(host, port)
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:{}/"), ("0.0.0.0", "http://0.0.0.0:{}/")])
+def test_the_browser_finds_a_server(host, url, monkeypatch, capsys):
+    """It is opened when the page can be had; here it is a request, after which the server ends."""
+    seen, servers, original = [], [], server.Server.__init__
+    monkeypatch.setattr(server.Server, "__init__", lambda self, *args: servers.append(self) or original(self, *args))
+
+    def open_browser(address):
+        try:
+            client = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+            client.request("GET", "/")
+            seen.extend([address, client.getresponse().read()])
+        finally:
+            servers[0].should_exit = True
+
+    monkeypatch.setattr(webbrowser, "open", open_browser)
+    with server.listen(host, 0) as sock:
+        port = sock.getsockname()[1]
+        server.serve(PlainTextResponse("page"), sock, host, browser=True)
+    out, err = capsys.readouterr()
+    assert seen == [url.format(port), b"page"] and url.format(port) in out and servers[0].config.access_log is False
+    assert ("rawnext: warning: everyone who reaches" in err) == (host == "0.0.0.0")
+
+
+def test_no_browser_and_the_end(monkeypatch, capsys):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+
+    async def main_loop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn.Server, "main_loop", main_loop)
+    with server.listen("127.0.0.1", 0) as sock:
+        server.serve(PlainTextResponse("page"), sock, "127.0.0.1", browser=False)
+    assert capsys.readouterr().out.endswith("(Ctrl-C ends it)\n") and opened == []
