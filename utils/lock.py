@@ -44,7 +44,7 @@ def locked(root: str) -> list[str]:
             continue
         if name not in BESIDE:
             todo += needs(name, extras)
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+    return [f"{name}=={version}" for name, version in sorted(found.items()) if name != root]  # which names its extras
 
 
 def needs(name: str, extras: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:

@@ -63,7 +63,7 @@ def test_the_model_stays_as_it_was():
 
 
 def test_relu_takes_no_second_map_where_no_gradient_can_need_it():
-    for mode, in_place in ((torch.no_grad, False), (torch.inference_mode, True)):
+    for mode, in_place in ((torch.enable_grad, False), (torch.no_grad, True), (torch.inference_mode, True)):
         with mode():
             x = -torch.ones(2, 3, 1)
             y = norm_relu(nn.Identity(), x)
