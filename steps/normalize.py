@@ -35,9 +35,11 @@ def main() -> None:
     sides = read_sides(args.enroll, args.test, None, args.enroll_map, True, args.cosines, enroll_ids, test_ids)
     cohort = read_side(args.cohort).x
     test_cohort = read_side(args.test_cohort).x if args.test_cohort else cohort
+    one_side = sides.enroll is sides.test and test_cohort is cohort
     try:
-        scores = normalize_scores(cosines, cohort_stats(sides.enroll.x, test_cohort, args.top),
-                                  cohort_stats(sides.test.x, cohort, args.top), sides.enroll_index, sides.test_index)
+        test = cohort_stats(sides.test.x, cohort, args.top)
+        enroll = test if one_side else cohort_stats(sides.enroll.x, test_cohort, args.top)
+        scores = normalize_scores(cosines, enroll, test, sides.enroll_index, sides.test_index)
     except ValueError as error:
         raise InputError(args.cohort, None, str(error)) from None
     write_scores(args.scores, enroll_ids, test_ids, scores)
