@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.scoring_lists import Lists, Size
+from bench.scoring_lists import SEED, Lists, Size
 from bench.timing import Growth, Ratio, growth, ratio
+from rawnext.backend.metrics import EER_DEFINITION
 from rawnext.backend.scoring import cosine_scores
 from rawnext.embeddings import read_sides
+from rawnext.evaluation import evaluation
 from rawnext.tables import read_scores, read_trials
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SIZES, TOGETHER = (Size("O", 37_611, 4_708), Size("E", 579_818, 145_160), Size("H", 550_894, 137_924)), "H"
 GROWTH = Size("growth", 36_239, 9_072)  # a sixteenth of E
 COHORT, FIRST, ROUNDS = 6_000, 1_000, {"O": 5}
+SCORES = 62_500  # for the metrics alone; 16 times as many are a million
 
 
 class Result(NamedTuple):
@@ -149,5 +152,12 @@ def growth_rows() -> list[Growth]:
     def run(asnorm: bool, size: int) -> None:
         programs(lists(), str(size), asnorm)
 
-    return [growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials, functools.partial(run, asnorm), 1)
-            for name, asnorm in (("plain", False), ("AS-norm", True))]
+    return [*(growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials, functools.partial(run, asnorm), 1)
+              for name, asnorm in (("plain", False), ("AS-norm", True))),
+            growth("scoring", "scores, all metrics", SCORES, metrics)]
+
+
+def metrics(num: int) -> None:
+    """Every measure of as many scores, a hundredth of them targets'."""
+    scores, is_target = np.random.default_rng(SEED).standard_normal(num), np.arange(num) % 100 == 0
+    evaluation(scores + 3 * is_target, is_target, EER_DEFINITION, llr=True)

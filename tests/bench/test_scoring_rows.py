@@ -35,3 +35,10 @@ def test_lists_have_the_sizes_they_say(bench):
     assert len(trials.enroll) == 1000 and len({*trials.enroll, *trials.test}) == 300
     same = [one.split("-")[0] == other.split("-")[0] for one, other in zip(trials.enroll, trials.test)]
     assert same == trials.is_target.tolist() and sum(same) == 500
+
+
+def test_what_grows(bench, monkeypatch):
+    monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 100, 60))
+    monkeypatch.setattr(bench, "programs", lambda where, name, asnorm: bench.read_trials(where.folder / name))
+    monkeypatch.setattr(bench, "SCORES", 500)
+    assert [row.sizes for row in bench.growth_rows()] == [(100, 400, 1600)] * 2 + [(500, 2000, 8000)]
