@@ -38,7 +38,7 @@ def test_lists_have_the_sizes_they_say(bench):
 
 
 def test_what_grows(bench, monkeypatch):
-    monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 100, 60))
+    monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 400, 300))
     monkeypatch.setattr(bench, "programs", lambda where, name, asnorm: bench.read_trials(where.folder / name))
     monkeypatch.setattr(bench, "SCORES", 500)
-    assert [row.sizes for row in bench.growth_rows()] == [(100, 400, 1600)] * 2 + [(500, 2000, 8000)]
+    assert [row.sizes for row in bench.growth_rows()] == [(400, 1600, 6400)] * 2 + [(500, 2000, 8000)]
