@@ -8,7 +8,7 @@ set -euo pipefail
 . ./path.sh
 
 cmd=run.py        # launcher of the jobs
-nj=$(nproc)       # jobs, one for each CPU of this machine: faster than as many threads of one job
+nj=               # jobs; empty: one for each CPU of this machine, with --gpu 1 four
 duration=0        # seconds cut from the middle of each utterance; 0: all of it
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=1     # CPU threads of a job
@@ -24,6 +24,7 @@ data=$1 exp=$2 out=$3
 for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
 
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
+if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi

@@ -171,10 +171,11 @@ def check_python(main, name: str, words: list[str], root: Path) -> None:
         try:
             main()
         except Parsed:
-            pass
+            return
         except SystemExit as end:
-            if end.code:
-                raise Fault(told.getvalue().strip().splitlines()[-1]) from None
+            if not end.code:  # --help
+                return
+    raise Fault((told.getvalue().strip().splitlines() or ["ran, and read no options"])[-1])
 
 
 def flat(value: str | list | None) -> list[str]:
