@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.py", "local/convert_trials.py",
        "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py"}
 # Want trained networks or a whole recipe's results: their own tests run them; test_docs.py checks the pages' words.
-TOO_LONG = {"steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
+TOO_LONG = {"steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py",
+            "bench/performance.py"}
 DATA = ("mine", "new", "dev", "test", "train", "vox1_test")
 EXPERIMENTS = ("a", "b", "c", "x", "rawnext", "resnext")
 
