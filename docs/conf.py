@@ -5,6 +5,8 @@ The source is the whole checkout, of which only the pages named here are read: s
 the site as in the repository, and the recipes' own pages need no copy.
 """
 
+import re
+
 project = "RawNeXt"
 html_title = "RawNeXt"
 copyright = "the RawNeXt recipe's authors, Apache-2.0"
@@ -13,7 +15,7 @@ root_doc = "docs/index"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "egs/*/README.md", "egs/*/RESULTS.md"]
 exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
                     "egs/*/corpus", "rawnext", "tests"]
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]    # RESULTS.md holds tables as steps/compare.py writes them, a level deeper
 highlight_language = "text"      # of commands: what a shell's words mean is told by the page
@@ -26,3 +28,21 @@ html_use_index = False
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"source_view_link": ""}
+
+autodoc_member_order = "bysource"
+autoclass_content = "class"
+default_role = "code"                      # of single backticks
+autodoc_class_signature = "separated"      # how to build an Extractor is from_pretrained's matter
+nitpick_ignore_regex = [("py:.*", r"(?!rawnext).*")]    # names of other projects lead nowhere
+
+
+def open_sections(app, what, name, obj, options, lines):
+    """Docstrings as the code has them, `Args: a: ...   b: ...` on a line, as napoleon wants them: a line each."""
+    text = re.sub(r"^( *)(Args|Returns|Raises): (?=\S)", r"\1\2:\n\1    ", "\n".join(lines), flags=re.M)
+    text = re.sub(r"^( *)(.*)$", lambda line: line[1] + re.sub(r"(?<=\S) {3}(?=[\w, ]+: )", f"\n{line[1]}", line[2]),
+                  text, flags=re.M)
+    lines[:] = text.splitlines()
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", open_sections, priority=400)    # before napoleon

@@ -65,7 +65,7 @@ class SpeakerTask(nn.Module):
         """
         state = checkpoint.load_weights(self.model, exp)
         log.info("starting from %s: %d weights of its model", exp, num_weights(state["model"]))
-        learned, then = state.get("losses", {}), state["speakers"]
+        learned, then = state.get("losses", {}), state.get("speakers", [])
         for name, loss in zip(self.names, self.losses):
             if not (own := loss.state_dict()):
                 continue

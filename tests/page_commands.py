@@ -68,6 +68,25 @@ def commands(code: str) -> Iterator[Command]:
         words = []
 
 
+def of_page(page: Path) -> list[list[str]]:
+    """The words of all commands of a page."""
+    return [command.words for block in blocks(page.read_text(encoding="utf-8")) if block.language == "bash"
+            for command in commands(block.code)]
+
+
+def example(root: Path, page: str, start: str) -> list[str]:
+    """The words of the one command of a page that is, or begins with, `start`.
+
+    A test runs them, with options behind them that make it small. tests/docs/test_docs_run.py looks for these calls,
+    `example(root, "page", "start")` on a line, in all tests.
+    """
+    lines = {" ".join(words): words for words in of_page(root / page)}
+    found = [start] if start in lines else [line for line in lines if line.startswith(start)]
+    if len(found) != 1:
+        raise Fault(f"{page} has {len(found)} commands that begin with {start}")
+    return lines[found[0]]
+
+
 class Fault(Exception):
     """Why a command of a page cannot be right."""
 

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from corpus import write_corpus
+from page_commands import example
 
 CHECK = """
 import torch
@@ -29,8 +30,10 @@ def copy(root, tmp_path):
     """The project with the page's model, and the page's files by name."""
     text = (root / "docs/extending.md").read_text()
     blocks = dict(re.findall(r"^(?:The line, in )?`([\w/.]+)`.*?```(?:python|yaml)\n(.*?)```", text, re.M | re.S))
-    for name in ("rawnext", "steps"):
+    for name in ("rawnext", "steps", "utils"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("path.sh", "cmd.sh", "egs/mini/run.sh"):
+        shutil.copy(root / name, tmp_path)
     assert set(blocks) == {"rawnext/models/statistics_tdnn.py", "rawnext/models/__init__.py",
                            "conf/statistics_tdnn.yaml"}
     for name, content in blocks.items():
@@ -47,11 +50,13 @@ def python(folder, *words):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_model_of_the_page(copy):
+def test_the_model_of_the_page(root, copy):
     python(copy, "-c", CHECK)
-    data = write_corpus(copy / "data", num_speakers=4, num_utts=4)
-    python(copy, "steps/train.py", "--config", "conf/statistics_tdnn.yaml", "--set",
-           "batch.speakers=4 crop.samples=8000 train.epochs=2", "--train", data, "--num-workers", "0", "exp/x")
-    python(copy, "steps/extract.py", "--help")
-    assert (copy / "exp/x/model.pt").stat().st_size > 0
+    write_corpus(copy / "data/train", num_speakers=4, num_utts=4)
+    (copy / "data/dev").symlink_to("train")
+    page = example(root, "docs/extending.md", "./run.sh --stage 3")
+    done = subprocess.run([*page, "--stop-stage", "3", "--set", "batch.speakers=4 crop.samples=8000 train.epochs=2"],
+                          cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (copy / "exp/statistics_tdnn/model.pt").stat().st_size > 0
     python(copy, "-m", "ruff", "check", "--isolated", "--line-length", "120", "rawnext/models/statistics_tdnn.py")

@@ -18,12 +18,12 @@ OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality":
 CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))
 
 
-def write_experiment(folder: Path, seed: int = 0) -> Path:
+def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, paper: str = "") -> Path:
     """config.yaml and model.pt in `folder`."""
-    config = Config(model=OPTIONS)
+    config = Config(model=model, paper=paper)
     torch.manual_seed(seed)
     save_config(config, folder / "config.yaml")
-    checkpoint.save(folder / "model.pt", {"model": MODELS.build(*split_name(OPTIONS)).state_dict()})
+    checkpoint.save(folder / "model.pt", {"model": MODELS.build(*split_name(model)).state_dict()})
     return folder
 
 

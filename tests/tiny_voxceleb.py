@@ -8,7 +8,8 @@ import soundfile
 from corpus import RATE, voice
 
 CONF = """
-model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, quiet_init: true}
+model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, blocks: [2, 2, 2, 2],
+  quiet_init: true}
 batch: {speakers: 4}
 crop: {samples: 4375, short_from: 1600}
 augment: [{ops: [noise]}, {ops: [reverb, babble]}]
@@ -52,4 +53,4 @@ def options(folder: Path, corpora: Path) -> list[str]:
     (folder / "tiny.yaml").write_text(CONF)
     places = [(f"--{name}", str(corpora / name)) for name in ("vox1", "vox2", "musan", "rirs")]
     return [*itertools.chain(*places), "--conf", "tiny.yaml", "--name", "tiny", "--dev-speakers", "2", "--nj", "1",
-            "--num-workers", "0", "--num-threads", "1", "--backends", "cosine", "--durations", "2"]
+            "--num-workers", "0", "--num-threads", "1", "--ngpu", "0", "--backends", "cosine", "--durations", "2"]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")),
          *sorted(ROOT.glob("egs/*/README.md"))]
 TO_BE_WRITTEN = ("local/prepare_foo.py",)     # what a reader may add
-NOT_CODE = ("text", "{toctree}", "")
+NOT_CODE = ("text", "{toctree}", "{eval-rst}", "")
 
 
 def name(page: Path) -> str:

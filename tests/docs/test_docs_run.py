@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the pages that need no corpus and no training are run, word for word, in a folder of tiny data."""
+"""Every command of the pages is run: here, word for word in a folder of tiny data, or by a test that `USE` finds."""
 
 import contextlib
 import io
+import re
 import runpy
 import shutil
 import sys
@@ -11,27 +12,45 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from corpus import write_corpus
-from page_commands import blocks, commands
+import soundfile
+from corpus import voice, write_corpus
+from page_commands import Fault, example, of_page
+from tiny_model import write_experiment
 
 from rawnext.ark import write_vectors
 from rawnext.tables import write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")),
+         *sorted(ROOT.glob("egs/*/README.md"))]
 RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.py", "local/convert_trials.py",
-       "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py"}
-# Want trained networks or a whole recipe's results: their own tests run them; test_docs.py checks the pages' words.
-TOO_LONG = {"steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py",
-            "bench/performance.py"}
-DATA = ("mine", "new", "dev", "test", "train", "vox1_test")
-EXPERIMENTS = ("a", "b", "c", "x", "rawnext", "resnext")
+       "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py",
+       "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
+USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests
+WHOLE_PAGES = {"docs/embeddings.md"}     # whose blocks tests/docs/test_embeddings_page.py runs, all of them
+SHELL = {"cd", ".", "export", "column", "less"}     # and looking at a file that another command has made
+NOT_RUN = {
+    "make test": "it is what runs this",
+    "make docs": "what .ci/run and the workflow call",
+    "make bench": "minutes; tests/bench runs its parts at a small size",
+    "bench/performance.py training": "minutes; tests/bench/test_performance.py",
+    "make scale": "an hour; tests/bench/test_scale.py",
+    "make newest": "fetches packages", "make newest BOUNDS=no": "fetches packages",
+    "make lock": "of what is installed; tests/utils/test_lock.py",
+    "pre-commit install": "writes into .git; its hooks are those of make lint",
+    "ivector-plda-scoring": "Kaldi's own program; tests/rawnext/test_kaldi_models.py has its readers and numbers",
+}
+
+DATA = ("new", "dev", "test", "train", "vox1_test")
+EXPERIMENTS = {"a": "", "b": "", "c": "", "x": "", "mine": "", "dtdy_resnet34": "", "rawnext": "RawNeXt softmax",
+               "resnext": "ResNeXt softmax", "rawnext_aam": "RawNeXt AAM aug"}     # in the paper
+DTDY = {"name": "dtdy_resnet34", "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}
 
 
 def examples() -> list[list[str]]:
     """Words of the Python commands of all pages, without those that leave something out."""
-    found = [command.words for page in sorted(ROOT.glob("docs/*.md")) for block in blocks(page.read_text())
-             if block.language == "bash" for command in commands(block.code)]
-    return [words for words in found if words[0].endswith(".py") and not {"...", "--help"} & set(words)]
+    return [words for page in PAGES for words in of_page(page)
+            if words[0] in RUN and not {"...", "--help"} & set(words)]
 
 
 def run(folder: Path, words: list[str]) -> str:
@@ -50,9 +69,9 @@ def run(folder: Path, words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    """Data directories and evaluated experiments of the names that the pages use."""
+    """Data directories, models and evaluated experiments of the names that the pages use."""
     folder = tmp_path_factory.mktemp("house")
-    data = write_corpus(folder / "data/mine", num_speakers=8)
+    data = write_corpus(folder / "data/mine", num_speakers=32, num_utts=2, seconds=1.4)
     utts = [line.split()[0] for line in (data / "utt2spk").read_text().splitlines()]
     pairs = [(a, b) for a in utts for b in utts if a < b]
     same = np.array([a[:3] == b[:3] for a, b in pairs])
@@ -60,38 +79,76 @@ def house(tmp_path_factory):
     for name in ("trials", "trials_O"):
         write_lines(data / name, [f"{a} {b} {'target' if y else 'nontarget'}" for (a, b), y in zip(pairs, same)])
     write_lines(folder / "my_list.txt", [f"{int(y)} {a}.wav {b}.wav" for (a, b), y in zip(pairs, same)])
-    for name in DATA[1:]:
-        (folder / "data" / name).symlink_to("mine")
+    for name in DATA:
+        shutil.copytree(data, folder / "data" / name, ignore=shutil.ignore_patterns("audio", "cuts.jsonl"))
+    add_utts(folder, "vox1_test", "s99", [("s99-long", 10.2)])
+    add_utts(folder, "test", "0003", [("0003-000030012", 1.0), ("0003-000030013", 1.0)])
     rng = np.random.default_rng(0)
-    for exp in EXPERIMENTS:
+    for exp, paper in EXPERIMENTS.items():
         write_scores(folder, exp, pairs, rng.normal(size=len(pairs)) + 2 * same)
+        if paper:
+            write_experiment(folder / "exp" / exp, paper=paper)
+    write_experiment(folder / "exp/dtdy_resnet34", model=DTDY)
+    with open(folder / "exp/rawnext_aam/config.yaml") as file:
+        small = file.read().replace("samples: 59050", "samples: 4375").replace("short_from: 16000", "short_from: 0")
+    write_lines(folder / "exp/rawnext_aam/config.yaml", small.splitlines())
     write_vectors(folder / "a.ark", folder / "a.scp", ((utt, rng.normal(size=8).astype("float32")) for utt in utts))
     shutil.copy(folder / "a.scp", folder / "b.scp")
     assert not run(folder, ["steps/train_backend.py", "a.scp", "data/mine/utt2spk", "xvectors_train"])
     return folder
 
 
+def add_utts(folder: Path, name: str, spk: str, utts: list[tuple[str, float]]) -> None:
+    """Utterances of one more speaker, of so many seconds, in Kaldi's tables."""
+    data = folder / "data" / name
+    for utt, seconds in utts:
+        soundfile.write(folder / f"{utt}.wav", voice(40, len(utt), seconds), 16000)
+    lines = {"wav.scp": [f"{utt} {folder}/{utt}.wav" for utt, _ in utts],
+             "utt2spk": [f"{utt} {spk}" for utt, _ in utts], "utt2dur": [f"{utt} {seconds}" for utt, seconds in utts],
+             "spk2utt": [" ".join([spk, *(utt for utt, _ in utts)])]}
+    for table, more in lines.items():
+        write_lines(data / table, sorted([*(data / table).read_text().splitlines(), *more]))
+
+
 def write_scores(folder: Path, exp: str, pairs: list[tuple[str, str]], values: np.ndarray) -> None:
     """What stages 3 and 5 leave behind."""
     lines = [f"{a} {b} {value:.6f}" for (a, b), value in zip(pairs, values)]
-    for name in ("test/trials_native", "mine/trials_native", "mine/trials_native_2s"):
+    for name in ("test/trials_native", "mine/trials_native", "mine/trials_native_2s", "vox1_test/trials_O_paper"):
         write_lines(folder / "exp" / exp / "scores/cosine" / name, lines)
     write_lines(folder / "SCORES", lines)
     write_lines(folder / "exp" / exp / "config.yaml", ["model: {name: rawnext}"])
-    words = f"steps/evaluate.py --exp exp/{exp} --list trials --data-set test --protocol native --duration full"
-    scores = f"exp/{exp}/scores/cosine/test/trials_native"
-    assert not run(folder, [*words.split(), "--backend", "cosine", scores, "data/test/trials"])
+    for name, data, protocol in (("trials", "test", "native"), ("O", "vox1_test", "paper")):
+        scores = next((folder / "exp" / exp / "scores/cosine" / data).glob(f"*_{protocol}")).relative_to(folder)
+        words = (f"steps/evaluate.py --exp exp/{exp} --list {name} --data-set {data} --protocol {protocol} "
+                 f"--duration full --backend cosine {scores} data/{data}/trials")
+        assert not run(folder, words.split())
 
 
-def test_each_program_is_run_or_known_to_take_too_long():
-    found = {words[0] for words in examples()}
-    assert found <= RUN | TOO_LONG, "a program that no page had: say in this file whether it is run"
-    assert found >= RUN, "no page has it any more"
+def uses() -> list[tuple[str, str]]:
+    """(page, beginning of a command) that tests take from the pages to run."""
+    return [use for path in sorted(ROOT.glob("tests/**/test_*.py")) for use in USE.findall(path.read_text())]
+
+
+def test_every_command_is_run():
+    known = [example(ROOT, page, start) for page, start in uses()]
+    left = set(NOT_RUN)
+    for page in PAGES:
+        if page.relative_to(ROOT).as_posix() in WHOLE_PAGES:
+            continue
+        for words in of_page(page):
+            why_not = {" ".join(words), words[0]} & set(NOT_RUN)
+            left -= why_not
+            if not (words in known or words[0] in RUN | SHELL or "..." in words or why_not):
+                pytest.fail(f"{page.relative_to(ROOT)}: {' '.join(words)}: no test runs it")
+    assert not left, "no page has it any more"
+    assert {words[0] for words in examples()} == RUN
 
 
 @pytest.mark.parametrize("program", sorted(RUN))
 def test_it_runs(program, house, tmp_path):
     shutil.copytree(house, tmp_path / "house", symlinks=True)
+    if program == "steps/train.py":
+        shutil.rmtree(tmp_path / "house/exp/mine")     # which it makes
     for words in examples():
         if words[0] == program:
             assert not run(tmp_path / "house", words)
@@ -99,3 +156,9 @@ def test_it_runs(program, house, tmp_path):
 
 def test_a_failure_is_seen(house):
     assert "no such file" in run(house, ["steps/paired_test.py", "nothing", "nothing", "data/test/trials"])
+
+
+def test_no_example_is_taken_by_two_commands_or_none():
+    for start in ("./run.sh --nothing", "./run.sh --stage"):
+        with pytest.raises(Fault, match=r"has \d commands that begin"):
+            example(ROOT, "README.md", start)

@@ -5,6 +5,7 @@ import json
 import subprocess
 
 import pytest
+from page_commands import example
 from recipe import place_recipe
 
 ROW = {"list": "O", "data_set": "vox1_test", "protocol": "paper", "backend": "cosine", "duration": "full",
@@ -40,13 +41,15 @@ def ablation(root, tmp_path):
     return run
 
 
-def test_seven_rows_once_and_the_table(ablation, tmp_path):
-    done, calls = ablation("--", "--vox1", "/v", "--ngpu", "4")
+def test_seven_rows_once_and_the_table(root, ablation, tmp_path):
+    _, *words = example(root, "docs/recipes.md", "./run_ablation.sh")
+    done, calls = ablation(*words)
     assert done.returncode == 0, done.stderr
-    assert calls[0] == "--vox1 /v --ngpu 4 --stage 0 --stop-stage 2"
+    corpora = " ".join(words[1:])
+    assert calls[0] == f"{corpora} --stage 0 --stop-stage 2" and corpora.startswith("--vox1 /corpora/")
     rows = [f"--conf conf/{conf}.yaml --name {name}" for conf, name in (
         ("resnext", "resnext"), *((f"ablation/{n}", f"ablation_{n}") for n in range(2, 7)), ("rawnext", "rawnext"))]
-    assert calls[1:] == [f"--vox1 /v --ngpu 4 --stage 3 --stop-stage 9 {row}" for row in rows]
+    assert calls[1:] == [f"{corpora} --stage 3 --stop-stage 9 {row}" for row in rows]
     lines = (tmp_path / "exp/TABLE4.md").read_text().splitlines()
     assert len([line for line in lines if line.endswith("| 1.75 |") and "| exp/" in line]) == 7
     assert len([line for line in lines if "| paper |" in line]) == 7

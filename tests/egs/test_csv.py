@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import voice
+from page_commands import example
 from recipe import run_recipe
+from tiny_model import write_experiment
 
 from rawnext import checkpoint
 
@@ -42,10 +44,11 @@ def folder(tmp_path_factory):
 def run(root, folder, request):
     """Either way on the same data: the first with a table of results, both without the pictures."""
     way = request.param
+    _, *words = {"siamese": example(root, "docs/recipes.md", "./run.sh --train-csv"),
+                 "contrastive": example(root, "egs/csv/README.md", "./run.sh --train-csv")}[way]
     first = ("--stop-stage", "8") if way == "siamese" else ("--stage", "3", "--stop-stage", "5")
     for more in (first, ("--stage", "10")):
-        done = run_recipe(root, "csv", folder, "--train-csv", "train.csv", "--pairs", "pairs.csv", "--way", way, *SMALL,
-                          *more)
+        done = run_recipe(root, "csv", folder, *words, "--way", way, *SMALL, *more)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     backend = "siamese" if way == "siamese" else "cosine"
     return folder / "exp" / way, folder / "exp" / way / "scores" / backend, done
@@ -99,3 +102,17 @@ def test_mistakes_end_before_any_work(root, folder, more, why):
     done = run_recipe(root, "csv", folder, *more, "--name", "mistake", *stop)
     assert done.returncode == 1 and why in done.stderr and "Traceback" not in done.stderr
     assert not (folder / "exp" / "mistake").exists() and not (folder / "other" / "train").exists()
+
+
+def test_fine_tuning_on_speakers_of_a_csv(root, folder, tmp_path):
+    write_experiment(tmp_path / "voxceleb/exp/rawnext_aam")
+    here = tmp_path / "csv"
+    here.mkdir()
+    for name in ("wavs", "mine.csv"):
+        (here / name).symlink_to(folder / name.replace("mine", "train"))
+    small = [*SMALL[:-1], "batch.speakers=6 crop.samples=8000 crop.short_from=0 train.epochs=1"]
+    for page in (example(root, "docs/own_data.md", "./run.sh --stop-stage 2"),
+                 example(root, "docs/own_data.md", "./run.sh --stage 3 --stop-stage 3")):
+        done = run_recipe(root, "csv", here, *page[1:], *small)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "rawnext_aam" in (here / "exp/mine/train_info.json").read_text()

@@ -1,19 +1,98 @@
 # SPDX-License-Identifier: Apache-2.0
-"""egs/mini/run.sh speaks a corpus, prepares it and trains on it; the stages behind are tested with voxceleb."""
+"""The first five minutes on a smaller corpus: egs/mini but for its last stages, and two files of one's own."""
 
+import os
+import re
+import signal
+import subprocess
+import urllib.request
+from shutil import which
+
+import pytest
+import soundfile
+from corpus import by_ffmpeg, voice
+from page_commands import example
 from recipe import run_recipe
 
 from rawnext.data.cuts import CutTable
 
+SMALL = ("--nj", "2", "--corpus-opts", "--train-speakers 16 --test-speakers 4 --utts 6")
 
-def test_from_nothing_to_a_model(root, tmp_path):
-    options = ("--nj", "2", "--corpus-opts", "--train-speakers 16 --test-speakers 4 --utts 6")
-    done = run_recipe(root, "mini", tmp_path, *options, "--stop-stage", "3", "--set", "train.epochs=1 batch.speakers=8")
+
+def test_make_demo_is_the_recipe(root):
+    page = example(root, "README.md", "make demo")
+    done = subprocess.run([*page, "--dry-run"], cwd=root, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "cd egs/mini && ./run.sh"
+
+
+@pytest.fixture(scope="module")
+def mini(root, tmp_path_factory):
+    """What the recipe leaves."""
+    folder = tmp_path_factory.mktemp("demo") / "egs/mini"
+    folder.parent.mkdir()
+    done = run_recipe(root, "mini", folder, *example(root, "docs/first_five_minutes.md", "./run.sh")[1:], *SMALL,
+                      "--backends", "cosine", "--stop-stage", "5", "--set", "train.epochs=1 batch.speakers=8")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("Successfully validated") == 3
-    speakers = {name: set(CutTable(tmp_path / "data" / name).speakers) for name in ("train", "dev", "test")}
+    return folder
+
+
+def test_from_nothing_to_scores(root, mini):
+    speakers = {name: set(CutTable(mini / "data" / name).speakers) for name in ("train", "dev", "test")}
     assert len(speakers["train"] | speakers["dev"]) == 16 and len(speakers["test"]) == 4
     assert not (speakers["train"] & speakers["dev"]) and not ((speakers["train"] | speakers["dev"]) & speakers["test"])
-    assert (tmp_path / "exp" / "rawnext" / "model.pt").stat().st_size > 0
-    again = run_recipe(root, "mini", tmp_path, *options, "--stop-stage", "0")
+    assert (mini / "exp/rawnext/model.pt").stat().st_size > 0
+    done = subprocess.run(example(root, "docs/first_five_minutes.md", "head"), cwd=mini, capture_output=True, text=True)
+    assert re.fullmatch(r"(\S+ \S+ -?[\d.]+\n){3}", done.stdout)
+    again = run_recipe(root, "mini", mini, *SMALL, "--stop-stage", "0")
     assert again.returncode == 0 and "kept" in again.stdout + again.stderr
+
+
+def test_scored_again_and_another_system(root, mini):
+    scores = mini / "exp/rawnext/scores/cosine/test/trials_native"
+    before = scores.read_text()
+    scores.unlink()
+    page = example(root, "docs/first_five_minutes.md", "./run.sh --stage 5")
+    done = run_recipe(root, "mini", mini, *page[1:], "--stop-stage", "5")
+    assert done.returncode == 0 and scores.read_text() == before, done.stderr
+    page = example(root, "docs/first_five_minutes.md", "./run.sh --stage 3")
+    done = run_recipe(root, "mini", mini, *page[1:], "--stop-stage", "3", "--set", "train.epochs=1 batch.speakers=8")
+    assert done.returncode == 0 and (mini / "exp/resnext/model.pt").stat().st_size > 0, done.stderr
+    done = subprocess.run(example(root, "docs/first_five_minutes.md", "steps/score.py --help"), cwd=mini,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and "--enroll" in done.stdout
+
+
+@pytest.fixture(params=["README.md", "docs/first_five_minutes.md"])
+def reader(root, mini, request):
+    """Where the reader of a page stands, with two files; its `rawnext verify`, and its `rawnext serve`."""
+    if not which("ffmpeg"):
+        pytest.skip("no ffmpeg, which b.m4a needs")
+    if request.param == "README.md":
+        folder = mini.parent.parent
+        commands = example(root, "README.md", "rawnext verify"), example(root, "README.md", "rawnext serve")
+    else:
+        folder = mini
+        commands = (example(root, "docs/first_five_minutes.md", "rawnext verify"),
+                    example(root, "docs/first_five_minutes.md", "rawnext serve"))
+    soundfile.write(folder / "a.wav", voice(1, 0, 1.5), 16000)
+    by_ffmpeg(voice(1, 1, 1.5), 16000, folder / "b.m4a")
+    return folder, *commands
+
+
+def test_two_files_of_ones_own(reader):
+    folder, verify, _ = reader
+    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r"^score +-?[\d.]+", done.stdout, re.M), done.stdout + done.stderr
+
+
+def test_the_page_opens(reader):
+    folder, _, serve = reader
+    with subprocess.Popen([*serve, "--port", "0", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
+        try:
+            address = re.search(r"http://127\.0\.0\.1:\d+\S*", server.stdout.readline())
+            assert address and b"<html" in urllib.request.urlopen(address[0], timeout=10).read()
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.stdout.read()

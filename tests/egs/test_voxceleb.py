@@ -5,7 +5,9 @@ import subprocess
 
 import kaldi_native_io
 import pytest
-from recipe import run_recipe
+from page_commands import example
+from recipe import place_recipe, run_recipe
+from tiny_model import write_experiment
 from tiny_voxceleb import options, write_corpora
 
 
@@ -14,14 +16,19 @@ def corpora(tmp_path_factory):
     return write_corpora(tmp_path_factory.mktemp("corpora"))
 
 
-def recipe(root, folder, corpora, *more):
-    return run_recipe(root, "voxceleb", folder, *options(folder, corpora), *more)
+TINY = ("model.channels=[8,8,16,16,16,16] model.cardinality=8 model.embedding_dim=8 batch.speakers=4 "
+        "crop.samples=4375 crop.short_from=1600 train.epochs=1")
+
+
+def recipe(root, folder, corpora, *more, page=("./run.sh",)):
+    """A command of a page, or run.sh, with the options that make it small behind its own, and others behind these."""
+    return run_recipe(root, "voxceleb", folder, *page[1:], *options(folder, corpora), *more)
 
 
 @pytest.fixture(scope="module")
 def run(root, corpora, tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe")
-    done = recipe(root, folder, corpora)
+    done = recipe(root, folder, corpora, page=example(root, "README.md", "./run.sh --vox1"))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder, done
 
@@ -59,14 +66,47 @@ def test_kaldi_reads_the_embeddings(run):
             assert len([key for key, value in r if len(value) == 8]) == num
 
 
-def test_a_stage_runs_alone_and_gives_the_same(root, corpora, run):
+def test_stages_run_alone_and_give_the_same(root, corpora, run):
     folder, _ = run
     scores = folder / "exp/tiny/scores/cosine/vox1_test/trials_O_native"
     before = scores.read_text()
     scores.unlink()
-    done = recipe(root, folder, corpora, "--stage", "5", "--stop-stage", "5")
+    done = recipe(root, folder, corpora, page=example(root, "README.md", "./run.sh --stage 4 --stop-stage 5"))
     assert done.returncode == 0, done.stderr
-    assert scores.read_text() == before and "stage 4" not in done.stderr and "stage 8" not in done.stderr
+    assert scores.read_text() == before and "stage 3" not in done.stderr and "stage 6" not in done.stderr
+
+
+def test_other_systems_of_the_pages(root, corpora, run):
+    folder, _ = run
+    write_experiment(folder / "exp/rawnext_aam")
+    for page in (example(root, "README.md", "./run.sh --stage 3 --conf"),
+                 example(root, "docs/own_data.md", "./run.sh --stage 3 --init exp/rawnext_aam --conf")):
+        own = dict(zip(page[1::2], page[2::2]))
+        done = recipe(root, folder, corpora, "--conf", own["--conf"], "--name", own["--name"], "--set", TINY,
+                      "--stop-stage", "3", page=page)
+        assert done.returncode == 0, done.stderr[-3000:]
+        exp = folder / "exp" / own["--name"]
+        assert (exp / "model.pt").stat().st_size > 0
+        assert ("--init" in page) == ("exp/rawnext_aam" in (exp / "train_info.json").read_text())
+
+
+def test_help_has_every_stage_and_option(root, tmp_path):
+    env = place_recipe(root, "voxceleb", tmp_path)
+    done = subprocess.run(example(root, "README.md", "./run.sh --help"), cwd=tmp_path, env=env, capture_output=True,
+                          text=True)
+    assert done.returncode == 0 and all(f"--{name} " in done.stdout for name in ("stage", "vox2-flac", "backends"))
+
+
+def test_a_kaldi_directory_of_ones_own(root, run):
+    folder, _ = run
+    (folder / "data/mine").mkdir()
+    for name in ("wav.scp", "utt2spk", "spk2utt"):
+        (folder / "data/mine" / name).symlink_to(folder / "data/vox1_test" / name)
+    if not (folder / "exp/rawnext").exists():
+        (folder / "exp/rawnext").symlink_to("tiny")
+    done = subprocess.run(example(root, "README.md", "steps/extract.sh"), cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len((folder / "exp/rawnext/embeddings/mine/embedding.scp").read_text().splitlines()) == 9
 
 
 @pytest.mark.parametrize(("more", "why"), [
@@ -110,3 +150,21 @@ def test_back_ends_of_training_speakers(root, run):
     assert [path.read_bytes() for path in written] == before and not half.exists()
     done = backends("--stage", "6", "--backends", "plda asnrom")
     assert done.returncode == 1 and "unknown asnrom" in done.stderr
+
+
+def test_all_back_ends_of_the_pages(root, corpora, run):
+    folder, _ = run
+    page = example(root, "docs/backend.md", "./run.sh --stage 4")
+    backends = page[page.index("--backends") + 1]
+    done = recipe(root, folder, corpora, "--backends", backends, "--durations", "", "--protocols", "native",
+                  "--stop-stage", "6", page=page)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *page, exp = example(root, "docs/calibration.md", "steps/verification.sh")
+    if not (folder / exp).exists():
+        (folder / exp).symlink_to("tiny")
+    done = subprocess.run([*page, "--eval", "data/vox1_test:trials_O", "--durations", "", "--nj", "1", exp], cwd=folder,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for backend in backends.split():
+        for kind in (backend, f"{backend}+cal"):
+            assert len((folder / exp / "scores" / kind / "vox1_test/trials_O_native").read_text().splitlines()) == 36

@@ -13,6 +13,7 @@ from rawnext import checkpoint
 from rawnext.config import load_config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset
+from rawnext.release import export_safetensors
 from rawnext.tables import InputError
 from rawnext.task import SpeakerTask, build_task
 from rawnext.trainer import Trainer
@@ -45,6 +46,14 @@ def start(trained, corpus, exp, *overrides):
     trainer = Trainer(config, CutTable(corpus), {}, exp, CPU, init=str(trained))
     trainer.task.initialise(trained, trainer.speakers)
     return trainer
+
+
+def test_an_exported_model_is_a_start(trained, corpus, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    export_safetensors(trained, tmp_path / "release", "cc-by-4.0")
+    assert same(start(tmp_path / "release", corpus, tmp_path / "exp").task.model.state_dict(),
+                checkpoint.load_state(trained)["model"])
+    assert "the head of aam is new (40 weights): that experiment saved none (it has: nothing)" in caplog.text
 
 
 def same(one, other):

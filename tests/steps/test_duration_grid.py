@@ -3,12 +3,14 @@
 
 import csv
 import os
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from corpus import write_corpus
 from matplotlib.image import imread
+from page_commands import example
 
 from rawnext.analysis import duration_plots
 from rawnext.ark import write_vectors
@@ -44,13 +46,16 @@ def place(root, tmp_path):
     for name in ("one", "two"):
         write_lines(tmp_path / "exp" / name / "config.yaml", ["seed: 1"])
         (tmp_path / "exp" / name / "model.pt").touch()
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
 
     def run(*args):
         command = ["steps/duration_grid.sh", *args, "data", "data/trials", "exp/one"]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
 
     return run
+
+
+def environment():
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
 
 
 def read(scp):
@@ -84,6 +89,23 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
     assert f"| one | {float(rows['test', '0.2']['eer']):.2f} [" in page
     assert '"crop": "both side, centre"' in (tmp_path / "out/one/scores/cosine/both_0.2s.json").read_text()
     assert min(imread(tmp_path / "out/eer.png").shape[:2]) > 300
+
+
+def test_the_command_of_the_page(root, place, tmp_path):
+    page = example(root, "docs/recipes.md", "steps/duration_grid.sh")
+    page[-4:-4] = "--grid", "2"     # longer than what there is
+    (tmp_path / "data/vox1_test").mkdir()
+    for name in ("wav.scp", "utt2spk", "spk2utt"):
+        (tmp_path / "data/vox1_test" / name).symlink_to(tmp_path / "data" / name)
+    (tmp_path / "data/vox1_test/trials_O").symlink_to(tmp_path / "data/trials")
+    for old, new in (("one", "rawnext"), ("two", "resnext")):
+        (tmp_path / "exp" / old).rename(tmp_path / "exp" / new)
+    shutil.copy(tmp_path / "ready/full.scp", tmp_path / "ready/2s.scp")
+    done = subprocess.run(page, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((tmp_path / "asked").read_text().splitlines()) == 2 * 2
+    grid, = (tmp_path / "exp").rglob("grid.tsv")
+    assert len(grid.read_text().splitlines()) == 1 + 2 * 3 * 2
 
 
 def test_mistakes_end_at_once(place, tmp_path):
