@@ -8,8 +8,8 @@ import soundfile
 from corpus import RATE, voice
 
 CONF = """
-model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, blocks: [2, 2, 2, 2],
-  quiet_init: true}
+model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, blocks: [1, 1, 1, 1],
+  dla: false, quiet_init: true}
 batch: {speakers: 4}
 crop: {samples: 4375, short_from: 1600}
 augment: [{ops: [noise]}, {ops: [reverb, babble]}]

@@ -99,14 +99,14 @@ def test_help_has_every_stage_and_option(root, tmp_path):
 
 def test_a_kaldi_directory_of_ones_own(root, run):
     folder, _ = run
+    wavs = (folder / "data/vox1_test/wav.scp").read_text().splitlines()[:2]
     (folder / "data/mine").mkdir()
-    for name in ("wav.scp", "utt2spk", "spk2utt"):
-        (folder / "data/mine" / name).symlink_to(folder / "data/vox1_test" / name)
+    (folder / "data/mine/wav.scp").write_text("\n".join(wavs) + "\n")
     if not (folder / "exp/rawnext").exists():
         (folder / "exp/rawnext").symlink_to("tiny")
     done = subprocess.run(example(root, "README.md", "steps/extract.sh"), cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len((folder / "exp/rawnext/embeddings/mine/embedding.scp").read_text().splitlines()) == 9
+    assert len((folder / "exp/rawnext/embeddings/mine/embedding.scp").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(("more", "why"), [
