@@ -100,6 +100,16 @@ def test_links(page):
             assert anchor in map(slug, re.findall(r"^#+ (.*)$", file.read_text(), re.M)), f"{name(page)}: {target}"
 
 
+def test_names_of_the_python_page():
+    """What autodoc is asked for is there, and has a docstring."""
+    pattern = r"^\.\. auto\w+:: rawnext([\w.]*)\.(\w+)(?:\n   :members: (.*))?"
+    found = re.findall(pattern, (ROOT / "docs/python.md").read_text(), re.M)
+    assert len(found) > 15
+    for module, name, members in found:
+        thing = getattr(importlib.import_module(f"rawnext{module}"), name)
+        assert all(each.__doc__ for each in (thing, *(getattr(thing, m) for m in members.split(", ") if m))), name
+
+
 def test_the_readme_quotes_the_results():
     """Rows of README's table stand in the results that it names, and it is short."""
     readme, results = (ROOT / "README.md").read_text(), (ROOT / "egs/speechocean762/RESULTS.md").read_text()

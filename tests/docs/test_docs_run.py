@@ -31,7 +31,7 @@ WHOLE_PAGES = {"docs/embeddings.md"}     # whose blocks tests/docs/test_embeddin
 SHELL = {"cd", ".", "export", "column", "less"}     # and looking at a file that another command has made
 NOT_RUN = {
     "make test": "it is what runs this",
-    "make docs": "what .ci/run and the workflow call",
+    "make docs": "fetches Sphinx; .github/workflows/test.yml; test_docs.py checks links and names",
     "make bench": "minutes; tests/bench runs its parts at a small size",
     "bench/performance.py training": "minutes; tests/bench/test_performance.py",
     "make scale": "an hour; tests/bench/test_scale.py",
