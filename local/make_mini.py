@@ -27,7 +27,7 @@ from typing import Any
 
 from rawnext.data.pool import worker_pool
 from rawnext.log import progress, setup_log
-from rawnext.tables import InputError, atomic_path, run_main, write_lines
+from rawnext.tables import FULL, InputError, atomic_path, run_main, write_lines
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +111,8 @@ def growing_folder(final: Path, stamp: str) -> Iterator[Path]:
             os.replace(growing, final)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        if error.filename is None and error.errno not in FULL:  # of no file: a machine without shared memory
+            raise
         raise InputError(final, None, f"cannot be written: {error.strerror or error}") from error
 
 

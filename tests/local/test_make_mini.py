@@ -185,6 +185,8 @@ def test_a_killed_run_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
 
 
 def test_two_at_a_time_are_refused(tmp_path):
+    with pytest.raises(PermissionError), make_mini.growing_folder(tmp_path / "other", "x"):
+        raise PermissionError(13, "of no file")
     with make_mini.growing_folder(tmp_path / "corpus", "x") as folder:
         (folder / "a").write_text("a")
         with (pytest.raises(make_mini.InputError, match="is being made by another process"),
