@@ -17,7 +17,7 @@ from recipe import run_recipe
 from rawnext.data.cuts import CutTable
 
 SMALL = ("--corpus-opts", "--train-speakers 12 --test-speakers 3 --utts 4", "--nj", "2")
-QUICK = ("--set", "train.epochs=1 batch.speakers=4 crop.samples=8000")
+QUICK = ("--set", "train.epochs=1 batch.speakers=4 crop.samples=4375")
 
 
 def test_make_demo_is_the_recipe(root):
@@ -95,7 +95,8 @@ def test_the_page_opens(reader):
     with subprocess.Popen([*serve, "--port", "0", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True,
                           stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
         try:
-            address = re.search(r"http://127\.0\.0\.1:\d+\S*", server.stdout.readline())
+            found = (re.search(r"http://127\.0\.0\.1:\d+\S*", line) for line in server.stdout)
+            address = next(filter(None, found), None)
             assert address and b"<html" in urllib.request.urlopen(address[0], timeout=10).read()
         finally:
             server.send_signal(signal.SIGINT)
