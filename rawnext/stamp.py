@@ -43,7 +43,7 @@ def commit(root: Path = ROOT) -> str:
 
 
 def hardware() -> str:
-    """GPUs and processor of this machine, like `NVIDIA H200, AMD EPYC 9654 (16 cores)`."""
+    """GPUs and processor of this machine, like `NVIDIA A100-SXM4-80GB, AMD EPYC 9654 (16 cores)`."""
     def first(path: Path, key: str) -> str | None:
         lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
         return next((value.strip() for name, _, value in (line.partition(":") for line in lines)
