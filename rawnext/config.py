@@ -101,8 +101,8 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
         merged = merge(merged, OmegaConf.masked_copy(read_yaml(file), "model"), file)
     for path in paths:
         merged = merge(merged, read_yaml(path), path)
-    if overrides:  # all at once: a model's name and its options in any order
-        merged = merge(merged, OmegaConf.merge(*map(read_override, overrides)), "--set")
+    for override in sorted(overrides, key=lambda text: not text.startswith("model.name=")):  # it drops others' options
+        merged = merge(merged, read_override(override), "--set")
     config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
     check(config, ", ".join(map(str, paths)) or "--set")
     return config

@@ -68,6 +68,12 @@ def commands(code: str) -> Iterator[Command]:
         words = []
 
 
+def pages(root: Path) -> list[Path]:
+    """All that have commands."""
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/*.md")),
+            *sorted(root.glob("egs/*/README.md"))]
+
+
 def of_page(page: Path) -> list[list[str]]:
     """The words of all commands of a page."""
     return [command.words for block in blocks(page.read_text(encoding="utf-8")) if block.language == "bash"

@@ -3,6 +3,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality":
 CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))
 
 
-def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, paper: str = "") -> Path:
-    """config.yaml and model.pt in `folder`."""
-    config = Config(model=model, paper=paper)
+def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, **config_of: Any) -> Path:
+    """config.yaml and model.pt in `folder`; config_of: the other sections of its configuration."""
+    config = Config(model=model, **config_of)
     torch.manual_seed(seed)
     save_config(config, folder / "config.yaml")
     checkpoint.save(folder / "model.pt", {"model": MODELS.build(*split_name(model)).state_dict()})

@@ -8,13 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from page_commands import Fault, blocks, check, commands
+from page_commands import Fault, blocks, check, commands, pages
 
 from rawnext.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")),
-         *sorted(ROOT.glob("egs/*/README.md"))]
+PAGES = pages(ROOT)
 TO_BE_WRITTEN = ("local/prepare_foo.py",)     # what a reader may add
 NOT_CODE = ("text", "{toctree}", "{eval-rst}", "")
 

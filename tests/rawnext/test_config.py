@@ -27,6 +27,9 @@ def test_a_model_is_replaced_whole_but_its_options_can_be_set(tmp_path):
     two = write(tmp_path, "model: {name: resnext}\n", "b.yaml")
     assert load_config([one, two]).model == {"name": "resnext"}
     assert load_config([one], ["model.up=false"]).model == {"name": "rawnext", "gate": False, "up": False}
+    for wrong in (["model.name=resnext", "model=[a]"], ["augment=[]", "augment.0.ops=1"], ["optim=3", "optim.lr=1"]):
+        with pytest.raises(InputError, match="--set"):
+            load_config([one], wrong)
     overrides = ["model.name=resnext", "model.embedding_dim=64"]
     for each in (overrides, overrides[::-1]):
         assert load_config([one], each).model == {"name": "resnext", "embedding_dim": 64}

@@ -97,12 +97,12 @@ def curve(text):
 
 
 def test_the_loss_does_not_know_how_many_processes_there_are(root, config, corpus, tmp_path):
-    """One and four processes share the same global batch; rounding apart, they are one training."""
+    """One, two and four processes share the same global batch; rounding apart, they are one training."""
     small = config.with_name("small.yaml")   # few BatchNorms, between which the processes wait for each other
     small.write_text(TINY.replace("embedding_dim: 8", "embedding_dim: 8, blocks: [1, 1, 1, 1], dla: false, "
                                   "elastic: false, up: false, gate: false, quiet_init: true"))
     curves = []
-    for num in (1, 4):
+    for num in (1, 2, 4):
         exp = tmp_path / str(num)
         torchrun = (sys.executable, str(root / "steps/torchrun.py"), "--nproc-per-node", str(num))
         done = run(root, small, corpus, exp, "--set", "train.epochs=1", launcher=torchrun)
@@ -112,8 +112,9 @@ def test_the_loss_does_not_know_how_many_processes_there_are(root, config, corpu
         newest = checkpoint.load_newest(exp / "checkpoints")
         assert checkpoint.load(exp / "model.pt")["step"] == newest["step"] == len(curves[-1]) > 3
         load_model(exp, torch.device("cpu"))
-    one, four = curves
-    assert four == pytest.approx(one, rel=3e-3) and four[0] == pytest.approx(one[0], rel=5e-5)
+    one, two, four = curves
+    assert two == pytest.approx(one, rel=3e-3) and four == pytest.approx(one, rel=3e-3)
+    assert two[0] == pytest.approx(one[0], rel=5e-5) and four[0] == pytest.approx(one[0], rel=5e-5)
 
 
 def first_gradients(config, corpus, rank=0, world=1, sync=True):
