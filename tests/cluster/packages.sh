@@ -16,13 +16,15 @@ unpack() {
   [ "$(dpkg --print-architecture 2> /dev/null)" = amd64 ] || fail "needs Debian on amd64, whose schedulers it fetches"
   rm -rf "$CLUSTER/debs"
   mkdir -p "$CLUSTER/debs" "$ROOT"
-  (
-    cd "$CLUSTER/debs"
-    apt-get -qq download "${missing[@]}" 2> log || { apt-get -qq update > log 2>&1 && apt-get -qq download "${missing[@]}" 2> log; }
-  ) || fail "needs these packages, which apt-get did not find: ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
+  # For a minute: another apt-get may hold the lock of the lists, and a server may be busy.
+  download "${missing[@]}" || wait_for 60 update_and_download "${missing[@]}" \
+    || fail "needs these packages, which apt-get did not find: ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
   for package in "$CLUSTER"/debs/*.deb; do dpkg-deb -x "$package" "$ROOT"; done
   for package in "${missing[@]}"; do touch "$ROOT/.$package"; done
 }
+
+download() { (cd "$CLUSTER/debs" && apt-get -qq download "$@" 2> log); }
+update_and_download() { apt-get -qq update > "$CLUSTER/debs/log" 2>&1 && download "$@"; }
 
 # wait_for SECONDS COMMAND...: until the command succeeds; fails when it does not in time.
 wait_for() {

@@ -88,7 +88,10 @@ start() {
   "$ROOT/usr/sbin/slurmctld" -c -i
   for node in n1 n2; do "$ROOT/usr/sbin/slurmd" -N "$node" -d "$ROOT/usr/sbin/slurmstepd"; done
   unset LD_LIBRARY_PATH SLURM_CONF
-  wait_for 20 ready || fail "the nodes do not come up; see $slurm/log"
+  wait_for 60 ready || {
+    tail -n 20 "$slurm"/log/*.log >&2
+    fail "the nodes do not come up; see $slurm/log"
+  }
   touch "$slurm/up"
   echo "$0: Slurm runs, in $slurm"
 }
