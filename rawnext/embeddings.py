@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embeddings of the two sides of a trial list: read, moved by a back end's mean and LDA, averaged by model."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +97,7 @@ def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -
     return Side(list(models), means, np.array([len(utts) for utts in models.values()]))
 
 
-def rows_of(wanted: list[str], side: Side, trials: PathLike, scp: PathLike) -> np.ndarray:
+def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) -> np.ndarray:
     """(T,) rows of a side that the trials name, line by line.
 
     Raises: InputError: one is not there.
@@ -120,7 +120,7 @@ class Sides(NamedTuple):
 
 
 def read_sides(enroll_scp: str, test_scp: str, front: Front | None, enroll_map: str | None, unit: bool,
-               trials: PathLike, enroll_ids: list[str], test_ids: list[str]) -> Sides:
+               trials: PathLike, enroll_ids: Sequence[str], test_ids: Sequence[str]) -> Sides:
     """The embeddings that a trial list wants, in columns of which these ids stand; see read_side and enroll_models."""
     models = read_enroll_map(enroll_map).values() if enroll_map else ()
     enrolled, tested = set(chain(*models)) if models else Ids.of(enroll_ids).distinct(), Ids.of(test_ids).distinct()

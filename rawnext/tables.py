@@ -176,12 +176,9 @@ LINES = 1 << 14  # of scores that are written at a time
 class Trials(NamedTuple):
     """A trial list. enroll, test: N ids; is_target: (N,) bool."""
 
-    enroll: list[str]
-    test: list[str]
+    enroll: Sequence[str]
+    test: Sequence[str]
     is_target: np.ndarray
-
-
-_KINDS = {"target": True, "nontarget": False}
 
 
 def foreign_form(line: str) -> str:
@@ -210,17 +207,17 @@ def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         yield number, words
 
 
-def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
-               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[list[str], list[str], list[T]]:
+def read_pairs(path: PathLike, convert: Callable[[np.ndarray], T],
+               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[Sequence[str], Sequence[str], list[T]]:
     """Columns of a trial list or a score file: N enroll ids, N test ids, and what the third columns mean, in parts.
 
     Args:
-        convert: a part of the third column's words to what they mean; ValueError or KeyError if one means nothing.
+        convert: a part of the third column's words (of bytes) to what they mean; ValueError if one means nothing.
         convert_line: (path, line number, its three words) to the same, of one line; InputError if it means nothing.
     """
     try:
         return columns.pairs(path, convert)
-    except (OSError, ValueError, KeyError):  # the same line by line, which names the fault if there is one
+    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
         rows = [(*words[:2], convert_line(path, number, words)) for number, words in pair_lines(path)]
         enroll, test, third = (list(column) for column in zip(*rows)) if rows else ([], [], [])
         return enroll, test, third
@@ -228,21 +225,17 @@ def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
 
 def read_trials(path: PathLike) -> Trials:
     """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = read_pairs(path, _kinds, _kind)
+    enroll, test, kinds = read_pairs(path, columns.labels, _kind)
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.concatenate(kinds))
 
 
-def _kinds(words: list[str]) -> np.ndarray:
-    return np.fromiter(map(_KINDS.__getitem__, words), bool, len(words))
-
-
 def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
-    if words[2] not in _KINDS:
+    if words[2] not in ("target", "nontarget"):
         why = foreign_form(" ".join(words))
         raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
-    return _kinds(words[2:])
+    return np.array([words[2] == "target"])
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
@@ -259,9 +252,9 @@ def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
     return models
 
 
-def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
-    """Read pairs of which nobody has said what they are, `enroll test idx`: three lists of N words."""
-    enroll, test, idx = read_pairs(path, list[str], lambda path, number, words: words[2:])
+def read_unlabelled(path: PathLike) -> tuple[Sequence[str], Sequence[str], list[str]]:
+    """Read pairs of which nobody has said what they are, `enroll test idx`: three columns of N words."""
+    enroll, test, idx = read_pairs(path, columns.texts, lambda path, number, words: words[2:])
     if not enroll:
         raise InputError(path, None, "is empty")
     return enroll, test, list(chain.from_iterable(idx))
@@ -271,8 +264,8 @@ def write_trials(path: PathLike, trials: Trials) -> None:
     write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
 
 
-def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
-    """Read `enroll test score`: two lists of N ids and (N,) float64 scores, all finite."""
+def read_scores(path: PathLike) -> tuple[Sequence[str], Sequence[str], np.ndarray]:
+    """Read `enroll test score`: two columns of N ids and (N,) float64 scores, all finite."""
     enroll, test, scores = read_pairs(path, columns.numbers, _score)
     return enroll, test, np.concatenate(scores) if scores else np.empty(0)
 
@@ -298,10 +291,7 @@ def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Tr
     Raises: InputError: a trial without a score, a score without a trial, or two different scores for one pair.
     """
     trials = read_trials(trials_path)
-    try:
-        return trials, np.concatenate(columns.thirds(scores_path, trials.enroll, trials.test, columns.numbers))
-    except (OSError, ValueError):  # in another order, or odd
-        enroll, test, scores = read_scores(scores_path)
+    enroll, test, scores = read_scores(scores_path)
     if enroll == trials.enroll and test == trials.test:
         return trials, scores
     by_pair: dict[tuple[str, str], float] = {}

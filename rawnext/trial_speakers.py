@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose the two sides of each trial are: what an interval or a test over speakers must know."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
     return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # of the speakers that the trials have
 
 
-def numbered(ids: list[str], table: dict[str, str], number: dict[str, int], path: PathLike,
+def numbered(ids: Sequence[str], table: dict[str, str], number: dict[str, int], path: PathLike,
              where: PathLike) -> np.ndarray:
     """(N,) number of the speaker of each line's id."""
     column = Ids.of(ids)

@@ -10,6 +10,7 @@ cut, so that every duration has the same trials). OUT/cuts.tsv counts them.
 """
 
 import argparse
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,7 @@ def check_known(trials: Trials, path: Path, known: set[str], data_dir: Path) -> 
 def without(trials: Trials, dropped: set[str], path: Path) -> Trials:
     """The trials in which none of these utterances is."""
     keep = np.array([enroll not in dropped and test not in dropped for enroll, test in zip(trials.enroll, trials.test)])
-    left = Trials([trials.enroll[i] for i in np.flatnonzero(keep)], [trials.test[i] for i in np.flatnonzero(keep)],
-                  trials.is_target[keep])
+    left = Trials(list(compress(trials.enroll, keep)), list(compress(trials.test, keep)), trials.is_target[keep])
     if left.is_target.all() or not left.is_target.any():  # also where nothing is left
         raise InputError(path, None, "without short utterances has no target or no nontarget trial left")
     return left

@@ -109,6 +109,31 @@ def test_ids_know_which_are_the_same(tmp_path):
         assert [ids.names[n] for n in ids.which] == list(ids) and Ids.of(ids) is ids
 
 
+def test_ids_are_a_sequence_of_strings():
+    ids = Ids(["a", "b", "c"], np.array([2, 0, 2]))
+    assert ids == ["c", "a", "c"] == ids and ids[1:] == ["a", "c"] and ids[-1] == "c" and ids[np.int64(1)] == "a"
+    assert ids == Ids(["c", "a"], np.array([0, 1, 0])) and len(ids) == 3 and "b" not in ids
+    for other in (["c", "a"], ["c", "a", "b"], "cac"[:2], Ids(["a", "b", "c"], np.array([2, 0, 1])), None):
+        assert ids != other
+
+
+def test_words_of_one_hash_are_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "t").write_text(GOOD["trials"])
+    expected = outcome(read_trials, tmp_path / "t")
+    monkeypatch.setattr(columns, "MIX", np.uint64(0))
+    with pytest.raises(OddFile):
+        columns.pairs(tmp_path / "t", columns.labels)
+    assert outcome(read_trials, tmp_path / "t") == expected
+
+
+def test_a_long_word_does_not_widen_thousands_of_short_ones(tmp_path):
+    lines = [*("a b 1" for _ in range(1000)), f"a {'b' * 200} 1"]
+    (tmp_path / "t").write_text("\n".join(lines))
+    with pytest.raises(OddFile):
+        list(columns.words(tmp_path / "t", 3))
+    assert read_scores(tmp_path / "t")[1][-1] == "b" * 200
+
+
 def test_scores_are_written_as_lines_would_be(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LINES", 7)
     scores = np.random.default_rng(0).normal(size=50).astype(np.float32)
@@ -120,12 +145,10 @@ def test_scores_are_written_as_lines_would_be(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
-def test_scored_trials_in_any_order(tmp_path, monkeypatch, order):
+def test_scored_trials_in_any_order(tmp_path, order):
     lines = ["a-1 b 1", "b ä-3 2", "a-1 ä-3 3"]
     (tmp_path / "t").write_text(GOOD["trials"])
     (tmp_path / "s").write_text("".join(f"{lines[n]}\n" for n in order))
-    if order == [0, 1, 2]:
-        monkeypatch.setattr(tables, "read_scores", lambda path: pytest.fail("ids are read twice"))
     trials, scores = read_scored_trials(tmp_path / "s", tmp_path / "t")
     assert trials.is_target.tolist() == [True, False, True] and scores.tolist() == [1, 2, 3]
 
