@@ -67,14 +67,16 @@ def _in_order(scores: np.ndarray, is_target: np.ndarray, enroll: np.ndarray,
 
 def _resampled(multiplicity: np.ndarray, det: Det, target: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> Det:
     """The curves of samples that hold each speaker (b, S) times, without samples that lack a kind of trial."""
-    hits = _cumulated(multiplicity[:, target])
-    false_accepts = _cumulated(multiplicity[:, enroll] * multiplicity[:, test])
+    # take, as [:, index] is five times as slow where there are few rows
+    hits = _cumulated(np.take(multiplicity, target, axis=1))
+    false_accepts = _cumulated(np.take(multiplicity, enroll, axis=1) * np.take(multiplicity, test, axis=1))
     whole = (hits[:, -1] > 0) & (false_accepts[:, -1] > 0)
     if not whole.all():
         hits, false_accepts = hits[whole], false_accepts[whole]
     accepted = det.num_targets - det.num_misses
-    return det._replace(num_false_accepts=false_accepts[:, det.num_false_accepts], num_nontargets=false_accepts[:, -1],
-                        num_misses=hits[:, -1:] - hits[:, accepted], num_targets=hits[:, -1])
+    return det._replace(num_false_accepts=np.take(false_accepts, det.num_false_accepts, axis=1),
+                        num_nontargets=false_accepts[:, -1],
+                        num_misses=hits[:, -1:] - np.take(hits, accepted, axis=1), num_targets=hits[:, -1])
 
 
 def _cumulated(weights: np.ndarray) -> np.ndarray:
