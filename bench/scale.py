@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-SHORT_S = 2.0  # a task below this much CPU time is repeated, as it may be noise
+SHORT_S = 5.0  # a task below this much CPU time is repeated, as it may be noise
 LEAST_S = 0.5  # and the growth of one below this cannot be told
 EVAL_SHARE, EVAL_SPEAKERS = 150_000 / 1_100_000, 1251 / 6112  # VoxCeleb1 is so much of VoxCeleb2
 TARGETS = 262  # a speaker, at most: makes some 580,000 trials, as Vox1-E has
