@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rawnext.ark_blocks import read_plain
-from rawnext.columns import Ids
+from rawnext.columns import Ids, Numbers
 from rawnext.tables import InputError, PathLike, atomic_path, check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
@@ -42,16 +42,19 @@ def split_place(place: str) -> tuple[str, int]:
     return path, int(offset)
 
 
-def split_places(places: list[str]) -> tuple[list[str], np.ndarray] | None:
-    """Paths and (N,) offsets of places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
-    parts = [place.rpartition(":") for place in places]
-    paths, offsets = [part[0] for part in parts], [part[2] for part in parts]
+def split_places(places: Iterable[str]) -> tuple[Ids, np.ndarray] | None:
+    """Paths and (N,) offsets of N places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
+    numbers, which, offsets = Numbers(), list[int](), list[str]()
+    for place in places:
+        path, _, offset = place.rpartition(":")
+        which.append(numbers[path])
+        offsets.append(offset)
     digits = "".join(offsets)
-    if not (all(paths) and all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
+    if not (all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
         return None
-    if any(path.startswith("|") for path in set(paths)):
+    if any(not path or path.startswith("|") for path in numbers):
         return None
-    return paths, np.fromiter(map(int, offsets), np.int64, len(offsets))
+    return Ids(list(numbers), np.array(which)), np.fromiter(map(int, offsets), np.int64, len(offsets))
 
 
 class Reader:
@@ -165,7 +168,7 @@ class Vectors(UserDict[str, Any]):
         super().__init__()
         self.data = read_table(scp)
         self.scp, self.reader = scp, Reader()
-        self.places = split_places(list(self.data.values()))
+        self.places = split_places(self.data.values())
         for key, place in self.data.items() if self.places is None else ():
             try:
                 split_place(place)
@@ -209,11 +212,11 @@ def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray
     if vectors.places is None:
         return np.arange(len(lines))
     left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
-    which = Ids.of(paths[line] for line in lines)
-    order = np.argsort(which.which, kind="stable")
-    for path, rows in zip(which.names, np.split(order, np.flatnonzero(np.diff(which.which[order])) + 1)):
+    which = paths.which[lines]
+    order = np.argsort(which, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
         try:
-            file = vectors.reader.open(path)
+            file = vectors.reader.open(paths.names[which[rows[0]]])
         except ValueError:
             continue  # what is left is read alone, which says what is wrong
         for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
