@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT_S = 5.0  # a task below this much CPU time is repeated, as it may be noise
+LEAST_S = 0.5  # and the growth of one below this cannot be told
 EVAL_SHARE, EVAL_SPEAKERS = 150_000 / 1_100_000, 1251 / 6112  # VoxCeleb1 is so much of VoxCeleb2
 TARGETS = 262  # a speaker, at most: makes some 580,000 trials, as Vox1-E has
 
@@ -145,13 +146,13 @@ def measure_task(commands: Sequence[Command], repeat: int) -> Cost:
     return Cost(slowest.wall_s, min(c.cpu_s for c in costs), max(c.peak_gib for c in costs), slowest.remark)
 
 
-def growth(sizes: Sequence[int], cpu_s: Sequence[float], least_s: float) -> float | None:
+def growth(sizes: Sequence[int], cpu_s: Sequence[float]) -> float | None:
     """Exponent of CPU time over size, the first pair being the start that is taken off.
 
-    None if there is too little to tell: less work at the last size than `least_s`, or than the start took.
+    None if there is too little to tell: less work at the last size than the start took.
     """
     work = [(math.log(n - sizes[0]), math.log(t - cpu_s[0])) for n, t in zip(sizes[1:], cpu_s[1:]) if t > cpu_s[0]]
-    if len(work) < 2 or cpu_s[-1] - cpu_s[0] < max(least_s, cpu_s[0]):
+    if len(work) < 2 or cpu_s[-1] - cpu_s[0] < max(LEAST_S, cpu_s[0]):
         return None
     mean_x, mean_y = (sum(values) / len(work) for values in zip(*work))
     return sum((x - mean_x) * (y - mean_y) for x, y in work) / sum((x - mean_x) ** 2 for x, _ in work)
@@ -200,8 +201,6 @@ def main() -> None:
     parser.add_argument("--start", type=float, default=0.01, help="fraction for a start; 0: none; default: 0.01")
     parser.add_argument("--max-gib", type=float, default=4.0, help="of memory in one process; default: 4")
     parser.add_argument("--max-growth", type=float, default=1.25, help="exponent of CPU time; default: 1.25")
-    parser.add_argument("--least-s", type=float, default=3.0, metavar="SECONDS",
-                        help="tell no growth of less CPU time: fresh memory alone may cost a second; default: 3")
     parser.add_argument("--tasks", nargs="+", metavar="TASK", choices=[task.name for task in TASKS],
                         help="only these, which need what earlier ones write; default: all")
     parser.add_argument("--dir", default=None, help="where the synthetic corpus goes for the time being; default: /tmp")
@@ -212,8 +211,7 @@ def main() -> None:
         TASKS[:] = [task for task in TASKS if task.name in options.tasks]
     sizes, costs = run(options)
     free = [] if options.start else [0]  # a start at no cost
-    grown = {name: growth(free + sizes, free + [cost.cpu_s for cost in its], options.least_s)
-             for name, its in costs.items()}
+    grown = {name: growth(free + sizes, free + [cost.cpu_s for cost in its]) for name, its in costs.items()}
     print_table(sizes, costs, grown)
     faults = [f"{name} needs {cost.peak_gib:.2f} GiB, the bound is {options.max_gib:g}" for name, its in costs.items()
               if (cost := max(its, key=lambda cost: cost.peak_gib)).peak_gib >= options.max_gib]
