@@ -102,21 +102,23 @@ def plot_durations(lines: Mapping[str, Mapping[str, Mapping[str, float]]], path:
     """
     several = [name for name, panel in lines.items() if any(len(line) > 1 for line in panel.values())]
     lists = several or list(lines)
-    figure, axes = new_figure(1, len(lists), 5, 4)
+    figure, axes = new_figure(1, len(lists), 7, 4)
     durations = durations_of([{"duration": d} for panel in lines.values() for line in panel.values() for d in line])
     durations.reverse()
     scorings = list(dict.fromkeys(name for panel in lines.values() for name in panel if name != "published"))
     for axis, name in zip(axes[0], lists):
         for scoring, line in lines[name].items():
             known = sorted(line, key=seconds)
-            style: dict[str, Any] = {"color": PAPER_COLOUR, "linestyle": "--"} if scoring == "published" else {
-                "color": COLOURS[scorings.index(scoring) % len(COLOURS)]}
-            axis.plot([durations.index(d) for d in known], [line[d] for d in known], marker="o", label=scoring, **style)
+            style: dict[str, Any] = {"color": PAPER_COLOUR, "linestyle": "--", "marker": "o"}
+            if scoring != "published":  # another marker when the colours begin again
+                again, place = divmod(scorings.index(scoring), len(COLOURS))
+                style = {"color": COLOURS[place], "marker": "os^v"[again % 4]}
+            axis.plot([durations.index(d) for d in known], [line[d] for d in known], label=scoring, **style)
         axis.set_xticks(range(len(durations)), [label_of(d) for d in durations])
         axis.set(title=name, xlabel="test duration", ylabel="EER (%)", xlim=(-0.3, len(durations) - 0.7))
         axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+        axis.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))  # beside the lines, which may be a dozen
     save(figure, path)
 
 

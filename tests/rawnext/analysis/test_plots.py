@@ -79,6 +79,14 @@ def test_durations_from_short_to_full_with_published_line_dashed(figures):
     assert legend(axis) == ["native", "published"] and axis.get_ylabel() == "EER (%)"
 
 
+def test_a_dozen_lines_differ_and_are_not_hidden(figures):
+    plots.plot_durations({"O": {f"scoring {n}": {"full": 1.0, "1": 2.0 + n} for n in range(12)}}, "durations")
+    axis = figures["durations"].axes[0]
+    assert len({(line.get_color(), line.get_marker()) for line in axis.lines}) == 12
+    figures["durations"].draw_without_rendering()
+    assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+
+
 def test_training_leaves_out_what_was_not_measured(figures):
     nan = float("nan")
     table = {"epoch": np.array([1.0, 2, 3]), "loss": np.array([3.0, 2, 1]), "acc": np.array([0.1, 0.2, 0.3]),
