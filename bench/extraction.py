@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.timing import Growth, Ratio, compare, growth, growth_table, in_turns, ratio, ratio_table
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 PART, RATE = "extraction", 16000
 Waves = list[np.ndarray]

@@ -11,7 +11,7 @@ on random waveforms of the configuration's batch and crop: no reading, no augmen
 import argparse
 import time
 
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 
 def main() -> None:

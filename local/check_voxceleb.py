@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from voxceleb import LISTS, PAGE, SPEAKER, find_list, speaker_folders
 
-from rawnext.tables import InputError, run_main
+from rawnext.errors import InputError, run_main
 
 VOX1 = f"vox1_dev_wav.zip and vox1_test_wav.zip from {PAGE}vox1.html"
 VOX2 = f"vox2_dev_aac.zip and vox2_test_aac.zip from {PAGE}vox2.html"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 log = logging.getLogger(__name__)
 

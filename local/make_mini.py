@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.data.pool import worker_pool
+from rawnext.errors import FULL, InputError, run_main
+from rawnext.files import atomic_path, write_lines
 from rawnext.log import progress, setup_log
-from rawnext.tables import FULL, InputError, atomic_path, run_main, write_lines
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,10 @@ from rawnext.data.augment import OPERATIONS
 from rawnext.data.cuts import SAMPLE_RATE, CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.wav import check_sources, load_wave, read_sources
+from rawnext.errors import run_main
+from rawnext.files import atomic_path
 from rawnext.log import progress, setup_log
-from rawnext.tables import atomic_path, read_table, run_main
+from rawnext.tables import read_table
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import traceback
 import espeakng_loader
 import numpy as np
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 SAMPLE_RATE = 22050  # Hz, of what eSpeak NG speaks
 

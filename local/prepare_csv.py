@@ -25,8 +25,10 @@ from csv_table import read_csv
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_samples_16k, scan_audio, write_data_dir
 from rawnext.data.wav import LEAST_SAMPLES
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
 from rawnext.log import setup_log
-from rawnext.tables import InputError, check_id, run_main, write_lines
+from rawnext.tables import check_id
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ import argparse
 from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
+from rawnext.files import read_lines
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_lines, run_main
 
 
 def read_genders(path: Path) -> dict[str, str]:

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.data.manifest import check_bad, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, run_main
 
 KINDS = ("noise", "music", "speech")
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rawnext.data.manifest import check_bad, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
+from rawnext.files import read_lines
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_lines, run_main
 
 REAL = "real_rirs_isotropic_noises"
 

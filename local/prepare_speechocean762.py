@@ -11,8 +11,9 @@ import argparse
 from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main
+from rawnext.tables import read_table
 
 
 def scan_set(corpus: Path, name: str, list_path: Path, num_jobs: int) -> list[Utterance]:

@@ -18,8 +18,9 @@ from pathlib import Path
 from voxceleb import find_audio, speaker_folders
 
 from rawnext.data.manifest import check_bad
+from rawnext.errors import InputError, run_main
+from rawnext.files import atomic_path
 from rawnext.log import progress, setup_log
-from rawnext.tables import InputError, atomic_path, run_main
 
 log = logging.getLogger(__name__)
 

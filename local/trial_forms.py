@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from csv_table import Columns, read_csv
 
-from rawnext.tables import InputError, Trials, read_lines
+from rawnext.errors import InputError
+from rawnext.files import read_lines
+from rawnext.tables import Trials
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),

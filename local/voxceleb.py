@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rawnext.tables import InputError, PathLike
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 
 log = logging.getLogger(__name__)
 

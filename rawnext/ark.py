@@ -17,7 +17,9 @@ import numpy as np
 
 from rawnext.ark_blocks import read_plain
 from rawnext.columns import Ids, Numbers
-from rawnext.tables import InputError, PathLike, atomic_path, check_id, read_table
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
+from rawnext.tables import check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
 MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rawnext.tables import InputError, PathLike, atomic_path
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
 
 log = logging.getLogger(__name__)
 

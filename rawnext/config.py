@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from rawnext.errors import InputError
+from rawnext.files import PathLike, write_lines
 from rawnext.registry import nearest
-from rawnext.tables import InputError, PathLike, write_lines
 
 DEPTH_LIMIT = 10  # of lists and sections in a YAML file
 

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from rawnext.backend.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.backend.scoring import unit_vectors
 from rawnext.calibration import read_model
-from rawnext.tables import InputError, PathLike
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 
 PLACE = Path("calibration/cosine/native/model.json")  # in an experiment; where steps/verification.sh puts it
 

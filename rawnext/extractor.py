@@ -15,9 +15,10 @@ import torch
 from rawnext import checkpoint
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
+from rawnext.errors import InputError
 from rawnext.extract import BATCH_SAMPLES, embed_native, load_model
+from rawnext.files import PathLike
 from rawnext.models.folded import folded
-from rawnext.tables import InputError, PathLike
 from rawnext.waveform import prepare, window_starts
 
 if TYPE_CHECKING:

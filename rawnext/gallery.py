@@ -12,8 +12,10 @@ import numpy as np
 
 from rawnext.ark import read_matrix, write_vectors
 from rawnext.backend.scoring import unit_vectors
+from rawnext.errors import InputError
+from rawnext.files import PathLike, write_lines
 from rawnext.stamp import sha256
-from rawnext.tables import InputError, PathLike, check_id, write_lines
+from rawnext.tables import check_id
 
 FORM = "gallery 1"
 

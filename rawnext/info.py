@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rawnext.files import write_lines
 from rawnext.stamp import commit
-from rawnext.tables import write_lines
 
 COUNTED_SAMPLES = 59_050  # of the utterance whose GMACs are counted: 3.69 s
 

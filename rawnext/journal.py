@@ -21,7 +21,8 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from rawnext.tables import UNWRITABLE, InputError, write_lines
+from rawnext.errors import UNWRITABLE, InputError
+from rawnext.files import write_lines
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from rawnext.ark import open_regular
 from rawnext.backend.plda import Plda
-from rawnext.tables import InputError, PathLike, atomic_path
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, dimensions
 

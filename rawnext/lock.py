@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rawnext.tables import InputError, PathLike
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ import numpy as np
 
 from rawnext.backend.bootstrap import bootstrap, interval, p_value
 from rawnext.backend.metrics import EER_DEFINITION
+from rawnext.errors import InputError
 from rawnext.evaluation import measures
+from rawnext.files import PathLike
 from rawnext.results import Row
-from rawnext.tables import InputError, PathLike, read_scored_trials
+from rawnext.tables import read_scored_trials
 from rawnext.trial_speakers import trial_speakers
 
 

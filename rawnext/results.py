@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.errors import InputError
+from rawnext.files import PathLike, read_lines
 from rawnext.registry import nearest
-from rawnext.tables import InputError, PathLike, read_lines
 
 Row = dict[str, Any]    # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines

@@ -4,114 +4,21 @@
 Everything that a user gave us is checked here, and a fault becomes an InputError that names file, line and reason.
 """
 
-import contextlib
-import errno
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rawnext import columns
 from rawnext.columns import ID_LIMIT
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path, read_lines, write_lines
 
 T = TypeVar("T")
-PathLike = str | os.PathLike[str]
-
-
-class InputError(Exception):
-    """Something that the user gave is wrong; printed as one line `path:line: why`, without a traceback."""
-
-    def __init__(self, path: PathLike, line: int | None, why: str):
-        self.path, self.line, self.why = os.fspath(path), line, why
-        text = f"{self.path}:{line}: {why}" if line else f"{self.path}: {why}"
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:1000]))
-
-    def __reduce__(self):  # an exception raised in a worker process is pickled on its way back
-        return type(self), (self.path, self.line, self.why)
-
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk or quota
-UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}  # no right, no folder
-
-
-# Exit codes of training, from sysexits.h
-EXIT_FAULT = 65  # EX_DATAERR: it would come again (steps/torchrun.py then does not start the processes again)
-EXIT_AGAIN = 75  # EX_TEMPFAIL: all is saved, run it again (the launchers put such a job back into the queue)
-
-
-def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
-    """Run a program's `main`: an InputError prints its one line and exits 1; any other exception is a bug."""
-    try:
-        main()
-    except InputError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(fault_code)
-    except BrokenPipeError:  # `... | head` closed our output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # of a library that writes for itself, as tensorboard's
-        if error.errno not in FULL:
-            raise
-        print(f"{Path(sys.argv[0]).name}: {error.strerror}", file=sys.stderr)
-        sys.exit(fault_code)
-    sys.exit(0)
-
-
-@contextlib.contextmanager
-def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if the block succeeds, and disappears if it does not."""
-    final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, final)
-    except OSError as error:
-        ours = error.filename is None or Path(error.filename) in (temporary, *final.parents)
-        if ours and error.errno in UNWRITABLE:
-            raise InputError(final, None, f"cannot be written: {error.strerror}") from error
-        raise
-    finally:
-        if final.parent.is_dir():
-            temporary.unlink(missing_ok=True)
-
-
-def write_lines(path: PathLike, lines: Iterable[str]) -> None:
-    """Write text lines (given without their newline) under a temporary name and rename."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-
-
-def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
-    """(line number, line without newline) of a text file.
-
-    Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control or odd characters.
-    """
-    try:
-        file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with stands below)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
-    with file:
-        number = 0
-        try:
-            for number, line in enumerate(file, 1):
-                line = line.removesuffix("\n")
-                if line.endswith("\r"):
-                    raise InputError(path, number, "Windows line end (CRLF); convert the file with dos2unix")
-                if not line.strip():
-                    raise InputError(path, number, "empty line")
-                # no-break spaces, byte order marks: programs differ on where such a line splits
-                if not line.isprintable() and (odd := [c for c in line if not c.isprintable() and c != "\t"]):
-                    raise InputError(path, number, f"control character or unusual space (U+{ord(odd[0]):04X})")
-                yield number, line
-        except UnicodeDecodeError:
-            raise InputError(path, number + 1, "not UTF-8 text") from None
 
 
 def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from rawnext import checkpoint
 from rawnext.config import Config, split_name
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
 from rawnext.losses.margin import CosineHead
 from rawnext.models import MODELS
-from rawnext.tables import InputError, PathLike
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,9 @@ most active, and without as many others. If the second is not the lowest, do not
 import argparse
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main
+from rawnext.tables import read_table
 
 MOST_OTHERS = 20  # utterances of the speaker that are embedded for the reference
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)

@@ -11,8 +11,9 @@ Writes EXP/analysis/branch_variation.{tsv,png,pdf}, or OUT.{tsv,png,pdf}. Each u
 import argparse
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
-from rawnext.tables import InputError, run_main, write_lines
 
 POLICIES = ("tiled", "native")
 

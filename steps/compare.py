@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.comparison import comparison
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
 
 
 def main() -> None:

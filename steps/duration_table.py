@@ -9,7 +9,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.duration_grid import SIDES, Grid, page, read_grid, tsv
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
 
 
 def panels_of(grid: Grid) -> dict:

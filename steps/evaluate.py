@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.errors import InputError, run_main
 from rawnext.evaluation import TITLES, evaluation
+from rawnext.files import write_lines
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import InputError, Trials, read_scored_trials, run_main, write_lines
+from rawnext.tables import Trials, read_scored_trials
 from rawnext.trial_speakers import trial_speakers
 
 

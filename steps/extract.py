@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, run_main
 
 FORM = "embeddings 1"  # a new number where the same model and audio would give other embeddings
 CHUNK = 64  # utterances that are batched by length, and so lost together when the job is killed

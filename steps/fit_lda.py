@@ -12,8 +12,9 @@ import shlex
 import time
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main
+from rawnext.tables import read_table
 
 
 def main() -> None:

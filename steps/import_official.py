@@ -12,7 +12,7 @@ as the released code does (official_gate).
 import argparse
 from pathlib import Path
 
-from rawnext.tables import InputError, run_main
+from rawnext.errors import InputError, run_main
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import argparse
 
 from rawnext.backend.snorm import TOP, cohort_stats, normalize_scores
 from rawnext.embeddings import read_side, read_sides
-from rawnext.tables import InputError, read_scores, run_main, write_scores
+from rawnext.errors import InputError, run_main
+from rawnext.tables import read_scores, write_scores
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ import argparse
 from pathlib import Path
 
 from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.errors import run_main
 from rawnext.evaluation import TITLES
 from rawnext.paired import paired_files
-from rawnext.tables import run_main
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from rawnext.backend.snorm import TOP, cohort_stats
 from rawnext.embeddings import read_side
-from rawnext.tables import InputError, run_main, write_lines
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
 
 
 def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:

@@ -11,7 +11,8 @@ errors are those of the first experiment in one list, at its longest and at its 
 import argparse
 from pathlib import Path
 
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 

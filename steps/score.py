@@ -18,8 +18,9 @@ import numpy as np
 from rawnext.backend.plda import plda_scores
 from rawnext.backend.scoring import cosine_scores, length_norm, siamese_scores
 from rawnext.embeddings import Sides, read_front, read_sides
+from rawnext.errors import InputError, run_main
 from rawnext.kaldi_models import read_plda
-from rawnext.tables import InputError, read_trials, read_unlabelled, run_main, write_scores
+from rawnext.tables import read_trials, read_unlabelled, write_scores
 
 WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 

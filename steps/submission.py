@@ -17,7 +17,9 @@ import csv
 import io
 
 from rawnext.backend.metrics import best_threshold, eer
-from rawnext.tables import InputError, read_scored_trials, read_scores, read_unlabelled, run_main, write_lines
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.tables import read_scored_trials, read_scores, read_unlabelled
 
 SAME, DIFFERENT = 0, 1
 

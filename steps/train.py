@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
 
 
 def parse() -> argparse.Namespace:

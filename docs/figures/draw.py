@@ -9,7 +9,7 @@ docs/figures/draw.py --out /elsewhere
 import argparse
 from pathlib import Path
 
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "egs/speechocean762/RESULTS.md"

@@ -10,7 +10,7 @@ from svg import Drawing
 
 from rawnext.analysis.chart import Plane, axis
 from rawnext.analysis.plots import COLOURS
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 LENGTHS = ("1 s", "2 s", "5 s", "full")
 Row = list[tuple[float, float, float]]     # (EER %, low, high) for each of LENGTHS

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rawnext.analysis.plots import COLOURS, label_of, new_figure, save
-from rawnext.tables import PathLike
+from rawnext.files import PathLike
 
 BRANCH_COLOURS = {"low": COLOURS[0], "original": COLOURS[2], "high": COLOURS[1]}
 

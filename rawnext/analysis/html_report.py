@@ -15,10 +15,12 @@ from rawnext.analysis.chart import Chart
 from rawnext.analysis.error_browser import Error, data_uri, errors
 from rawnext.analysis.report_tables import System, every_column, read_cells, result_table, stamps_of
 from rawnext.backend.metrics import EER_DEFINITIONS
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 from rawnext.registry import nearest
 from rawnext.report import system_name
 from rawnext.results import NAMES, Row, eer_definitions, notes, read_paper, read_rows, read_training
-from rawnext.tables import InputError, PathLike, read_scored_trials
+from rawnext.tables import read_scored_trials
 
 PAGE = Path(__file__).parent / "page"
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from rawnext.analysis.plots import label_of
 from rawnext.evaluation import TITLES
+from rawnext.files import read_lines
 from rawnext.report import unique
 from rawnext.results import NAMES, Row, flatten, seconds
-from rawnext.tables import read_lines
 
 
 class System(NamedTuple):

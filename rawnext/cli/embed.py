@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, print_json
-from rawnext.tables import InputError, read_table, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.tables import read_table
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source

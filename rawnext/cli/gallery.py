@@ -6,7 +6,7 @@ import argparse
 import numpy as np
 
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, model_folder, print_json
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 ENROLL = """Enroll a speaker by one or more recordings.
 

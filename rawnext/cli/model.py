@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from rawnext.cli.options import add_json, print_json
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 EXPORT = """Write a trained model for other programs.
 

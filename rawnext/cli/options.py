@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 if TYPE_CHECKING:
     from rawnext.decision import Operating

@@ -4,7 +4,7 @@
 import argparse
 
 from rawnext.cli.options import add_model, add_operating, load_extractor, model_folder, operating
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 DESCRIPTION = """A page in the browser: record or drop two files, see waveforms, score and decision.
 

@@ -19,7 +19,7 @@ from tiny_model import write_experiment
 
 from rawnext.ark import write_vectors
 from rawnext.config import Crop
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
+from rawnext.errors import InputError
 from rawnext.info import COUNTED_SAMPLES, gmacs
 from rawnext.models import MODELS
-from rawnext.tables import InputError
 
 PICTURES = ("block.svg", "network.svg", "durations.svg")
 

@@ -17,7 +17,8 @@ from test_training_faults import TINY
 from rawnext import checkpoint
 from rawnext.ark import read_matrix, write_vectors
 from rawnext.data.manifest import Utterance, write_data_dir
-from rawnext.tables import InputError, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
 
 SMALL = 64 * 1024
 

@@ -16,8 +16,8 @@ import torch
 from corpus import write_corpus
 
 from rawnext import checkpoint
+from rawnext.errors import InputError
 from rawnext.lock import alone_in
-from rawnext.tables import InputError
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardinality: 8, embedding_dim: 8, dla: false,

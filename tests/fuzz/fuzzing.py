@@ -15,7 +15,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "0"))
 HANG_S = 20

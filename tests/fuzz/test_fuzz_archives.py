@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawnext.ark import read_matrix, read_vectors, write_vectors
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 WAVES = {"a": np.arange(3, dtype=np.float32), "b-ü": np.ones(3, np.float32)}
 

@@ -17,7 +17,7 @@ from hypothesis import given
 
 from rawnext import checkpoint
 from rawnext.config import Config, save_config
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 
 class Evil:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 TRAIN = [("a/1.wav", "kim"), ("a/2.wav", "kim"), ("b/1.wav", "lee"), ("b/2.wav", "lee"), ("c/1.wav", "choi"),
          ("c/2.wav", "choi")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rawnext.ark import read_matrix, read_vectors, write_vectors
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 
 def test_vectors_are_kaldis(tmp_path):

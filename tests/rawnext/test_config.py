@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from rawnext.config import Config, load_config, save_config, split_name
+from rawnext.errors import InputError
 from rawnext.models import MODELS
-from rawnext.tables import InputError
 
 
 def write(tmp_path, text, name="a.yaml"):

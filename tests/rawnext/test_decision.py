@@ -9,7 +9,7 @@ import pytest
 from tiny_model import calibrate
 
 from rawnext.decision import PLACE, Operating, read_judge
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 
 @pytest.mark.parametrize(("point", "threshold"), [

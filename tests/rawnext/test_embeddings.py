@@ -8,8 +8,9 @@ from kaldi_numbers import read_ark, read_text
 from rawnext import embeddings
 from rawnext.ark import write_vectors
 from rawnext.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
+from rawnext.errors import InputError
+from rawnext.files import write_lines
 from rawnext.kaldi_models import write_arrays
-from rawnext.tables import InputError, write_lines
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 KEYS = [f"u{i}" for i in range(6)]

@@ -9,10 +9,10 @@ from corpus import voice
 from model_checks import randomise
 
 from rawnext import export
+from rawnext.errors import InputError
 from rawnext.extract import embed_native
 from rawnext.frontend import LogMel
 from rawnext.models import MODELS
-from rawnext.tables import InputError
 
 RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}
 SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),

@@ -16,7 +16,7 @@ import rawnext
 from rawnext import Extractor, checkpoint
 from rawnext import extractor as module
 from rawnext.data.wav import resample
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from rawnext import checkpoint
 from rawnext.config import load_config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset
+from rawnext.errors import InputError
 from rawnext.release import export_safetensors
-from rawnext.tables import InputError
 from rawnext.task import SpeakerTask, build_task
 from rawnext.trainer import Trainer
 

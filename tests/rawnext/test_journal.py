@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawnext.errors import InputError
 from rawnext.journal import num_common, whole_entries, write_journal
-from rawnext.tables import InputError
 
 UTTS = [(f"spk{i // 4}-é{i}", f"/audio/{i}.wav 100") for i in range(11)]
 HEAD = ["model abc", "protocol native"]

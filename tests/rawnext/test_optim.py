@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from rawnext.config import Optim, Train, load_config
+from rawnext.errors import InputError
 from rawnext.optim import build_optimizer, learning_rate, margin_share
-from rawnext.tables import InputError
 
 
 def test_rates_equal_released_code(shared):

@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawnext.tables import (
-    InputError,
-    atomic_path,
-    check_id,
-    check_sorted,
-    read_enroll_map,
-    read_scores,
-    read_table,
-    read_trials,
-    write_lines,
-    write_scores,
-)
+from rawnext.errors import InputError
+from rawnext.files import atomic_path, write_lines
+from rawnext.tables import check_id, check_sorted, read_enroll_map, read_scores, read_table, read_trials, write_scores
 
 
 @pytest.mark.parametrize(("text", "line", "why"), [

@@ -20,8 +20,8 @@ from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset
 from rawnext.dist import cleanup, init_process_group, mean_over_processes, sync_batchnorm
+from rawnext.errors import InputError
 from rawnext.extract import load_model
-from rawnext.tables import InputError
 from rawnext.task import SpeakerTask
 from rawnext.trainer import Trainer, amp_type
 

@@ -4,7 +4,9 @@
 import numpy as np
 import pytest
 
-from rawnext.tables import InputError, Trials, read_trials, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.tables import Trials, read_trials
 from rawnext.trial_speakers import trial_speakers
 
 

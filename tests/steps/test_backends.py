@@ -10,8 +10,9 @@ from kaldi_numbers import read_ark
 
 from rawnext.ark import write_vectors
 from rawnext.backend.plda import Plda, fit_plda, plda_scores
+from rawnext.files import write_lines
 from rawnext.kaldi_models import read_arrays, read_plda, read_vector, write_arrays, write_plda
-from rawnext.tables import read_scores, write_lines
+from rawnext.tables import read_scores
 
 DIM, SPEAKERS = 6, 9
 

@@ -10,7 +10,9 @@ import pytest
 
 from rawnext.ark import write_vectors
 from rawnext.backend.calibration import fit_calibration
-from rawnext.tables import read_scores, read_table, run_main, write_lines, write_scores
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.tables import read_scores, read_table, write_scores
 
 NUM_UTTS = 40
 FIT = ["fit", "--backend", "cosine", "--protocol", "native", "--data", "dev", "--trials", "dev/trials", "--out", "cal"]

@@ -15,7 +15,8 @@ from page_commands import example
 from rawnext.analysis import duration_plots
 from rawnext.ark import write_vectors
 from rawnext.backend.metrics import eer
-from rawnext.tables import read_scores, read_trials, write_lines
+from rawnext.files import write_lines
+from rawnext.tables import read_scores, read_trials
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
 EXTRACT = """#!/usr/bin/env bash

@@ -14,7 +14,7 @@ import pytest
 
 from rawnext.backend.bootstrap import bootstrap, interval
 from rawnext.backend.metrics import EER_DEFINITIONS, act_dcf, cllr, eer, eer_of, min_cllr
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
 
 NUM_SPEAKERS = 12
 

@@ -10,7 +10,8 @@ import torch
 
 from rawnext import checkpoint
 from rawnext.ark import write_vectors
-from rawnext.tables import read_scores, write_lines
+from rawnext.files import write_lines
+from rawnext.tables import read_scores
 
 
 @pytest.fixture

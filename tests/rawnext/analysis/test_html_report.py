@@ -13,7 +13,8 @@ import pytest
 import report_experiment as small
 
 from rawnext.analysis.html_report import PAGE, report_page
-from rawnext.tables import InputError, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
 
 VOID = {"meta", "link", "img", "br"}
 

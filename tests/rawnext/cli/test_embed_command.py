@@ -15,7 +15,8 @@ from rawnext.ark import read_vectors
 from rawnext.cli import inputs
 from rawnext.cli.main import main
 from rawnext.data.wav import check_sources, load_wave, read_sources
-from rawnext.tables import InputError, read_table
+from rawnext.errors import InputError
+from rawnext.tables import read_table
 
 
 @pytest.fixture(scope="module")

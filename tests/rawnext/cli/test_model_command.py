@@ -17,8 +17,8 @@ import rawnext.export
 from rawnext import Extractor, checkpoint
 from rawnext.cli.main import main
 from rawnext.decision import PLACE
+from rawnext.errors import InputError
 from rawnext.stamp import sha256
-from rawnext.tables import InputError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tiny_model import calibrate, write_experiment
 
 from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
 GALLERY = ["-g", "g.ark,g.scp"]

@@ -9,7 +9,7 @@ from lhotse import CutSet
 from rawnext.config import Config, Crop, load_config
 from rawnext.data.cuts import CutTable, tile
 from rawnext.data.dataset import EpochDataset, crop_samples, epoch_loader
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
 

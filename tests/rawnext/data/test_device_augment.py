@@ -16,7 +16,7 @@ from rawnext.data.cuts import CutTable
 from rawnext.data.dataset import EpochDataset, epoch_loader, to_device
 from rawnext.data.device_augment import as_steps, put_on
 from rawnext.data.manifest import scan_audio, write_data_dir
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 CASES = [["music"], ["babble"], ["noise"], ["reverb"], ["reverb", "babble"], ["babble", "reverb"],
          ["noise", "reverb", "music", "reverb"], [{"name": "reverb", "p": 0.5}, {"name": "noise", "p": 0.5}], []]
