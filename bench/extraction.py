@@ -109,7 +109,7 @@ class Trials:
             return f"{np.abs(found - self.reference).max() / np.abs(self.reference).max():.1e}"
         from rawnext.backend.metrics import eer
         from rawnext.backend.scoring import cosine_scores
-        from rawnext.tables import read_trials
+        from rawnext.kaldi.tables import read_trials
 
         trials, place = read_trials(self.trials), {utt: i for i, utt in enumerate(self.utts)}
         enroll, test = ([place[utt] for utt in side] for side in trials[:2])

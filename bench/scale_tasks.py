@@ -105,8 +105,8 @@ def sources(folder: str) -> None:
 
 def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
     """Random vectors as the extraction's jobs leave them."""
-    from rawnext.ark import write_vectors
-    from rawnext.tables import read_table
+    from rawnext.kaldi.ark import write_vectors
+    from rawnext.kaldi.tables import read_table
 
     utts, rng = list(read_table(Path(data) / "utt2spk")), np.random.default_rng(0)
     for job in range(num_jobs):
@@ -116,13 +116,13 @@ def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
 
 
 def vectors(scp: str) -> None:
-    from rawnext.ark import read_vectors
+    from rawnext.kaldi.ark import read_vectors
 
     print(f"# {len(read_vectors(scp)):,} lines")
 
 
 def matrix(scp: str) -> None:
-    from rawnext.ark import read_matrix
+    from rawnext.kaldi.ark import read_matrix
 
     keys, rows = read_matrix(scp)
     print(f"# {len(keys):,} x {rows.shape[1]}, {rows.nbytes / 2**20:.0f} MiB of numbers")

@@ -26,7 +26,7 @@ from rawnext.backend.metrics import EER_DEFINITION
 from rawnext.backend.scoring import cosine_scores
 from rawnext.embeddings import read_sides
 from rawnext.evaluation import evaluation
-from rawnext.tables import read_scores, read_trials
+from rawnext.kaldi.tables import read_scores, read_trials
 
 ROOT = Path(__file__).resolve().parents[1]
 # VoxCeleb1's cleaned lists; of E and H the embeddings stand together.

@@ -20,8 +20,8 @@ from trial_forms import read_trial_list
 
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_table, write_trials
 from rawnext.log import setup_log
-from rawnext.tables import read_table, write_trials
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.wav import check_sources, load_wave, read_sources
 from rawnext.errors import run_main
 from rawnext.files import atomic_path
+from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
-from rawnext.tables import read_table
 
 
 def main() -> None:

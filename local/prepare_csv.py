@@ -27,8 +27,8 @@ from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_s
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.kaldi.tables import check_id
 from rawnext.log import setup_log
-from rawnext.tables import check_id
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
-from rawnext.tables import read_table
 
 
 def scan_set(corpus: Path, name: str, list_path: Path, num_jobs: int) -> list[Utterance]:

@@ -24,8 +24,8 @@ from voxceleb import LISTS, PAGE, find_audio, find_list, read_genders, speaker_f
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
 from rawnext.files import read_lines, write_lines
+from rawnext.kaldi.tables import Trials, write_trials
 from rawnext.log import setup_log
-from rawnext.tables import Trials, write_trials
 
 log = logging.getLogger(__name__)
 

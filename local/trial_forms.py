@@ -12,7 +12,7 @@ from csv_table import Columns, read_csv
 
 from rawnext.errors import InputError
 from rawnext.files import read_lines
-from rawnext.tables import Trials
+from rawnext.kaldi.tables import Trials
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),

@@ -12,7 +12,7 @@ import numpy as np
 from rawnext.backend.calibration import MEASURES, Calibration, OperatingPoint, measure
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
-from rawnext.tables import read_enroll_map, read_table, to_number
+from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
 
 FORM = "calibration 1"
 COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",

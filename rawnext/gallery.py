@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.ark import read_matrix, write_vectors
 from rawnext.backend.scoring import unit_vectors
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
+from rawnext.kaldi.ark import read_matrix, write_vectors
+from rawnext.kaldi.tables import check_id
 from rawnext.stamp import sha256
-from rawnext.tables import check_id
 
 FORM = "gallery 1"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi's files of one thing each: a vector (mean.vec), a matrix (transform.mat), a PLDA model; binary or text.
 
-Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/ark.py): regular files
+Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/kaldi/ark.py): regular files
 only, and nothing is allocated that the file does not hold.
 """
 
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rawnext.ark import open_regular
 from rawnext.backend.plda import Plda
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
+from rawnext.kaldi.ark import open_regular
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, dimensions
 

@@ -11,8 +11,8 @@ from rawnext.backend.metrics import EER_DEFINITION
 from rawnext.errors import InputError
 from rawnext.evaluation import measures
 from rawnext.files import PathLike
+from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results import Row
-from rawnext.tables import read_scored_trials
 from rawnext.trial_speakers import trial_speakers
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.columns import Ids
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.tables import Trials, read_enroll_map, read_table
+from rawnext.kaldi.columns import Ids
+from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 
 
 def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt2spk: PathLike) -> np.ndarray:

@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
-from rawnext.tables import read_table
 
 MOST_OTHERS = 20  # utterances of the speaker that are embedded for the reference
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)

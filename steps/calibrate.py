@@ -35,8 +35,8 @@ from rawnext.calibration import (
 )
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import read_scored_trials, read_scores, read_table, write_scores
 
 PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # of the table of thresholds
 

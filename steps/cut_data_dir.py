@@ -20,7 +20,7 @@ from rawnext.data.lengths import read_spans
 from rawnext.data.wav import read_sources
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
-from rawnext.tables import Trials, read_trials, write_trials
+from rawnext.kaldi.tables import Trials, read_trials, write_trials
 
 
 def parse() -> argparse.Namespace:

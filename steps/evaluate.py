@@ -20,8 +20,8 @@ from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.errors import InputError, run_main
 from rawnext.evaluation import TITLES, evaluation
 from rawnext.files import write_lines
+from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import Trials, read_scored_trials
 from rawnext.trial_speakers import trial_speakers
 
 

@@ -79,7 +79,7 @@ def main() -> None:
     args = parse()
     setup_log()
     from rawnext.data.wav import read_sources
-    from rawnext.journal import write_journal
+    from rawnext.kaldi.journal import write_journal
 
     sources = read_sources(args.data_dir, args.allow_pipes)
     first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))

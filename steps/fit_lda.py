@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
-from rawnext.tables import read_table
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import argparse
 from rawnext.backend.snorm import TOP, cohort_stats, normalize_scores
 from rawnext.embeddings import read_side, read_sides
 from rawnext.errors import InputError, run_main
-from rawnext.tables import read_scores, write_scores
+from rawnext.kaldi.tables import read_scores, write_scores
 
 
 def main() -> None:

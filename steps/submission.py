@@ -19,7 +19,7 @@ import io
 from rawnext.backend.metrics import best_threshold, eer
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
-from rawnext.tables import read_scored_trials, read_scores, read_unlabelled
+from rawnext.kaldi.tables import read_scored_trials, read_scores, read_unlabelled
 
 SAME, DIFFERENT = 0, 1
 

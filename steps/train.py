@@ -96,7 +96,7 @@ def make_validator(dev: str):
     from rawnext.backend.scoring import cosine_scores
     from rawnext.data.wav import check_sources, load_wave, read_sources
     from rawnext.extract import embed_native
-    from rawnext.tables import read_trials
+    from rawnext.kaldi.tables import read_trials
 
     sources = read_sources(dev)
     check_sources(sources)

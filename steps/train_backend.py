@@ -18,8 +18,8 @@ from rawnext.backend.plda import fit_plda, smooth
 from rawnext.backend.scoring import length_norm
 from rawnext.embeddings import read_front, read_side
 from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.kaldi_models import write_arrays, write_plda
-from rawnext.tables import read_table
 
 
 def main() -> None:

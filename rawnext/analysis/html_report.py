@@ -17,10 +17,10 @@ from rawnext.analysis.report_tables import System, every_column, read_cells, res
 from rawnext.backend.metrics import EER_DEFINITIONS
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.kaldi.tables import read_scored_trials
 from rawnext.registry import nearest
 from rawnext.report import system_name
 from rawnext.results import NAMES, Row, eer_definitions, notes, read_paper, read_rows, read_training
-from rawnext.tables import read_scored_trials
 
 PAGE = Path(__file__).parent / "page"
 

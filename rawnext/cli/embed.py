@@ -12,7 +12,7 @@ import numpy as np
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, print_json
 from rawnext.errors import InputError
 from rawnext.files import write_lines
-from rawnext.tables import read_table
+from rawnext.kaldi.tables import read_table
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
@@ -122,7 +122,7 @@ def hundredths(seconds: float) -> str:
 
 def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Source"]) -> list[Row]:
     """Write ark and scp, and the tables of windows; returns the rows."""
-    from rawnext.ark import write_vectors
+    from rawnext.kaldi.ark import write_vectors
 
     ark, scp = args.output
     written: list[Row] = []

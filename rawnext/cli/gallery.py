@@ -42,8 +42,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.gallery import Gallery
+    from rawnext.kaldi.tables import check_id
     from rawnext.lock import alone_in
-    from rawnext.tables import check_id
 
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):

@@ -14,8 +14,8 @@ from rawnext.data.media import check_media, file_source, is_audio_name, read_med
 from rawnext.data.wav import Source
 from rawnext.errors import InputError
 from rawnext.files import read_lines
+from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
-from rawnext.tables import check_id
 
 if TYPE_CHECKING:
     from rawnext.extractor import Extractor

@@ -8,7 +8,7 @@ from typing import Any
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.tables import check_id
+from rawnext.kaldi.tables import check_id
 
 # without it lhotse gives the names of some files (.sph, .opus) to a shell
 os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")

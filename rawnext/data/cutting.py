@@ -16,7 +16,7 @@ from rawnext.data.lengths import Span
 from rawnext.data.wav import Source
 from rawnext.errors import InputError
 from rawnext.files import atomic_path, write_lines
-from rawnext.tables import read_table
+from rawnext.kaldi.tables import read_table
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")

@@ -10,7 +10,7 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, check_sources, span
 from rawnext.files import PathLike
-from rawnext.tables import read_table, to_number
+from rawnext.kaldi.tables import read_table, to_number
 
 
 class Span(NamedTuple):

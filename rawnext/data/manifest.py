@@ -19,8 +19,8 @@ from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
+from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
-from rawnext.tables import check_id
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from rawnext.data.manifest import UNKNOWN_LENGTH, can_resample, promised_end, wa
 from rawnext.data.pipes import run_pipe
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines
-from rawnext.tables import check_id, check_sorted, read_table, to_number
+from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from corpus import voice, write_corpus
 from page_commands import Fault, example, of_page, pages
 from tiny_model import write_experiment
 
-from rawnext.ark import write_vectors
 from rawnext.config import Crop
 from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)

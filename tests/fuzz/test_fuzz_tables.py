@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from rawnext.data.wav import Source, read_sources
 from rawnext.files import write_lines
-from rawnext.tables import check_id, read_enroll_map, read_scores, read_table, read_trials, write_scores, write_trials
+from rawnext.kaldi.tables import (
+    check_id,
+    read_enroll_map,
+    read_scores,
+    read_table,
+    read_trials,
+    write_scores,
+    write_trials,
+)
 
 SCP = "a-1 /x/a 1.wav\na-2 /x/a2.flac\nä-3 sox x.mp3 -t wav - |\nb 貓.wav\n".encode()
 SEGMENTS = b"s1 a-1 0.0 1.5\ns2 a-1 1.5 -1\ns3 b 1e-1 2.5E1\n"

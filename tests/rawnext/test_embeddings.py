@@ -6,10 +6,10 @@ import pytest
 from kaldi_numbers import read_ark, read_text
 
 from rawnext import embeddings
-from rawnext.ark import write_vectors
 from rawnext.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
 from rawnext.errors import InputError
 from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi_models import write_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

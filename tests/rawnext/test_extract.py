@@ -11,7 +11,6 @@ from corpus import voice, write_corpus
 from tiny_model import write_experiment
 
 from rawnext import checkpoint
-from rawnext.ark import read_vectors
 from rawnext.config import Extract
 from rawnext.extract import (
     CPU_BATCH_SAMPLES,
@@ -23,6 +22,7 @@ from rawnext.extract import (
     segments,
 )
 from rawnext.frontend import PreEmphasis
+from rawnext.kaldi.ark import read_vectors
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from rawnext.errors import InputError
 from rawnext.files import write_lines
-from rawnext.tables import Trials, read_trials
+from rawnext.kaldi.tables import Trials, read_trials
 from rawnext.trial_speakers import trial_speakers
 
 

@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from page_commands import example
 
 from rawnext.analysis import duration_plots
-from rawnext.ark import write_vectors
 from rawnext.backend.metrics import eer
 from rawnext.files import write_lines
-from rawnext.tables import read_scores, read_trials
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores, read_trials
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
 EXTRACT = """#!/usr/bin/env bash
@@ -60,7 +60,7 @@ def environment():
 
 
 def read(scp):
-    from rawnext.ark import read_matrix
+    from rawnext.kaldi.ark import read_matrix
 
     keys, matrix = read_matrix(scp)
     return dict(zip(keys, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from rawnext import checkpoint
-from rawnext.ark import write_vectors
 from rawnext.files import write_lines
-from rawnext.tables import read_scores
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores
 
 
 @pytest.fixture

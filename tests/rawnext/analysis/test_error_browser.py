@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rawnext.analysis import error_browser
-from rawnext.tables import Trials
+from rawnext.kaldi.tables import Trials
 
 
 @settings(max_examples=40)

@@ -16,7 +16,7 @@ from rawnext.data.lengths import Span, read_spans
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.files import write_lines
-from rawnext.tables import read_trials
+from rawnext.kaldi.tables import read_trials
 
 RATE = 16000
 

@@ -5,10 +5,10 @@ import kaldiio
 import numpy as np
 import pytest
 
-from rawnext import ark, ark_blocks
-from rawnext.ark import Reader, read_matrix, read_vectors, write_vectors
 from rawnext.errors import InputError
 from rawnext.files import write_lines
+from rawnext.kaldi import ark, ark_blocks
+from rawnext.kaldi.ark import Reader, read_matrix, read_vectors, write_vectors
 
 X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
 KEYS = [f"{'u' * (n % 4)}{n}" for n in range(20)]  # of several lengths, so that records do not stand in even steps

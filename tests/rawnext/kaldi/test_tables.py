@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from rawnext.errors import InputError
 from rawnext.files import atomic_path, write_lines
-from rawnext.tables import check_id, check_sorted, read_enroll_map, read_scores, read_table, read_trials, write_scores
+from rawnext.kaldi.tables import (
+    check_id,
+    check_sorted,
+    read_enroll_map,
+    read_scores,
+    read_table,
+    read_trials,
+    write_scores,
+)
 
 
 @pytest.mark.parametrize(("text", "line", "why"), [
@@ -110,7 +118,7 @@ def test_a_file_where_a_folder_should_be(tmp_path):
 
 def test_full_disk_is_one_line_and_keeps_the_last_good_file(tmp_path):
     write_lines(tmp_path / "x", ["good"])
-    code = ("import resource, sys; from rawnext.tables import *\n"
+    code = ("import resource, sys; from rawnext.kaldi.tables import *\n"
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
             "run_main(lambda: write_lines(sys.argv[1], ['x' * 99] * 999))")

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rawnext import columns
-from rawnext.columns import ID_LIMIT
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, read_lines, write_lines
+from rawnext.kaldi import columns
+from rawnext.kaldi.columns import ID_LIMIT
 
 T = TypeVar("T")
 

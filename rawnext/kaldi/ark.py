@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rawnext.ark_blocks import read_plain
-from rawnext.columns import Ids, Numbers
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
-from rawnext.tables import check_id, read_table
+from rawnext.kaldi.ark_blocks import read_plain
+from rawnext.kaldi.columns import Ids, Numbers
+from rawnext.kaldi.tables import check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
 MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rawnext import columns, tables
-from rawnext.columns import Ids, OddFile
 from rawnext.errors import InputError
-from rawnext.tables import read_scored_trials, read_scores, read_table, read_trials, read_unlabelled, write_scores
+from rawnext.kaldi import columns, tables
+from rawnext.kaldi.columns import Ids, OddFile
+from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, read_trials, read_unlabelled, write_scores
 
 READ = {"trials": read_trials, "scores": read_scores, "table": read_table, "unlabelled": read_unlabelled}
 GOOD = {"trials": "a-1 b target\nb ä-3 nontarget\na-1 ä-3 target\n", "scores": "a b 1\na c -2.5e-3\nb\tc +.5\n",

@@ -5,8 +5,8 @@ import kaldi_native_io
 import numpy as np
 import pytest
 
-from rawnext.ark import read_matrix, read_vectors, write_vectors
 from rawnext.errors import InputError
+from rawnext.kaldi.ark import read_matrix, read_vectors, write_vectors
 
 
 def test_vectors_are_kaldis(tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawnext.errors import InputError
-from rawnext.journal import num_common, whole_entries, write_journal
+from rawnext.kaldi.journal import num_common, whole_entries, write_journal
 
 UTTS = [(f"spk{i // 4}-é{i}", f"/audio/{i}.wav 100") for i in range(11)]
 HEAD = ["model abc", "protocol native"]
@@ -181,7 +181,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from rawnext.journal import write_journal
+from rawnext.kaldi.journal import write_journal
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 utts = [(f"u{i:02d}", "x") for i in range(40)]
 def embed(first):
