@@ -55,8 +55,8 @@ def epoch(folder: str, rank: int, num: int) -> None:
     """All that steps/train.py does before the first batch is read, and the same for the following epochs."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
-    from rawnext.data.dataset import EpochDataset
-    from rawnext.trainer import Trainer  # noqa: F401 (the program imports it)
+    from rawnext.training.dataset import EpochDataset
+    from rawnext.training.trainer import Trainer  # noqa: F401 (the program imports it)
 
     config, began = load_config(["conf/rawnext.yaml"]), time.monotonic()
     cuts = CutTable(folder)
@@ -71,7 +71,7 @@ def workers(folder: str, num: int) -> None:
     """Data workers are forks: what each comes to own by reading its share of an epoch's ids and some of its cuts."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
-    from rawnext.data.dataset import EpochDataset
+    from rawnext.training.dataset import EpochDataset
 
     cuts = CutTable(folder)
     data, own = EpochDataset(cuts, load_config(["conf/rawnext.yaml"]), {}, 0, 0, 1), []

@@ -25,10 +25,10 @@ def main() -> None:
     import torch
 
     from rawnext.config import load_config
-    from rawnext.info import COUNTED_SAMPLES, gmacs
-    from rawnext.optim import build_optimizer
     from rawnext.stamp import stamp
-    from rawnext.task import build_task
+    from rawnext.training.info import COUNTED_SAMPLES, gmacs
+    from rawnext.training.optim import build_optimizer
+    from rawnext.training.task import build_task
 
     torch.set_num_threads(args.num_threads)
     systems: list[tuple] = []

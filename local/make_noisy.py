@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rawnext.data.augment import OPERATIONS
 from rawnext.data.cuts import SAMPLE_RATE, CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.wav import check_sources, load_wave, read_sources
@@ -23,6 +22,7 @@ from rawnext.errors import run_main
 from rawnext.files import atomic_path
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
+from rawnext.training.augment import OPERATIONS
 
 
 def main() -> None:

@@ -227,10 +227,10 @@ def check(config: Config, path: PathLike) -> None:
 
 def check_parts(config: Config, path: PathLike) -> None:
     """Names and options of model, losses and augmentation are known, and the model can be built from them."""
-    from rawnext.data.augment import OPERATIONS, chance
-    from rawnext.data.device_augment import cannot_follow_a_room
     from rawnext.losses import LOSSES
     from rawnext.models import MODELS
+    from rawnext.training.augment import OPERATIONS, chance
+    from rawnext.training.device_augment import cannot_follow_a_room
 
     try:
         name, options = split_name(config.model)

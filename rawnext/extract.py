@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rawnext import checkpoint
 from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.models import MODELS
+from rawnext.training import checkpoint
 
 PROTOCOLS = ("native", "paper")
 # Of a padded batch, at the most (unless one utterance is longer). A CPU gains nothing by more than its caches hold, and

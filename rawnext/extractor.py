@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rawnext import checkpoint
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError
 from rawnext.extract import BATCH_SAMPLES, embed_native, load_model
 from rawnext.files import PathLike
 from rawnext.models.folded import folded
+from rawnext.training import checkpoint
 from rawnext.waveform import prepare, window_starts
 
 if TYPE_CHECKING:

@@ -6,16 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext import checkpoint
 from rawnext.config import Config, load_config, split_name
 from rawnext.decision import PLACE
 from rawnext.errors import InputError
 from rawnext.extractor import fingerprint
 from rawnext.files import atomic_path, write_lines
-from rawnext.info import COUNTED_SAMPLES, gmacs
 from rawnext.model_card import card
 from rawnext.models import MODELS
 from rawnext.results import Row, read_rows
+from rawnext.training import checkpoint
+from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
 INFO = "train_info.json"
 

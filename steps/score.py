@@ -27,7 +27,7 @@ WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 
 def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
     """Scores by the head that the siamese loss has trained in an experiment."""
-    from rawnext.checkpoint import load
+    from rawnext.training.checkpoint import load
 
     path = exp / "model.pt"
     state = load(path)

@@ -41,16 +41,16 @@ def main() -> None:
     args = parse()
     import torch
 
-    from rawnext.checkpoint import load_weights
     from rawnext.config import load_config, save_config
-    from rawnext.data.augment import needed_banks
     from rawnext.data.cuts import CutTable
     from rawnext.dist import cleanup, init_process_group, is_main, rank_world
-    from rawnext.info import write_info
-    from rawnext.lock import alone_in
-    from rawnext.preemption import Preempted
-    from rawnext.task import build_task
-    from rawnext.trainer import Trainer
+    from rawnext.training.augment import needed_banks
+    from rawnext.training.checkpoint import load_weights
+    from rawnext.training.info import write_info
+    from rawnext.training.lock import alone_in
+    from rawnext.training.preemption import Preempted
+    from rawnext.training.task import build_task
+    from rawnext.training.trainer import Trainer
 
     setup_log()
     config = load_config(args.config.split(), shlex.split(args.set), args.init)

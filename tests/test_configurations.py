@@ -9,8 +9,8 @@ from corpus import write_corpus
 
 from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
-from rawnext.data.dataset import EpochDataset
-from rawnext.trainer import Trainer
+from rawnext.training.dataset import EpochDataset
+from rawnext.training.trainer import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.glob("**/*.yaml"))

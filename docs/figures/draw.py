@@ -29,8 +29,8 @@ def draw_all(out: Path) -> None:
     from model import draw_block, draw_network
     from walk import branch_steps, stages
 
-    from rawnext.info import COUNTED_SAMPLES
     from rawnext.models import MODELS
+    from rawnext.training.info import COUNTED_SAMPLES
 
     with torch.device("meta"):     # shapes are all that is asked of it
         model = MODELS.build("rawnext", {})

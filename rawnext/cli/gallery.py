@@ -43,7 +43,7 @@ def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.gallery import Gallery
     from rawnext.kaldi.tables import check_id
-    from rawnext.lock import alone_in
+    from rawnext.training.lock import alone_in
 
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from rawnext.errors import InputError
-from rawnext.info import COUNTED_SAMPLES, gmacs
 from rawnext.models import MODELS
+from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
 PICTURES = ("block.svg", "network.svg", "durations.svg")
 

@@ -10,7 +10,6 @@ import torch
 from corpus import voice, write_corpus
 from tiny_model import write_experiment
 
-from rawnext import checkpoint
 from rawnext.config import Extract
 from rawnext.extract import (
     CPU_BATCH_SAMPLES,
@@ -23,6 +22,7 @@ from rawnext.extract import (
 )
 from rawnext.frontend import PreEmphasis
 from rawnext.kaldi.ark import read_vectors
+from rawnext.training import checkpoint
 
 
 @pytest.fixture(scope="module")

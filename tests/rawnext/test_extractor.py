@@ -13,10 +13,11 @@ from corpus import voice
 from tiny_model import write_experiment
 
 import rawnext
-from rawnext import Extractor, checkpoint
+from rawnext import Extractor
 from rawnext import extractor as module
 from rawnext.data.wav import resample
 from rawnext.errors import InputError
+from rawnext.training import checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import pytest
 import torch
 from corpus import write_corpus
 
-from rawnext import checkpoint
 from rawnext.config import load_config, save_config
 from rawnext.data.cuts import CutTable
-from rawnext.data.dataset import EpochDataset
 from rawnext.errors import InputError
 from rawnext.release import export_safetensors
-from rawnext.task import SpeakerTask, build_task
-from rawnext.trainer import Trainer
+from rawnext.training import checkpoint
+from rawnext.training.dataset import EpochDataset
+from rawnext.training.task import SpeakerTask, build_task
+from rawnext.training.trainer import Trainer
 
 MODEL = "{name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8, blocks: [1, 1, 1, 1], " \
         "dla: false, elastic: false, up: false, gate: false}"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rawnext import checkpoint
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores
+from rawnext.training import checkpoint
 
 
 @pytest.fixture

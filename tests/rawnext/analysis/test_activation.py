@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from matplotlib.image import imread
 
-from rawnext import checkpoint
 from rawnext.analysis import plots
 from rawnext.analysis.activation import activation_map, band_of, check_map, cosine, energies, masked_scores
 from rawnext.config import load_config, save_config, split_name
@@ -22,6 +21,7 @@ from rawnext.files import write_lines
 from rawnext.frontend import LogMel
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.training import checkpoint
 
 SMALL = {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "bands": 24, "embedding_dim": 8}
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from corpus import voice
 from matplotlib.image import imread
 
-from rawnext import checkpoint
 from rawnext.analysis import branches
 from rawnext.config import load_config, save_config, split_name
 from rawnext.files import write_lines
 from rawnext.models import MODELS
 from rawnext.models.block import Block
+from rawnext.training import checkpoint
 
 NARROW = {"channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8, "blocks": [2, 2, 2, 2]}
 ROWS = [{}, {"gate": False}, {"up": False}, {"dla": False, "up": False, "gate": False}]  # 7, 6, 5, 3 of Table 4

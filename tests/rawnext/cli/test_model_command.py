@@ -14,11 +14,12 @@ from safetensors.torch import save
 from tiny_model import OPTIONS, calibrate, inform, write_experiment
 
 import rawnext.export
-from rawnext import Extractor, checkpoint
+from rawnext import Extractor
 from rawnext.cli.main import main
 from rawnext.decision import PLACE
 from rawnext.errors import InputError
 from rawnext.stamp import sha256
+from rawnext.training import checkpoint
 
 
 @pytest.fixture

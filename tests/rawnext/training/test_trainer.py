@@ -15,15 +15,15 @@ import torch
 from corpus import write_corpus
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext import checkpoint
 from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
-from rawnext.data.dataset import EpochDataset
 from rawnext.dist import cleanup, init_process_group, mean_over_processes, sync_batchnorm
 from rawnext.errors import InputError
 from rawnext.extract import load_model
-from rawnext.task import SpeakerTask
-from rawnext.trainer import Trainer, amp_type
+from rawnext.training import checkpoint
+from rawnext.training.dataset import EpochDataset
+from rawnext.training.task import SpeakerTask
+from rawnext.training.trainer import Trainer, amp_type
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}

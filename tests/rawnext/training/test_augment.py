@@ -9,7 +9,10 @@ from corpus import write_corpus
 from scipy.signal import convolve
 
 from rawnext.config import load_config
-from rawnext.data.augment import (
+from rawnext.data.cuts import CutTable
+from rawnext.data.manifest import scan_audio, write_data_dir
+from rawnext.data.segment import AudioFault
+from rawnext.training.augment import (
     BLOCK,
     OPERATIONS,
     add,
@@ -22,9 +25,6 @@ from rawnext.data.augment import (
     together,
     unit_energy,
 )
-from rawnext.data.cuts import CutTable
-from rawnext.data.manifest import scan_audio, write_data_dir
-from rawnext.data.segment import AudioFault
 
 
 def test_equals_released_code(shared):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rawnext.data.augment import EFFECTS, OPERATIONS, POWER_FLOOR, Banks, chosen
+from rawnext.training.augment import EFFECTS, OPERATIONS, POWER_FLOOR, Banks, chosen
 
 FFT_UNIT = 4096  # transforms are 4096, 8192, 12288, ... samples long: few lengths, so that plans are used again
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rawnext import checkpoint
 from rawnext.config import Config, split_name
 from rawnext.errors import InputError
 from rawnext.files import PathLike
@@ -17,6 +16,7 @@ from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
 from rawnext.losses.margin import CosineHead
 from rawnext.models import MODELS
+from rawnext.training import checkpoint
 
 log = logging.getLogger(__name__)
 

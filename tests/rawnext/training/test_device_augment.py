@@ -13,10 +13,10 @@ from scipy.signal import convolve
 
 from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
-from rawnext.data.dataset import EpochDataset, epoch_loader, to_device
-from rawnext.data.device_augment import as_steps, put_on
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.errors import InputError
+from rawnext.training.dataset import EpochDataset, epoch_loader, to_device
+from rawnext.training.device_augment import as_steps, put_on
 
 CASES = [["music"], ["babble"], ["noise"], ["reverb"], ["reverb", "babble"], ["babble", "reverb"],
          ["noise", "reverb", "music", "reverb"], [{"name": "reverb", "p": 0.5}, {"name": "noise", "p": 0.5}], []]

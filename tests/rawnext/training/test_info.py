@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
-from rawnext.info import gmacs, write_info
 from rawnext.models import MODELS
+from rawnext.training.info import gmacs, write_info
 
 
 @pytest.mark.parametrize(("options", "expected"), [({"fast": False}, 7.0545), ({"up": False, "fast": False}, 4.1824)])

@@ -19,17 +19,17 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext import checkpoint
 from rawnext.config import Config
 from rawnext.data.cuts import CutTable
-from rawnext.data.dataset import EpochDataset, epoch_loader, to_device
 from rawnext.dist import barrier, is_main, mean_over_processes, rank_world, sync_batchnorm
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
-from rawnext.optim import build_optimizer, learning_rate, margin_share
-from rawnext.preemption import Preempted, StopRequest
-from rawnext.task import build_task
+from rawnext.training import checkpoint
+from rawnext.training.dataset import EpochDataset, epoch_loader, to_device
+from rawnext.training.optim import build_optimizer, learning_rate, margin_share
+from rawnext.training.preemption import Preempted, StopRequest
+from rawnext.training.task import build_task
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from rawnext.config import Optim, Train, load_config
 from rawnext.errors import InputError
-from rawnext.optim import build_optimizer, learning_rate, margin_share
+from rawnext.training.optim import build_optimizer, learning_rate, margin_share
 
 
 def test_rates_equal_released_code(shared):

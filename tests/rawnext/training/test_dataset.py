@@ -8,8 +8,8 @@ from lhotse import CutSet
 
 from rawnext.config import Config, Crop, load_config
 from rawnext.data.cuts import CutTable, tile
-from rawnext.data.dataset import EpochDataset, crop_samples, epoch_loader
 from rawnext.errors import InputError
+from rawnext.training.dataset import EpochDataset, crop_samples, epoch_loader
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rawnext.config import Config, Crop
-from rawnext.data.augment import augment
 from rawnext.data.cuts import CutTable, tile
-from rawnext.data.device_augment import Left, as_steps, put_on, until_room
-from rawnext.data.sampler import epoch_batches
 from rawnext.data.segment import AudioFault, read_segment
+from rawnext.training.augment import augment
+from rawnext.training.device_augment import Left, as_steps, put_on, until_room
+from rawnext.training.sampler import epoch_batches
 
 TRIES = 20  # utterances of a speaker tried before a batch is given up
 

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.data.sampler import epoch_batches, fill
+from rawnext.training.sampler import epoch_batches, fill
 
 
 @settings(max_examples=60, deadline=None)
