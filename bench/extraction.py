@@ -46,7 +46,7 @@ def build(exp: str):
     """The trained model of an experiment; a full-size RawNeXt where there is none."""
     import torch
 
-    from rawnext.extract import load_model
+    from rawnext.inference.extract import load_model
     from rawnext.models import MODELS
 
     torch.manual_seed(0)
@@ -55,20 +55,20 @@ def build(exp: str):
 
 def alone(model, waves: Waves) -> Waves:
     """One utterance at a time."""
-    from rawnext.extract import embed_native
+    from rawnext.inference.extract import embed_native
 
     return [embed_native(model, [wave])[0] for wave in waves]
 
 
 def batches(model, waves: Waves) -> Waves:
-    from rawnext.extract import embed_native
+    from rawnext.inference.extract import embed_native
 
     return embed_native(model, waves)
 
 
 def ten_segments(model, waves: Waves) -> Waves:
     from rawnext.config import Extract
-    from rawnext.extract import embed_paper
+    from rawnext.inference.extract import embed_paper
 
     return [embed_paper(model, wave, Extract()) for wave in waves]
 

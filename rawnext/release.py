@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from rawnext.config import Config, load_config, split_name
 from rawnext.decision import PLACE
 from rawnext.errors import InputError
-from rawnext.extractor import fingerprint
 from rawnext.files import atomic_path, write_lines
+from rawnext.inference.extractor import fingerprint
 from rawnext.model_card import card
 from rawnext.models import MODELS
 from rawnext.results import Row, read_rows

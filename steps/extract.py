@@ -65,7 +65,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     check_sources(sources)  # before torch, whose import takes seconds
     import torch
 
-    from rawnext.extract import embed_all, load_model
+    from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
 
     torch.set_num_threads(args.num_threads)

@@ -95,7 +95,7 @@ def make_validator(dev: str):
     from rawnext.backend.metrics import eer, min_dcf
     from rawnext.backend.scoring import cosine_scores
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.extract import embed_native
+    from rawnext.inference.extract import embed_native
     from rawnext.kaldi.tables import read_trials
 
     sources = read_sources(dev)

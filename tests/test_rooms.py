@@ -27,7 +27,7 @@ MAY = {
     "rawnext/": ("rawnext", "torch", "torchaudio", "numpy", "scipy", "soundfile", "lhotse", "kaldiio", "omegaconf",
                  "yaml", "tqdm", "matplotlib", "python_stretch", "jinja2", "PIL", "safetensors", "shtab",
                  "onnx", "onnxruntime", "starlette", "uvicorn"),
-    "rawnext/__init__.py": ("rawnext.extractor", "rawnext.data.media"),  # for types, and when they are asked for
+    "rawnext/__init__.py": ("rawnext.inference.extractor", "rawnext.data.media"),  # for types, and when they are asked for
     "rawnext/dist.py": ("torch",),
     "rawnext/frontend.py": ("torch", "torchaudio"),
     "rawnext/models/": ("torch", "torchaudio", "rawnext.models", "rawnext.frontend", "rawnext.registry"),
@@ -116,7 +116,7 @@ def test_imports_stay_in_their_rooms(path):
     ("rawnext/training/trainer.py", "import utils.jobs"),
     ("rawnext/training/trainer.py", "from steps.train import main"),
     ("rawnext/training/trainer.py", "import lhotse"),
-    ("rawnext/extract.py", "def f():\n  from python_stretch.Signalsmith import Stretch"),
+    ("rawnext/inference/extract.py", "def f():\n  from python_stretch.Signalsmith import Stretch"),
     ("rawnext/models/foo.py", "import numpy"),
     ("rawnext/models/foo.py", "from rawnext import data"),
     ("rawnext/models/foo.py", "from . import pooling"),

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
-from rawnext.extract import BATCH_SAMPLES, device_of
+from rawnext.inference.extract import BATCH_SAMPLES, device_of
 from rawnext.models.block import Block
 from rawnext.models.masking import time_mean
 

@@ -16,7 +16,7 @@ from rawnext.kaldi.tables import read_table
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 DESCRIPTION = """Embeddings of files, in Kaldi's formats.
 
@@ -80,7 +80,7 @@ def check_window(args: argparse.Namespace) -> None:
         raise InputError("--shift", None, "goes with --window")
     if args.window is None:
         return
-    from rawnext.waveform import window_starts
+    from rawnext.inference.waveform import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
     try:

@@ -18,7 +18,7 @@ from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
 
 if TYPE_CHECKING:
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 
 STDIN = "/dev/stdin"

@@ -11,7 +11,7 @@ from rawnext.errors import InputError
 
 if TYPE_CHECKING:
     from rawnext.decision import Operating
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 
@@ -32,7 +32,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def load_extractor(args: argparse.Namespace) -> "Extractor":
     """The model that the options name.   Raises: InputError: none is named, or it cannot be loaded."""
     folder = model_folder(args)
-    from rawnext.extractor import LONGEST_S, Extractor
+    from rawnext.inference.extractor import LONGEST_S, Extractor
 
     try:
         return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S)

@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 from rawnext.data.media import read_bytes
 from rawnext.decision import Judge, Operating, Verdict
 from rawnext.errors import InputError
-from rawnext.extractor import Extractor
+from rawnext.inference.extractor import Extractor
 from rawnext.serve import doubts
 from rawnext.serve.guard import Guard, read_body
 

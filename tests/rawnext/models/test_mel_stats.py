@@ -10,8 +10,8 @@ import pytest
 import torch
 from corpus import write_corpus
 
-from rawnext.extract import load_model
 from rawnext.files import write_lines
+from rawnext.inference.extract import load_model
 from rawnext.models import MODELS
 
 

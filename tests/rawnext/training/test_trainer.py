@@ -19,7 +19,7 @@ from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.dist import cleanup, init_process_group, mean_over_processes, sync_batchnorm
 from rawnext.errors import InputError
-from rawnext.extract import load_model
+from rawnext.inference.extract import load_model
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset
 from rawnext.training.task import SpeakerTask

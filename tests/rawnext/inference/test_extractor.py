@@ -14,9 +14,9 @@ from tiny_model import write_experiment
 
 import rawnext
 from rawnext import Extractor
-from rawnext import extractor as module
 from rawnext.data.wav import resample
 from rawnext.errors import InputError
+from rawnext.inference import extractor as module
 from rawnext.training import checkpoint
 
 

@@ -11,7 +11,8 @@ from corpus import voice, write_corpus
 from tiny_model import write_experiment
 
 from rawnext.config import Extract
-from rawnext.extract import (
+from rawnext.frontend import PreEmphasis
+from rawnext.inference.extract import (
     CPU_BATCH_SAMPLES,
     batches_by_length,
     centre_crop,
@@ -20,7 +21,6 @@ from rawnext.extract import (
     load_model,
     segments,
 )
-from rawnext.frontend import PreEmphasis
 from rawnext.kaldi.ark import read_vectors
 from rawnext.training import checkpoint
 

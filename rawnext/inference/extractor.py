@@ -15,11 +15,11 @@ import torch
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError
-from rawnext.extract import BATCH_SAMPLES, embed_native, load_model
 from rawnext.files import PathLike
+from rawnext.inference.extract import BATCH_SAMPLES, embed_native, load_model
+from rawnext.inference.waveform import prepare, window_starts
 from rawnext.models.folded import folded
 from rawnext.training import checkpoint
-from rawnext.waveform import prepare, window_starts
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

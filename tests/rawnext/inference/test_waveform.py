@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.waveform import window_starts
+from rawnext.inference.waveform import window_starts
 
 
 @given(num=st.integers(1600, 10**6), window=st.floats(0.1, 20), shift=st.floats(0.01, 20))
