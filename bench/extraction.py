@@ -107,9 +107,9 @@ class Trials:
         found = np.stack([np.asarray(vector, np.float32) for vector in embeddings])
         if not self.trials:
             return f"{np.abs(found - self.reference).max() / np.abs(self.reference).max():.1e}"
-        from rawnext.backend.metrics import eer
-        from rawnext.backend.scoring import cosine_scores
         from rawnext.kaldi.tables import read_trials
+        from rawnext.scoring.cosine import cosine_scores
+        from rawnext.scoring.metrics import eer
 
         trials, place = read_trials(self.trials), {utt: i for i, utt in enumerate(self.utts)}
         enroll, test = ([place[utt] for utt in side] for side in trials[:2])

@@ -129,7 +129,7 @@ def matrix(scp: str) -> None:
 
 
 def metrics(num_scores: int) -> None:
-    from rawnext.backend.metrics import eer, min_dcf
+    from rawnext.scoring.metrics import eer, min_dcf
 
     rng = np.random.default_rng(0)
     target, nontarget = rng.normal(2, 1, num_scores // 2), rng.normal(0, 1, num_scores // 2)

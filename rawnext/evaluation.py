@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.backend.bootstrap import Measure, bootstrap, interval
-from rawnext.backend.det import Det, det_points
-from rawnext.backend.metrics import act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
+from rawnext.scoring.bootstrap import Measure, bootstrap, interval
+from rawnext.scoring.det import Det, det_points
+from rawnext.scoring.metrics import act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
 
 TITLES = {"eer": "EER %", "min_dcf_01": "minDCF(0.01)", "min_dcf_05": "minDCF(0.05)", "act_dcf_01": "actual DCF(0.01)",
           "act_dcf_05": "actual DCF(0.05)", "cllr": "Cllr", "min_cllr": "minimum Cllr"}

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.bootstrap import bootstrap, interval, p_value
-from rawnext.backend.metrics import EER_DEFINITION
 from rawnext.errors import InputError
 from rawnext.evaluation import measures
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results import Row
-from rawnext.trial_speakers import trial_speakers
+from rawnext.scoring.bootstrap import bootstrap, interval, p_value
+from rawnext.scoring.metrics import EER_DEFINITION
+from rawnext.scoring.trial_speakers import trial_speakers
 
 
 class Difference(NamedTuple):

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.config import Config, load_config, split_name
-from rawnext.decision import PLACE
 from rawnext.errors import InputError
 from rawnext.files import atomic_path, write_lines
 from rawnext.inference.extractor import fingerprint
 from rawnext.model_card import card
 from rawnext.models import MODELS
 from rawnext.results import Row, read_rows
+from rawnext.scoring.decision import PLACE
 from rawnext.training import checkpoint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rawnext.backend.metrics import EER_DEFINITIONS
 from rawnext.results import Row, eer_definitions, markdown, notes, tables
+from rawnext.scoring.metrics import EER_DEFINITIONS
 
 
 def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: list[dict[str, str]]) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines
 from rawnext.registry import nearest
+from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 Row = dict[str, Any]    # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines

@@ -29,11 +29,11 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from rawnext.backend.lda import fit_lda
     from rawnext.config import load_config, save_config, split_name
     from rawnext.data.wav import check_sources, load_wave, read_sources
     from rawnext.models import MODELS
     from rawnext.models.mel_stats import MelStats
+    from rawnext.scoring.lda import fit_lda
     from rawnext.training import checkpoint
     from rawnext.training.info import write_info
 

@@ -8,10 +8,10 @@ steps/plot.py exp/rawnext
 import argparse
 from pathlib import Path
 
-from rawnext.backend.metrics import det_points
 from rawnext.errors import run_main
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results import Row, read_paper, read_rows, read_training
+from rawnext.scoring.metrics import det_points
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 

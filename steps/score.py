@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.backend.plda import plda_scores
-from rawnext.backend.scoring import cosine_scores, length_norm, siamese_scores
-from rawnext.embeddings import Sides, read_front, read_sides
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.tables import read_trials, read_unlabelled, write_scores
-from rawnext.kaldi_models import read_plda
+from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
+from rawnext.scoring.embeddings import Sides, read_front, read_sides
+from rawnext.scoring.kaldi_models import read_plda
+from rawnext.scoring.plda import plda_scores
 
 WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 

@@ -92,11 +92,11 @@ def make_validator(dev: str):
     """A function model -> {"eer_dev": %, "min_dcf_dev": cost at 0.05} over a data directory's trials."""
     import numpy as np
 
-    from rawnext.backend.metrics import eer, min_dcf
-    from rawnext.backend.scoring import cosine_scores
     from rawnext.data.wav import check_sources, load_wave, read_sources
     from rawnext.inference.extract import embed_native
     from rawnext.kaldi.tables import read_trials
+    from rawnext.scoring.cosine import cosine_scores
+    from rawnext.scoring.metrics import eer, min_dcf
 
     sources = read_sources(dev)
     check_sources(sources)

@@ -122,7 +122,7 @@ def test_imports_stay_in_their_rooms(path):
     ("rawnext/models/foo.py", "from . import pooling"),
     ("rawnext/losses/foo.py", "from rawnext.kaldi.tables import InputError"),
     ("rawnext/training/task.py", "def f():\n  from pytorch_metric_learning.miners import BatchHardMiner"),
-    ("rawnext/backend/plda.py", "import torch"),
+    ("rawnext/scoring/plda.py", "import torch"),
     ("rawnext/analysis/plots.py", "import matplotlib.pyplot as plt"),
     ("rawnext/report.py", "def f():\n  import matplotlib"),
 ])

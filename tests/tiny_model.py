@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rawnext.backend.calibration import Calibration
-from rawnext.calibration import save_model
 from rawnext.config import Config, save_config, split_name
-from rawnext.decision import PLACE
 from rawnext.models import MODELS
+from rawnext.scoring.calibration import Calibration
+from rawnext.scoring.calibration_files import save_model
+from rawnext.scoring.decision import PLACE
 from rawnext.training import checkpoint
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}

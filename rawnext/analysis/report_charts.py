@@ -9,9 +9,9 @@ from scipy.special import ndtri
 
 from rawnext.analysis.chart import SQUARE, Axis, Chart, Line, Plane, axis
 from rawnext.analysis.plots import DET_TICKS, det_line, label_of
-from rawnext.backend.det import Det, det_points
-from rawnext.backend.metrics import act_dcf_of, min_dcf_of
 from rawnext.results import Row, seconds
+from rawnext.scoring.det import Det, det_points
+from rawnext.scoring.metrics import act_dcf_of, min_dcf_of
 
 BINS = 60
 PRIORS = (0.01, 0.05)              # P_target at which thresholds are marked

@@ -41,8 +41,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.gallery import Gallery
     from rawnext.kaldi.tables import check_id
+    from rawnext.scoring.gallery import Gallery
     from rawnext.training.lock import alone_in
 
     check_id(args.name, "NAME")
@@ -65,8 +65,8 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.decision import read_judge
-    from rawnext.gallery import Gallery
+    from rawnext.scoring.decision import read_judge
+    from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
         raise InputError("--top", None, "at least 1")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rawnext.errors import InputError
 
 if TYPE_CHECKING:
-    from rawnext.decision import Operating
     from rawnext.inference.extractor import Extractor
+    from rawnext.scoring.decision import Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 
@@ -60,7 +60,7 @@ def print_json(**values: Any) -> None:
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:
-    from rawnext.decision import Operating
+    from rawnext.scoring.decision import Operating
 
     default = Operating()
     parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
@@ -73,7 +73,7 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
 
 def operating(args: argparse.Namespace) -> "Operating":
     """Prior and costs of the options.   Raises: InputError: out of range."""
-    from rawnext.decision import Operating
+    from rawnext.scoring.decision import Operating
 
     point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)
     point.check()

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         if (name := (error.name or "").partition(".")[0]) not in ("starlette", "uvicorn"):
             raise
         raise InputError(name, None, "is not installed: pip install 'rawnext[serve]'") from None
-    from rawnext.decision import read_judge
+    from rawnext.scoring.decision import read_judge
 
     limits, at = Limits(args.megabytes, args.seconds), operating(args)
     limits.check()

@@ -22,9 +22,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rawnext.data.media import read_bytes
-from rawnext.decision import Judge, Operating, Verdict
 from rawnext.errors import InputError
 from rawnext.inference.extractor import Extractor
+from rawnext.scoring.decision import Judge, Operating, Verdict
 from rawnext.serve import doubts
 from rawnext.serve.guard import Guard, read_body
 

@@ -13,10 +13,10 @@ from matplotlib.image import imread
 from page_commands import example
 
 from rawnext.analysis import duration_plots
-from rawnext.backend.metrics import eer
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.scoring.metrics import eer
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
 EXTRACT = """#!/usr/bin/env bash

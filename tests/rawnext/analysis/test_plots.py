@@ -13,8 +13,8 @@ from matplotlib.image import imread
 from scipy.special import ndtr
 
 from rawnext.analysis import plots
-from rawnext.backend.metrics import det_points, eer
 from rawnext.files import write_lines
+from rawnext.scoring.metrics import det_points, eer
 
 scores = st.lists(st.integers(-8, 8), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=float))
 

@@ -7,8 +7,8 @@ from test_chart import points
 
 from rawnext.analysis import report_charts as charts
 from rawnext.analysis.chart import BOTTOM, HEIGHT
-from rawnext.backend.det import det_points
-from rawnext.backend.metrics import eer, min_dcf
+from rawnext.scoring.det import det_points
+from rawnext.scoring.metrics import eer, min_dcf
 
 RNG = np.random.default_rng(0)
 TARGET, NONTARGET = RNG.normal(2, 1, 300), RNG.normal(-1, 1.5, 500)

@@ -16,8 +16,8 @@ from tiny_model import OPTIONS, calibrate, inform, write_experiment
 import rawnext.export
 from rawnext import Extractor
 from rawnext.cli.main import main
-from rawnext.decision import PLACE
 from rawnext.errors import InputError
+from rawnext.scoring.decision import PLACE
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rawnext.errors import InputError
-from rawnext.gallery import Gallery
+from rawnext.scoring.gallery import Gallery
 
 X = np.random.default_rng(0).standard_normal((9, 8)).astype(np.float32)
 

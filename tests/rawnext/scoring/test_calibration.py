@@ -6,8 +6,8 @@ import pytest
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 
-from rawnext.backend.calibration import MEASURES, Calibration, fit_calibration, measure, operating_points
-from rawnext.backend.metrics import act_dcf, cllr
+from rawnext.scoring.calibration import MEASURES, Calibration, fit_calibration, measure, operating_points
+from rawnext.scoring.metrics import act_dcf, cllr
 
 
 def gaussian_scores(num=60_000, distance=3.0, seed=0):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 
-from rawnext.backend.metrics import (
+from rawnext.scoring.metrics import (
     EER_DEFINITIONS,
     act_dcf,
     act_dcf_of,

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rawnext.backend.plda import Plda
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.kaldi.ark import open_regular
+from rawnext.scoring.plda import Plda
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, dimensions
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.scoring import floating, lengths, unit_vectors
+from rawnext.scoring.cosine import floating, lengths, unit_vectors
 
 TOP = 300  # of a cohort, the nearest, that AS-norm takes
 BLOCK = 1 << 22  # cosines that are in memory at a time

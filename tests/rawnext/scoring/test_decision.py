@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny_model import calibrate
 
-from rawnext.decision import PLACE, Operating, read_judge
 from rawnext.errors import InputError
+from rawnext.scoring.decision import PLACE, Operating, read_judge
 
 
 @pytest.mark.parametrize(("point", "threshold"), [

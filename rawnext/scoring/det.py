@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DET curve in whole numbers, of which every measure of rawnext.backend.metrics is a function.
+"""The DET curve in whole numbers, of which every measure of rawnext.scoring.metrics is a function.
 
 A trial is accepted if its score reaches the threshold, so trials with one score stand or fall together.
 N1 and N0 are the numbers of target and nontarget trials, N their sum, L the number of points; all takes O(N log N).

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rawnext.backend.calibration import MEASURES, PRIOR, Calibration, measure
-from rawnext.backend.scoring import unit_vectors
-from rawnext.calibration import read_model
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
+from rawnext.scoring.calibration_files import read_model
+from rawnext.scoring.cosine import unit_vectors
 
 PLACE = Path("calibration/cosine/native/model.json")  # in an experiment; where steps/verification.sh puts it
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.scoring import unit_vectors
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
 from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import read_enroll_map, read_table
-from rawnext.kaldi_models import read_transform, read_vector
+from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.kaldi_models import read_transform, read_vector
 
 BLOCK = 1 << 14  # embeddings that are in float64 at a time
 

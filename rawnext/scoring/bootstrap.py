@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rawnext.backend.det import Det, det_points
+from rawnext.scoring.det import Det, det_points
 
 REPLICATES = 1000
 LEVEL = 0.95
@@ -32,7 +32,7 @@ def bootstrap(systems: Sequence[np.ndarray], is_target: np.ndarray, speakers: np
     Args:
         systems: K arrays of (N,) scores.   is_target: (N,) bool.
         speakers: (2, N) whose the enroll and the test sides are, 0 to S - 1, in an order that the trials do not set.
-        measures: M functions from DET curves (..., L) to (...), such as rawnext.backend.metrics.eer_of.
+        measures: M functions from DET curves (..., L) to (...), such as rawnext.scoring.metrics.eer_of.
         replicates: R.   seed: the same samples on every machine and with every version of numpy.
     Returns: (K, M) of the trials as they are; (R, K, M) of the samples, without those that lacked a kind of trial.
     Raises: ValueError: a target trial of two speakers or a nontarget trial of one, a side without trials, or NaN.

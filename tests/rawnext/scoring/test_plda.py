@@ -6,8 +6,8 @@ import pytest
 from kaldi_numbers import read_ark, read_scores, read_table
 from scipy.stats import multivariate_normal
 
-from rawnext.backend.plda import Plda, em_step, fit_plda, plda_scores, project, smooth
-from rawnext.kaldi_models import read_plda
+from rawnext.scoring.kaldi_models import read_plda
+from rawnext.scoring.plda import Plda, em_step, fit_plda, plda_scores, project, smooth
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from kaldi_numbers import read_ark, read_text
 
-from rawnext import embeddings
-from rawnext.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
-from rawnext.kaldi_models import write_arrays
+from rawnext.scoring import embeddings
+from rawnext.scoring.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
+from rawnext.scoring.kaldi_models import write_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 KEYS = [f"u{i}" for i in range(6)]

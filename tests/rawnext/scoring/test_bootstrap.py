@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawnext.backend import bootstrap as module
-from rawnext.backend.bootstrap import bootstrap, interval, p_value
-from rawnext.backend.metrics import cllr, cllr_of, eer, eer_of, min_dcf, min_dcf_of
+from rawnext.scoring.bootstrap import bootstrap, interval, p_value
+from rawnext.scoring.metrics import cllr, cllr_of, eer, eer_of, min_dcf, min_dcf_of
 
 MEASURES = [eer_of, partial(min_dcf_of, p_target=0.05), cllr_of]
 ON_SCORES = [eer, partial(min_dcf, p_target=0.05), cllr]

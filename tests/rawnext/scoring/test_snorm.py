@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rawnext.backend import snorm
-from rawnext.backend.snorm import CohortStats, cohort_stats, normalize_scores
+from rawnext.scoring.snorm import CohortStats, cohort_stats, normalize_scores
 
 RNG = np.random.default_rng(0)
 X, Y, COHORT, SHORT = (RNG.normal(size=(n, 6)) for n in (5, 8, 40, 40))

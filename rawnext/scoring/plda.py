@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.lda import speaker_means
-from rawnext.backend.scoring import dot_products
+from rawnext.scoring.cosine import dot_products
+from rawnext.scoring.lda import speaker_means
 
 
 class Plda(NamedTuple):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from kaldi_numbers import read_ark
 
-from rawnext.backend.plda import Plda
 from rawnext.errors import InputError
-from rawnext.kaldi_models import read_arrays, read_plda, read_transform, read_vector, write_arrays, write_plda
+from rawnext.scoring.kaldi_models import read_arrays, read_plda, read_transform, read_vector, write_arrays, write_plda
+from rawnext.scoring.plda import Plda
 
 RNG = np.random.default_rng(0)
 PLDA = Plda(RNG.normal(size=3), RNG.normal(size=(3, 3)), np.array([3.0, 2.0, 0.5]))

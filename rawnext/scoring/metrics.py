@@ -9,7 +9,7 @@ Each is a function of DET curves, `eer_of(det)`, and beside it one of scores, `e
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rawnext.backend.det import Det, det_points, sorted_scores
+from rawnext.scoring.det import Det, det_points, sorted_scores
 
 EER_DEFINITIONS = {
     "mean": "mean of both error rates at the threshold where they are closest",

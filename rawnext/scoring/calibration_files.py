@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rawnext.backend.calibration import MEASURES, Calibration, OperatingPoint, measure
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
+from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
 FORM = "calibration 1"
 COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rawnext.backend import scoring
-from rawnext.backend.scoring import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
+from rawnext.scoring.cosine import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
 
 
 def all_pairs(num):

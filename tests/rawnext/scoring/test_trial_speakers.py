@@ -7,7 +7,7 @@ import pytest
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import Trials, read_trials
-from rawnext.trial_speakers import trial_speakers
+from rawnext.scoring.trial_speakers import trial_speakers
 
 
 @pytest.fixture

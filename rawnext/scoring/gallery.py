@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.backend.scoring import unit_vectors
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.kaldi.ark import read_matrix, write_vectors
 from rawnext.kaldi.tables import check_id
+from rawnext.scoring.cosine import unit_vectors
 from rawnext.stamp import sha256
 
 FORM = "gallery 1"

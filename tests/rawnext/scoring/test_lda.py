@@ -6,8 +6,8 @@ import pytest
 from kaldi_numbers import read_ark, read_table
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from rawnext.backend.lda import fit_lda
-from rawnext.kaldi_models import read_arrays
+from rawnext.scoring.kaldi_models import read_arrays
+from rawnext.scoring.lda import fit_lda
 
 
 def draw(num_speakers=12, dim=6):
