@@ -22,8 +22,8 @@ import numpy as np
 
 from bench.scoring_lists import SEED, Lists, Size
 from bench.timing import Growth, Ratio, growth, ratio
-from rawnext.evaluation import evaluation
 from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.results.evaluation import evaluation
 from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.embeddings import read_sides
 from rawnext.scoring.metrics import EER_DEFINITION

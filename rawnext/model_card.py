@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rawnext.results import Row
+from rawnext.results.rows import Row
 
 TAGS = ["speaker-verification", "speaker-recognition", "speaker-embeddings", "audio"]
 COLUMNS = ("list", "data set", "protocol", "trials", "EER %", "minDCF (0.01)")

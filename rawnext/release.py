@@ -12,7 +12,7 @@ from rawnext.files import atomic_path, write_lines
 from rawnext.inference.extractor import fingerprint
 from rawnext.model_card import card
 from rawnext.models import MODELS
-from rawnext.results import Row, read_rows
+from rawnext.results.rows import Row, read_rows
 from rawnext.scoring.decision import PLACE
 from rawnext.training import checkpoint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs

@@ -62,10 +62,10 @@ def main() -> None:
     setup_log()
     import torch
 
-    from rawnext.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
-    from rawnext.analysis.duration_plots import plot_branches
     from rawnext.data.wav import load_wave
     from rawnext.inference.extract import load_model
+    from rawnext.results.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
+    from rawnext.results.analysis.duration_plots import plot_branches
 
     model, _ = load_model(args.exp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:

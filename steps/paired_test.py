@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import run_main
-from rawnext.evaluation import TITLES
-from rawnext.paired import paired_files
+from rawnext.results.evaluation import TITLES
+from rawnext.results.paired import paired_files
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 

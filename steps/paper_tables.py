@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
-from rawnext.paper import COLUMNS, assign, build, measured, page
-from rawnext.results import read_tsv
+from rawnext.results.paper import COLUMNS, assign, build, measured, page
+from rawnext.results.rows import read_tsv
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
     args = parser.parse_args()
 
-    from rawnext.analysis.html_report import report_page
+    from rawnext.results.analysis.html_report import report_page
 
     out = args.out or args.exp[0] / "report.html"
     page, lacks = report_page(args.exp, args.paper, args.errors, args.errors_in)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
-from rawnext.report import results_page
-from rawnext.results import aligned, notes, read_paper, read_rows, tables, tsv
+from rawnext.results.report import results_page
+from rawnext.results.rows import aligned, notes, read_paper, read_rows, tables, tsv
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 

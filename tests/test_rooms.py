@@ -40,11 +40,11 @@ OWNERS = {
     "lhotse": ("rawnext/data/", "local/", "bench/"),
     "kaldiio": ("rawnext/kaldi/ark.py", "bench/scoring_loop.py"),
     "python_stretch": ("rawnext/data/",),
-    "matplotlib": ("rawnext/analysis/plots.py",),
-    "jinja2": ("rawnext/analysis/html_report.py",),
+    "matplotlib": ("rawnext/results/analysis/plots.py",),
+    "jinja2": ("rawnext/results/analysis/html_report.py",),
     "onnx": ("rawnext/export.py",),
     "onnxruntime": ("rawnext/export.py", "bench/extraction.py"),
-    "PIL": ("rawnext/analysis/error_browser.py",),
+    "PIL": ("rawnext/results/analysis/error_browser.py",),
     "safetensors": ("rawnext/training/checkpoint.py", "rawnext/release.py"),
     "shtab": ("rawnext/cli/main.py",),
     "starlette": ("rawnext/serve/",),
@@ -123,8 +123,8 @@ def test_imports_stay_in_their_rooms(path):
     ("rawnext/losses/foo.py", "from rawnext.kaldi.tables import InputError"),
     ("rawnext/training/task.py", "def f():\n  from pytorch_metric_learning.miners import BatchHardMiner"),
     ("rawnext/scoring/plda.py", "import torch"),
-    ("rawnext/analysis/plots.py", "import matplotlib.pyplot as plt"),
-    ("rawnext/report.py", "def f():\n  import matplotlib"),
+    ("rawnext/results/analysis/plots.py", "import matplotlib.pyplot as plt"),
+    ("rawnext/results/report.py", "def f():\n  import matplotlib"),
 ])
 def test_a_breach_is_found(name, source):
     assert len(breaches(name, source, {"neighbour"})) == 1
@@ -134,7 +134,7 @@ def test_a_breach_is_found(name, source):
     ("utils/run.py", "import os.path, neighbour\nfrom collections.abc import Callable"),
     ("local/prepare.py", "from rawnext.data.cuts import CutTable\nfrom rawnext import tables\nimport lhotse"),
     ("rawnext/models/foo.py", "import math\nimport torch.nn.functional as F\nfrom rawnext.models import MODELS"),
-    ("rawnext/analysis/plots.py", "def f():\n  from matplotlib.figure import Figure"),
+    ("rawnext/results/analysis/plots.py", "def f():\n  from matplotlib.figure import Figure"),
 ])
 def test_what_is_allowed_passes(name, source):
     assert breaches(name, source, {"neighbour"}) == []

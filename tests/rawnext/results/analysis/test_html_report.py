@@ -12,9 +12,9 @@ from html.parser import HTMLParser
 import pytest
 import report_experiment as small
 
-from rawnext.analysis.html_report import PAGE, report_page
 from rawnext.errors import InputError
 from rawnext.files import write_lines
+from rawnext.results.analysis.html_report import PAGE, report_page
 
 VOID = {"meta", "link", "img", "br"}
 

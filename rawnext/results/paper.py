@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rawnext.errors import InputError
 from rawnext.registry import nearest
-from rawnext.results import METRICS, Row, Table, notes, read_rows
+from rawnext.results.rows import METRICS, Row, Table, notes, read_rows
 
 EERS = tuple((f"EER % {title}", "O", duration, "eer")
              for title, duration in (("1 s", "1"), ("2 s", "2"), ("5 s", "5"), ("full", "full")))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rawnext.errors import InputError
-from rawnext.report import unique
-from rawnext.results import Row, read_row, read_tsv, seconds
+from rawnext.results.report import unique
+from rawnext.results.rows import Row, read_row, read_tsv, seconds
 
 SIDES = {"test": "test side cut", "enroll": "enroll side cut", "both": "both sides cut"}
 MEASURES = (("EER %", "eer", ".2f"), ("minDCF, P_target 0.01", "min_dcf_01", ".3f"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rawnext.files import PathLike, atomic_path
-from rawnext.results import durations_of, seconds
+from rawnext.results.rows import durations_of, seconds
 from rawnext.scoring.metrics import Det
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind eyes

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.analysis import report_charts as charts
-from rawnext.analysis.chart import Chart
-from rawnext.analysis.error_browser import Error, data_uri, errors
-from rawnext.analysis.report_tables import System, every_column, read_cells, result_table, stamps_of
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.registry import nearest
-from rawnext.report import system_name
-from rawnext.results import NAMES, Row, eer_definitions, notes, read_paper, read_rows, read_training
+from rawnext.results.analysis.chart import Chart
+from rawnext.results.analysis.error_browser import Error, data_uri, errors
+from rawnext.results.analysis.report_tables import System, every_column, read_cells, result_table, stamps_of
+from rawnext.results.report import system_name
+from rawnext.results.rows import NAMES, Row, eer_definitions, notes, read_paper, read_rows, read_training
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 PAGE = Path(__file__).parent / "page"

@@ -16,7 +16,7 @@ from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import Source, load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
-from rawnext.results import Row, seconds
+from rawnext.results.rows import Row, seconds
 
 HEARD_S = 10          # longer speech is cut to its beginning
 VORBIS_LEVEL = 0.93   # libsndfile's word for some 35 kbit/s; its Opus is a third smaller and takes 15 times as long

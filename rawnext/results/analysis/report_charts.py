@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from rawnext.analysis.chart import SQUARE, Axis, Chart, Line, Plane, axis
-from rawnext.analysis.plots import DET_TICKS, det_line, label_of
-from rawnext.results import Row, seconds
+from rawnext.results.analysis.chart import SQUARE, Axis, Chart, Line, Plane, axis
+from rawnext.results.analysis.plots import DET_TICKS, det_line, label_of
+from rawnext.results.rows import Row, seconds
 from rawnext.scoring.det import Det, det_points
 from rawnext.scoring.metrics import act_dcf_of, min_dcf_of
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rawnext.paired import paired_eer
-from rawnext.report import code_block, markdown_lists, number, unique
-from rawnext.results import NAMES, Row, durations_of, figure, list_order, method_notes, read_rows
+from rawnext.results.paired import paired_eer
+from rawnext.results.report import code_block, markdown_lists, number, unique
+from rawnext.results.rows import NAMES, Row, durations_of, figure, list_order, method_notes, read_rows
 
 MEASURES = (("EER %", "eer", ".2f"), ("minDCF", "min_dcf_05", ".3f"), ("Cllr", "cllr", ".3f"))
 COUNTS = ("num_params", "gmacs")

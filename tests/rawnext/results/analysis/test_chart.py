@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.analysis.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Plane, axis, thinned
+from rawnext.results.analysis.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Plane, axis, thinned
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rawnext.results import Row, eer_definitions, markdown, notes, tables
+from rawnext.results.rows import Row, eer_definitions, markdown, notes, tables
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rawnext.analysis.plots import COLOURS, label_of, new_figure, save
 from rawnext.files import PathLike
+from rawnext.results.analysis.plots import COLOURS, label_of, new_figure, save
 
 BRANCH_COLOURS = {"low": COLOURS[0], "original": COLOURS[2], "high": COLOURS[1]}
 

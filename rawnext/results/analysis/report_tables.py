@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext.analysis.plots import label_of
-from rawnext.evaluation import TITLES
 from rawnext.files import read_lines
-from rawnext.report import unique
-from rawnext.results import NAMES, Row, flatten, seconds
+from rawnext.results.analysis.plots import label_of
+from rawnext.results.evaluation import TITLES
+from rawnext.results.report import unique
+from rawnext.results.rows import NAMES, Row, flatten, seconds
 
 
 class System(NamedTuple):

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.evaluation import measures
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
-from rawnext.results import Row
+from rawnext.results.evaluation import measures
+from rawnext.results.rows import Row
 from rawnext.scoring.bootstrap import bootstrap, interval, p_value
 from rawnext.scoring.metrics import EER_DEFINITION
 from rawnext.scoring.trial_speakers import trial_speakers
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
 
 def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, definition: str,
                 llr: bool) -> list[Difference]:
-    """Of each measure of rawnext.evaluation.
+    """Of each measure of rawnext.results.evaluation.
 
     Args:
         a, b: (N,) scores of the two systems.   is_target: (N,) bool.   speakers: (2, N) of enroll and test sides.
