@@ -88,7 +88,7 @@ def onnx_models(model, num_threads: int) -> tuple:
     """The model in ONNX Runtime, and with 8-bit matrices."""
     from onnxruntime.quantization import quantize_dynamic
 
-    from rawnext.export import OnnxModel, trace
+    from rawnext.export.onnx import OnnxModel, trace
 
     with tempfile.TemporaryDirectory() as folder:
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"

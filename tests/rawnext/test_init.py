@@ -12,7 +12,7 @@ from corpus import write_corpus
 from rawnext.config import load_config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.errors import InputError
-from rawnext.release import export_safetensors
+from rawnext.export.release import export_safetensors
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset
 from rawnext.training.task import SpeakerTask, build_task

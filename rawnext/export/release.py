@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from rawnext.config import Config, load_config, split_name
 from rawnext.errors import InputError
+from rawnext.export.model_card import card
 from rawnext.files import atomic_path, write_lines
 from rawnext.inference.extractor import fingerprint
-from rawnext.model_card import card
 from rawnext.models import MODELS
 from rawnext.results.rows import Row, read_rows
 from rawnext.scoring.decision import PLACE
@@ -79,7 +79,7 @@ def evaluations(exp: Path) -> list[Row]:
 
 
 def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str = "") -> None:
-    """Write an experiment's model as a folder for others; see rawnext/model_card.py for its README.md.
+    """Write an experiment's model as a folder for others; see rawnext/export/model_card.py for its README.md.
 
     Raises: InputError: the experiment is damaged, or the folder holds a model already.
     """

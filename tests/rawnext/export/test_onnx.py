@@ -8,8 +8,8 @@ import torch
 from corpus import voice
 from model_checks import randomise
 
-from rawnext import export
 from rawnext.errors import InputError
+from rawnext.export import onnx as export
 from rawnext.frontend import LogMel
 from rawnext.inference.extract import embed_native
 from rawnext.models import MODELS
