@@ -12,10 +12,10 @@ from corpus import write_corpus
 from matplotlib.image import imread
 from page_commands import example
 
-from rawnext.analysis import duration_plots
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.results.analysis import duration_plots
 from rawnext.scoring.metrics import eer
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from rawnext.backend import scoring
+from rawnext.scoring import cosine as scoring
 from rawnext.scoring.cosine import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
 
 

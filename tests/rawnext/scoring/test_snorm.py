@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from rawnext.backend import snorm
+from rawnext.scoring import snorm
 from rawnext.scoring.snorm import CohortStats, cohort_stats, normalize_scores
 
 RNG = np.random.default_rng(0)
