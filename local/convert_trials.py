@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from trial_forms import read_trial_list
+from rawnext.kaldi.trial_forms import read_trial_list
 
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from csv_table import Columns, read_csv
+from rawnext.kaldi.csv_table import Columns, read_csv
 
 from rawnext.errors import InputError
 from rawnext.files import read_lines
