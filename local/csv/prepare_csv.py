@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rawnext.kaldi.csv_table import read_csv
-
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_samples_16k, scan_audio, write_data_dir
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.kaldi.csv_table import read_csv
 from rawnext.kaldi.tables import check_id
 from rawnext.log import setup_log
 

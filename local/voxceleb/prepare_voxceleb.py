@@ -18,13 +18,13 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from rawnext.kaldi.trial_forms import read_trial_list
 from layout import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
 from rawnext.files import read_lines, write_lines
 from rawnext.kaldi.tables import Trials, write_trials
+from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
-    parser.add_argument("--vox2-flac", help="where local/voxceleb/transcode_vox2.py put FLAC copies, if VoxCeleb2 is m4a")
+    parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")
     parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
     parser.add_argument("--dev-speakers", type=int, default=40, help="held out for validation; default: 40; 0: none")
     parser.add_argument("--seed", type=int, default=1, help="of that choice; default: 1")

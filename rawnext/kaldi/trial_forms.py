@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rawnext.kaldi.csv_table import Columns, read_csv
 
 from rawnext.errors import InputError
 from rawnext.files import read_lines
+from rawnext.kaldi.csv_table import Columns, read_csv
 from rawnext.kaldi.tables import Trials
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}

@@ -55,7 +55,8 @@ def env(root):
 
 
 def test_the_synthesis_of_a_corpus(root, tmp_path, env):
-    command = [sys.executable, root / "local/mini/make_mini.py", "--train-speakers", 10, "--test-speakers", 2, "--utts", 2,
+    command = [sys.executable, root / "local/mini/make_mini.py",
+               "--train-speakers", 10, "--test-speakers", 2, "--utts", 2,
                "--nj", 2]
     subprocess.run(list(map(str, [*command, tmp_path / "whole"])), env=env, check=True, capture_output=True)
     whole = {name: path.read_bytes() for name, path in files(tmp_path / "whole").items()}
