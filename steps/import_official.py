@@ -12,7 +12,7 @@ as the released code does (official_gate).
 import argparse
 from pathlib import Path
 
-from rawnext.tables import InputError, run_main
+from rawnext.errors import InputError, run_main
 
 
 def main() -> None:
@@ -23,10 +23,10 @@ def main() -> None:
     if (args.exp / "model.pt").exists():
         raise InputError(args.exp / "model.pt", None, "is there already; name another folder")
 
-    from rawnext import checkpoint
     from rawnext.config import Config, save_config
-    from rawnext.info import write_info
     from rawnext.stamp import sha256
+    from rawnext.training import checkpoint
+    from rawnext.training.info import write_info
 
     options, ours = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint), args.checkpoint)
     config = Config(model=options)

@@ -26,7 +26,7 @@ def main() -> int:
     from torch.distributed.launcher import api
     from torch.distributed.run import parse_args, run
 
-    from rawnext.tables import EXIT_AGAIN, EXIT_FAULT
+    from rawnext.errors import EXIT_AGAIN, EXIT_FAULT
 
     class Agent(api.LocalElasticAgent):
         """Does not restart the processes after an error that would recur, on any node."""

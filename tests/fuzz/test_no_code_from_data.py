@@ -22,12 +22,12 @@ RISKY = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subp
 
 # file -> what it may call, and why that is safe
 ALLOWED = {
-    "rawnext/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
+    "rawnext/training/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
     "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
-    "local/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
-    "local/unpack_tar.py": {"tar.extractall"},  # with filter="data", see below
+    "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+    "local/speechocean762/unpack_tar.py": {"tar.extractall"},  # with filter="data", see below
 }
 LAUNCHERS = "utils/"  # they run what they are told to on the command line
 
@@ -69,8 +69,8 @@ def test_no_file_runs_what_it_reads(path):
 
 
 @pytest.mark.parametrize(("path", "function", "keyword", "value"), [
-    ("rawnext/checkpoint.py", "torch.load", "weights_only", True),
-    ("local/unpack_tar.py", "tar.extractall", "filter", "data")])
+    ("rawnext/training/checkpoint.py", "torch.load", "weights_only", True),
+    ("local/speechocean762/unpack_tar.py", "tar.extractall", "filter", "data")])
 def test_the_safe_mode_is_chosen_in_each_call(path, function, keyword, value):
     """Whatever the library's default is."""
     tree = ast.parse((ROOT / path).read_text())
