@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""local/speechocean762/unpack_tar.py: a folder that is complete or absent; damaged and hostile archives are refused with one line."""
+"""The folder is complete or absent; damaged and hostile archives are refused with one line."""
 
 import io
 import subprocess
@@ -8,6 +8,7 @@ import tarfile
 
 import pytest
 
+PROGRAM = "local/speechocean762/unpack_tar.py"
 WORDS = b"words\n" * 20000
 
 
@@ -28,7 +29,7 @@ def unpack(root, tmp_path):
     """Unpacks to tmp_path/out; returns stderr. A failure leaves nothing."""
     def call(archive, rc=0):
         before = {*tmp_path.iterdir()}
-        done = subprocess.run([sys.executable, root / "local/speechocean762/unpack_tar.py", archive, tmp_path / "out"],
+        done = subprocess.run([sys.executable, root / PROGRAM, archive, tmp_path / "out"],
                               capture_output=True, text=True)
         assert done.returncode == rc and done.stderr.count("\n") == rc, done.stderr
         assert {*tmp_path.iterdir()} - before == ({tmp_path / "out"} if rc == 0 else set())
@@ -76,6 +77,6 @@ def test_a_python_without_the_filter_is_refused(root, tmp_path):
     program = ("import runpy, sys, tarfile; del tarfile.data_filter; sys.argv = sys.argv[1:];"
                "runpy.run_path(sys.argv[0], run_name='__main__')")
     archive = write_tar(tmp_path / "a.tar", {"name": "good"})
-    done = subprocess.run([sys.executable, "-c", program, root / "local/speechocean762/unpack_tar.py", archive, tmp_path / "out"],
+    done = subprocess.run([sys.executable, "-c", program, root / PROGRAM, archive, tmp_path / "out"],
                           capture_output=True, text=True)
     assert done.returncode == 1 and "this Python cannot unpack safely" in done.stderr and done.stderr.count("\n") == 1
