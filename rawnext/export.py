@@ -20,7 +20,7 @@ from torch.onnx.errors import OnnxExporterError
 
 from rawnext import checkpoint
 from rawnext.extract import load_model
-from rawnext.frontend import HOP, SAMPLE_RATE, LogMel, repeat_short
+from rawnext.models.features import HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.models.folded import folded
 from rawnext.stamp import sha256, stamp
 from rawnext.tables import InputError, PathLike, atomic_path

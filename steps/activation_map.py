@@ -71,8 +71,8 @@ def main() -> None:
     from rawnext.analysis.activation import activation_map, band_of, check_map, energies, log_mel, masked_scores
     from rawnext.analysis.plots import plot_activation
     from rawnext.extract import embed_native, load_model
-    from rawnext.frontend import HOP, SAMPLE_RATE
     from rawnext.models.base import SpeakerModel
+    from rawnext.models.features import HOP, SAMPLE_RATE
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, _ = load_model(args.exp_dir, device)

@@ -29,8 +29,7 @@ MAY = {
                  "onnx", "onnxruntime", "starlette", "uvicorn"),
     "rawnext/__init__.py": ("rawnext.extractor", "rawnext.data.media"),  # for types, and when they are asked for
     "rawnext/dist.py": ("torch",),
-    "rawnext/frontend.py": ("torch", "torchaudio"),
-    "rawnext/models/": ("torch", "torchaudio", "rawnext.models", "rawnext.frontend", "rawnext.registry"),
+    "rawnext/models/": ("torch", "torchaudio", "rawnext.models", "rawnext.registry"),
     "rawnext/losses/": ("torch", "torchaudio", "pytorch_metric_learning", "rawnext.losses", "rawnext.dist",
                         "rawnext.registry"),
     "rawnext/backend/": ("numpy", "scipy", "rawnext.backend", "rawnext.registry"),

@@ -10,8 +10,8 @@ from model_checks import randomise
 
 from rawnext import export
 from rawnext.extract import embed_native
-from rawnext.frontend import LogMel
 from rawnext.models import MODELS
+from rawnext.models.features import LogMel
 from rawnext.tables import InputError
 
 RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}

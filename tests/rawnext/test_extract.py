@@ -22,7 +22,7 @@ from rawnext.extract import (
     load_model,
     segments,
 )
-from rawnext.frontend import PreEmphasis
+from rawnext.models.features import PreEmphasis
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from rawnext.analysis import plots
 from rawnext.analysis.activation import activation_map, band_of, check_map, cosine, energies, masked_scores
 from rawnext.config import load_config, save_config, split_name
 from rawnext.extract import embed_native, load_model
-from rawnext.frontend import LogMel
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import LogMel
 from rawnext.tables import write_lines
 
 SMALL = {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "bands": 24, "embedding_dim": 8}

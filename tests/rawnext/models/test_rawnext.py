@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from rawnext.frontend import PreEmphasis, tile_short
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
+from rawnext.models.features import PreEmphasis, tile_short
 from rawnext.models.official import convert
 from rawnext.models.official_options import rawnext_options
 
