@@ -12,7 +12,7 @@ from model_checks import error, state_dict
 
 from rawnext import Extractor
 from rawnext.models import MODELS
-from rawnext.models.official_options import recognise
+from rawnext.models.official.options import recognise
 from rawnext.tables import InputError
 
 OPTIONS = [("next_tdnn", {"channels": 8, "blocks": [1, 2], "kernels": [3, 5], "light": False, "embedding_dim": 6}),
