@@ -11,7 +11,15 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext.dist import Vote, all_gather_with_grad, cleanup, init_process_group, is_main, rank_world, sync_batchnorm
+from rawnext.dist import (
+    DelayedAny,
+    all_gather_with_grad,
+    cleanup,
+    init_process_group,
+    is_main,
+    rank_world,
+    sync_batchnorm,
+)
 from rawnext.losses import LOSSES
 
 WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
@@ -71,7 +79,7 @@ def worker(rank, port, folder):
         results[name] = gradients(task)
     results["norms"] = normalised(rank)
     gathered = all_gather_with_grad(x.T.contiguous().T)     # also what is not contiguous
-    vote = Vote(torch.device("cpu"))
+    vote = DelayedAny(torch.device("cpu"))
     heard = [vote(rank == 1 and call == 2) for call in range(5)]
     torch.save((gathered, results, heard), f"{folder}/{rank}.pt")
     cleanup()
@@ -119,5 +127,5 @@ def test_alone_nothing_is_gathered():
     x = torch.randn(3, 2)
     assert rank_world() == (0, 1) and is_main()
     assert all_gather_with_grad(x) is x
-    assert [Vote(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
+    assert [DelayedAny(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
     cleanup()  # without a group: nothing happens

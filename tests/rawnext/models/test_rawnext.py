@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
-from rawnext.models.features import PreEmphasis, tile_short
+from rawnext.models.features import pre_emphasis, tile_short
 from rawnext.models.official.keys import convert
 from rawnext.models.official.options import rawnext_options
 
@@ -218,7 +218,7 @@ def test_tiling_of_short_signals():
 
 
 def test_pre_emphasis():
-    y, lengths = PreEmphasis()(torch.tensor([[1.0, 2, 4]]), torch.tensor([3]))
+    y, lengths = pre_emphasis(torch.tensor([[1.0, 2, 4]]), torch.tensor([3]))
     assert torch.allclose(y, torch.tensor([[2 - 0.97, 4 - 0.97 * 2]]))
     assert lengths.tolist() == [2]
 

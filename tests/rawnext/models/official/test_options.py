@@ -48,7 +48,7 @@ def test_a_released_checkpoint_serves(root, shared, tmp_path, monkeypatch, name,
     if name.startswith("row"):
         options = extractor.config.model
         assert options["official_gate"] and options["cardinality"] == json.loads(str(z["meta"]))["cardinality"]
-    with pytest.raises(InputError, match=r"exp/model.pt: is there already"):
+    with pytest.raises(InputError, match=r"exp/model.pt: already exists"):
         import_official(root, monkeypatch, tmp_path / "official.pt", tmp_path / "exp")
 
 
@@ -65,8 +65,8 @@ def test_options_are_read_off_the_weights(name, options):
 def test_what_is_not_here_is_refused(root, tmp_path, monkeypatch):
     state = MODELS.build(*OPTIONS[-1]).state_dict()
     mean_and_deviation = {key: value for key, value in state.items() if "attention" not in key}
-    for content, why in (({**state, "fc.weight": torch.zeros(6, 11)}, "a pooling that is not here"),
-                         (mean_and_deviation, "a pooling that is not here"),
+    for content, why in (({**state, "fc.weight": torch.zeros(6, 11)}, "unknown pooling"),
+                         (mean_and_deviation, "unknown pooling"),
                          ({**state, "layer2.7.bn1.weight": torch.zeros(8)}, r"numbered \[0, 1, 7\]"),
                          ({**state, "layer2.0.bn1.bias": torch.zeros(9)}, "size mismatch for layer2.0.bn1.bias"),
                          ({**state, "layer2.0.bn1.extra": torch.zeros(9)}, "unknown layer2.0.bn1.extra"),
