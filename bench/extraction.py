@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.timing import Growth, Ratio, compare, growth, growth_table, in_turns, ratio, ratio_table
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 PART, RATE = "extraction", 16000
 Waves = list[np.ndarray]
@@ -46,7 +46,7 @@ def build(exp: str):
     """The trained model of an experiment; a full-size RawNeXt where there is none."""
     import torch
 
-    from rawnext.extract import load_model
+    from rawnext.inference.extract import load_model
     from rawnext.models import MODELS
 
     torch.manual_seed(0)
@@ -55,20 +55,20 @@ def build(exp: str):
 
 def alone(model, waves: Waves) -> Waves:
     """One utterance at a time."""
-    from rawnext.extract import embed_native
+    from rawnext.inference.extract import embed_native
 
     return [embed_native(model, [wave])[0] for wave in waves]
 
 
 def batches(model, waves: Waves) -> Waves:
-    from rawnext.extract import embed_native
+    from rawnext.inference.extract import embed_native
 
     return embed_native(model, waves)
 
 
 def ten_segments(model, waves: Waves) -> Waves:
     from rawnext.config import Extract
-    from rawnext.extract import embed_paper
+    from rawnext.inference.extract import embed_paper
 
     return [embed_paper(model, wave, Extract()) for wave in waves]
 
@@ -88,7 +88,7 @@ def onnx_models(model, num_threads: int) -> tuple:
     """The model in ONNX Runtime, and with 8-bit matrices."""
     from onnxruntime.quantization import quantize_dynamic
 
-    from rawnext.export import OnnxModel, trace
+    from rawnext.export.onnx import OnnxModel, trace
 
     with tempfile.TemporaryDirectory() as folder:
         plain, small = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
@@ -107,9 +107,9 @@ class Trials:
         found = np.stack([np.asarray(vector, np.float32) for vector in embeddings])
         if not self.trials:
             return f"{np.abs(found - self.reference).max() / np.abs(self.reference).max():.1e}"
-        from rawnext.backend.metrics import eer
-        from rawnext.backend.scoring import cosine_scores
-        from rawnext.tables import read_trials
+        from rawnext.kaldi.tables import read_trials
+        from rawnext.scoring.cosine import cosine_scores
+        from rawnext.scoring.metrics import eer
 
         trials, place = read_trials(self.trials), {utt: i for i, utt in enumerate(self.utts)}
         enroll, test = ([place[utt] for utt in side] for side in trials[:2])

@@ -103,9 +103,9 @@ class Ours:
     """What a data worker of the training does; with `finish` also what is left to the device, on this core."""
 
     def __init__(self, folder: Path, config, finish: bool = True):
-        from rawnext.data.augment import needed_banks
         from rawnext.data.cuts import CutTable
-        from rawnext.data.dataset import EpochDataset
+        from rawnext.training.augment import needed_banks
+        from rawnext.training.dataset import EpochDataset
 
         banks = {name: CutTable(folder / name) for name in needed_banks(config.augment)}
         self.data, self.finish = EpochDataset(CutTable(folder / "train"), config, banks, 0, 0, 1), finish
@@ -114,7 +114,7 @@ class Ours:
         """Batches of `num` utterances in all; the wave of the last is returned."""
         import torch
 
-        from rawnext.data.dataset import to_device
+        from rawnext.training.dataset import to_device
 
         for item in range(num // STEP):
             batch = self.data[item]
@@ -168,9 +168,9 @@ def rooms(folder: Path) -> Ratio:
     """Convolution alone, with rooms of all lengths."""
     from scipy.signal import convolve
 
-    from rawnext.data.augment import reverberate, unit_energy
     from rawnext.data.cuts import CutTable
     from rawnext.data.segment import read_segment
+    from rawnext.training.augment import reverberate, unit_energy
 
     table, samples = CutTable(folder / "rirs"), configuration().crop.samples
     wave = np.random.default_rng(0).standard_normal(samples, np.float32)
@@ -199,7 +199,7 @@ def growth_rows(place: str | None = None) -> list[Growth]:
 
 def notes(place: str | None = None) -> list[str]:
     """How many cores feed a GPU, by the CPU time of a data worker that reads an epoch and hands it over."""
-    from rawnext.data.dataset import epoch_loader
+    from rawnext.training.dataset import epoch_loader
 
     lines = []
     with tempfile.TemporaryDirectory(dir=place) as folder:

@@ -17,10 +17,10 @@ from functools import partial
 
 import numpy as np
 
-from rawnext.backend.bootstrap import Measure, bootstrap, interval, p_value
-from rawnext.backend.det import det_points
-from rawnext.backend.metrics import eer_of, min_dcf_of
-from rawnext.tables import run_main
+from rawnext.errors import run_main
+from rawnext.scoring.bootstrap import Measure, bootstrap, interval, p_value
+from rawnext.scoring.det import det_points
+from rawnext.scoring.metrics import eer_of, min_dcf_of
 
 DIM, UTTS, TRIALS_OF_A_SPEAKER = 16, 10, 100
 MEASURES: dict[str, Measure] = {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rawnext.models.block import Branch
 from rawnext.models.rawnext import RawNeXt, Tree
-from rawnext.task import SpeakerTask
+from rawnext.training.task import SpeakerTask
 
 
 class PublishedTask(torch.nn.Module):

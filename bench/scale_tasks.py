@@ -55,8 +55,8 @@ def epoch(folder: str, rank: int, num: int) -> None:
     """All that steps/train.py does before the first batch is read, and the same for the following epochs."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
-    from rawnext.data.dataset import EpochDataset
-    from rawnext.trainer import Trainer  # noqa: F401 (the program imports it)
+    from rawnext.training.dataset import EpochDataset
+    from rawnext.training.trainer import Trainer  # noqa: F401 (the program imports it)
 
     config, began = load_config(["conf/rawnext.yaml"]), time.monotonic()
     cuts = CutTable(folder)
@@ -71,7 +71,7 @@ def workers(folder: str, num: int) -> None:
     """Data workers are forks: what each comes to own by reading its share of an epoch's ids and some of its cuts."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
-    from rawnext.data.dataset import EpochDataset
+    from rawnext.training.dataset import EpochDataset
 
     cuts = CutTable(folder)
     data, own = EpochDataset(cuts, load_config(["conf/rawnext.yaml"]), {}, 0, 0, 1), []
@@ -105,8 +105,8 @@ def sources(folder: str) -> None:
 
 def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
     """Random vectors as the extraction's jobs leave them."""
-    from rawnext.ark import write_vectors
-    from rawnext.tables import read_table
+    from rawnext.kaldi.ark import write_vectors
+    from rawnext.kaldi.tables import read_table
 
     utts, rng = list(read_table(Path(data) / "utt2spk")), np.random.default_rng(0)
     for job in range(num_jobs):
@@ -116,20 +116,20 @@ def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
 
 
 def vectors(scp: str) -> None:
-    from rawnext.ark import read_vectors
+    from rawnext.kaldi.ark import read_vectors
 
     print(f"# {len(read_vectors(scp)):,} lines")
 
 
 def matrix(scp: str) -> None:
-    from rawnext.ark import read_matrix
+    from rawnext.kaldi.ark import read_matrix
 
     keys, rows = read_matrix(scp)
     print(f"# {len(keys):,} x {rows.shape[1]}, {rows.nbytes / 2**20:.0f} MiB of numbers")
 
 
 def metrics(num_scores: int) -> None:
-    from rawnext.backend.metrics import eer, min_dcf
+    from rawnext.scoring.metrics import eer, min_dcf
 
     rng = np.random.default_rng(0)
     target, nontarget = rng.normal(2, 1, num_scores // 2), rng.normal(0, 1, num_scores // 2)

@@ -22,11 +22,11 @@ import numpy as np
 
 from bench.scoring_lists import SEED, Lists, Size
 from bench.timing import Growth, Ratio, growth, ratio
-from rawnext.backend.metrics import EER_DEFINITION
-from rawnext.backend.scoring import cosine_scores
-from rawnext.embeddings import read_sides
-from rawnext.evaluation import evaluation
-from rawnext.tables import read_scores, read_trials
+from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.results.evaluation import evaluation
+from rawnext.scoring.cosine import cosine_scores
+from rawnext.scoring.embeddings import read_sides
+from rawnext.scoring.metrics import EER_DEFINITION
 
 ROOT = Path(__file__).resolve().parents[1]
 # VoxCeleb1's cleaned lists; of E and H the embeddings stand together.

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.ark import write_vectors
-from rawnext.tables import Trials, write_lines, write_trials
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import Trials, write_trials
 
 DIM, SPEAKERS_UTTS, NOISE, SEED = 512, 116, 2.5, 0  # NOISE: within speakers, where between them is 1
 

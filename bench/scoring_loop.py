@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 TOP = 300
 

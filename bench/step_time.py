@@ -11,7 +11,7 @@ on random waveforms of the configuration's batch and crop: no reading, no augmen
 import argparse
 import time
 
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 
 def main() -> None:
@@ -25,10 +25,10 @@ def main() -> None:
     import torch
 
     from rawnext.config import load_config
-    from rawnext.info import COUNTED_SAMPLES, gmacs
-    from rawnext.optim import build_optimizer
     from rawnext.stamp import stamp
-    from rawnext.task import build_task
+    from rawnext.training.info import COUNTED_SAMPLES, gmacs
+    from rawnext.training.optim import build_optimizer
+    from rawnext.training.task import build_task
 
     torch.set_num_threads(args.num_threads)
     systems: list[tuple] = []

@@ -16,8 +16,8 @@ from bench.published import PublishedTask
 from bench.timing import Growth, Ratio, compare, growth, in_turns
 from rawnext.config import Config
 from rawnext.models.layers import channels_last_conv1d
-from rawnext.optim import build_optimizer
-from rawnext.task import build_task
+from rawnext.training.optim import build_optimizer
+from rawnext.training.task import build_task
 
 SPEAKERS = 5994  # of VoxCeleb2
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,10 +16,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from trial_forms import read_trial_list
-
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_table, write_trials
+from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main, write_lines, write_trials
 
 log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rawnext.data.media import read_audio
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 __all__ = ["Extractor", "read_audio"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "Extractor":
-        from rawnext.extractor import Extractor
+        from rawnext.inference.extractor import Extractor
 
         return Extractor
     if name == "read_audio":

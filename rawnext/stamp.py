@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rawnext.tables import InputError, PathLike
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,9 @@ most active, and without as many others. If the second is not the lowest, do not
 import argparse
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main
 
 MOST_OTHERS = 20  # utterances of the speaker that are embedded for the reference
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
@@ -68,11 +69,11 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from rawnext.analysis.activation import activation_map, band_of, check_map, energies, log_mel, masked_scores
-    from rawnext.analysis.plots import plot_activation
-    from rawnext.extract import embed_native, load_model
+    from rawnext.inference.extract import embed_native, load_model
     from rawnext.models.base import SpeakerModel
     from rawnext.models.features import HOP, SAMPLE_RATE
+    from rawnext.results.analysis.activation import activation_map, band_of, check_map, energies, log_mel, masked_scores
+    from rawnext.results.analysis.plots import plot_activation
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, _ = load_model(args.exp_dir, device)

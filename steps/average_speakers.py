@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.ark import read_vectors, write_vectors
-from rawnext.tables import InputError, read_table, run_main, write_lines
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import read_vectors, write_vectors
+from rawnext.kaldi.tables import read_table
 
 
 def main() -> None:

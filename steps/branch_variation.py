@@ -11,8 +11,9 @@ Writes EXP/analysis/branch_variation.{tsv,png,pdf}, or OUT.{tsv,png,pdf}. Each u
 import argparse
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
-from rawnext.tables import InputError, run_main, write_lines
 
 POLICIES = ("tiled", "native")
 
@@ -61,10 +62,10 @@ def main() -> None:
     setup_log()
     import torch
 
-    from rawnext.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
-    from rawnext.analysis.duration_plots import plot_branches
     from rawnext.data.wav import load_wave
-    from rawnext.extract import load_model
+    from rawnext.inference.extract import load_model
+    from rawnext.results.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
+    from rawnext.results.analysis.duration_plots import plot_branches
 
     model, _ = load_model(args.exp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:

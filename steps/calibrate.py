@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.backend.calibration import MEASURES, PRIOR, fit_calibration, operating_points
-from rawnext.backend.metrics import cllr, min_cllr
-from rawnext.calibration import (
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
+from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
+from rawnext.scoring.calibration_files import (
     COLUMNS,
     ScoreFile,
     Tables,
@@ -33,8 +35,8 @@ from rawnext.calibration import (
     thresholds_page,
     trial_measures,
 )
+from rawnext.scoring.metrics import cllr, min_cllr
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import InputError, read_scored_trials, read_scores, read_table, run_main, write_lines, write_scores
 
 PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # of the table of thresholds
 

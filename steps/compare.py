@@ -10,8 +10,9 @@ Each experiment has been through stage 8; the file is printed too.
 import argparse
 from pathlib import Path
 
-from rawnext.comparison import comparison
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.results.comparison import comparison
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ import numpy as np
 from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_tables, seconds_of, write_cut_dir
 from rawnext.data.lengths import read_spans
 from rawnext.data.wav import read_sources
-from rawnext.tables import InputError, Trials, read_trials, run_main, write_lines, write_trials
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import Trials, read_trials, write_trials
 
 
 def parse() -> argparse.Namespace:

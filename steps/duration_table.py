@@ -8,8 +8,9 @@ steps/duration_table.py exp/duration_grid/vox1_test_trials_O_centre_keep rawnext
 import argparse
 from pathlib import Path
 
-from rawnext.duration_grid import SIDES, Grid, page, read_grid, tsv
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.results.duration_grid import SIDES, Grid, page, read_grid, tsv
 
 
 def panels_of(grid: Grid) -> dict:
@@ -29,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     grid = read_grid(args.out, args.systems)
     if args.plot:
-        from rawnext.analysis.duration_plots import plot_grid
+        from rawnext.results.analysis.duration_plots import plot_grid
 
         plot_grid(panels_of(grid), grid.durations, [args.out / "eer.png", args.out / "eer.pdf"])
         return

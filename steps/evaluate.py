@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
-from rawnext.evaluation import TITLES, evaluation
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.results.evaluation import TITLES, evaluation
+from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.scoring.trial_speakers import trial_speakers
 from rawnext.stamp import sha256, stamp
-from rawnext.tables import InputError, Trials, read_scored_trials, run_main, write_lines
-from rawnext.trial_speakers import trial_speakers
 
 
 def duration(text: str) -> str:

@@ -13,8 +13,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import InputError, run_main
 
 FORM = "embeddings 1"  # a new number where the same model and audio would give other embeddings
 CHUNK = 64  # utterances that are batched by length, and so lost together when the job is killed
@@ -65,7 +65,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     check_sources(sources)  # before torch, whose import takes seconds
     import torch
 
-    from rawnext.extract import embed_all, load_model
+    from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
 
     torch.set_num_threads(args.num_threads)
@@ -79,7 +79,7 @@ def main() -> None:
     args = parse()
     setup_log()
     from rawnext.data.wav import read_sources
-    from rawnext.journal import write_journal
+    from rawnext.kaldi.journal import write_journal
 
     sources = read_sources(args.data_dir, args.allow_pipes)
     first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))

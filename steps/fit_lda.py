@@ -12,8 +12,9 @@ import shlex
 import time
 from pathlib import Path
 
+from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
-from rawnext.tables import InputError, read_table, run_main
 
 
 def main() -> None:
@@ -30,18 +31,19 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from rawnext import checkpoint
-    from rawnext.backend.lda import fit_lda
-    from rawnext.config import load_config, save_config, split_name
+    from rawnext.config import save_config, split_name
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.info import write_info
     from rawnext.models import MODELS
     from rawnext.models.mel_stats import MelStats
+    from rawnext.scoring.lda import fit_lda
+    from rawnext.training import checkpoint
+    from rawnext.training.info import write_info
+    from rawnext.training.system import load_system
 
     setup_log()
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-    config = load_config(args.config.split(), shlex.split(args.set))
+    config = load_system(args.config.split(), shlex.split(args.set))
     try:
         model = MODELS.build(*split_name(config.model))
     except ValueError as error:

@@ -12,7 +12,7 @@ released code does (official_gate).
 import argparse
 from pathlib import Path
 
-from rawnext.tables import InputError, run_main
+from rawnext.errors import InputError, run_main
 
 
 def main() -> None:
@@ -23,11 +23,11 @@ def main() -> None:
     if (args.exp / "model.pt").exists():
         raise InputError(args.exp / "model.pt", None, "already exists; name another folder")
 
-    from rawnext import checkpoint
     from rawnext.config import Config, save_config
-    from rawnext.info import write_info
     from rawnext.models.official.options import recognise
     from rawnext.stamp import sha256
+    from rawnext.training import checkpoint
+    from rawnext.training.info import write_info
 
     try:
         options, weights = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint))

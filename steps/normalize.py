@@ -11,9 +11,10 @@ with, as impostors would be; tests are compared with the whole ones of --cohort.
 
 import argparse
 
-from rawnext.backend.snorm import TOP, cohort_stats, normalize_scores
-from rawnext.embeddings import read_side, read_sides
-from rawnext.tables import InputError, read_scores, run_main, write_scores
+from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_scores, write_scores
+from rawnext.scoring.embeddings import read_side, read_sides
+from rawnext.scoring.snorm import TOP, cohort_stats, normalize_scores
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ speakers for both (docs/metrics.md). Both score files cover all trials of the li
 import argparse
 from pathlib import Path
 
-from rawnext.backend.metrics import EER_DEFINITION, EER_DEFINITIONS
-from rawnext.evaluation import TITLES
-from rawnext.paired import paired_files
-from rawnext.tables import run_main
+from rawnext.errors import run_main
+from rawnext.results.evaluation import TITLES
+from rawnext.results.paired import paired_files
+from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 
 def main() -> None:

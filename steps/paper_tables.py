@@ -12,9 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from rawnext.paper import COLUMNS, assign, build, measured, page
-from rawnext.results import read_tsv
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.results.paper import COLUMNS, assign, build, measured, page
+from rawnext.results.rows import read_tsv
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 

@@ -8,9 +8,10 @@ steps/plot.py exp/rawnext
 import argparse
 from pathlib import Path
 
-from rawnext.backend.metrics import det_points
-from rawnext.results import Row, read_paper, read_rows, read_training
-from rawnext.tables import read_scored_trials, run_main
+from rawnext.errors import run_main
+from rawnext.kaldi.tables import read_scored_trials
+from rawnext.results.rows import Row, read_paper, read_rows, read_training
+from rawnext.scoring.metrics import det_points
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
@@ -46,8 +47,8 @@ def main() -> None:
     parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
     args = parser.parse_args()
 
-    from rawnext.analysis.plots import plot_det, plot_durations, plot_training
     from rawnext.config import read_yaml
+    from rawnext.results.analysis.plots import plot_det, plot_durations, plot_training
 
     rows = read_rows(args.exp)
     paper = read_paper(args.paper, read_yaml(args.exp / "config.yaml").get("paper") or "")

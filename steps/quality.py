@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.backend.snorm import TOP, cohort_stats
-from rawnext.embeddings import read_side
-from rawnext.tables import InputError, run_main, write_lines
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.scoring.embeddings import read_side
+from rawnext.scoring.snorm import TOP, cohort_stats
 
 
 def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:

@@ -11,7 +11,8 @@ errors are those of the first experiment in one list, at its longest and at its 
 import argparse
 from pathlib import Path
 
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
     args = parser.parse_args()
 
-    from rawnext.analysis.html_report import report_page
+    from rawnext.results.analysis.html_report import report_page
 
     out = args.out or args.exp[0] / "report.html"
     page, lacks = report_page(args.exp, args.paper, args.errors, args.errors_in)

@@ -8,9 +8,10 @@ steps/results.py exp/rawnext
 import argparse
 from pathlib import Path
 
-from rawnext.report import results_page
-from rawnext.results import aligned, notes, read_paper, read_rows, tables, tsv
-from rawnext.tables import run_main, write_lines
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.results.report import results_page
+from rawnext.results.rows import aligned, notes, read_paper, read_rows, tables, tsv
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 

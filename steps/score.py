@@ -15,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.backend.plda import plda_scores
-from rawnext.backend.scoring import cosine_scores, length_norm, siamese_scores
-from rawnext.embeddings import Sides, read_front, read_sides
-from rawnext.kaldi_models import read_plda
-from rawnext.tables import InputError, read_trials, read_unlabelled, run_main, write_scores
+from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_trials, read_unlabelled, write_scores
+from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
+from rawnext.scoring.embeddings import Sides, read_front, read_sides
+from rawnext.scoring.kaldi_models import read_plda
+from rawnext.scoring.plda import plda_scores
 
 WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 
 
 def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
     """Scores by the head that the siamese loss has trained in an experiment."""
-    from rawnext.checkpoint import load
+    from rawnext.training.checkpoint import load
 
     path = exp / "model.pt"
     state = load(path)

@@ -16,8 +16,10 @@ import argparse
 import csv
 import io
 
-from rawnext.backend.metrics import best_threshold, eer
-from rawnext.tables import InputError, read_scored_trials, read_scores, read_unlabelled, run_main, write_lines
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_scored_trials, read_scores, read_unlabelled
+from rawnext.scoring.metrics import best_threshold, eer
 
 SAME, DIFFERENT = 0, 1
 

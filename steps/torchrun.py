@@ -42,7 +42,7 @@ def main() -> int:
     from torch.distributed.launcher import api
     from torch.distributed.run import parse_args, run
 
-    from rawnext.tables import EXIT_AGAIN, EXIT_FAULT
+    from rawnext.errors import EXIT_AGAIN, EXIT_FAULT
 
     class Agent(api.LocalElasticAgent):
         """Starts the processes again, unless they say that it would not help."""

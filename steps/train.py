@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
 from rawnext.log import setup_log
-from rawnext.tables import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
 
 
 def parse() -> argparse.Namespace:
@@ -41,19 +41,20 @@ def main() -> None:
     args = parse()
     import torch
 
-    from rawnext.checkpoint import load_weights
-    from rawnext.config import load_config, save_config
-    from rawnext.data.augment import needed_banks
+    from rawnext.config import save_config
     from rawnext.data.cuts import CutTable
     from rawnext.dist import cleanup, init_process_group, is_main, rank_world
-    from rawnext.info import write_info
-    from rawnext.lock import alone_in
-    from rawnext.preemption import Preempted
-    from rawnext.task import build_task
-    from rawnext.trainer import Trainer
+    from rawnext.training.augment import needed_banks
+    from rawnext.training.checkpoint import load_weights
+    from rawnext.training.info import write_info
+    from rawnext.training.lock import alone_in
+    from rawnext.training.preemption import Preempted
+    from rawnext.training.system import load_system
+    from rawnext.training.task import build_task
+    from rawnext.training.trainer import Trainer
 
     setup_log()
-    config = load_config(args.config.split(), shlex.split(args.set), args.init)
+    config = load_system(args.config.split(), shlex.split(args.set), args.init)
     if args.check:
         task = build_task(config, config.batch.speakers)
         if args.init:
@@ -92,11 +93,11 @@ def make_validator(dev: str):
     """A function model -> {"eer_dev": %, "min_dcf_dev": cost at 0.05} over a data directory's trials."""
     import numpy as np
 
-    from rawnext.backend.metrics import eer, min_dcf
-    from rawnext.backend.scoring import cosine_scores
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.extract import embed_native
-    from rawnext.tables import read_trials
+    from rawnext.inference.extract import embed_native
+    from rawnext.kaldi.tables import read_trials
+    from rawnext.scoring.cosine import cosine_scores
+    from rawnext.scoring.metrics import eer, min_dcf
 
     sources = read_sources(dev)
     check_sources(sources)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.backend.lda import fit_lda
-from rawnext.backend.plda import fit_plda, smooth
-from rawnext.backend.scoring import length_norm
-from rawnext.embeddings import read_front, read_side
-from rawnext.kaldi_models import write_arrays, write_plda
-from rawnext.tables import InputError, read_table, run_main
+from rawnext.errors import InputError, run_main
+from rawnext.kaldi.tables import read_table
+from rawnext.scoring.cosine import length_norm
+from rawnext.scoring.embeddings import read_front, read_side
+from rawnext.scoring.kaldi_models import write_arrays, write_plda
+from rawnext.scoring.lda import fit_lda
+from rawnext.scoring.plda import fit_plda, smooth
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from rawnext.config import load_config
+from rawnext.training.system import load_system
 
 # What pages call that is not of this project.
 OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip"}
@@ -160,7 +160,7 @@ def check_config(names: list[str], sets: list[str], root: Path) -> None:
     Files of experiments are not there: over these, options of the model are not known, the others are.
     """
     ours = [root / name for name in names if name.startswith("conf/") and name not in OF_PAGES]
-    load_config(ours, sets if len(ours) == len(names) else [text for text in sets if not text.startswith("model")])
+    load_system(ours, sets if len(ours) == len(names) else [text for text in sets if not text.startswith("model")])
 
 
 def entry_point(root: Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
 
 RATE = 16000
 SECONDS = (0.4, 1.0, 1.6, 2.5, 12.0)   # of the utterances

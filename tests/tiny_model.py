@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rawnext import checkpoint
-from rawnext.backend.calibration import Calibration
-from rawnext.calibration import save_model
 from rawnext.config import Config, save_config, split_name
-from rawnext.decision import PLACE
 from rawnext.models import MODELS
+from rawnext.scoring.calibration import Calibration
+from rawnext.scoring.calibration_files import save_model
+from rawnext.scoring.decision import PLACE
+from rawnext.training import checkpoint
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
 CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Row = tuple[int, list[str]]  # line number, fields
-ID_LIMIT = 200  # bytes; rawnext/tables.py has the same rule, tests/fuzz/test_ids.py compares them
+ID_LIMIT = 200  # bytes; rawnext/kaldi/tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 MAX_FAULTS = 10  # printed of one file: an unsorted list of a million lines needs no million messages

@@ -9,7 +9,7 @@ docs/figures/draw.py --out /elsewhere
 import argparse
 from pathlib import Path
 
-from rawnext.tables import run_main
+from rawnext.errors import run_main
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "egs/speechocean762/RESULTS.md"
@@ -29,8 +29,8 @@ def draw_all(out: Path) -> None:
     from model import draw_block, draw_network
     from walk import branch_steps, stages
 
-    from rawnext.info import COUNTED_SAMPLES
     from rawnext.models import MODELS
+    from rawnext.training.info import COUNTED_SAMPLES
 
     with torch.device("meta"):     # shapes are all that is asked of it
         model = MODELS.build("rawnext", {})

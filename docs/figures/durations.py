@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from svg import Drawing
 
-from rawnext.analysis.chart import Plane, axis
-from rawnext.analysis.plots import COLOURS
-from rawnext.tables import InputError
+from rawnext.errors import InputError
+from rawnext.results.analysis.chart import Plane, axis
+from rawnext.results.analysis.plots import COLOURS
 
 LENGTHS = ("1 s", "2 s", "5 s", "full")
 Row = list[tuple[float, float, float]]     # (EER %, low, high) for each of LENGTHS

@@ -3,7 +3,7 @@
 
 import html
 
-from rawnext.tables import PathLike, write_lines
+from rawnext.files import PathLike, write_lines
 
 INK, PALE, SHEET = "#1d2733", "#8a94a0", "#ffffff"
 FILLS = {"high": "#f9d5bd", "original": "#cbe9df", "low": "#c5dff0", "other": "#eceff2", "block": "#eceff2",

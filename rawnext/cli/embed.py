@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, print_json
-from rawnext.tables import InputError, read_table, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_table
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 DESCRIPTION = """Embeddings of files, in Kaldi's formats.
 
@@ -78,7 +80,7 @@ def check_window(args: argparse.Namespace) -> None:
         raise InputError("--shift", None, "goes with --window")
     if args.window is None:
         return
-    from rawnext.waveform import window_starts
+    from rawnext.inference.waveform import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
     try:
@@ -120,7 +122,7 @@ def hundredths(seconds: float) -> str:
 
 def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Source"]) -> list[Row]:
     """Write ark and scp, and the tables of windows; returns the rows."""
-    from rawnext.ark import write_vectors
+    from rawnext.kaldi.ark import write_vectors
 
     ark, scp = args.output
     written: list[Row] = []

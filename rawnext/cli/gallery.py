@@ -6,7 +6,7 @@ import argparse
 import numpy as np
 
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, model_folder, print_json
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 ENROLL = """Enroll a speaker by one or more recordings.
 
@@ -41,9 +41,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.gallery import Gallery
-    from rawnext.lock import alone_in
-    from rawnext.tables import check_id
+    from rawnext.kaldi.tables import check_id
+    from rawnext.scoring.gallery import Gallery
+    from rawnext.training.lock import alone_in
 
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):
@@ -65,8 +65,8 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.decision import read_judge
-    from rawnext.gallery import Gallery
+    from rawnext.scoring.decision import read_judge
+    from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
         raise InputError("--top", None, "at least 1")

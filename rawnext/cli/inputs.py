@@ -12,11 +12,13 @@ import numpy as np
 
 from rawnext.data.media import check_media, file_source, is_audio_name, read_media
 from rawnext.data.wav import Source
+from rawnext.errors import InputError
+from rawnext.files import read_lines
+from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
-from rawnext.tables import InputError, check_id, read_lines
 
 if TYPE_CHECKING:
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
 
 
 STDIN = "/dev/stdin"

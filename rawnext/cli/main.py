@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from rawnext.cli import embed, gallery, model, serve, verify
-from rawnext.tables import InputError, run_main
+from rawnext.errors import InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from rawnext.cli.options import add_json, print_json
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 EXPORT = """Write a trained model for other programs.
 
@@ -38,7 +38,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    from rawnext.release import describe, read_trained
+    from rawnext.export.release import describe, read_trained
 
     facts = describe(read_trained(args.model))
     if args.json:
@@ -58,11 +58,11 @@ def export(args: argparse.Namespace) -> None:
     if not (args.onnx or args.safetensors):
         raise InputError("rawnext export", None, "say what to write: --onnx FILE, --safetensors DIR, or both")
     if args.safetensors:
-        from rawnext.release import export_safetensors
+        from rawnext.export.release import export_safetensors
 
         export_safetensors(args.model, args.safetensors, args.licence, args.training_data)
         print(f"wrote {args.safetensors}/model.safetensors, config.yaml and README.md")
     if args.onnx:
-        from rawnext.export import export_onnx
+        from rawnext.export.onnx import export_onnx
 
         print(f"wrote {args.onnx}: {export_onnx(args.model, args.onnx)}")

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 if TYPE_CHECKING:
-    from rawnext.decision import Operating
-    from rawnext.extractor import Extractor
+    from rawnext.inference.extractor import Extractor
+    from rawnext.scoring.decision import Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 
@@ -32,7 +32,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def load_extractor(args: argparse.Namespace) -> "Extractor":
     """The model that the options name.   Raises: InputError: none is named, or it cannot be loaded."""
     folder = model_folder(args)
-    from rawnext.extractor import LONGEST_S, Extractor
+    from rawnext.inference.extractor import LONGEST_S, Extractor
 
     try:
         return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S)
@@ -60,7 +60,7 @@ def print_json(**values: Any) -> None:
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:
-    from rawnext.decision import Operating
+    from rawnext.scoring.decision import Operating
 
     default = Operating()
     parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
@@ -73,7 +73,7 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
 
 def operating(args: argparse.Namespace) -> "Operating":
     """Prior and costs of the options.   Raises: InputError: out of range."""
-    from rawnext.decision import Operating
+    from rawnext.scoring.decision import Operating
 
     point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)
     point.check()

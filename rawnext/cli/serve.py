@@ -4,7 +4,7 @@
 import argparse
 
 from rawnext.cli.options import add_model, add_operating, load_extractor, model_folder, operating
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 DESCRIPTION = """A page in the browser: record or drop two files, see waveforms, score and decision.
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         if (name := (error.name or "").partition(".")[0]) not in ("starlette", "uvicorn"):
             raise
         raise InputError(name, None, "is not installed: pip install 'rawnext[serve]'") from None
-    from rawnext.decision import read_judge
+    from rawnext.scoring.decision import read_judge
 
     limits, at = Limits(args.megabytes, args.seconds), operating(args)
     limits.check()

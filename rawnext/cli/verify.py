@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.decision import read_judge
+    from rawnext.scoring.decision import read_judge
 
     decide_at = operating(args)
     judge = read_judge(model_folder(args))

@@ -6,7 +6,9 @@ import math
 import os
 from typing import Any
 
-from rawnext.tables import InputError, PathLike, check_id
+from rawnext.errors import InputError
+from rawnext.files import PathLike
+from rawnext.kaldi.tables import check_id
 
 # without it lhotse gives the names of some files (.sph, .opus) to a shell
 os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")

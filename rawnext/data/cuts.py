@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.data.cutline import read_cut
-from rawnext.tables import InputError, PathLike, atomic_path
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
 
 SAMPLE_RATE = 16000
 INDEX = "cuts.npz"

@@ -14,7 +14,9 @@ import soundfile
 
 from rawnext.data.lengths import Span
 from rawnext.data.wav import Source
-from rawnext.tables import InputError, atomic_path, read_table, write_lines
+from rawnext.errors import InputError
+from rawnext.files import atomic_path, write_lines
+from rawnext.kaldi.tables import read_table
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")

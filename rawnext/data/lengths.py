@@ -9,7 +9,8 @@ import soundfile
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, check_sources, span
-from rawnext.tables import PathLike, read_table, to_number
+from rawnext.files import PathLike
+from rawnext.kaldi.tables import read_table, to_number
 
 
 class Span(NamedTuple):

@@ -17,8 +17,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
 from rawnext.data.pool import worker_pool
+from rawnext.errors import InputError
+from rawnext.files import PathLike, write_lines
+from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
-from rawnext.tables import InputError, PathLike, check_id, write_lines
 
 log = logging.getLogger(__name__)
 

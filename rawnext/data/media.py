@@ -13,7 +13,8 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import output_of
 from rawnext.data.wav import LEAST_SAMPLES, UNDECODABLE, Source, check_sources, decode
-from rawnext.tables import InputError, PathLike
+from rawnext.errors import InputError
+from rawnext.files import PathLike
 
 HELD_CPU_S = 60  # of ffmpeg, where what it may read is limited
 # ffmpeg's readers that open no other file than the one named: a playlist or concat script would, in the name of whoever

@@ -15,7 +15,9 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import UNKNOWN_LENGTH, can_resample, promised_end, wav_end
 from rawnext.data.pipes import run_pipe
-from rawnext.tables import InputError, PathLike, check_id, check_sorted, read_lines, read_table, to_number
+from rawnext.errors import InputError
+from rawnext.files import PathLike, read_lines
+from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
 log = logging.getLogger(__name__)
 

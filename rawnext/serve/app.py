@@ -22,11 +22,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rawnext.data.media import read_bytes
-from rawnext.decision import Judge, Operating, Verdict
-from rawnext.extractor import Extractor
+from rawnext.errors import InputError
+from rawnext.inference.extractor import Extractor
+from rawnext.scoring.decision import Judge, Operating, Verdict
 from rawnext.serve import doubts
 from rawnext.serve.guard import Guard, read_body
-from rawnext.tables import InputError
 
 COLUMNS = 600  # of a waveform's picture
 PAIR_BYTES = 1 << 20  # of two embeddings as JSON

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.decision import Operating, Verdict
+from rawnext.scoring.decision import Operating, Verdict
 
 SHORT_S = 2.0  # calibrations see lengths from 1 s; error rates grow fast below 2 s
 FRAME_S = 0.025

@@ -11,7 +11,7 @@ import webbrowser
 import uvicorn
 from starlette.types import ASGIApp
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 MOST_CONNECTIONS = 64
 WARNING = """rawnext: warning: everyone who reaches {host} can use this page, without a password, and audio crosses the

@@ -11,7 +11,7 @@ import torch
 from bench import timing, training
 from bench.published import PublishedTask
 from rawnext.config import Config
-from rawnext.task import build_task
+from rawnext.training.task import build_task
 
 SMALL = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 4, "embedding_dim": 8}
 # fewer samples than the published form's 59,050 leave too few frames for BatchNorm to be calm

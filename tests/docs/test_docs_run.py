@@ -17,9 +17,9 @@ from corpus import voice, write_corpus
 from page_commands import Fault, example, of_page, pages
 from tiny_model import write_experiment
 
-from rawnext.ark import write_vectors
 from rawnext.config import Crop
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
@@ -38,7 +38,7 @@ NOT_RUN = {
     "make newest": "fetches packages", "make newest BOUNDS=no": "fetches packages",
     "make lock": "of what is installed; tests/utils/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
-    "ivector-plda-scoring": "Kaldi's own program; tests/rawnext/test_kaldi_models.py has its readers and numbers",
+    "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
 
 DATA = ("new", "dev", "test", "train", "vox1_test")

@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from rawnext.info import COUNTED_SAMPLES, gmacs
+from rawnext.errors import InputError
 from rawnext.models import MODELS
-from rawnext.tables import InputError
+from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
 PICTURES = ("block.svg", "network.svg", "durations.svg")
 

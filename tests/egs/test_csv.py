@@ -12,7 +12,7 @@ from page_commands import example
 from recipe import run_recipe
 from tiny_model import write_experiment
 
-from rawnext import checkpoint
+from rawnext.training import checkpoint
 
 TINY = ("model.widths=[8,8,8,8] model.blocks=[1,1,1,1] model.embedding_dim=8 batch.speakers=6 crop.samples=8000 "
         "train.epochs=1")

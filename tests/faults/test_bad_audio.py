@@ -13,8 +13,8 @@ from test_training_faults import TINY
 
 from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
-from rawnext.tables import InputError
-from rawnext.trainer import Trainer
+from rawnext.errors import InputError
+from rawnext.training.trainer import Trainer
 
 
 def cut_off(path):

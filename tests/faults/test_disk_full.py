@@ -14,10 +14,11 @@ import torch
 from corpus import write_corpus
 from test_training_faults import TINY
 
-from rawnext import checkpoint
-from rawnext.ark import read_matrix, write_vectors
 from rawnext.data.manifest import Utterance, write_data_dir
-from rawnext.tables import InputError, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import read_matrix, write_vectors
+from rawnext.training import checkpoint
 
 SMALL = 64 * 1024
 

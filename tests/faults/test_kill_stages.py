@@ -22,9 +22,9 @@ from corpus import write_corpus
 from recipe import place_recipe
 from tiny_voxceleb import options, write_corpora
 
-from rawnext import checkpoint
 from rawnext.config import Config, save_config, split_name
 from rawnext.models import MODELS
+from rawnext.training import checkpoint
 
 KILLS = int(os.environ.get("RAWNEXT_KILLS", "1"))
 SEED = int(os.environ.get("RAWNEXT_KILL_SEED", "1"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "0"))
 HANG_S = 20
@@ -81,13 +81,9 @@ def answer(parse, path, most_bytes: int = 0):
     return result
 
 
-def utils_module(name: str, room: str = "utils"):
-    """A module of utils/ (or another room of programs), whose files find each other in their folder."""
-    folder = str(Path(__file__).resolve().parents[2] / room)
+def utils_module(name: str):
+    """A module of utils/, whose files import each other by name."""
+    folder = str(Path(__file__).resolve().parents[2] / "utils")
     if folder not in sys.path:
         sys.path.append(folder)
     return importlib.import_module(name)
-
-
-def local_module(name: str):
-    return utils_module(name, "local")

@@ -11,8 +11,8 @@ from fuzzing import answer, damaged, fuzz
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawnext.ark import read_matrix, read_vectors, write_vectors
-from rawnext.tables import InputError
+from rawnext.errors import InputError
+from rawnext.kaldi.ark import read_matrix, read_vectors, write_vectors
 
 WAVES = {"a": np.arange(3, dtype=np.float32), "b-ü": np.ones(3, np.float32)}
 

@@ -15,9 +15,9 @@ import torch
 from fuzzing import answer, damaged, fuzz
 from hypothesis import given
 
-from rawnext import checkpoint
 from rawnext.config import Config, save_config
-from rawnext.tables import InputError
+from rawnext.errors import InputError
+from rawnext.training import checkpoint
 
 
 class Evil:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rawnext.data.cuts import CutTable, scan_cuts
 from rawnext.data.manifest import Utterance, make_cut
 from rawnext.data.segment import AudioFault, read_segment
-from rawnext.tables import InputError, check_id
+from rawnext.errors import InputError
+from rawnext.kaldi.tables import check_id
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,15 @@ from fuzzing import damaged, fuzz, utils_module
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rawnext import checkpoint
-from rawnext.ark import read_matrix, write_vectors
 from rawnext.config import Config, save_config, split_name
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import Utterance, write_data_dir
 from rawnext.data.wav import read_sources
+from rawnext.errors import InputError
+from rawnext.kaldi.ark import read_matrix, write_vectors
+from rawnext.kaldi.tables import check_id, read_scores, read_table, read_trials
 from rawnext.models import MODELS
-from rawnext.tables import InputError, check_id, read_scores, read_table, read_trials
+from rawnext.training import checkpoint
 
 GOOD = ["id00012-_raOc3-IRsw", "id10001/1zcIwhmdeo4/00001.wav", "a..b", "...", "ä", "é", "e\u0301", "貓", "Ωμέγα",
         "a|b", "$(x)", "`x`", "a;b", "a&b", "*", "[0:3]", "a:5", "#a", "~a", "a,b", "%s", "{0}", "x" * 200,

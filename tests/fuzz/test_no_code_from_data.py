@@ -22,11 +22,11 @@ RISKY = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subp
 
 # file -> what it may call, and why that is safe
 ALLOWED = {
-    "rawnext/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
+    "rawnext/training/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
     "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
-    "local/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+    "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
 }
 LAUNCHERS = "utils/"  # they run what they are told to on the command line
 
@@ -69,7 +69,7 @@ def test_no_file_runs_what_it_reads(path):
 
 def test_torch_loads_weights_only():
     """Said each time, whatever torch's default is."""
-    tree = ast.parse((ROOT / "rawnext/checkpoint.py").read_text())
+    tree = ast.parse((ROOT / "rawnext/training/checkpoint.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) == "torch.load"]
     assert calls and all(any(keyword.arg == "weights_only" and keyword.value.value is True for keyword in call.keywords)
                          for call in calls)

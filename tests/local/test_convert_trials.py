@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from rawnext.tables import InputError, read_enroll_map, read_trials
+from rawnext.errors import InputError
+from rawnext.kaldi.tables import read_enroll_map, read_trials
 
 WAVS = {"a-1": "/corpora/x/wav/a/one/1.wav", "a-2": "/corpora/x/wav/a/two/1.wav", "b-1": "/corpora/x/wav/b/one/1.flac",
         "b-2": "/corpora/x/wav/b/one/2.v2.wav", "b-3": "/corpora/x/wav/b/one/2.v3.wav"}

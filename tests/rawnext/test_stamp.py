@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from rawnext.errors import InputError
 from rawnext.stamp import commit, hardware, sha256, stamp
-from rawnext.tables import InputError
 
 
 def git(folder, *args):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from kaldi_numbers import read_ark
 
-from rawnext.ark import write_vectors
-from rawnext.backend.plda import Plda, fit_plda, plda_scores
-from rawnext.kaldi_models import read_arrays, read_plda, read_vector, write_arrays, write_plda
-from rawnext.tables import read_scores, write_lines
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores
+from rawnext.scoring.kaldi_models import read_arrays, read_plda, read_vector, write_arrays, write_plda
+from rawnext.scoring.plda import Plda, fit_plda, plda_scores
 
 DIM, SPEAKERS = 6, 9
 

@@ -8,9 +8,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from rawnext.ark import write_vectors
-from rawnext.backend.calibration import fit_calibration
-from rawnext.tables import read_scores, read_table, run_main, write_lines, write_scores
+from rawnext.errors import run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores, read_table, write_scores
+from rawnext.scoring.calibration import fit_calibration
 
 NUM_UTTS = 40
 FIT = ["fit", "--backend", "cosine", "--protocol", "native", "--data", "dev", "--trials", "dev/trials", "--out", "cal"]

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
 
 
 def evaluation(exp, data_set, duration, eer, **train):

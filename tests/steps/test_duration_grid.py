@@ -12,10 +12,11 @@ from corpus import write_corpus
 from matplotlib.image import imread
 from page_commands import example
 
-from rawnext.analysis import duration_plots
-from rawnext.ark import write_vectors
-from rawnext.backend.metrics import eer
-from rawnext.tables import read_scores, read_trials, write_lines
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.results.analysis import duration_plots
+from rawnext.scoring.metrics import eer
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
 EXTRACT = """#!/usr/bin/env bash
@@ -59,7 +60,7 @@ def environment():
 
 
 def read(scp):
-    from rawnext.ark import read_matrix
+    from rawnext.kaldi.ark import read_matrix
 
     keys, matrix = read_matrix(scp)
     return dict(zip(keys, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)))

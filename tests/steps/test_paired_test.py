@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rawnext.backend.bootstrap import bootstrap, interval
-from rawnext.backend.metrics import EER_DEFINITIONS, act_dcf, cllr, eer, eer_of, min_cllr
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
+from rawnext.scoring.bootstrap import bootstrap, interval
+from rawnext.scoring.metrics import EER_DEFINITIONS, act_dcf, cllr, eer, eer_of, min_cllr
 
 NUM_SPEAKERS = 12
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from rawnext.results import read_tsv
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
+from rawnext.results.rows import read_tsv
 
 DATA_SET = {"O": "vox1_test", "E": "vox1", "H": "vox1"}
 TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}

@@ -8,7 +8,7 @@ import pytest
 import report_experiment as small
 from chromium_browser import chromium, set_scheme, set_width, webdriver
 
-from rawnext.analysis.html_report import report_page
+from rawnext.results.analysis.html_report import report_page
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_curve
 
-from rawnext.results import OFFICIAL_TRIALS, read_paper
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
+from rawnext.results.rows import OFFICIAL_TRIALS, read_paper
 
 CONFIG = "model: {name: rawnext}\nlosses: [{name: aam}, {name: ge2e}]\npaper: RawNeXt AAM aug\n"
 

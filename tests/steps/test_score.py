@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from rawnext import checkpoint
-from rawnext.ark import write_vectors
-from rawnext.tables import read_scores, write_lines
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import read_scores
+from rawnext.training import checkpoint
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rawnext.tables import write_lines
+from rawnext.files import write_lines
 
 DEV = [("a1", "a2", "target", 3.0), ("a1", "b1", "nontarget", -1.0), ("b1", "b2", "target", 2.0),
        ("b1", "a1", "nontarget", 1.0)]

@@ -11,11 +11,12 @@ from corpus import voice
 from tiny_model import write_experiment
 
 from rawnext import Extractor, read_audio
-from rawnext.ark import read_vectors
 from rawnext.cli import inputs
 from rawnext.cli.main import main
 from rawnext.data.wav import check_sources, load_wave, read_sources
-from rawnext.tables import InputError, read_table
+from rawnext.errors import InputError
+from rawnext.kaldi.ark import read_vectors
+from rawnext.kaldi.tables import read_table
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from corpus import voice
 from tiny_model import write_experiment
 
 from rawnext.cli.main import all_actions, build_parser, main
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,17 +13,18 @@ from safetensors import safe_open
 from safetensors.torch import save
 from tiny_model import OPTIONS, calibrate, inform, write_experiment
 
-import rawnext.export
-from rawnext import Extractor, checkpoint
+import rawnext.export.onnx
+from rawnext import Extractor
 from rawnext.cli.main import main
-from rawnext.decision import PLACE
+from rawnext.errors import InputError
+from rawnext.scoring.decision import PLACE
 from rawnext.stamp import sha256
-from rawnext.tables import InputError
+from rawnext.training import checkpoint
 
 
 @pytest.fixture
 def exp(tmp_path, monkeypatch):
-    monkeypatch.setattr("rawnext.release.gmacs", lambda model: 0.25)  # takes seconds, and has tests of its own
+    monkeypatch.setattr("rawnext.export.release.gmacs", lambda model: 0.25)  # takes seconds, and has tests of its own
     return inform(calibrate(write_experiment(tmp_path / "exp")))
 
 
@@ -104,7 +105,7 @@ def test_damaged_safetensors(exp, tmp_path):
 
 
 def test_onnx_says_what_it_was_made_of(exp, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(rawnext.export, "SECONDS", (0.1, 0.5))
+    monkeypatch.setattr(rawnext.export.onnx, "SECONDS", (0.1, 0.5))
     main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])
     assert capsys.readouterr().out.count("\n") == 1
     said = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}

@@ -7,7 +7,7 @@ import pytest
 from tiny_model import calibrate, write_experiment
 
 from rawnext.cli.main import main
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 server = pytest.importorskip("rawnext.serve.server", reason="no starlette: pip install -e '.[dev]'")
 

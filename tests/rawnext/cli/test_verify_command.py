@@ -13,7 +13,7 @@ from tiny_model import calibrate, write_experiment
 
 from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
 GALLERY = ["-g", "g.ark,g.scp"]
@@ -115,7 +115,7 @@ def test_what_is_refused(exps, work, capsys):
 
 
 def test_one_enrolment_at_a_time(root, work):
-    code = "import sys, time; from rawnext.lock import alone_in\nwith alone_in('.'): print('held', flush=True); input()"
+    code = "from rawnext.training.lock import alone_in\nwith alone_in('.'): print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rawnext.data import cuts
 from rawnext.data.cuts import CutTable, read_index, scan_cuts
 from rawnext.data.manifest import Utterance, make_cut, write_data_dir
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 NAMES = [(f"é{i % 3}-{'x' * i}{i}", f"é{i % 3}") for i in range(12)]
 

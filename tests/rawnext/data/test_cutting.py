@@ -14,7 +14,9 @@ from rawnext.data.cuts import centre_crop
 from rawnext.data.cutting import POLICIES, Cut, read_tables, seconds_of, write_cut_dir
 from rawnext.data.lengths import Span, read_spans
 from rawnext.data.wav import load_wave, read_sources
-from rawnext.tables import InputError, read_trials, write_lines
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import read_trials
 
 RATE = 16000
 

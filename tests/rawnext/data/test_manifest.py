@@ -22,7 +22,7 @@ from rawnext.data.manifest import (
     scan_audio,
     write_data_dir,
 )
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 
 def write_audio(path: Path, num_samples: int = 1600, rate: int = 16000, channels: int = 1, **options) -> str:

@@ -10,7 +10,7 @@ from corpus import by_ffmpeg, voice
 
 from rawnext.data import media
 from rawnext.data.media import check_media, file_source, is_audio_name, read_audio, read_bytes
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 WAVE = voice(0, 0, 1.0)
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")

@@ -12,7 +12,7 @@ from corpus import voice
 
 from rawnext.data import pipes, wav
 from rawnext.data.wav import Source, check_sources, load_wave, read_sources
-from rawnext.tables import InputError
+from rawnext.errors import InputError
 
 WAVE = voice(0, 0, 1)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from corpus import write_corpus
 
-from rawnext.extract import load_model
+from rawnext.files import write_lines
+from rawnext.inference.extract import load_model
 from rawnext.models import MODELS
-from rawnext.tables import write_lines
 
 
 @pytest.mark.parametrize("quietest", [1, 0.2])

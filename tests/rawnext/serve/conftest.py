@@ -13,7 +13,7 @@ from corpus import voice
 from tiny_model import calibrate, write_experiment
 
 from rawnext import Extractor
-from rawnext.decision import Operating, read_judge
+from rawnext.scoring.decision import Operating, read_judge
 
 pytest.importorskip("starlette", reason="no starlette: pip install -e '.[dev]'")
 from rawnext.serve.app import Limits, Service, build_app

@@ -16,7 +16,7 @@ from corpus import by_ffmpeg, voice
 
 from rawnext import read_audio
 from rawnext.cli.main import main
-from rawnext.decision import Judge, Operating
+from rawnext.scoring.decision import Judge, Operating
 from rawnext.serve.app import COLUMNS, Limits, Service, envelope
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")

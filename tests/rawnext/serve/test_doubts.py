@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from corpus import voice
 
-from rawnext.decision import Operating, Verdict
+from rawnext.scoring.decision import Operating, Verdict
 from rawnext.serve import doubts
 
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ Skips where chromium_browser.py finds no Chromium.
 import pytest
 from chromium_browser import chromium, set_scheme, set_width, until, webdriver
 
-from rawnext.decision import Operating, read_judge
+from rawnext.scoring.decision import Operating, read_judge
 from rawnext.serve.app import Limits, Service
 
 SECONDS = 0.9  # the longest recording, so that one that stops by itself soon does

@@ -9,8 +9,8 @@ import pytest
 import uvicorn
 from starlette.responses import PlainTextResponse
 
+from rawnext.errors import InputError
 from rawnext.serve import server
-from rawnext.tables import InputError
 
 
 @pytest.mark.parametrize(("host", "loopback"), [

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings of speech, for Python programs: `from rawnext import Extractor`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.wav import LEAST_SAMPLES
+from rawnext.errors import InputError
+from rawnext.files import PathLike
+from rawnext.inference.extract import BATCH_SAMPLES, embed_native, load_model
+from rawnext.inference.waveform import prepare, window_starts
+from rawnext.models.folded import folded
+from rawnext.training import checkpoint
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from rawnext.config import Config
+
+LONGEST_S = BATCH_SAMPLES / SAMPLE_RATE  # in one pass: what a batch of short utterances takes is enough memory
+HELD_SAMPLES = 16 * BATCH_SAMPLES  # of waveforms that wait to be batched by length
+
+
+class Extractor:
+    """A trained model that turns waveforms into embeddings.
+
+    Waveforms are one channel, (T,) floating-point samples in [-1, 1], of numpy or torch, at any rate from 2 to 768 kHz
+    (16 kHz is not resampled), 0.1 s or longer. Embeddings are float32, of any length; compare them by their cosine.
+
+    >>> import numpy as np
+    >>> from rawnext import Extractor, read_audio
+    >>> extractor = Extractor.from_pretrained("exp/rawnext", device="cpu")
+    >>> waveform, sample_rate = read_audio("a.wav")
+    >>> embedding = extractor.embed(waveform, sample_rate)
+    >>> embedding.shape == (extractor.embedding_dim,)
+    True
+
+    Unequal lengths make a batch, in which each gets what it gets alone:
+
+    >>> both = extractor.embed_batch([waveform, waveform[: sample_rate // 2]], sample_rate)
+    >>> np.allclose(both[0], embedding, atol=1e-4 * abs(embedding).max())
+    True
+
+    Windows for diarization:
+
+    >>> times, embeddings = extractor.windows(waveform, sample_rate, window=0.5, shift=0.25)
+    >>> times[:2].tolist(), len(times) == len(embeddings)
+    ([[0.0, 0.5], [0.25, 0.75]], True)
+
+    Args:
+        model: in evaluation mode.   config: of its experiment.   folder: of its experiment.
+        longest_s: a longer utterance is cut into equal pieces of at most so many seconds, and its embedding is the mean
+            of theirs: the memory of one pass grows with its length, and no model has seen a longer one in training.
+    """
+
+    def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S):
+        if longest_s < 2 * LEAST_SAMPLES / SAMPLE_RATE:
+            raise ValueError(f"longest_s: at least {2 * LEAST_SAMPLES / SAMPLE_RATE} s, got {longest_s}")
+        self.model, self.config, self.folder = model, config, folder
+        self.most_samples = int(longest_s * SAMPLE_RATE)
+
+    @classmethod
+    def from_pretrained(cls, folder: PathLike, device: str = "auto", longest_s: float = LONGEST_S) -> Extractor:
+        """The model of an experiment folder, or of one that `rawnext export --safetensors` has written.
+
+        Args:
+            device: cpu, cuda, cuda:1, ...; auto: a GPU where there is one.   longest_s: see the class.
+        Raises: InputError: a file is missing, damaged or of another model, or there is no such device.
+        """
+        device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            place = torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
+            raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
+        model, config = load_model(folder, place)
+        return cls(folded(model), config, folder, longest_s)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return self.model.embedding_dim
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of configured model and weights; the same for a model and its export."""
+        return fingerprint(self.config, checkpoint.load_state(self.folder)["model"])
+
+    def embed(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+        """(T,) samples at `sample_rate` Hz -> (D,) float32.
+
+        Raises: ValueError: another shape, integers, NaN, less than 0.1 s, a rate that cannot be resampled.
+        """
+        return self.embed_batch([waveform], sample_rate)[0]
+
+    def embed_batch(self, waveforms: Sequence[ArrayLike | torch.Tensor],
+                    sample_rate: int | Sequence[int] = SAMPLE_RATE) -> np.ndarray:
+        """N waveforms of any lengths -> (N, D) float32, each as embed gives it.
+
+        Args: sample_rate: of all, or of each.
+        Raises: ValueError: see embed.
+        """
+        rates = np.atleast_1d(sample_rate).tolist() * (len(waveforms) if np.ndim(sample_rate) == 0 else 1)
+        if len(rates) != len(waveforms):
+            raise ValueError(f"{len(waveforms)} waveforms, but {len(rates)} sample rates")
+        if not len(waveforms):
+            return np.empty((0, self.embedding_dim), np.float32)
+        pieces = [self._pieces(prepare(wave, rate)) for wave, rate in zip(waveforms, rates)]
+        starts = [0, *accumulate(map(len, pieces))]
+        embeddings = np.stack(embed_native(self.model, [piece for parts in pieces for piece in parts]))
+        sums = np.add.reduceat(embeddings.astype(np.float64), starts[:-1], axis=0)
+        return (sums / np.diff(starts)[:, None]).astype(np.float32)
+
+    def _pieces(self, wave: np.ndarray) -> list[np.ndarray]:
+        return np.array_split(wave, -(-len(wave) // self.most_samples))
+
+    def windows(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE, window: float = 1.5,
+                shift: float = 0.75) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of windows that slide over a recording; the last one ends where the recording ends.
+
+        Args:
+            window: seconds of a window, 0.1 or more; a shorter recording is one window.   shift: seconds, 0.01 or more.
+        Returns: (N, 2) start and end in seconds, and (N, D) float32.
+        Raises: ValueError: see embed; window or shift too short.
+        """
+        wave = prepare(waveform, sample_rate)
+        starts, length = window_starts(len(wave), window, shift)
+        embeddings = embed_native(self.model, [wave[start : start + length] for start in starts])
+        times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
+        return np.minimum(times, np.shape(waveform)[0] / sample_rate), np.stack(embeddings)
+
+    def embed_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
+        """(name, (T,) waveform, rate in Hz) -> (name, (D,) embedding), in the order they come, some minutes at a time.
+
+        Raises: ValueError: see embed.
+        """
+        held: list[tuple[str, np.ndarray, int]] = []
+        num_samples = 0
+        for item in waves:
+            held.append(item)
+            num_samples += len(item[1])
+            if num_samples >= HELD_SAMPLES:
+                yield from self._embed_held(held)
+                num_samples = 0
+        yield from self._embed_held(held)
+
+    def _embed_held(self, held: list[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
+        yield from zip([name for name, _, _ in held],
+                       self.embed_batch([wave for _, wave, _ in held], [rate for _, _, rate in held]))
+        held.clear()
+
+
+def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over a model's configuration and the names, types, shapes and numbers of its tensors."""
+    digest = hashlib.sha256(repr(sorted(config.model.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kaldi's archives of vectors: ark and scp, written by kaldiio, read without trust.
+
+Nothing in a file is run (kaldiio unpickles entries and runs commands), only regular files are opened, and no more is
+allocated than the file holds.
+"""
+
+import os
+import stat
+import struct
+from collections import UserDict
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
+from rawnext.kaldi.ark_blocks import read_plain
+from rawnext.kaldi.columns import Ids, Numbers
+from rawnext.kaldi.tables import check_id, read_table
+
+KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
+MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
+TEXT_LIMIT = 1 << 20  # bytes of a vector in text form
+DIM_LIMIT = 1 << 16  # of a vector: an scp of many lines may name one place again and again
+
+
+def split_place(place: str) -> tuple[str, int]:
+    """`file.ark:offset` (or `file`, offset 0) of an scp line as (path, offset).
+
+    Raises: ValueError: it is a command, the standard input, or a range of an array.
+    """
+    if place.startswith("|") or place.endswith("|"):
+        raise ValueError("a command, not a file")
+    if place == "-":
+        raise ValueError("the standard input, not a file")
+    if place.endswith("]"):
+        raise ValueError("a range [...] of an array is not read")
+    path, _, offset = place.rpartition(":")
+    if not (offset.isascii() and offset.isdigit() and len(offset) <= 18 and len(offset) < len(place)):
+        return place, 0
+    return path, int(offset)
+
+
+def split_places(places: Iterable[str]) -> tuple[Ids, np.ndarray] | None:
+    """Paths and (N,) offsets of N places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
+    numbers, which, offsets = Numbers(), list[int](), list[str]()
+    for place in places:
+        path, _, offset = place.rpartition(":")
+        which.append(numbers[path])
+        offsets.append(offset)
+    digits = "".join(offsets)
+    if not (all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
+        return None
+    if any(not path or path.startswith("|") for path in numbers):
+        return None
+    return Ids(list(numbers), np.array(which)), np.fromiter(map(int, offsets), np.int64, len(offsets))
+
+
+class Reader:
+    """Reads vectors at places of archives; the archive that was read last stays open."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.file: BinaryIO | None = None
+
+    def open(self, path: str) -> BinaryIO:
+        """The archive of this name; ValueError if it is none."""
+        try:
+            if self.file is None or path != self.path:
+                self.file = open_regular(path)
+                self.path = path
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        return self.file
+
+    def read(self, place: str) -> np.ndarray:
+        """The (D,) vector at a place, as finite float32; in the file it is binary (float32 or float64) or text.
+
+        Raises: ValueError: whatever is wrong with it.
+        """
+        path, offset = split_place(place)
+        file = self.open(path)
+        try:
+            vector = _read_at(file, offset)
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        if not 1 <= vector.size <= DIM_LIMIT:
+            raise ValueError(f"a vector of {vector.size} dimensions")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+            vector = vector.astype(np.float32)
+        if not np.isfinite(vector).all():
+            raise ValueError("is not finite")
+        return vector
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading; pipes and devices, which may never answer or never end, are refused."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError(f"{path} is not a file")
+    return open(path, "rb")
+
+
+def _read_at(file: BinaryIO, offset: int) -> np.ndarray:
+    size = os.fstat(file.fileno()).st_size
+    if offset >= size:
+        raise ValueError(f"its file ends before byte {offset}")
+    file.seek(offset)
+    return _read_binary(file, size) if file.read(2) == b"\0B" else _read_text(file, offset)
+
+
+def _read_binary(file: BinaryIO, size: int) -> np.ndarray:
+    """Behind `\\0B`: `FV ` or `DV `, the byte 4, int32 dimension, the numbers."""
+    if (token := file.read(3)) not in KINDS:
+        raise ValueError("a matrix, not a vector" if token in MATRICES else "no vector of Kaldi at this place")
+    kind, head = KINDS[token], file.read(5)
+    if len(head) < 5 or head[0] != 4:
+        raise ValueError("damaged head of a vector")
+    dim, left = struct.unpack("<i", head[1:])[0], size - file.tell()
+    if not 0 <= dim * kind.itemsize <= min(left, 8 * DIM_LIMIT):  # before any memory is asked for
+        raise ValueError(f"cut off or damaged: {dim} numbers promised, {left} bytes there")
+    return np.frombuffer(file.read(dim * kind.itemsize), dtype=kind)
+
+
+def _read_text(file: BinaryIO, offset: int) -> np.ndarray:
+    """`[ 1 2.5 -3 ]` on one line."""
+    file.seek(offset)
+    line = file.readline(TEXT_LIMIT).strip()
+    if not (line.startswith(b"[") and line.endswith(b"]")):
+        raise ValueError("no vector of Kaldi at this place")
+    try:
+        return np.array([float(word) for word in line[1:-1].split()])
+    except ValueError:
+        raise ValueError("not numbers in a text vector") from None
+
+
+def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
+    """Write float32 vectors to a binary ark and its scp (absolute paths); returns how many.
+
+    Every vector is checked before its key is written (an id that is new; 1-D, finite, one dimension throughout), so an
+    archive that exists is one that Kaldi reads to its end.
+    """
+    import kaldiio
+
+    ark, scp, seen, dim = Path(ark).resolve(), Path(scp).resolve(), set[str](), 0
+    if not str(ark).isprintable():
+        raise InputError(ascii(str(ark)), None, "an scp cannot carry this name")
+    with (atomic_path(scp) as scp_tmp, atomic_path(ark) as ark_tmp,  # renamed from right to left: ark first
+          open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file):
+        for key, vector in vectors:
+            if check_id(key, ark) in seen:
+                raise InputError(ark, None, f"{key} stands twice")
+            seen.add(key)
+            vector = np.asarray(vector, dtype=np.float32)
+            dim = dim or vector.size
+            if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
+                raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
+            # the scp names the ark under its final name, at the offset behind "key "
+            scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
+            kaldiio.save_ark(ark_file, {key: vector})
+    return len(seen)
+
+
+class Vectors(UserDict[str, Any]):
+    """What read_vectors gives."""
+
+    def __init__(self, scp: PathLike):
+        super().__init__()
+        self.data = read_table(scp)
+        self.scp, self.reader = scp, Reader()
+        self.places = split_places(self.data.values())
+        for key, place in self.data.items() if self.places is None else ():
+            try:
+                split_place(place)
+            except ValueError as why:
+                raise self.fault(key, str(why)) from None
+
+    def fault(self, key: str, why: str) -> InputError:
+        return InputError(self.scp, list(self).index(key) + 1, f"{key}: {why}")
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        try:
+            return self.reader.read(self.data[key])
+        except ValueError as why:
+            raise self.fault(key, str(why)) from None
+
+
+def read_vectors(scp: PathLike) -> Mapping[str, Any]:
+    """A lazy mapping utt -> (D,) float32 vector (finite) over an scp of embeddings; InputError if anything is wrong."""
+    return Vectors(scp)
+
+
+def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[list[str], np.ndarray]:
+    """The vectors of an scp, or those that are wanted (at least the first): N keys, as they stand, and (N, D) float32.
+
+    Raises: InputError: an entry cannot be read, is not finite, or has another dimension than the first.
+    """
+    vectors = Vectors(scp)
+    lines, keys = zip(*[(line, key) for line, key in enumerate(vectors) if wanted is None or key in wanted]
+                      or [(0, next(iter(vectors)))])
+    matrix = np.empty((len(keys), len(vectors[keys[0]])), np.float32)  # a list of rows would double it
+    for row in _fill(matrix, vectors, np.array(lines)):
+        vector = vectors[keys[row]]
+        if len(vector) != matrix.shape[1]:
+            raise vectors.fault(keys[row], f"{len(vector)} dimensions, the first has {matrix.shape[1]}")
+        matrix[row] = vector
+    return list(keys), matrix
+
+
+def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray:
+    """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
+    if vectors.places is None:
+        return np.arange(len(lines))
+    left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
+    which = paths.which[lines]
+    order = np.argsort(which, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
+        try:
+            file = vectors.reader.open(paths.names[which[rows[0]]])
+        except ValueError:
+            continue  # what is left is read alone, which says what is wrong
+        for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
+            matrix[rows[part]] = numbers
+            left[rows[part]] = False
+    return np.flatnonzero(left)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An archive of embeddings that grows utterance by utterance, so that a killed job continues where it stopped.
+
+NAME.ark and NAME.scp come with NAME.sources: first the lines that all embeddings depend on (the head: model, options),
+then one line for each utterance. While the job runs, its embeddings are in .NAME.ark.partial; the archive and then its
+scp appear when it is complete. A job that finds NAME.sources compares it with its own lines, keeps the embeddings of
+the utterances up to the first difference, and computes the rest. So after a change of the model nothing is kept, after
+a change of one file the utterances before it, and after a change of the number of jobs the common first part.
+"""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import numpy as np
+
+from rawnext.errors import UNWRITABLE, InputError
+from rawnext.files import write_lines
+
+log = logging.getLogger(__name__)
+
+Embed = Callable[[int], Iterable[tuple[str, np.ndarray]]]
+
+
+def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str]], chunk: int,
+                  embed: Embed) -> int:
+    """Write NAME.ark, NAME.scp and NAME.sources, continuing from what an earlier job left.
+
+    Args:
+        head: lines on which all embeddings depend.   utts: (utt, line on which its embedding depends) each.
+        chunk: utterances that are embedded together; a whole number of chunks is kept.
+        embed: first -> (utt, (D,) embedding) of utts[first:], in order; not called if nothing is missing.
+    Returns: the number of utterances kept; len(utts) if the job was complete already.
+    Raises: InputError: the folder cannot be written.   ValueError: a vector that Kaldi cannot use.
+    """
+    lines = [*head, *(f"{utt} {source}" for utt, source in utts)]
+    ids = [utt for utt, _ in utts]
+    ark, scp, made_from = (name.with_name(f"{name.name}.{kind}") for kind in ("ark", "scp", "sources"))
+    partial = name.with_name(f".{ark.name}.partial")
+    with writable(name), only_writer(made_from) as sources:
+        old_lines = sources.read().split("\n")[:-1]
+        if old_lines == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
+            return len(ids)
+        scp.unlink(missing_ok=True)
+        if ark.exists():
+            os.replace(ark, partial)
+        ends = whole_entries(partial, ids)
+        kept = min(len(ends), num_common(old_lines, lines) - len(head)) if old_lines[:len(head)] == lines[:len(head)] else 0
+        kept -= kept % chunk if kept < len(ids) or old_lines != lines else 0
+        with open(partial, "ab") as file:
+            file.truncate(ends[kept - 1] if kept else 0)
+            if old_lines != lines:
+                replace_text(sources, lines)  # after the truncation: it must never list more than the archive has
+            if kept < len(ids):
+                append(file, ids[kept:], embed(kept))
+            file.flush()
+            os.fsync(file.fileno())
+        offsets = [0, *whole_entries(partial, ids)]
+        if len(offsets) <= len(ids):
+            raise RuntimeError(f"{partial}: {len(offsets) - 1} embeddings instead of {len(ids)}")
+        os.replace(partial, ark)
+        write_lines(scp, (f"{utt} {ark.resolve()}:{at + len(utt.encode()) + 1}" for utt, at in zip(ids, offsets)))
+    return kept
+
+
+def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Append each vector as soon as it is computed and flush it, so that it survives the process."""
+    dim = None
+    for expected, (utt, vector) in zip(utts, vectors):
+        vector = np.asarray(vector, dtype="<f4")
+        dim = dim or vector.size
+        if utt != expected or vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
+            raise ValueError(f"{utt}: want {dim} finite numbers of {expected}, got shape {vector.shape}")
+        file.write(f"{utt} ".encode() + b"\0BFV \4" + struct.pack("<i", dim) + vector.tobytes())
+        file.flush()
+
+
+def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
+    """End offsets of an archive's entries, as long as they are complete and hold these utterances in this order."""
+    ends: list[int] = []
+    try:
+        file = open(ark, "rb")  # noqa: SIM115 (the with statement follows)
+    except FileNotFoundError:
+        return ends
+    with file:
+        for utt in utts:
+            start = f"{utt} ".encode() + b"\0BFV \4"
+            head = file.read(len(start) + 4)
+            if head[:-4] != start:
+                break
+            size = 4 * struct.unpack("<i", head[-4:])[0]
+            if size <= 0 or len(file.read(size)) < size:
+                break
+            ends.append(file.tell())
+    return ends
+
+
+def num_common(old: Sequence[str], new: Sequence[str]) -> int:
+    """Length of the common first part of two lists."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new)))
+
+
+def replace_text(file: TextIO, lines: Sequence[str]) -> None:
+    """Overwrite an open file, which keeps its lock; a file that was cut off lists less, but nothing wrong."""
+    file.seek(0)
+    file.truncate()
+    file.writelines(f"{line}\n" for line in lines)
+    file.flush()
+
+
+@contextlib.contextmanager
+def only_writer(path: Path) -> Iterator[TextIO]:
+    """Open a file to read and write under an exclusive lock; waits for a job of a killed run that is still alive."""
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                log.info("waiting for another job that writes %s", path)
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            else:
+                log.warning("%s: cannot be locked (%s); make sure that no other job writes it", path, error.strerror)
+        file.seek(0)
+        yield file
+
+
+@contextlib.contextmanager
+def writable(name: Path) -> Iterator[None]:
+    """Make the folder of `name`; turn a folder or disk that cannot be written into an InputError."""
+    try:
+        name.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        place = Path(error.filename or name)
+        if error.errno in UNWRITABLE and (place in name.parents or place.parent == name.parent):
+            raise InputError(name.parent, None, f"cannot be written: {error.strerror}") from error
+        raise

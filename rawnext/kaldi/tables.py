@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kaldi's text tables: `utt2spk`, `wav.scp`, trials, scores.
+
+Everything that a user gave us is checked here, and a fault becomes an InputError that names file, line and reason.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path, read_lines, write_lines
+from rawnext.kaldi import columns
+from rawnext.kaldi.columns import ID_LIMIT
+
+T = TypeVar("T")
+
+
+def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
+    """A Kaldi table `key value...`, one entry a line, in the order of the file.
+
+    Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+    Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
+    """
+    try:
+        table = columns.table(path)
+    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
+        table = _table_by_lines(path, one_word)
+    if not table:
+        raise InputError(path, None, "is empty")
+    return table
+
+
+def _table_by_lines(path: PathLike, one_word: bool) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for number, line in read_lines(path):
+        parts = line.split(None, 1)
+        if len(parts) != 2 or (one_word and len(parts[1].split()) != 1):
+            raise InputError(path, number, f"expected 2 columns, got {len(line.split())}")
+        key, value = check_id(parts[0], path, number), parts[1].rstrip()
+        if key in table:
+            raise InputError(path, number, f"{key} stands twice")
+        table[key] = value
+    return table
+
+
+def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
+    """Raise InputError unless keys are in Kaldi's order (`LC_ALL=C sort`, that is by bytes)."""
+    previous = b""
+    for number, key in enumerate(keys, 1):
+        if (this := key.encode()) < previous:
+            raise InputError(path, number, f"{key} is not in order; sort with LC_ALL=C")
+        previous = this
+
+
+_bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
+
+
+def check_id(text: str, path: PathLike, line: int | None = None) -> str:
+    """Return an utt or spk id unchanged if Kaldi's tables and file names can carry it, else raise InputError."""
+    if not text.isprintable() or _bad_id.search(text) or not 1 <= len(text.encode()) <= ID_LIMIT:
+        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, "
+                                     "quotes, backslashes or '..', not starting with '/' or '-'")
+    return text
+
+
+_number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+def to_number(text: str) -> float:
+    """A number as every program reads it, NaN for anything else (Python alone also reads 1_000)."""
+    return float(text) if _number.fullmatch(text) else float("nan")
+
+
+LINES = 1 << 14  # of scores that are written at a time
+
+
+class Trials(NamedTuple):
+    """A trial list. enroll, test: N ids; is_target: (N,) bool."""
+
+    enroll: Sequence[str]
+    test: Sequence[str]
+    is_target: np.ndarray
+
+
+def foreign_form(line: str) -> str:
+    """For the message about a line that is no `enroll test target|nontarget`: which form it seems to have, if any."""
+    words = line.split()
+    labels = {"0", "1"}
+    if len(words) == 3 and (words[0] in labels or words[2] in labels):
+        form = "VoxCeleb's form" if words[0] in labels else "labels 1 and 0"
+    elif len(words) != 3 and len(re.split("[,;\t]", line)) > 2:
+        form = "CSV"
+    else:
+        return ""
+    return f" ({form}? local/convert_trials.py makes a trial list of it)"
+
+
+def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """(line number, [enroll, test, third column]) of a trial list or a score file; both ids are checked."""
+    seen: set[str] = set()
+    for number, line in read_lines(path):
+        words = line.split()
+        if len(words) != 3:
+            raise InputError(path, number, f"expected 3 columns, got {len(words)}{foreign_form(line)}")
+        for utt in words[:2]:
+            if utt not in seen:
+                seen.add(check_id(utt, path, number))
+        yield number, words
+
+
+def read_pairs(path: PathLike, convert: Callable[[np.ndarray], T],
+               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[Sequence[str], Sequence[str], list[T]]:
+    """Columns of a trial list or a score file: N enroll ids, N test ids, and what the third columns mean, in parts.
+
+    Args:
+        convert: a part of the third column's words (of bytes) to what they mean; ValueError if one means nothing.
+        convert_line: (path, line number, its three words) to the same, of one line; InputError if it means nothing.
+    """
+    try:
+        return columns.pairs(path, convert)
+    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
+        rows = [(*words[:2], convert_line(path, number, words)) for number, words in pair_lines(path)]
+        enroll, test, third = (list(column) for column in zip(*rows)) if rows else ([], [], [])
+        return enroll, test, third
+
+
+def read_trials(path: PathLike) -> Trials:
+    """Read Kaldi's form `enroll test target|nontarget`."""
+    enroll, test, kinds = read_pairs(path, columns.labels, _kind)
+    if not enroll:
+        raise InputError(path, None, "is empty")
+    return Trials(enroll, test, np.concatenate(kinds))
+
+
+def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
+    if words[2] not in ("target", "nontarget"):
+        why = foreign_form(" ".join(words))
+        raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
+    return np.array([words[2] == "target"])
+
+
+def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
+    """Model -> the utterances it is enrolled by, of lines `model utt utt ...` (in the form of spk2utt).
+
+    Raises: InputError: a line without an utterance, a model that stands twice, an utterance twice in one model.
+    """
+    models = {model: utts.split() for model, utts in read_table(path).items()}
+    for number, (model, utts) in enumerate(models.items(), 1):
+        if len(set(utts)) < len(utts):
+            raise InputError(path, number, f"{model} has an utterance twice")
+        for utt in utts:
+            check_id(utt, path, number)
+    return models
+
+
+def read_unlabelled(path: PathLike) -> tuple[Sequence[str], Sequence[str], list[str]]:
+    """Read pairs of which nobody has said what they are, `enroll test idx`: three columns of N words."""
+    enroll, test, idx = read_pairs(path, columns.texts, lambda path, number, words: words[2:])
+    if not enroll:
+        raise InputError(path, None, "is empty")
+    return enroll, test, list(chain.from_iterable(idx))
+
+
+def write_trials(path: PathLike, trials: Trials) -> None:
+    write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
+
+
+def read_scores(path: PathLike) -> tuple[Sequence[str], Sequence[str], np.ndarray]:
+    """Read `enroll test score`: two columns of N ids and (N,) float64 scores, all finite."""
+    enroll, test, scores = read_pairs(path, columns.numbers, _score)
+    return enroll, test, np.concatenate(scores) if scores else np.empty(0)
+
+
+def _score(path: PathLike, number: int, words: list[str]) -> np.ndarray:
+    if not np.isfinite(score := to_number(words[2])):
+        raise InputError(path, number, f"not a score: {words[2][:60]!r}")
+    return np.array([score])
+
+
+def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], scores: ArrayLike) -> None:
+    """Write N lines `enroll test score`."""
+    numbers, blocks = np.asarray(scores), range(0, len(enroll), LINES)
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for part in (slice(start, start + LINES) for start in blocks):
+            words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
+            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # a third of the time of a line at a time
+
+
+def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
+    """A trial list of N trials and its (N,) scores in the order of the list; the score file may have another order.
+
+    Raises: InputError: a trial without a score, a score without a trial, or two different scores for one pair.
+    """
+    trials = read_trials(trials_path)
+    enroll, test, scores = read_scores(scores_path)
+    if enroll == trials.enroll and test == trials.test:
+        return trials, scores
+    by_pair: dict[tuple[str, str], float] = {}
+    for number, (pair, score) in enumerate(zip(zip(enroll, test), scores.tolist()), 1):
+        if by_pair.setdefault(pair, score) != score:
+            raise InputError(scores_path, number, f"{' '.join(pair)} had another score before")
+    pairs = list(zip(trials.enroll, trials.test))
+    for number, pair in enumerate(pairs, 1):
+        if pair not in by_pair:
+            raise InputError(trials_path, number, f"{' '.join(pair)} has no score in {os.fspath(scores_path)}")
+    if len(by_pair) > len(known := set(pairs)):
+        number, pair = next((n, p) for n, p in enumerate(zip(enroll, test), 1) if p not in known)
+        raise InputError(scores_path, number, f"{' '.join(pair)} is not in {os.fspath(trials_path)}")
+    return trials, np.array([by_pair[pair] for pair in pairs])

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluations as rows, tables, tests, pages and pictures."""

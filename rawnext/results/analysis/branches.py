@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much each resolution branch of RawNeXt brings as utterances get longer: the paper's eq. 8 and Fig. 2.
+
+In a block branch r brings x^r (T, C): its output times the gate's weights, or its output alone where there is no gate.
+With x_L for an utterance's middle L seconds, the variation score is the mean over t and c of x_L^r - x_1^r, averaged
+over blocks and utterances: 0 at 1 s. Eq. 8 has one T for both terms, so the network must be fed equally long signals:
+
+tiled: the middle L seconds, repeated up to the longest duration, as the paper's evaluation repeats short speech.
+native: the middle L seconds alone, in which each term is a mean over its own T.
+
+As in the paper's evaluation the signal is pre-emphasised, then cut and repeated.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
+from rawnext.inference.extract import BATCH_SAMPLES, device_of
+from rawnext.models.block import Block
+from rawnext.models.masking import time_mean
+
+BRANCHES = ("original", "low", "high")  # in the order of the gate's weights
+
+
+def reference_form(model: nn.Module) -> nn.Module:
+    """A copy of the model, same weights, whose blocks run every branch to its end, where hooks see it.
+
+    Raises: ValueError: there is no block with branches at several resolutions.
+    """
+    if not any(block.low is not None for block in blocks_of(model).values()):
+        raise ValueError(f"{type(model).__name__} has no branches at several resolutions here; an elastic RawNeXt has")
+    model = copy.deepcopy(model).eval()
+    for block in blocks_of(model).values():
+        block.fast = False
+    return model
+
+
+def blocks_of(model: nn.Module) -> dict[str, Block]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, Block)}
+
+
+class Watch:
+    """Sees, by hooks, what the branches of one block bring in each pass of a model in its reference form."""
+
+    def __init__(self, block: Block):
+        self.means: dict[str, Tensor] = {}  # branch -> (B, C) mean over t of its output
+        self.weights: Tensor | None = None  # (B, C, n) of the gate
+        paths = {name: path for name in BRANCHES if (path := getattr(block, name)) is not None}
+        self.branches = list(paths)
+        self.hooks = [path.register_forward_hook(partial(self.keep_mean, name)) for name, path in paths.items()]
+        if block.gate is not None:
+            self.hooks.append(block.gate.register_forward_hook(self.keep_weights))
+
+    def keep_mean(self, branch: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.means[branch] = time_mean(output, inputs[1])
+
+    def keep_weights(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        self.weights = output
+
+    def brought(self) -> Tensor:
+        """(B, n) means over t and c of the last pass; the weights do not depend on t."""
+        means = torch.stack([self.means[name] for name in self.branches], -1)
+        return (means if self.weights is None else self.weights * means).double().mean(1)
+
+
+@contextlib.contextmanager
+def watched(model: nn.Module) -> Iterator[dict[str, Watch]]:
+    """Watches on all blocks, by the blocks' names, until the end of the `with`."""
+    watches = {name: Watch(block) for name, block in blocks_of(model).items()}
+    try:
+        yield watches
+    finally:
+        for watch in watches.values():
+            for hook in watch.hooks:
+                hook.remove()
+
+
+def branches_of(model: nn.Module) -> list[str]:
+    block = next(iter(blocks_of(model).values()))
+    return [name for name in BRANCHES if getattr(block, name) is not None]
+
+
+@torch.inference_mode()
+def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float], policy: str) -> np.ndarray:
+    """Variation scores of N utterances, block by block.
+
+    Args:
+        model: what `reference_form` returned.   waves: N of (T,), repeated where shorter than a duration.
+        durations: L of them, in seconds.   policy: tiled or native.
+    Returns: (N, L, blocks, branches) float64, in the order of blocks_of and branches_of.
+    """
+    longest = max(durations)
+    size = max(1, int(BATCH_SAMPLES / (longest * SAMPLE_RATE)))
+    parts: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
+
+    def passed(seconds: float) -> np.ndarray:
+        """(B, blocks, branches) of the batch's middle seconds."""
+        num = round(seconds * SAMPLE_RATE)
+        signals = [tile(centre_crop(signal, num), num) for signal in batch]
+        if policy == "tiled":
+            signals = [tile(signal, round(longest * SAMPLE_RATE)) for signal in signals]
+        model.embed(torch.from_numpy(np.stack(signals)).to(device_of(model)))
+        return torch.stack([watch.brought() for watch in watches.values()], 1).cpu().numpy()
+
+    def flush() -> None:
+        brought = {seconds: passed(seconds) for seconds in {1.0, *durations}}  # each once: at 1 s exactly 0
+        parts.append(np.stack([brought[seconds] - brought[1.0] for seconds in durations], 1))
+        batch.clear()
+
+    with watched(model) as watches:
+        for wave in waves:
+            batch.append(model.frontend(torch.from_numpy(wave).unsqueeze(0))[0].squeeze(0).numpy())
+            if len(batch) == size:
+                flush()
+        if batch:
+            flush()
+    return np.concatenate(parts)
+
+
+def table(scores: np.ndarray, durations: Sequence[float], blocks: Sequence[str], branches: Sequence[str]) -> list[str]:
+    """Lines of TSV: the average over blocks first, then each block; stderr is that of the mean over utterances."""
+    lines = ["block\tbranch\tseconds\tscore\tstderr\tnum_utts"]
+    for name, part in (("all", scores.mean(2)), *((block, scores[:, :, k]) for k, block in enumerate(blocks))):
+        mean, error = summary(part)
+        lines += [f"{name}\t{branch}\t{seconds:g}\t{mean[i, j]:.6g}\t{error[i, j]:.6g}\t{len(scores)}"
+                  for j, branch in enumerate(branches) for i, seconds in enumerate(durations)]
+    return lines
+
+
+def summary(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over utterances, and its standard error (NaN of one utterance alone): (N, L, R) -> twice (L, R)."""
+    error = part.std(0, ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.full(part.shape[1:], np.nan)
+    return part.mean(0), error

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worst errors of an evaluation, to be seen and heard: waveform, spectrogram and sound of both utterances."""
+
+import base64
+import io
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from PIL import Image
+
+from rawnext.data.cuts import SAMPLE_RATE, centre_crop
+from rawnext.data.wav import Source, load_wave, read_sources
+from rawnext.errors import InputError
+from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
+from rawnext.results.rows import Row, seconds
+
+HEARD_S = 10          # longer speech is cut to its beginning
+VORBIS_LEVEL = 0.93   # libsndfile's word for some 35 kbit/s; its Opus is a third smaller and takes 15 times as long
+WAVE_COLUMNS = 180
+IMAGE_COLUMNS, IMAGE_ROWS = 320, 96
+WINDOW = 400          # samples of a spectrum
+RANGE_DB = 70         # of a spectrogram, below its loudest place
+
+
+class Clip(NamedTuple):
+    """One utterance of an error. fault: why it cannot be heard (then the rest is empty).
+
+    heard: what part of it the sound is.   sound, picture: data URIs.   wave: SVG path in 180 x 64.
+    """
+
+    utt: str
+    spk: str
+    heard: str
+    sound: str
+    picture: str
+    wave: str
+    fault: str
+
+
+class Error(NamedTuple):
+    """A trial on the wrong side. rank: 1 is the worst."""
+
+    rank: int
+    score: float
+    enroll: Clip
+    test: Clip
+
+
+def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list[int]]:
+    """Lines (from 0) of the highest nontarget and of the lowest target trials, worst first, at most num of each."""
+    def first(places: np.ndarray, keys: np.ndarray) -> list[int]:
+        if num < len(places):  # only what is near the top is sorted; equal scores stay in the list's order
+            limit = np.partition(keys, num - 1)[num - 1] if num else -np.inf
+            places, keys = places[keys <= limit], keys[keys <= limit]
+        return places[np.argsort(keys, kind="stable")][:num].tolist()
+
+    nontarget, target = np.flatnonzero(~trials.is_target), np.flatnonzero(trials.is_target)
+    return first(nontarget, -scores[nontarget]), first(target, scores[target])
+
+
+def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple[str, list[Error]]]:
+    """(what they are, the worst of them) of an evaluation, with the sound as the embedding was given it.
+
+    The enroll side lies in the directory that the row calls `enroll`; the test side where its trials are. Of a model
+    of several utterances (TRIALS.enroll) the first is heard.
+    """
+    models = read_enroll_map(f"{row['trials']}.enroll") if Path(f"{row['trials']}.enroll").exists() else {}
+    test_dir = str(Path(row["trials"]).parent)
+    cut = 0.0 if row["duration"] == "full" else seconds(row["duration"])
+
+    def enrolled(name: str) -> Clip:
+        utts = models.get(name, [name])
+        first = clip(row["enroll"], utts[0], 0.0)
+        if name not in models or first.fault:
+            return first
+        return first._replace(heard=f"{first.heard}; the first of the {len(utts)} utterances of {name}")
+
+    def listed(lines: list[int]) -> list[Error]:
+        return [Error(rank, float(scores[i]), enrolled(trials.enroll[i]), clip(test_dir, trials.test[i], cut))
+                for rank, i in enumerate(lines, 1)]
+
+    nontargets, targets = worst(trials, scores, num)
+    return [("highest nontarget scores: different speakers, taken for one", listed(nontargets)),
+            ("lowest target scores: one speaker, taken for two", listed(targets))]
+
+
+@lru_cache(maxsize=4)
+def directory(data_dir: str) -> tuple[dict[str, Source], dict[str, str]]:
+    """utt -> its audio, and utt -> spk, of a data directory."""
+    utt2spk = Path(data_dir) / "utt2spk"
+    return ({source.utt: source for source in read_sources(data_dir)},
+            read_table(utt2spk, one_word=True) if utt2spk.exists() else {})
+
+
+@lru_cache(maxsize=1024)
+def clip(data_dir: str, utt: str, cut_s: float) -> Clip:
+    """Args: cut_s: seconds to which the utterance was cut around its middle; 0: it was not."""
+    try:
+        sources, speakers = directory(data_dir)
+        if utt not in sources:
+            raise InputError(data_dir, None, f"{utt} is no utterance of it")
+        whole = load_wave(sources[utt])
+    except InputError as error:
+        return Clip(utt, "", "", "", "", "", str(error))
+    wave = centre_crop(whole, round(cut_s * SAMPLE_RATE)) if cut_s else whole
+    heard = wave[:HEARD_S * SAMPLE_RATE]
+    return Clip(utt, speakers.get(utt, ""), part(*(len(w) / SAMPLE_RATE for w in (whole, wave, heard))), sound(heard),
+                picture(heard), outline(heard), "")
+
+
+def part(whole: float, given: float, heard: float) -> str:
+    """What of an utterance is heard, all in seconds."""
+    words = f"{whole:.2f} s" if given == whole else f"the middle {given:.2f} s of {whole:.2f} s"
+    return words if heard == given else f"{words}; its first {heard:g} s can be heard here"
+
+
+def sound(wave: np.ndarray) -> str:
+    """(T,) at 16 kHz as a data URI of Ogg Vorbis."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS",
+                             compression_level=VORBIS_LEVEL) as file:
+        for start in range(0, len(wave), SAMPLE_RATE):  # libsndfile's Vorbis overflows its stack on much at a time
+            file.write(wave[start : start + SAMPLE_RATE])
+    return data_uri("audio/ogg", buffer.getvalue())
+
+
+def picture(wave: np.ndarray) -> str:
+    """Spectrogram of (T,) as a data URI: 0-8 kHz upwards, loud is dark."""
+    hop = max(SAMPLE_RATE // 100, len(wave) // IMAGE_COLUMNS)
+    wave = np.pad(wave, (0, max(0, WINDOW - len(wave))))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::hop] * np.hanning(WINDOW)
+    level = 10 * np.log10(np.abs(np.fft.rfft(frames, 512)).T ** 2 + 1e-9)
+    grey = 255 * (level.max() - level).clip(0, RANGE_DB) / RANGE_DB
+    image = Image.fromarray(grey[::-1].astype(np.uint8)).resize((min(IMAGE_COLUMNS, grey.shape[1]), IMAGE_ROWS))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=40)
+    return data_uri("image/webp", buffer.getvalue())
+
+
+def outline(wave: np.ndarray) -> str:
+    """SVG path around the waveform (T,), 180 wide and 64 high; its loudest sample reaches the edge."""
+    edges = np.linspace(0, len(wave), min(len(wave), WAVE_COLUMNS) + 1, dtype=int)[:-1]
+    scale = 31 / max(float(np.abs(wave).max()), 1e-9)
+    high = np.round(32 - scale * np.maximum.reduceat(wave, edges)).astype(int)
+    low = np.round(33 - scale * np.minimum.reduceat(wave, edges)).astype(int)  # one lower: silence is seen as a line
+
+    def around() -> Iterator[str]:
+        yield from (f"{x},{y}" for x, y in enumerate(high))
+        yield from (f"{x},{y}" for x, y in zip(range(len(low) - 1, -1, -1), low[::-1]))
+
+    return f"M{'L'.join(around())}Z"
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

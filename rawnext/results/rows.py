@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collect the figures of an experiment into tables, beside those of the paper.
+
+A figure that nobody measured or printed is an empty cell.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike, read_lines
+from rawnext.registry import nearest
+from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
+
+Row = dict[str, Any]    # one evaluation, as steps/evaluate.py wrote it
+Table = list[list[str]]  # header and lines
+
+OFFICIAL_TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}  # cleaned VoxCeleb1 lists
+DURATIONS = ("full", "5", "2", "1")
+METRICS = (("EER %", "eer", "eer", ".2f"),
+           ("minDCF, P_target 0.01", "min_dcf_01", "mindcf01", ".3f"),
+           ("minDCF, P_target 0.05", "min_dcf_05", "mindcf05", ".3f"))
+LLR_METRICS = (("actual DCF, P_target 0.01", "act_dcf_01", ".3f"), ("actual DCF, P_target 0.05", "act_dcf_05", ".3f"),
+               ("Cllr", "cllr", ".3f"), ("minimum Cllr", "min_cllr", ".3f"))  # of log-likelihood ratios only
+NAMES = ("list", "data_set", "protocol", "backend")
+NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
+
+
+def read_rows(exp: Path) -> list[Row]:
+    """All evaluations below exp/scores, in the order of the tables.
+
+    Raises: InputError: there are none, one is not what steps/evaluate.py writes, or two are of the same thing.
+    """
+    rows: dict[tuple, tuple[Path, Row]] = {}
+    for path in sorted((exp / "scores").glob("**/*.json")):
+        row = read_row(path)
+        key = tuple(row[name] for name in (*NAMES, "duration"))
+        if key in rows:
+            raise InputError(path, None, f"evaluates {' '.join(key)}, and so does {rows[key][0]}; delete one")
+        rows[key] = path, {**row, "scores": str(path.with_suffix(""))}
+    if not rows:
+        raise InputError(exp / "scores", None, "holds no evaluation; run steps/evaluate.py first")
+    return sorted((row for _, row in rows.values()), key=order)
+
+
+def read_row(path: Path) -> Row:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(path, None, "is not JSON") from None
+    missing = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
+    if missing:
+        raise InputError(path, None, f"has no {missing[0]!r}: not written by steps/evaluate.py")
+    return row
+
+
+def read_training(path: Path) -> dict[str, np.ndarray]:
+    """Columns of train.tsv, (E,) float64 for E epochs; an empty cell is NaN.
+
+    Raises: InputError: it lacks an epoch or a column, or a cell is not a number.
+    """
+    lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
+    rows = list(lines)
+    names = lines.fieldnames or []
+    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
+        if name not in names:
+            raise InputError(path, 1, f"has no column {name!r}")
+    if not rows:
+        raise InputError(path, None, "has no epoch yet")
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise InputError(path, number, f"expected {len(names)} columns")
+    try:
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+    except ValueError as error:
+        raise InputError(path, None, str(error)) from None
+
+
+def order(row: Row) -> tuple:
+    """Lists O, E, H, then others; the paper's protocol before native; long before short."""
+    return (*list_order(row["list"]), row["data_set"], row["protocol"] != "paper", row["protocol"],
+            row["backend"] != "cosine", row["backend"], -seconds(row["duration"]))
+
+
+def list_order(name: str) -> tuple[int, str]:
+    known = list(OFFICIAL_TRIALS)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def seconds(duration: str) -> float:
+    return float("inf") if duration == "full" else float(duration)
+
+
+def read_tsv(path: PathLike) -> list[dict[str, str]]:
+    """Lines of a table with a header.   Raises: InputError: a line with too few or too many columns."""
+    lines = [(number, line.split("\t")) for number, line in read_lines(path)]
+    header = lines[0][1]
+    for number, cells in lines:
+        if len(cells) != len(header):
+            raise InputError(path, number, f"expected {len(header)} columns, got {len(cells)}")
+    return [dict(zip(header, cells)) for _, cells in lines[1:]]
+
+
+def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
+    """The lines of conf/paper.tsv that are of one system; none for an empty name.
+
+    Raises: InputError: a line with too few or too many columns, or a system that does not stand there.
+    """
+    paper = read_tsv(path)
+    if system and system not in (known := {line["system"] for line in paper}):
+        raise InputError(path, None, f"has no system {system!r}{nearest(system, known)}")
+    return [line for line in paper if line["system"] == system]
+
+
+def durations_of(rows: Iterable[Row]) -> list[str]:
+    """The paper's durations and whatever else was measured, longest first."""
+    return sorted({*DURATIONS, *(row["duration"] for row in rows)}, key=seconds, reverse=True)
+
+
+def table_of(rows: list[Row], paper: list[dict[str, str]], ours: str, theirs: str, form: str) -> Table:
+    """One measure: a line for each list, protocol and backend, below them the paper's line for that list.
+
+    Args:
+        ours, theirs: the measure's name in rows and in the paper's lines.   form: how a number is printed.
+    """
+    durations = durations_of(rows)
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row[name] for name in NAMES), {})[row["duration"]] = figure(row, ours, form)
+    for line in paper:
+        if line.get(theirs):
+            cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[theirs]
+    lines = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
+    header = ["list", "data set", "protocol", "backend", *(d if d == "full" else f"{d} s" for d in durations)]
+    return [header, *([*key, *(cells[key].get(d, "") for d in durations)] for key in lines)]
+
+
+def figure(row: Row, measure: str, form: str) -> str:
+    """`5.30 [4.6, 6.1]`: a measure, EER with its interval; empty where nobody computed it."""
+    if row.get(measure) is None:
+        return ""
+    ends = row.get("eer_interval") if measure == "eer" else None
+    return format(row[measure], form) + (" [{:.1f}, {:.1f}]".format(*ends) if ends else "")
+
+
+def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
+    """(title, table) of EER and the two minDCF, and of the costs of log-likelihood ratios where there are such."""
+    found = [(title, table_of(rows, paper, ours, theirs, form)) for title, ours, theirs, form in METRICS]
+    for title, measure, form in LLR_METRICS:
+        if own := [row for row in rows if measure in row]:
+            found.append((title, table_of(own, [], measure, "", form)))
+    return found
+
+
+def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
+    """What a reader must know before comparing our figures with the paper's."""
+    lines = []
+    if paper:
+        places = ", ".join(dict.fromkeys(line["table"] for line in paper))
+        lines.append(f"Rows marked *paper*: {paper[0]['system']}, as published ({places}).")
+    for name, data_set, num in dict.fromkeys((row["list"], row["data_set"], row["num_trials"]) for row in rows):
+        official = OFFICIAL_TRIALS.get(name)
+        if num != official and (official or paper):
+            what = f"the paper's {name} has {official:,}" if official else "the paper has no such list"
+            lines.append(f"List {name} of {data_set} is not the paper's: it has {num:,} trials, {what}. "
+                         "The figures cannot be compared with the paper's.")
+    return lines + method_notes(rows)
+
+
+def method_notes(rows: list[Row]) -> list[str]:
+    """How intervals were made; a definition of the EER that is not the default one."""
+    lines = []
+    if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
+        lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
+                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: docs/metrics.md.")
+    for name in eer_definitions(rows):
+        if name != EER_DEFINITION:
+            lines.append(f"EER by the definition `{name}`: {EER_DEFINITIONS[name]}.")
+    return lines
+
+
+def eer_definitions(rows: Iterable[Row]) -> list[str]:
+    """Names of the definitions in use; evaluations of old do not say theirs."""
+    return list(dict.fromkeys(row.get("eer_definition", EER_DEFINITION) for row in rows))
+
+
+def markdown(table: Table) -> list[str]:
+    header, *lines = table
+    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * 4 + ["---:"] * (len(header) - 4), *lines)]
+
+
+def aligned(table: Table) -> list[str]:
+    """The table as plain text: words to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table)]
+    return ["  ".join(cell.rjust(width) if place >= 4 else cell.ljust(width)
+                      for place, (cell, width) in enumerate(zip(cells, widths))).rstrip() for cells in table]
+
+
+def tsv(rows: list[Row]) -> list[str]:
+    """One line an evaluation, every stamp a column; white space within a value becomes one space."""
+    flat = [flatten(row) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    return ["\t".join(names), *("\t".join(" ".join(str(row.get(name, "")).split()) for name in names) for row in flat)]
+
+
+def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"train": {"epochs": 3}} -> {"train.epochs": 3}"""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat.update(flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat

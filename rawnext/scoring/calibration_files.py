@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A calibration on disk: its model as JSON, what is known of the sides of trials, the table of thresholds."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike, write_lines
+from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
+from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
+
+FORM = "calibration 1"
+COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",
+           "false alarm % (one score)")
+
+
+class ScoreFile(NamedTuple):
+    """A score file, the seconds to which its sides were cut (0: not), and the folders of their embeddings, if named."""
+
+    path: str
+    enroll: float
+    test: float
+    enroll_dir: str = ""
+    test_dir: str = ""
+
+    def __str__(self) -> str:
+        folders = (self.enroll_dir, self.test_dir) if self.enroll_dir else ()
+        return ":".join([self.path, *(f"{s:g}" if s else "full" for s in (self.enroll, self.test)), *folders])
+
+
+def score_file(text: str) -> ScoreFile:
+    """`SCORES:ENROLL:TEST` or `SCORES:ENROLL:TEST:DIR:DIR`, each side `full` or the seconds it was cut to.
+
+    Raises: ValueError: something else.
+    """
+    for num_folders in (0, 2):
+        path, *words = text.rsplit(":", 2 + num_folders)
+        sides = [0.0 if side == "full" else to_number(side) for side in words[:2]]
+        if len(words) == 2 + num_folders and all(side == "full" or 0 < s < np.inf for side, s in zip(words, sides)):
+            return ScoreFile(path, sides[0], sides[1], *words[2:])
+    raise ValueError(f"want SCORES:ENROLL:TEST, the sides `full` or seconds, got {text!r}")
+
+
+def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None = None) -> dict[str, float]:
+    """utt -> seconds of a data directory's utt2dur, at most `cut` where that is not 0; model -> those of all its utts.
+
+    Raises: InputError: there is no utt2dur, a duration is not above 0, or an utterance of a model has none.
+    """
+    path = Path(data) / "utt2dur"
+    if not path.exists():
+        raise InputError(path, None, "no such file, and the measures are made of durations")
+    seconds = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
+    for number, (utt, value) in enumerate(seconds.items(), 1):
+        if not 0 < value < np.inf:
+            raise InputError(path, number, f"{utt}: want seconds above 0")
+        seconds[utt] = min(value, cut or value)
+    return seconds if enroll_map is None else of_models(seconds, enroll_map, "duration", path, sum)
+
+
+def of_models(values: Mapping[str, float], enroll_map: PathLike, quantity: str, path: Path,
+              over: Callable[[list[float]], float]) -> dict[str, float]:
+    """model -> what its utterances have together.   Raises: InputError: one of them has no value in `path`."""
+    models = read_enroll_map(enroll_map)
+    for number, utts in enumerate(models.values(), 1):
+        if missing := [utt for utt in utts if utt not in values]:
+            raise InputError(enroll_map, number, f"{missing[0]} has no {quantity} in {path}")
+    return {model: over([values[utt] for utt in utts]) for model, utts in models.items()}
+
+
+def read_quality(quantity: str, folder: str, enroll_map: PathLike | None = None) -> dict[str, float]:
+    """utt -> number, of utt2QUANTITY beside the embeddings (steps/quality.py); model -> the mean of its utts'.
+
+    Raises: InputError: there is no such table or folder, or a value is not a finite number.
+    """
+    if not folder:
+        raise InputError("SCORES:ENROLL:TEST:DIR:DIR", None, f"name the embeddings' folders, for {quantity}")
+    path = Path(folder) / f"utt2{quantity}"
+    if not path.exists():
+        raise InputError(path, None, "no such file; steps/quality.py writes it")
+    values = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
+    for number, (utt, value) in enumerate(values.items(), 1):
+        if not np.isfinite(value):
+            raise InputError(path, number, f"{utt}: want a number")
+    return values if enroll_map is None else of_models(values, enroll_map, quantity, path, fmean)
+
+
+def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str], test: Sequence[str], enroll_data: Path,
+                   test_data: Path, enroll_map: PathLike | None = None) -> np.ndarray:
+    """(N, M) measures of these names of a score file's N trials.
+
+    Raises: InputError: an utterance of which a quantity is not known.
+    """
+    if not names:
+        return np.empty((len(enroll), 0))
+    def side(quantity: str, ids: Sequence[str], data: Path, cut: float, folder: str,
+             models: PathLike | None = None) -> np.ndarray:
+        if quantity == "duration":
+            known, where = read_durations(data, cut, models), data / "utt2dur"
+        else:
+            known, where = read_quality(quantity, folder, models), Path(folder) / f"utt2{quantity}"
+        values = np.array([known.get(name, np.nan) for name in ids])
+        if np.isnan(values).any():
+            line = int(np.argmax(np.isnan(values)))
+            raise InputError(file.path, line + 1, f"{ids[line]} has no {quantity} in {models or where}")
+        return values
+
+    return measure(names, {quantity: (side(quantity, enroll, enroll_data, file.enroll, file.enroll_dir, enroll_map),
+                                      side(quantity, test, test_data, file.test, file.test_dir))
+                           for quantity in dict.fromkeys(MEASURES[name].quantity for name in names)})
+
+
+def save_model(path: PathLike, calibration: Calibration, names: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Write a model as JSON.   names: of its measures.   about: what it was fitted on."""
+    model = {"form": FORM, "names": ["score", *names], "weights": calibration.weights.tolist(),
+             "offset": calibration.offset, "low": calibration.low.tolist(), "high": calibration.high.tolist(), **about}
+    write_lines(path, [json.dumps(model, indent=2, ensure_ascii=False)])
+
+
+def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
+    """Calibration, names of its measures, and all that the file says.
+
+    Raises: InputError: it is not what save_model writes.
+    """
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))
+        names = model["names"][1:]
+        weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))
+        calibration = Calibration(weights, float(model["offset"]), low, high)
+        fits = (model["form"] == FORM and set(names) <= set(MEASURES) and len(weights) == 1 + len(names)
+                and low.shape == high.shape == (len(names),)
+                and np.isfinite([*weights, calibration.offset, *low, *high]).all())
+    except FileNotFoundError:
+        raise InputError(path, None, "no such file") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise InputError(path, None, "is not a calibration of steps/calibrate.py")
+    return calibration, names, model
+
+
+Tables = list[tuple[ScoreFile, list[OperatingPoint]]]
+
+
+def threshold_rows(tables: Tables) -> Iterator[list[str]]:
+    """One line a condition and prior, as COLUMNS."""
+    for file, points in tables:
+        sides = [f"{seconds:g} s" if seconds else "full" for seconds in (file.enroll, file.test)]
+        for point in points:
+            yield [*sides, f"{point.prior:g}", f"{point.llr:.3f}", f"{point.score:.4f}",
+                   *(f"{100 * rate:.3f}" for rate in point[3:])]
+
+
+def thresholds_page(tables: Tables, title: str, fitted_on: str) -> list[str]:
+    """Lines of thresholds.md."""
+    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables)]
+    return [f"# Thresholds: {title}", "",
+            "Accept where the LLR reaches the column *llr*; where there are only raw scores, where these reach "
+            "*score*, right for a trial of the list's middle duration. Prior: share of target trials among those that "
+            "will come; costs 1 and 1. For other costs take the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",
+            *(f"| {' | '.join(cells)} |" for cells in lines), "",
+            f"Error rates: on {fitted_on}, where the calibration was fitted too; expect other trials to be worse."]

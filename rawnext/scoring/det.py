@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DET curve in whole numbers, of which every measure of rawnext.scoring.metrics is a function.
+
+A trial is accepted if its score reaches the threshold, so trials with one score stand or fall together.
+N1 and N0 are the numbers of target and nontarget trials, N their sum, L the number of points; all takes O(N log N).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+class Det(NamedTuple):
+    """DET curves from the strictest threshold (reject all) to the loosest (accept all).
+
+    num_false_accepts, num_misses: (..., L) whole numbers.   num_nontargets, num_targets: N0, N1, (...).
+    thresholds: (L,) lowest score that each point accepts; infinite where it accepts none. All curves have the same.
+    """
+
+    num_false_accepts: np.ndarray
+    num_misses: np.ndarray
+    num_nontargets: int | np.ndarray
+    num_targets: int | np.ndarray
+    thresholds: np.ndarray
+
+    @property
+    def fpr(self) -> np.ndarray:
+        """(..., L) share of nontarget trials that are accepted."""
+        return self.num_false_accepts / np.asarray(self.num_nontargets)[..., None]
+
+    @property
+    def fnr(self) -> np.ndarray:
+        """(..., L) share of target trials that are missed."""
+        return self.num_misses / np.asarray(self.num_targets)[..., None]
+
+    @property
+    def trials_at(self) -> tuple[np.ndarray, np.ndarray]:
+        """(..., L - 1) numbers of target and of nontarget trials at each threshold but the first."""
+        return -np.diff(self.num_misses), np.diff(self.num_false_accepts)
+
+    def curves(self) -> list["Det"]:
+        """The curves one by one, each with counts of shape (L,)."""
+        counts = [np.reshape(x, (-1, len(self.thresholds))) for x in (self.num_false_accepts, self.num_misses)]
+        totals = [np.ravel(x).tolist() for x in (self.num_nontargets, self.num_targets)]
+        return [Det(accepts, misses, num0, num1, self.thresholds) for accepts, misses, num0, num1 in
+                zip(*counts, *totals)]
+
+    def hull(self) -> "Det":
+        """The corners of one curve's convex hull: what the best merging of neighbouring scores reaches.
+
+        Source: Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", 2007: its edges are the pools of isotonic
+            regression.
+        """
+        from scipy.optimize import isotonic_regression
+
+        targets, nontargets = self.trials_at
+        there = np.flatnonzero(targets + nontargets)
+        num = (targets + nontargets)[there]
+        pools = isotonic_regression(targets[there] / num, weights=num, increasing=False).blocks
+        corners = np.append(0, there[pools[1:] - 1] + 1)
+        return self._replace(num_false_accepts=self.num_false_accepts[corners], num_misses=self.num_misses[corners],
+                             thresholds=self.thresholds[corners])
+
+
+def sorted_scores(scores: ArrayLike, name: str) -> np.ndarray:
+    """(n,) float64, ascending.   Raises: ValueError: there are no `name` trials, or a score is not a number."""
+    ordered = np.sort(np.asarray(scores, dtype=np.float64).ravel())
+    if not ordered.size:
+        raise ValueError(f"there are no {name} trials")
+    if np.isnan(ordered[-1]):  # NaN sorts to the end
+        raise ValueError(f"a {name} score is not a number")
+    return ordered
+
+
+def det_points(target: ArrayLike, nontarget: ArrayLike) -> Det:
+    """All L points of the DET curve: one for each distinct score, and one above them all.
+
+    Args:
+        target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
+    Raises: ValueError: either side is empty or holds NaN.
+    """
+    targets, nontargets = sorted_scores(target, "target"), sorted_scores(nontarget, "nontarget")
+    thresholds = np.unique(np.concatenate([targets, nontargets]))[::-1]
+    misses = np.searchsorted(targets, thresholds)
+    false_accepts = len(nontargets) - np.searchsorted(nontargets, thresholds)
+    return Det(np.append(0, false_accepts), np.append(len(targets), misses), len(nontargets), len(targets),
+               np.append(np.inf, thresholds))

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kaldi's files of one thing each: a vector (mean.vec), a matrix (transform.mat), a PLDA model; binary or text.
+
+Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/kaldi/ark.py): regular
+files only, and nothing is allocated that the file does not hold.
+"""
+
+import re
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike, atomic_path
+from rawnext.kaldi.ark import open_regular
+from rawnext.scoring.plda import Plda
+
+KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, dimensions
+
+
+def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.ndarray]:
+    """The arrays of a file, float64.
+
+    Args:
+        axes: of each array: 1 a vector, 2 a matrix.   tag: what stands about them, as in `<Plda> ... </Plda>`.
+    Raises: InputError: missing, cut off, something else, not finite.
+    """
+    try:
+        with open_regular(str(path)) as file:
+            data = file.read()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
+    except ValueError as why:
+        raise InputError(path, None, str(why)) from None
+    try:
+        arrays = _binary(data[2:], axes, tag) if data.startswith(b"\0B") else _text(data, axes, tag)
+    except ValueError as why:
+        raise InputError(path, None, f"not {'a PLDA model' if tag else 'what is wanted'} of Kaldi: {why}") from None
+    if not all(array.size and np.isfinite(array).all() for array in arrays):
+        raise InputError(path, None, "holds an empty array, or a number that is not finite")
+    return arrays
+
+
+def _binary(data: bytes, axes: Sequence[int], tag: str) -> list[np.ndarray]:
+    head, tail = (f"<{tag}> ".encode(), f"</{tag}> ".encode()) if tag else (b"", b"")
+    if not data.startswith(head):
+        raise ValueError(f"no {head.decode()}")
+    arrays, place = [], len(head)
+    for num_axes in axes:
+        kind, found = KINDS.get(data[place:place + 3], ("", 0))
+        if found != num_axes:
+            raise ValueError(f"expected a {('vector', 'matrix')[num_axes - 1]} at byte {place + 2}")
+        sizes = data[place + 3:place + 3 + 5 * num_axes]
+        place += 3 + len(sizes)
+        if len(sizes) < 5 * num_axes or sizes[0] != 4 or sizes[-5] != 4:
+            raise ValueError("damaged sizes")
+        shape = [struct.unpack("<i", sizes[k + 1:k + 5])[0] for k in range(0, len(sizes), 5)]
+        count = shape[0] * shape[-1] if num_axes == 2 else shape[0]
+        if min(shape) < 0 or count * np.dtype(kind).itemsize > len(data) - place:
+            raise ValueError(f"cut off or damaged: {shape} numbers promised, {len(data) - place} bytes there")
+        arrays.append(np.frombuffer(data, kind, count, place).reshape(shape).astype(np.float64))
+        place += count * np.dtype(kind).itemsize
+    if data[place:] != tail:
+        raise ValueError("more in it than that")
+    return arrays
+
+
+def _text(data: bytes, axes: Sequence[int], tag: str) -> list[np.ndarray]:
+    text = data.decode("ascii", "replace").strip()
+    if tag:
+        if not (text.startswith(f"<{tag}>") and text.endswith(f"</{tag}>")):
+            raise ValueError(f"no <{tag}>")
+        text = text[len(tag) + 2:-len(tag) - 3]
+    bodies = re.findall(r"\[([^\[\]]*)\]", text)
+    if len(bodies) != len(axes) or re.sub(r"\[[^\[\]]*\]", "", text).strip():
+        raise ValueError(f"expected {len(axes)} array{'s' if len(axes) > 1 else ''} in brackets")
+    arrays = []
+    for body, num_axes in zip(bodies, axes):
+        rows = [[float(word) for word in line.split()] for line in body.strip().split("\n")]
+        if len({len(row) for row in rows}) > 1 or (num_axes == 1 and len(rows) > 1):
+            raise ValueError("lines of different lengths" if num_axes == 2 else "a matrix, not a vector")
+        arrays.append(np.array(rows if num_axes == 2 else rows[0]))
+    return arrays
+
+
+def write_arrays(path: PathLike, arrays: Sequence[np.ndarray], tag: str = "") -> None:
+    """Write vectors and matrices in binary, float32 or float64 as they are; under a temporary name, and renamed."""
+    parts = [b"\0B", f"<{tag}> ".encode() if tag else b""]
+    for array in arrays:
+        if not np.isfinite(array).all():
+            raise ValueError(f"{path}: a number that is not finite")
+        number, form = ("<f4", "F") if array.dtype == np.float32 else ("<f8", "D")
+        parts += [f"{form}{'VM'[array.ndim - 1]} ".encode(), *(struct.pack("<bi", 4, size) for size in array.shape),
+                  np.ascontiguousarray(array, number).tobytes()]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"".join([*parts, f"</{tag}> ".encode() if tag else b""]))
+
+
+def read_vector(path: PathLike) -> np.ndarray:
+    """(D,) float64."""
+    return read_arrays(path, [1])[0]
+
+
+def read_transform(path: PathLike, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix for vectors of this dimension, linear (K, dim) or affine (K, dim + 1): its (K, dim) and (K,) parts."""
+    matrix = read_arrays(path, [2])[0]
+    if matrix.shape[1] - dim not in (0, 1):
+        raise InputError(path, None, f"a transform of {matrix.shape[1]} columns does not fit {dim} dimensions")
+    return matrix[:, :dim], matrix[:, dim] if matrix.shape[1] > dim else np.zeros(len(matrix))
+
+
+def read_plda(path: PathLike) -> Plda:
+    """What ivector-compute-plda writes."""
+    plda = Plda(*read_arrays(path, [1, 2, 1], "Plda"))
+    dim = len(plda.mean)
+    if plda.transform.shape != (dim, dim) or len(plda.psi) != dim or not (plda.psi >= 0).all():
+        raise InputError(path, None, "the sizes of mean, transform and psi do not fit, or psi is negative")
+    return plda
+
+
+def write_plda(path: PathLike, plda: Plda) -> None:
+    """In float64, as ivector-compute-plda."""
+    write_arrays(path, [np.asarray(array, np.float64) for array in plda], "Plda")

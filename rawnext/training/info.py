@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""train_info.json of an experiment: what the results' stamp says of its model and how that came about."""
+
+import copy
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rawnext.files import write_lines
+from rawnext.stamp import commit
+
+COUNTED_SAMPLES = 59_050  # of the utterance whose GMACs are counted: 3.69 s
+
+
+def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> float:
+    """Billions of multiply-accumulates an utterance, of convolutions and matrix products in the form that runs: no FFT,
+    no element-wise work, and what is done once a batch shared by it. Nothing is computed: only shapes run."""
+    shapes = copy.deepcopy(model).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shapes(torch.empty(batch, samples, device="meta"))
+    return counter.get_total_flops() / 2e9 / batch
+
+
+def write_info(exp: Path, model: nn.Module, device: torch.device | None = None, **values: Any) -> None:
+    """Write exp/train_info.json: counts of the model, code, machine, and the values given."""
+    info = {"num_params": sum(p.numel() for p in model.parameters()), "gmacs": round(gmacs(model), 4),
+            "commit": commit(), "torch": torch.__version__,
+            "hardware": torch.cuda.get_device_name(device) if device and device.type == "cuda"
+            else f"CPU ({platform.machine()}), {os.cpu_count()} cores", **values}
+    write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
+    print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train_info.json", file=sys.stderr)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX files: any batch, any length, masks, and refusal of what would differ."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from corpus import voice
+from model_checks import randomise
+
+from rawnext.errors import InputError
+from rawnext.export import onnx as export
+from rawnext.inference.extract import embed_native
+from rawnext.models import MODELS
+from rawnext.models.features import LogMel
+
+RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}
+SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),
+           ("ecapa_tdnn", {"channels": 32, "fused": 32, "embedding_dim": 8}),
+           ("resnet34", {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8})]
+
+
+@pytest.mark.parametrize(("name", "options"), SYSTEMS, ids=lambda value: value if isinstance(value, str) else "")
+def test_the_file_gives_the_models_embeddings(name, options, tmp_path, monkeypatch, capfd):
+    model, path = randomise(MODELS.build(name, options)).float(), tmp_path / "new" / "model.onnx"
+    monkeypatch.setattr(export, "SECONDS", (0.1, 0.5))
+    assert export.write_onnx(model, path, {"made_from": "a test"}) < 1e-4
+    assert capfd.readouterr() == ("", "") and [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    assert {prop.key: prop.value for prop in onnx.load(path).metadata_props} == {"made_from": "a test"}
+    runtime = export.OnnxModel(path)
+    waves = [voice(i, 0, seconds) for i, seconds in enumerate((0.1, 0.137, 0.5, 1, 2, 3.7, 10, 30))]
+    batch = np.full((5, len(waves[4]) + 77), 0.5, dtype=np.float32)  # what fills it must not matter
+    for row, wave in zip(batch, waves):
+        row[: len(wave)] = wave
+    together = runtime(batch, np.array([len(wave) for wave in waves[:5]]))
+    for i, (wave, expected) in enumerate(zip(waves, embed_native(model, waves))):
+        found = [runtime(wave[None], np.array([len(wave)]))[0], *together[i : i + 1]]
+        assert all(np.abs(vector - expected).max() < 2e-4 * np.abs(expected).max() for vector in found)
+
+
+def test_mel_energies_without_complex_numbers():
+    features = LogMel(40, 20, 7600, norm="none")
+    wave = torch.randn(2, 5000)
+    found, expected = export.RealMel(features.mel)(wave), features.mel(wave)
+    assert found.shape == expected.shape and (found - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_a_file_that_differs_does_not_appear(tmp_path, monkeypatch):
+    model = MODELS.build("rawnet2", SYSTEMS[1][1]).eval()
+    monkeypatch.setattr(export, "SECONDS", (0.1,))
+    wrong = MODELS.build("rawnet2", SYSTEMS[1][1]).eval()
+    write = export.trace
+    monkeypatch.setattr(export, "trace", lambda model, path: write(wrong, path))
+    with pytest.raises(RuntimeError, match="differ from PyTorch"):
+        export.write_onnx(model, tmp_path / "model.onnx", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="no network"):
+        export.write_onnx(MODELS.build("mel_stats", {}), tmp_path / "model.onnx", {})
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"onnxruntime is not installed: pip install 'rawnext\[onnx\]'"):
+        export.write_onnx(MODELS.build("mel_stats", {}), tmp_path / "model.onnx", {})

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of trials: published values, a loop as an oracle, blocks, and embeddings without a direction."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from rawnext.scoring import cosine as scoring
+from rawnext.scoring.cosine import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
+
+
+def all_pairs(num):
+    first, second = np.divmod(np.arange(num * num), num)
+    return first, second
+
+
+def test_equal_to_published_implementations(shared):
+    z = np.load(shared / "parity" / "metrics.npz")
+    segments = z["cosine/segments"]
+    means = segments.mean(axis=1)
+    ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)
+    np.testing.assert_allclose(ours, z["cosine/scores"], atol=1e-6)
+    # the published code adds 1e-6 to every difference, in float32
+    np.testing.assert_allclose(segment_distance_scores(segments, segments), z["vox_style/scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 10**6])
+def test_equal_to_a_loop_whatever_the_block(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    enroll, test = rng.normal(size=(5, 3)), rng.normal(size=(9, 3))
+    enroll_index, test_index = rng.integers(5, size=50), rng.integers(9, size=50)
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    expected = [enroll[e] @ test[t] / np.linalg.norm(enroll[e]) / np.linalg.norm(test[t])
+                for e, t in zip(enroll_index, test_index)]
+    np.testing.assert_allclose(cosine_scores(enroll, test, enroll_index, test_index), expected, rtol=1e-12)
+
+
+def test_precision_is_that_of_the_embeddings_and_length_does_not_matter():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(4, 8)).astype(np.float32)
+    pairs = all_pairs(4)
+    assert cosine_scores(x, x, *pairs).dtype == np.float32
+    assert cosine_scores(x.astype(np.float64), x, *pairs).dtype == np.float64
+    np.testing.assert_allclose(cosine_scores(x * [[1], [2], [1e-3], [1e6]], x, *pairs), cosine_scores(x, x, *pairs),
+                               atol=1e-6)
+    np.testing.assert_allclose(cosine_scores([[3, 4]], [[4, 3]], [0], [0]), [0.96])
+
+
+def test_embeddings_without_direction_are_named():
+    x = np.ones((4, 3))
+    x[2] = 0
+    with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
+        cosine_scores(x, np.ones((1, 3)), [0], [0])
+    x[2] = np.inf
+    with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
+        cosine_scores(x, np.ones((1, 3)), [0], [0])
+    x[2] = np.nan
+    with pytest.raises(ValueError, match=r"embedding 2 is zero or not finite .* \(1 such"):
+        cosine_scores(np.ones((1, 3)), x, [0], [0])
+    with pytest.raises(ValueError, match="embedding 1, 0 is zero"):
+        unit_vectors([[[1.0], [1.0]], [[0.0], [1.0]]])
+
+
+@pytest.mark.parametrize("num", [2000, 40000])
+def test_memory_beyond_inputs_and_scores_is_that_of_a_block(monkeypatch, num):
+    monkeypatch.setattr(scoring, "BLOCK", 1 << 12)
+    x = np.random.default_rng(0).normal(size=(500, 64)).astype(np.float32)
+    rows = np.arange(num) % 500, np.arange(num) % 499
+    tracemalloc.start()
+    scores = cosine_scores(x, x, *rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # a block of both sides; lengths of both sides of each trial, and their product
+    assert peak < scores.nbytes + 2 * 4 * scoring.BLOCK + 3 * 4 * num + 50_000 < x.nbytes + 17 * num
+
+
+def test_different_dimensions_are_refused():
+    with pytest.raises(ValueError, match="enroll embeddings have 2 dimensions, test embeddings 3"):
+        cosine_scores(np.ones((1, 2)), np.ones((1, 3)), [0], [0])
+
+
+def test_segment_distance_by_hand():
+    enroll = [[[1.0, 0.0], [0.0, 2.0]]]
+    test = [[[3.0, 0.0], [-1.0, 0.0]]]
+    np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])
+
+
+@pytest.mark.parametrize("block", [1, 7, 10**6])
+def test_siamese_scores_are_the_heads_logits_with_another_sign(monkeypatch, block):
+    import torch
+
+    from rawnext.losses import LOSSES
+
+    head = LOSSES.build("siamese", {}, 3, 9)
+    torch.nn.init.normal_(head.linear.weight)
+    rng = np.random.default_rng(0)
+    enroll, test = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(9, 3)).astype(np.float32)
+    rows = rng.integers(5, size=50), rng.integers(9, size=50)
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    with torch.no_grad():
+        expected = [-head.logit(torch.from_numpy(enroll[i]), torch.from_numpy(test[j])).item() for i, j in zip(*rows)]
+        weight, bias = head.linear.weight[0].numpy(), head.linear.bias.item()
+    np.testing.assert_allclose(siamese_scores(enroll, test, *rows, weight, bias), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="dimensions"):
+        siamese_scores(enroll, test[:, :2], *rows, weight, bias)

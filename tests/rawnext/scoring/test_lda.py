@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LDA against scikit-learn's, and what defines it."""
+
+import numpy as np
+import pytest
+from kaldi_numbers import read_ark, read_table
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from rawnext.scoring.kaldi_models import read_arrays
+from rawnext.scoring.lda import fit_lda
+
+
+def draw(num_speakers=12, dim=6):
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(num_speakers), rng.integers(2, 9, num_speakers))
+    mix = rng.normal(size=(dim, dim))
+    return rng.normal(size=(num_speakers, dim))[speaker] + rng.normal(size=(len(speaker), dim)) @ mix + 3, speaker
+
+
+def test_spans_what_scikit_learn_finds():
+    x, speaker = draw()
+    mean, projection = fit_lda(x, speaker, 3)
+    ours = (x - mean) @ projection
+    theirs = LinearDiscriminantAnalysis(solver="eigen").fit(x, speaker).transform(x)[:, :3]
+    scale = ours.std(0) / theirs.std(0)
+    assert np.allclose(np.abs(np.corrcoef(ours.T, theirs.T)[:3, 3:]).diagonal(), 1)
+    assert np.allclose(scale, scale[0]), "and weighs the directions as they do"
+
+
+def test_within_speaker_covariance_becomes_the_identity():
+    x, speaker = draw()
+    mean, projection = fit_lda(x, speaker, 5)
+    y = (x - mean) @ projection
+    residual = y - np.stack([y[speaker == s].mean(0) for s in speaker])
+    assert np.allclose(residual.T @ residual / len(y), np.eye(5))
+    assert np.allclose(y.mean(0), 0)
+
+
+@pytest.mark.parametrize(("speaker", "dim"), [([0, 0, 1, 1], 2), ([0, 1, 2, 3], 1), ([0, 0, 1, 1], 0)])
+def test_what_it_cannot_do(speaker, dim):
+    with pytest.raises(ValueError, match="LDA"):
+        fit_lda(np.random.default_rng(0).normal(size=(4, 3)), np.array(speaker), dim)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("lda_total0.mat", 0.0), ("lda_total01.mat", 0.1)])
+def test_equal_to_kaldis(shared, name, factor):
+    kaldi = shared / "parity" / "kaldi"
+    keys, x = read_ark(kaldi / "train.ark")
+    spk = read_table(kaldi / "train.utt2spk")
+    mean, projection = fit_lda(x, np.array([spk[key] for key in keys]), 12, factor)
+    ours, theirs = np.column_stack([projection.T, -projection.T @ mean]), read_arrays(kaldi / name, [2])[0]
+    sign = np.sign((ours * theirs).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(ours * sign, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_direction_in_which_nothing_varies_is_no_trouble():
+    x, speaker = draw()
+    flat = np.column_stack([x, np.zeros(len(x))])
+    np.testing.assert_allclose(np.abs(fit_lda(flat, speaker, 3)[1][:6]), np.abs(fit_lda(x, speaker, 3)[1]), atol=1e-9)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose the sides of trials are: numbers in the order of names, and each fault by its line."""
+
+import numpy as np
+import pytest
+
+from rawnext.errors import InputError
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import Trials, read_trials
+from rawnext.scoring.trial_speakers import trial_speakers
+
+
+@pytest.fixture
+def speakers(tmp_path):
+    """trial_speakers of a list of these lines."""
+    write_lines(tmp_path / "utt2spk", ["a-1 a", "a-2 a", "b-1 b", "c-1 c", "d-1 d"])
+
+    def find(*lines, **other):
+        write_lines(tmp_path / "t", lines)
+        tables = {"utt2spk": tmp_path / "utt2spk", "enroll_utt2spk": tmp_path / "utt2spk", **other}
+        return trial_speakers(read_trials(tmp_path / "t"), tmp_path / "t", **tables)
+
+    return find
+
+
+def test_numbers_are_those_of_the_speakers_that_are_there(speakers):
+    assert speakers("d-1 a-1 nontarget", "a-2 a-1 target", "b-1 d-1 nontarget").tolist() == [[2, 0, 1], [0, 0, 2]]
+
+
+def test_any_lists_of_ids_will_do(speakers, tmp_path):
+    speakers("a-1 a-2 target")
+    trials = Trials(["c-1", "a-1"], ["a-1", "a-2"], np.array([False, True]))
+    assert trial_speakers(trials, "t", tmp_path / "utt2spk", tmp_path / "utt2spk").tolist() == [[1, 0], [0, 0]]
+
+
+def test_models_are_those_of_their_utterances(speakers, tmp_path):
+    write_lines(tmp_path / "t.enroll", ["m a-1 a-2", "n b-1"])
+    assert speakers("m a-1 target", "n a-1 nontarget").tolist() == [[0, 1], [0, 0]]
+    write_lines(tmp_path / "t.enroll", ["m a-1 b-1"])
+    with pytest.raises(InputError, match=r"t.enroll:1: m is of two speakers"):
+        speakers("m a-1 target")
+
+
+def test_two_tables(speakers, tmp_path):
+    write_lines(tmp_path / "other", ["e-1 b"])
+    found = speakers("e-1 a-1 nontarget", "e-1 b-1 target", enroll_utt2spk=tmp_path / "other")
+    assert found.tolist() == [[1, 1], [0, 1]]
+    with pytest.raises(InputError, match="t:2: a-1 is not in .*other"):
+        speakers("e-1 a-1 nontarget", "a-1 a-1 target", enroll_utt2spk=tmp_path / "other")
+
+
+@pytest.mark.parametrize(("line", "why"), [
+    ("a-1 b-1 target", "t:2: a target trial of a and b"), ("a-1 a-2 nontarget", "t:2: a nontarget trial of a alone"),
+    ("x a-2 nontarget", "t:2: x is not in .*utt2spk"), ("a-1 x target", "t:2: x is not in .*utt2spk")])
+def test_faults(speakers, line, why):
+    with pytest.raises(InputError, match=why):
+        speakers("a-1 a-2 target", line, "a-1 c-1 target")
