@@ -33,23 +33,21 @@ def main() -> None:
         options, weights = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint))
     except KeyError as error:
         raise InputError(args.checkpoint, None, f"not a model of released code: {error.args[0]}") from None
-    config = Config(model=options)
-    model = build(config, weights, args.checkpoint)
-    save_config(config, args.exp / "config.yaml")
+    model = build(options, weights, args.checkpoint)
+    save_config(Config(model=options), args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
     write_info(args.exp, model, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
     num = sum(p.numel() for p in model.parameters())
     print(f"import_official.py: wrote {args.exp}/model.pt ({options['name']}, {num:,} parameters) and config.yaml")
 
 
-def build(config, weights: dict, path: Path):
-    """The model that config describes, with these weights.   Raises: InputError: they do not fit it."""
-    from rawnext.config import check, split_name
+def build(options: dict, weights: dict, path: Path):
+    """The model with these options and weights.   Raises: InputError: they do not fit each other."""
+    from rawnext.config import split_name
     from rawnext.models import MODELS
 
-    check(config, path)
     try:
-        model = MODELS.build(*split_name(config.model))
+        model = MODELS.build(*split_name(options))
         missing, unknown = model.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:  # another shape; options that do not go together
         raise InputError(path, None, str(error).splitlines()[-1].strip()) from None

@@ -84,14 +84,16 @@ class CosineHead(Loss):
         """Embeddings (B, D), cosines (B, S) and speaker indices (B, 1) -> logits (B, S)."""
 
 
-class CosineMargin(CosineHead):
-    """`scale * cos` with a margin on the target and, with topk, one on the nearest other speakers.
+@LOSSES.register("am")
+class AM(CosineHead):
+    """Additive margin softmax: `scale * (cos - m)` for the target, `scale * cos` for the others.
 
     Args:
-        topk: number of nearest other speakers whose angle or cosine is improved by `topk_margin`; 0: none.
+        margin: m.
+        topk: number of other speakers, the nearest ones, whose cosines are increased by `topk_margin`; 0: none.
     Raises: ValueError: topk below 0.
-    Source of topk: Zhao et al., "Multi-query multi-head attention pooling and inter-topK penalty for speaker
-        verification", 2022.
+    Source: Wang et al., "Additive margin softmax for face verification", 2018. Topk: Zhao et al., "Multi-query multi-head
+        attention pooling and inter-topK penalty for speaker verification", 2022.
     """
 
     def __init__(self, embedding_dim: int, num_speakers: int, margin: float = 0.3, scale: float = 30.0,
@@ -111,29 +113,18 @@ class CosineMargin(CosineHead):
         own = self.target_with_margin(cosine.gather(1, target), self.margin_share * self.margin)
         return self.scale * result.scatter(1, target, own)
 
-    @abstractmethod
     def with_margin(self, cosine: Tensor, margin: float) -> Tensor:
         """Cosines reduced by a margin, or increased by a negative one; any shape."""
+        return cosine - margin
 
     def target_with_margin(self, cosine: Tensor, margin: float) -> Tensor:
         """`with_margin` of the target speakers' cosines (B, 1)."""
         return self.with_margin(cosine, margin)
 
 
-@LOSSES.register("am")
-class AM(CosineMargin):
-    """Additive margin softmax: cos - m.
-
-    Source: Wang et al., "Additive margin softmax for face verification", 2018.
-    """
-
-    def with_margin(self, cosine: Tensor, margin: float) -> Tensor:
-        return cosine - margin
-
-
 @LOSSES.register("aam")
-class AAM(CosineMargin):
-    """Additive angular margin softmax: cos(angle + m).
+class AAM(AM):
+    """AM with the margins added to the angles: `scale * cos(angle + m)` for the target.
 
     For angles above pi - m the target's logit is cos - m sin(m), which keeps falling; with `easy_margin` only angles
     below pi/2 get a margin.

@@ -54,7 +54,8 @@ class LogMel(nn.Module):
         """(B, T) samples, zero-padded, and (B,) lengths or None -> (B, L, bands) and its lengths; L = T // 160 + 1."""
         if self.pre_emphasis:
             wave = wave - self.pre_emphasis * torch.cat([wave[:, 1:2], wave[:, :-1]], dim=1)
-        with full_precision(wave.device.type):
+        device = wave.device.type  # autocast does not know `meta`, which computes shapes only
+        with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             x = self.mel(reflect(wave, lengths, FFT // 2)).clamp(min=0).add(1e-6).log().transpose(1, 2)
         return self.normalise(x, frames := None if lengths is None else lengths // HOP + 1), frames
 
@@ -67,11 +68,6 @@ class LogMel(nn.Module):
         if self.norm == "variance":
             x = x / (x.square().sum(1, keepdim=True) / num + 1e-5).sqrt()
         return x
-
-
-def full_precision(device: str) -> contextlib.AbstractContextManager:
-    """Disable autocast on a device type; `meta`, which computes shapes only, has no autocast."""
-    return contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 class SpecAugment(nn.Module):

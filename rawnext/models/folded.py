@@ -22,17 +22,12 @@ def folded(model: Model) -> Model:
     """A copy in evaluation mode, equal up to rounding; it must be neither trained nor saved as model.pt."""
     model = copy.deepcopy(model).eval()
     for module in list(model.modules()):
-        for conv, bn in getattr(module, "then_norm", {}).items():
-            fold(module, conv, bn)
+        submodules = dict(module.named_modules())
+        for conv_name, bn_name in getattr(module, "then_norm", {}).items():
+            conv, bn = submodules.get(conv_name), submodules.get(bn_name)
+            if isinstance(conv, nn.Conv1d | nn.Conv2d) and isinstance(bn, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.set_submodule(conv_name, fuse_conv_bn_eval(conv, bn))
+                module.set_submodule(bn_name, nn.Identity())
         if isinstance(module, ResampledBranch):
             module.cache_composed()
     return model
-
-
-def fold(module: nn.Module, conv_name: str, bn_name: str) -> None:
-    """Fold a BatchNorm into the convolution before it, if the module has both."""
-    found = dict(module.named_modules())
-    conv, bn = found.get(conv_name), found.get(bn_name)
-    if isinstance(conv, nn.Conv1d | nn.Conv2d) and isinstance(bn, nn.BatchNorm1d | nn.BatchNorm2d):
-        module.set_submodule(conv_name, fuse_conv_bn_eval(conv, bn))
-        module.set_submodule(bn_name, nn.Identity())
