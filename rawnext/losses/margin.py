@@ -92,8 +92,8 @@ class AM(CosineHead):
         margin: m.
         topk: number of other speakers, the nearest ones, whose cosines are increased by `topk_margin`; 0: none.
     Raises: ValueError: topk below 0.
-    Source: Wang et al., "Additive margin softmax for face verification", 2018. Topk: Zhao et al., "Multi-query multi-head
-        attention pooling and inter-topK penalty for speaker verification", 2022.
+    Source: Wang et al., "Additive margin softmax for face verification", 2018. Topk: Zhao et al., "Multi-query
+        multi-head attention pooling and inter-topK penalty for speaker verification", 2022.
     """
 
     def __init__(self, embedding_dim: int, num_speakers: int, margin: float = 0.3, scale: float = 30.0,

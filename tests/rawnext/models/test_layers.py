@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channels-last layers are torch's own, in value and gradient."""
+"""Channels-last layers equal torch's own in value and gradient."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_convolution(options, dtype):
         torch.testing.assert_close(one, other, rtol=1e-10 if dtype == torch.float64 else 1e-5, atol=1e-5)
 
 
-def test_only_what_is_asked_for_gets_a_gradient():
+def test_only_required_gradients_are_computed():
     layer, x = nn.Conv1d(4, 4, 3, padding=1, bias=False), torch.randn(1, 5, 4)
     layer.requires_grad_(False)
     assert not conv1d(layer, x).requires_grad
@@ -36,8 +36,8 @@ def test_only_what_is_asked_for_gets_a_gradient():
     assert x.grad is not None and layer.weight.grad is None
 
 
-def test_in_half_precision():
-    """Under autocast gradients arrive in another type than the input's."""
+def test_autocast():
+    """Under autocast the gradient has another type than the input."""
     layer, x = nn.Conv1d(4, 4, 3, padding=1, bias=False), torch.randn(1, 5, 4, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = conv1d(layer, x)
