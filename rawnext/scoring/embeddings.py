@@ -2,7 +2,7 @@
 """The embeddings of the two sides of a trial list: read, moved by a back end's mean and LDA, averaged by model."""
 
 from collections.abc import Container, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
-from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
@@ -104,8 +103,8 @@ def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) 
 
     Raises: InputError: one is not there.
     """
-    place, ids = {key: row for row, key in enumerate(side.keys)}, Ids.of(wanted)
-    rows = np.array([place.get(utt, -1) for utt in ids.names], np.int64)[ids.which]
+    place = {key: row for row, key in enumerate(side.keys)}
+    rows = np.fromiter(map(place.get, wanted, repeat(-1)), np.int64, len(wanted))
     if (rows < 0).any():
         line = int(np.argmax(rows < 0))
         raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
@@ -125,7 +124,7 @@ def read_sides(enroll_scp: str, test_scp: str, front: Front | None, enroll_map: 
                trials: PathLike, enroll_ids: Sequence[str], test_ids: Sequence[str]) -> Sides:
     """The embeddings that a trial list wants, in columns of which these ids stand; see read_side and enroll_models."""
     models = read_enroll_map(enroll_map).values() if enroll_map else ()
-    enrolled, tested = set(chain(*models)) if models else Ids.of(enroll_ids).distinct(), Ids.of(test_ids).distinct()
+    enrolled, tested = set(chain(*models)) if models else set(enroll_ids), set(test_ids)
     one_set = test_scp == enroll_scp
     enroll = read_side(enroll_scp, front, enrolled | tested if one_set else enrolled)
     test = enroll if one_set else read_side(test_scp, front, tested)
