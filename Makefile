@@ -4,8 +4,8 @@
 # make newest  make test in a copy with the newest packages within pyproject.toml's bounds (BOUNDS=no: without them)
 # make lock    what is installed now becomes requirements.lock, the versions that make env installs
 # make test-cluster    the launchers on a real Slurm and Grid Engine, started for it on this machine (needs Debian)
-# make bench   speed as ratios: training, input, extraction, scoring, start-up (docs/performance.md; some minutes)
-# make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/scale.md; 3.5 GB in /tmp)
+# make bench   speed as ratios: training, input, extraction, scoring, start-up (docs/explanation/performance.md; some minutes)
+# make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/explanation/scale.md; 3.5 GB in /tmp)
 # make fuzz    the tests of tests/fuzz with FUZZ_TIMES as many inputs, new ones in each run
 SHELL := bash
 SCHEDULERS ?= slurm sge

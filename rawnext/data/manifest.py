@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From audio files to a data directory: `cuts.jsonl` (lhotse) and Kaldi's tables, written from one list.
 
-All is linear and compact, as a cut exists only while its line is written: docs/scale.md has the figures of 1.1 million.
+All is linear and compact, as a cut exists only while its line is written: docs/explanation/scale.md has the figures of 1.1 million.
 """
 
 import json

@@ -3,7 +3,7 @@
 
 Source: Desplanques, Thienpondt, Demuynck, "ECAPA-TDNN: emphasized channel attention, propagation and aggregation in
 TDNN based speaker verification", Interspeech 2020; what the paper leaves open as in the widely used public code
-(TaoRuijie/ECAPA-TDNN), whose counts these are. docs/systems.md says where the two differ.
+(TaoRuijie/ECAPA-TDNN), whose counts these are. docs/reference/systems/ecapa_tdnn.md lists the differences.
 """
 
 import torch

@@ -2,7 +2,7 @@
 """NeXt-TDNN and NeXt-TDNN-light: ConvNeXt's blocks over frames of log mel energies, with long depthwise filters.
 
 Source: Heo, Shin, Lee, Cheon, Park, "NeXt-TDNN: modernizing multi-scale temporal convolution backbone for speaker
-verification", ICASSP 2024, and the code released with it. Where the two differ, docs/systems.md says which one this is.
+verification", ICASSP 2024, and the code released with it. docs/reference/systems/next_tdnn.md lists where they differ.
 """
 
 from abc import abstractmethod

@@ -3,7 +3,7 @@
 
 Source: Kim, Shim, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
 layer aggregation and extended dynamic scaling policies", ICASSP 2022. Where paper and released code differ,
-docs/systems.md says which one this is.
+docs/reference/systems/rawnext.md states which one this follows.
 """
 
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ class RawNeXt(SpeakerModel):
         official_gate: the released code's gate in place of the paper's eq. 3.
         embedding_norm: in training, embeddings are scaled to this length for the losses; 0 leaves them.
         quiet_init: start as a network in which each block passes its input on, gates and pooling weigh equally. It
-            learns several times faster where the data or the time is small (docs/systems.md has the figures).
+            learns several times faster where the data or the time is small (figures: docs/reference/systems/rawnext.md).
         fast: composed blocks; False is the readable reference. Both are the same function.
     Raises: ValueError: options that do not go together.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum. docs/metrics.md has the formulas.
+"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum. docs/reference/metrics.md has the formulas.
 
 Each is a function of DET curves, `eer_of(det)`, and beside it one of scores, `eer(target, nontarget)`, which takes
     target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
@@ -19,7 +19,7 @@ EER_DEFINITIONS = {
              "through",
     "hull": "where the convex hull of the ROC curve crosses the diagonal",
 }
-EER_DEFINITION = "mean"  # RawNeXt's; which published figures use which: docs/metrics.md
+EER_DEFINITION = "mean"  # RawNeXt's; which published figures use which: docs/reference/metrics.md
 
 
 def eer_of(det: Det, definition: str = EER_DEFINITION) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_other_systems_of_the_pages(root, corpora, run):
     folder, _ = run
     write_experiment(folder / "exp/rawnext_aam")
     for page in (example(root, "README.md", "./run.sh --stage 3 --conf"),
-                 example(root, "docs/own_data.md", "./run.sh --stage 3 --init exp/rawnext_aam --conf")):
+                 example(root, "docs/howto/own_data.md", "./run.sh --stage 3 --init exp/rawnext_aam --conf")):
         own = dict(zip(page[1::2], page[2::2]))
         done = recipe(root, folder, corpora, "--conf", own["--conf"], "--name", own["--name"], "--set", TINY,
                       "--stop-stage", "3", page=page)
@@ -154,12 +154,12 @@ def test_back_ends_of_training_speakers(root, run):
 
 def test_all_back_ends_of_the_pages(root, corpora, run):
     folder, _ = run
-    page = example(root, "docs/backend.md", "./run.sh --stage 4")
+    page = example(root, "docs/reference/backend.md", "./run.sh --stage 4")
     backends = page[page.index("--backends") + 1]
     done = recipe(root, folder, corpora, "--backends", backends, "--durations", "", "--protocols", "native",
                   "--stop-stage", "6", page=page)
     assert done.returncode == 0, done.stderr[-3000:]
-    *page, exp = example(root, "docs/calibration.md", "steps/verification.sh")
+    *page, exp = example(root, "docs/howto/calibration.md", "steps/verification.sh")
     if not (folder / exp).exists():
         (folder / exp).symlink_to("tiny")
     done = subprocess.run([*page, "--eval", "data/vox1_test:trials_O", "--durations", "", "--nj", "1", exp], cwd=folder,
