@@ -17,7 +17,7 @@ import rawnext.export.onnx
 from rawnext import Extractor
 from rawnext.cli.main import main
 from rawnext.errors import InputError
-from rawnext.scoring.decision import PLACE
+from rawnext.scoring.decision import MODEL_PATH
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
@@ -65,7 +65,7 @@ def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
     first, again = (Extractor.from_pretrained(folder, "cpu") for folder in (exp, out))
     assert np.array_equal(first.embed(voice(0, 0, 1)), again.embed(voice(0, 0, 1)))
     assert first.fingerprint == again.fingerprint
-    assert (out / PLACE).read_bytes() == (exp / PLACE).read_bytes()
+    assert (out / MODEL_PATH).read_bytes() == (exp / MODEL_PATH).read_bytes()
     capsys.readouterr()
     for folder in (exp, out):
         main(["info", str(folder)])
