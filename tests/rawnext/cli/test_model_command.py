@@ -111,5 +111,5 @@ def test_onnx_says_what_it_was_made_of(exp, tmp_path, monkeypatch, capsys):
     said = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert said["model_sha256"] == sha256(exp / "model.pt") and said["commit"] and said["sample_rate"] == "16000"
     assert said["config"] == (exp / "config.yaml").read_text()
-    with pytest.raises(InputError, match="say what to write"):
+    with pytest.raises(InputError, match="needs --onnx FILE"):
         main(["export", str(exp)])
