@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every default of training and evaluation, once, with its unit; YAML files and `--set` change them.
+"""Every default of training and evaluation with its unit; YAML files and `--set` change them.
 
-A model's or a loss's own numbers have their defaults in its constructor.
+The defaults of a model or a loss are those of its constructor; rawnext/training/system.py checks their names.
 """
 
 import re
@@ -222,48 +222,6 @@ def check(config: Config, path: PathLike) -> None:
     want(train.margin_from <= train.margin_full, "train.margin_from: not behind train.margin_full")
     want(0 <= train.max_bad_fraction <= 1, f"train.max_bad_fraction: 0...1, got {train.max_bad_fraction}")
     want(len(config.losses) > 0, "losses: at least one")
-    check_parts(config, path)
-
-
-def check_parts(config: Config, path: PathLike) -> None:
-    """Names and options of model, losses and augmentation are known, and the model can be built from them."""
-    from rawnext.losses import LOSSES
-    from rawnext.models import MODELS
-    from rawnext.training.augment import OPERATIONS, chance
-    from rawnext.training.device_augment import cannot_follow_a_room
-
-    try:
-        name, options = split_name(config.model)
-        MODELS.check(name, options)
-        for loss in config.losses:
-            name, options = split_name(loss)
-            check_weight(options.pop("weight", 1), "losses")
-            LOSSES.check(name, options)
-        for case in config.augment:
-            check_weight(case.get("weight", 1), "augment")
-            for key in case:
-                if key not in ("ops", "weight"):
-                    raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
-            for op in ops_of(case):
-                OPERATIONS.check(chance(op)[0], {})
-            late = cannot_follow_a_room([chance(op)[0] for op in ops_of(case)])
-            if late and config.train.augment_on == "device":
-                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can do it")
-    except ValueError as error:
-        raise InputError(path, None, str(error)) from None
-
-
-def check_weight(weight: Any, section: str) -> None:
-    if not isinstance(weight, int | float) or not weight >= 0:
-        raise ValueError(f"{section}: weight: a number from 0, got {weight!r}")
-
-
-def ops_of(case: dict[str, Any]) -> list[Any]:
-    """The operations of a case of augmentation: names, or {name: ..., p: 0.5}."""
-    ops = case.get("ops", [])
-    if not isinstance(ops, list):
-        raise ValueError(f"augment: want ops: [name, ...], got {ops!r}")
-    return ops
 
 
 def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:

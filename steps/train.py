@@ -41,7 +41,7 @@ def main() -> None:
     args = parse()
     import torch
 
-    from rawnext.config import load_config, save_config
+    from rawnext.config import save_config
     from rawnext.data.cuts import CutTable
     from rawnext.dist import cleanup, init_process_group, is_main, rank_world
     from rawnext.training.augment import needed_banks
@@ -49,11 +49,12 @@ def main() -> None:
     from rawnext.training.info import write_info
     from rawnext.training.lock import alone_in
     from rawnext.training.preemption import Preempted
+    from rawnext.training.system import load_system
     from rawnext.training.task import build_task
     from rawnext.training.trainer import Trainer
 
     setup_log()
-    config = load_config(args.config.split(), shlex.split(args.set), args.init)
+    config = load_system(args.config.split(), shlex.split(args.set), args.init)
     if args.check:
         task = build_task(config, config.batch.speakers)
         if args.init:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from rawnext.config import load_config
+from rawnext.training.system import load_system
 
 # What pages call that is not of this project.
-OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip"}
+OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip",
+           "cat", "unzip", "tar"}
 LAST_STAGE = 10
 OF_PAGES = ("conf/statistics_tdnn.yaml",)     # what a page tells its reader to write
 
@@ -70,7 +71,7 @@ def commands(code: str) -> Iterator[Command]:
 
 def pages(root: Path) -> list[Path]:
     """All that have commands."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/*.md")),
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md")),
             *sorted(root.glob("egs/*/README.md"))]
 
 
@@ -160,7 +161,7 @@ def check_config(names: list[str], sets: list[str], root: Path) -> None:
     Files of experiments are not there: over these, options of the model are not known, the others are.
     """
     ours = [root / name for name in names if name.startswith("conf/") and name not in OF_PAGES]
-    load_config(ours, sets if len(ours) == len(names) else [text for text in sets if not text.startswith("model")])
+    load_system(ours, sets if len(ours) == len(names) else [text for text in sets if not text.startswith("model")])
 
 
 def entry_point(root: Path):

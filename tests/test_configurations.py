@@ -7,9 +7,9 @@ import pytest
 import torch
 from corpus import write_corpus
 
-from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.training.dataset import EpochDataset
+from rawnext.training.system import load_system
 from rawnext.training.trainer import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -30,7 +30,7 @@ def tables(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("_lda.yaml")])  # no network to train
 def test_some_steps(name, tables, tmp_path):
     below = UNDER.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])
-    config = load_config([CONF / part for part in [*below, name]], sorted(TINY))
+    config = load_system([CONF / part for part in [*below, name]], sorted(TINY))
     table, banks = tables
     torch.manual_seed(0)
     trainer = Trainer(config, table, banks, tmp_path, torch.device("cpu"))
@@ -45,7 +45,7 @@ def test_some_steps(name, tables, tmp_path):
 
 
 def test_small_systems_share_one_budget():
-    small = [load_config([CONF / name]) for name in FILES if name.startswith("small/") and "_lda" not in name]
+    small = [load_system([CONF / name]) for name in FILES if name.startswith("small/") and "_lda" not in name]
     assert len(small) >= 10
     for config in small:
         assert (config.batch, config.crop, config.optim, config.train, config.losses) == (

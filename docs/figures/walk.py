@@ -18,12 +18,12 @@ from rawnext.models import block as block_module
 from rawnext.models.block import Block
 from rawnext.models.rawnext import RawNeXt, Root
 
-STEPS = ("pointwise", "conv3", "triple", "mean_of_3", "mean_of_3_to_end")
+STEPS = ("pointwise", "conv1d", "upsample_by_3", "mean_pool3", "mean_pool3_ceil")
 
 
 @dataclass
 class Step:
-    """One step of a branch. what: its function.   frames, channels: of the map that it gives.   groups: of conv3."""
+    """One step of a branch. what: its function.   frames, channels: of the map that it gives.   groups: of conv1d."""
 
     what: str
     frames: int
@@ -101,7 +101,7 @@ def run(shapes: nn.Module, samples: int, batch: int = 1) -> None:
 def stages(model: RawNeXt, samples: int, batch: int = 64) -> list[Stage]:
     """The levels from the first convolution to the embedding; their costs add up to the whole network's.
 
-    Args: batch: as in rawnext.training.info.gmacs, whose sum this is: composing matrices is shared by so many utterances.
+    Args: batch: utterances that share the composition of matrices, as in rawnext.training.info.gmacs.
     """
     shapes = on_meta(model, fast=True)
     names = ["level0", "level1", *(f"level{i}" for i in range(2, 6))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from page_commands import Fault, blocks, check, commands, pages
 
-from rawnext.config import load_config
+from rawnext.training.system import load_system
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
@@ -47,7 +47,7 @@ def test_code(page, tmp_path):
                     assert all(hasattr(module, alias.name) for alias in node.names), where
         if block.language == "yaml" and page.name != "extending.md":
             (tmp_path / "page.yaml").write_text(block.code)
-            load_config([tmp_path / "page.yaml"])
+            load_system([tmp_path / "page.yaml"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -111,8 +111,8 @@ def test_fine_tuning_on_speakers_of_a_csv(root, folder, tmp_path):
     for name in ("wavs", "mine.csv"):
         (here / name).symlink_to(folder / name.replace("mine", "train"))
     small = [*SMALL[:-1], "batch.speakers=6 crop.samples=8000 crop.short_from=0 train.epochs=1"]
-    for page in (example(root, "docs/howto/own_data.md", "./run.sh --stop-stage 2"),
-                 example(root, "docs/howto/own_data.md", "./run.sh --stage 3 --stop-stage 3")):
+    for page in (example(root, "docs/howto/fine_tuning.md", "./run.sh --stop-stage 2"),
+                 example(root, "docs/howto/fine_tuning.md", "./run.sh --stage 3 --stop-stage 3")):
         done = run_recipe(root, "csv", here, *page[1:], *small)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "rawnext_aam" in (here / "exp/mine/train_info.json").read_text()

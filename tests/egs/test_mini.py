@@ -46,7 +46,8 @@ def test_from_nothing_to_scores(root, mini):
     assert len(speakers["train"] | speakers["dev"]) == 12 and len(speakers["test"]) == 3
     assert not (speakers["train"] & speakers["dev"]) and not ((speakers["train"] | speakers["dev"]) & speakers["test"])
     assert (mini / "exp/rawnext/model.pt").stat().st_size > 0
-    done = subprocess.run(example(root, "docs/tutorial/first_five_minutes.md", "head"), cwd=mini, capture_output=True, text=True)
+    page = example(root, "docs/tutorial/first_five_minutes.md", "head")
+    done = subprocess.run(page, cwd=mini, capture_output=True, text=True)
     assert re.fullmatch(r"(\S+ \S+ -?[\d.]+\n){3}", done.stdout)
     again = run_recipe(root, "mini", mini, *SMALL, "--stop-stage", "0")
     assert again.returncode == 0 and "kept" in again.stdout + again.stderr

@@ -8,7 +8,8 @@ from fuzzing import answer, damaged, fuzz, utils_module
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rawnext.config import load_config, save_config
+from rawnext.config import save_config
+from rawnext.training.system import load_system
 
 YAML = b"""model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], embedding_dim: 8}
 losses: [{name: aam, weight: 0.5}, {name: angular_prototypical}]
@@ -52,10 +53,10 @@ def folder(tmp_path_factory):
 def test_yaml(folder, raw):
     path = folder / "c.yaml"
     path.write_bytes(raw)
-    config = answer(lambda: load_config([path]), path)
+    config = answer(lambda: load_system([path]), path)
     if config is not None:
         save_config(config, folder / "again.yaml")
-        assert asdict(load_config([folder / "again.yaml"])) == asdict(config)
+        assert asdict(load_system([folder / "again.yaml"])) == asdict(config)
 
 
 def test_aliases_that_multiply(folder):
@@ -63,7 +64,7 @@ def test_aliases_that_multiply(folder):
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
     (folder / "bomb.yaml").write_text("\n".join(lines) + "\n")
-    assert answer(lambda: load_config([folder / "bomb.yaml"]), folder, 50_000_000) is None
+    assert answer(lambda: load_system([folder / "bomb.yaml"]), folder, 50_000_000) is None
 
 
 @fuzz(120)
@@ -71,7 +72,7 @@ def test_aliases_that_multiply(folder):
                                        ":", "1", "1e-3", "-", ",", "'", '"', "${", "???", " ", "0", "null", "\n", "é"]),
                       max_size=9))
 def test_options(words):
-    answer(lambda: load_config([], ["".join(words)]), "--set")
+    answer(lambda: load_system([], ["".join(words)]), "--set")
 
 
 CONF = b"""# a comment

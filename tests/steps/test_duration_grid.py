@@ -12,10 +12,10 @@ from corpus import write_corpus
 from matplotlib.image import imread
 from page_commands import example
 
-from rawnext.analysis import duration_plots
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
+from rawnext.results.analysis import duration_plots
 from rawnext.scoring.metrics import eer
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
@@ -93,7 +93,7 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
 
 
 def test_the_command_of_the_page(root, place, tmp_path):
-    page = example(root, "docs/reference/recipes.md", "steps/duration_grid.sh")
+    page = example(root, "docs/howto/durations.md", "steps/duration_grid.sh")
     page[-4:-4] = "--grid", "2"     # longer than what there is
     (tmp_path / "data/vox1_test").mkdir()
     for name in ("wav.scp", "utt2spk", "spk2utt"):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext.analysis import report_charts as charts
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.registry import nearest
+from rawnext.results.analysis import report_charts as charts
 from rawnext.results.analysis.chart import Chart
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
 from rawnext.results.analysis.report_tables import System, every_column, read_cells, result_table, stamps_of

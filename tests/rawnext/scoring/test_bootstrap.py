@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.backend import bootstrap as module
+from rawnext.scoring import bootstrap as module
 from rawnext.scoring.bootstrap import bootstrap, interval, p_value
 from rawnext.scoring.metrics import cllr, cllr_of, eer, eer_of, min_dcf, min_dcf_of
 

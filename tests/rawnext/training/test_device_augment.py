@@ -11,12 +11,12 @@ from corpus import write_corpus
 from lhotse import CutSet
 from scipy.signal import convolve
 
-from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.errors import InputError
 from rawnext.training.dataset import EpochDataset, epoch_loader, to_device
 from rawnext.training.device_augment import as_steps, put_on
+from rawnext.training.system import load_system
 
 CASES = [["music"], ["babble"], ["noise"], ["reverb"], ["reverb", "babble"], ["babble", "reverb"],
          ["noise", "reverb", "music", "reverb"], [{"name": "reverb", "p": 0.5}, {"name": "noise", "p": 0.5}], []]
@@ -43,7 +43,7 @@ def folders(tmp_path_factory):
 
 
 def batch_of(folders, on, cases=CASES, num_workers=0):
-    config = load_config([], ["batch.speakers=9", f"train.augment_on={on}", f"crop={CROP}".replace("'", "")])
+    config = load_system([], ["batch.speakers=9", f"train.augment_on={on}", f"crop={CROP}".replace("'", "")])
     config.augment = [{"ops": ops} for ops in cases]
     banks = {name: CutTable(folder) for name, folder in folders.items() if name != "train"}
     (batch,) = epoch_loader(EpochDataset(CutTable(folders["train"]), config, banks, 2, 0, 1), num_workers)
@@ -126,9 +126,9 @@ def test_steps_keep_each_utterances_order():
 def test_an_operation_that_the_device_has_not(root):
     late = ["augment=[{ops: [shift, noise, reverb, noise, {name: reverse, p: 0.1}]}]", "train.augment_on={}"]
     with pytest.raises(InputError, match="augment_on: device: reverse follows reverb, but only workers can do it"):
-        load_config([], [late[0], late[1].format("device")])
-    assert load_config([], [late[0], late[1].format("workers")]).augment
-    assert load_config([root / "conf/csv/augment.yaml"], ["train.augment_on=device"]).augment
+        load_system([], [late[0], late[1].format("device")])
+    assert load_system([], [late[0], late[1].format("workers")]).augment
+    assert load_system([root / "conf/csv/augment.yaml"], ["train.augment_on=device"]).augment
     with pytest.raises(InputError, match="train.augment_on: workers or device, got 'gpu'"):
-        load_config([], ["train.augment_on=gpu"])
-    assert load_config([root / "conf/augment.yaml"], ["train.augment_on=device"]).augment
+        load_system([], ["train.augment_on=gpu"])
+    assert load_system([root / "conf/augment.yaml"], ["train.augment_on=device"]).augment

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from corpus import voice
 from matplotlib.image import imread
 
-from rawnext.analysis import branches
 from rawnext.config import load_config, save_config, split_name
 from rawnext.files import write_lines
 from rawnext.models import MODELS
 from rawnext.models.block import Block
+from rawnext.results.analysis import branches
 from rawnext.training import checkpoint
 
 NARROW = {"channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8, "blocks": [2, 2, 2, 2]}

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rawnext.analysis import error_browser
 from rawnext.kaldi.tables import Trials
+from rawnext.results.analysis import error_browser
 
 
 @settings(max_examples=40)

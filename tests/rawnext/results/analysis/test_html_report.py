@@ -232,7 +232,7 @@ def test_same_names_become_paths_and_same_folders_a_fault(data, tmp_path, root):
 
 def test_an_installed_package_has_the_page(root):
     """Every file of the page is package data."""
-    declared = re.search(r'"rawnext.analysis" = \["(.*)"\]', (root / "pyproject.toml").read_text()).group(1)
+    declared = re.search(r'"rawnext.results.analysis" = \["(.*)"\]', (root / "pyproject.toml").read_text()).group(1)
     assert len(list(PAGE.iterdir())) == 4
     assert all(fnmatch(str(path.relative_to(PAGE.parent)), declared) for path in PAGE.iterdir())
 

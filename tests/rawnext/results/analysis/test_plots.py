@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from matplotlib.image import imread
 from scipy.special import ndtr
 
-from rawnext.analysis import plots
 from rawnext.files import write_lines
+from rawnext.results.analysis import plots
 from rawnext.scoring.metrics import det_points, eer
 
 scores = st.lists(st.integers(-8, 8), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=float))

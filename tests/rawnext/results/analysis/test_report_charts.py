@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_chart import points
 
-from rawnext.analysis import report_charts as charts
+from rawnext.results.analysis import report_charts as charts
 from rawnext.results.analysis.chart import BOTTOM, HEIGHT
 from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import eer, min_dcf

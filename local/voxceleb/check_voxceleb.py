@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Check that all corpora of the VoxCeleb recipe are there, before anything runs; name everything that is missing.
+
+  local/voxceleb/check_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+from layout import LISTS, PAGE, SPEAKER, find_list, speaker_folders
+
+from rawnext.errors import InputError, run_main
+
+VOX1 = f"vox1_dev_wav.zip and vox1_test_wav.zip from {PAGE}vox1.html"
+VOX2 = f"vox2_dev_aac.zip and vox2_test_aac.zip from {PAGE}vox2.html"
+MUSAN = "https://www.openslr.org/17/"
+RIRS = "https://www.openslr.org/28/"
+
+
+def missing_speech(option: str, root: str, where: str) -> Iterator[str]:
+    try:
+        folders = speaker_folders(root)
+    except InputError as error:
+        yield f"{option} {error}; unpack {where}"
+        return
+    sample = next(iter(folders.values()))[0]
+    suffixes = {os.path.splitext(path)[1] for path in glob.glob(f"{glob.escape(sample)}/*/*")}
+    if not suffixes & {".wav", ".flac", ".m4a"}:
+        yield f"{option} {sample}: no wav, flac or m4a in it; unpack {where}"
+    elif ".m4a" in suffixes and not suffixes & {".wav", ".flac"} and not shutil.which("ffmpeg"):
+        yield f"ffmpeg: not found, and {root} is m4a; install it (apt-get install ffmpeg)"
+
+
+def missing_lists(vox1: str, folder: str) -> Iterator[str]:
+    """The cleaned lists; also the speakers that they name and VoxCeleb1 lacks."""
+    named: set[str] = set()
+    for name, (cleaned, _) in LISTS.items():
+        if path := find_list(folder, cleaned):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                named.update(part[:7] for line in file for part in line.split()[1:3])
+        else:
+            yield f"--lists {folder}/{cleaned[0]}: no such file (trial list {name}); get it from {PAGE}vox1.html"
+    try:
+        lacking = sorted(filter(SPEAKER.fullmatch, named - speaker_folders(vox1).keys()))
+    except InputError:
+        return  # said above: there is no VoxCeleb1
+    if lacking:
+        yield (f"--vox1 {vox1}: {len(lacking)} of {len(named)} speakers of the lists are not there ({lacking[0]}, ..."
+               f"); unpack {VOX1}")
+
+
+def missing_files(option: str, root: str, patterns: list[str], where: str) -> Iterator[str]:
+    if not os.path.isdir(root):
+        yield f"{option} {root}: no such folder; get it from {where}"
+        return
+    for pattern in patterns:
+        if not next(glob.iglob(f"{glob.escape(root)}/{pattern}"), None):
+            yield f"{option} {root}: no {pattern}; get it from {where}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
+    parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test, as m4a, wav or flac")
+    parser.add_argument("--musan", help="not checked without")
+    parser.add_argument("--rirs", help="RIRS_NOISES; not checked without")
+    parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
+    options = parser.parse_args()
+    missing = [*missing_speech("--vox1", options.vox1, VOX1), *missing_speech("--vox2", options.vox2, VOX2),
+               *missing_lists(options.vox1, options.lists or options.vox1)]
+    if options.musan:
+        missing += missing_files("--musan", options.musan, ["music/*/*.wav", "noise/*/*.wav", "speech/*/*.wav"], MUSAN)
+    if options.rirs:
+        missing += missing_files("--rirs", options.rirs, ["simulated_rirs/*/*/*.wav"], RIRS)
+    for line in missing:
+        print(f"check_voxceleb.py: {line}", file=sys.stderr)
+    if missing:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_main(main)

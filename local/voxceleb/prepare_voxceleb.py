@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Make the data directories and trial lists of VoxCeleb. Nothing is downloaded.
+
+  local/voxceleb/prepare_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --vox2-flac data/vox2_flac data
+
+  DATA/train       VoxCeleb2, dev and test, without the held-out speakers
+  DATA/dev         the held-out speakers (no trials; utils/make_trials.py draws them)
+  DATA/vox1_test   the speakers of trial list O, with trials_O
+  DATA/vox1        all of VoxCeleb1, with trials_E and trials_H
+
+trials_X is the cleaned list, trials_X_original (where its file is there) the first published one. Each directory has
+a table utt2session: the videos.
+"""
+
+import argparse
+import logging
+from collections import Counter
+from pathlib import Path
+
+from layout import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
+
+from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
+from rawnext.files import read_lines, write_lines
+from rawnext.kaldi.tables import Trials, write_trials
+from rawnext.kaldi.trial_forms import read_trial_list
+from rawnext.log import setup_log
+
+log = logging.getLogger(__name__)
+
+
+def read_list(path: str, utts: dict[str, str]) -> Trials:
+    """VoxCeleb's form `1|0 id10270/<video>/00001.wav id10271/<video>/00002.wav`; utts: those known, twice."""
+    named = read_trial_list(Path(path))
+    ids = ((name, name.rsplit(".", 1)[0].replace("/", "-")) for name in named.lines)
+    return named.renamed({name: utts[utt] for name, utt in ids if utt in utts}, "VoxCeleb1 as it lies on disk")
+
+
+def read_lists(folder: str, audio: dict[str, str]) -> dict[str, Trials]:
+    """O, O_original, E, ... -> trials; an original list may lack, a cleaned one may not."""
+    utts = {utt: utt for utt in audio}
+    lists = {}
+    for name, (cleaned, original) in LISTS.items():
+        if (path := find_list(folder, cleaned)) is None:
+            raise InputError(Path(folder) / cleaned[0], None, f"no such trial list; get it from {PAGE}vox1.html")
+        lists[name] = read_list(path, utts)
+        if path := find_list(folder, original):
+            lists[f"{name}_original"] = read_list(path, utts)
+        else:
+            log.info("%s: not there, so no trials_%s_original", Path(folder) / original[0], name)
+    return lists
+
+
+def find_vox2(root: str, flac_dir: str | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """VoxCeleb2's readable files, and (path, why) of those that ffmpeg could not transcode."""
+    copies = [Path(flac_dir)] if flac_dir and Path(flac_dir).is_dir() else []
+    audio = find_audio(speaker_folders(root, *copies))
+    m4a = {utt: audio.pop(utt) for utt, path in list(audio.items()) if path.endswith(".m4a")}
+    if not m4a:
+        return audio, []
+    rows = (line.split("\t", 1) for folder in copies for table in sorted(folder.glob("undecodable.*.tsv"))
+            for _, line in read_lines(table))
+    why = {Path(path).parts[-3:]: reason for path, reason in rows}
+    if left := [path for path in m4a.values() if Path(path).parts[-3:] not in why]:
+        raise InputError(left[0], None, f"this and {len(left) - 1} more m4a files have no FLAC copy in "
+                                        f"{flac_dir or '--vox2-flac'}; run local/voxceleb/transcode_vox2.py (stage 0)")
+    return audio, [(path, why[Path(path).parts[-3:]]) for path in m4a.values()]
+
+
+def check_apart(vox1: dict[str, str], vox2: dict[str, str]) -> None:
+    """No speaker of the evaluation may be trained on."""
+    if both := {utt[:7] for utt in vox1} & {utt[:7] for utt in vox2}:
+        raise InputError("--vox2", None, f"{len(both)} speakers are also in --vox1 ({min(both)}, ...): "
+                                         "they would be trained on and tested; give each corpus a folder of its own")
+
+
+def scan(audio: dict[str, str], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
+    return scan_audio(((utt, utt[:7], path) for utt, path in audio.items()), num_jobs)
+
+
+def all_genders(*folders: str) -> dict[str, str]:
+    genders: dict[str, str] = {}
+    for folder in dict.fromkeys(folders):
+        for name in ("vox1_meta.csv", "vox2_meta.csv"):
+            if path := find_list(folder, [name]):
+                genders |= read_genders(path)
+    return genders
+
+
+def check_pairs(train: list[Utterance]) -> None:
+    counts = Counter(u.spk for u in train)
+    if single := sorted(spk for spk, count in counts.items() if count == 1):
+        log.warning("%d of %d training speakers have one utterance only (%s, ...): no pair can be drawn from them",
+                    len(single), len(counts), single[0])
+
+
+def write_set(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
+    """The data directory, and utt2session: the video of each utterance."""
+    write_data_dir(utterances, folder, genders)
+    write_lines(folder / "utt2session", (f"{u.utt} {u.utt[8:].rsplit('-', 1)[0]}" for u in sorted(utterances)))
+
+
+def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials], genders: dict[str, str]) -> None:
+    tested = {utt[:7] for name, trials in lists.items() if name.startswith("O") for side in trials[:2] for utt in side}
+    write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", genders)
+    write_set(vox1, data / "vox1", genders)
+    for name, trials in lists.items():
+        path = data / ("vox1_test" if name.startswith("O") else "vox1") / f"trials_{name}"
+        write_trials(path, trials)
+        log.info("%s: %d trials, %d target", path, len(trials.enroll), sum(trials.is_target))
+
+
+def write_train(data: Path, vox2: list[Utterance], num_dev: int, seed: int, genders: dict[str, str]) -> None:
+    train, dev = hold_out_speakers(vox2, num_dev, seed)
+    check_pairs(train)
+    if dev:
+        write_set(dev, data / "dev", genders)
+    write_set(train, data / "train", genders)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
+    parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
+    parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")
+    parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
+    parser.add_argument("--dev-speakers", type=int, default=40, help="held out for validation; default: 40; 0: none")
+    parser.add_argument("--seed", type=int, default=1, help="of that choice; default: 1")
+    parser.add_argument("--max-bad-fraction", type=float, default=0.0,
+                        help="of the audio files that may be unreadable and left out; default: 0")
+    parser.add_argument("--nj", type=int, default=4, help="parallel processes; default: 4")
+    parser.add_argument("data", type=Path)
+    options = parser.parse_args()
+    if options.dev_speakers < 0 or options.dev_speakers == 1:
+        parser.error("--dev-speakers must be 0, or 2 and more: one speaker gives no nontarget trials")
+    setup_log()
+    vox1_audio = find_audio(speaker_folders(options.vox1))
+    lists = read_lists(options.lists or options.vox1, vox1_audio)
+    vox2_audio, undecodable = find_vox2(options.vox2, options.vox2_flac)
+    check_apart(vox1_audio, vox2_audio)
+    genders = all_genders(options.vox1, options.vox2, options.lists or options.vox1)
+
+    log.info("reading the headers of %d + %d audio files", len(vox1_audio), len(vox2_audio))
+    vox1, bad1 = scan(vox1_audio, options.nj)
+    vox2, bad2 = scan(vox2_audio, options.nj)
+    bad = undecodable + bad2 + bad1
+    check_bad(bad, len(vox1) + len(vox2) + len(bad), options.data / "bad_audio.tsv", options.max_bad_fraction)
+    if bad1:
+        read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1})  # fails if a trial needs a bad file
+    write_eval(options.data, vox1, lists, genders)
+    write_train(options.data, vox2, options.dev_speakers, options.seed, genders)
+
+
+if __name__ == "__main__":
+    run_main(main)

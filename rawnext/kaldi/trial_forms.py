@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trial lists in other formats: `1|0 file file` as for VoxCeleb, `enroll test target|nontarget`, CSV."""
+
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import read_lines
+from rawnext.kaldi.csv_table import Columns, read_csv
+from rawnext.kaldi.tables import Trials
+
+LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
+COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),
+                    "test": (r"test|right|other|^(path|wav|file|audio|utt)[_ ]?[2b]$", None),
+                    "label": (r"label|target|same|^key$", None)}
+
+
+class NamedTrials(NamedTuple):
+    """Trials with the utterance names of their list.
+
+    enroll, test: (N,) indices of names in `lines`, which maps each name to the first line that has it.
+    """
+
+    path: Path
+    enroll: array
+    test: array
+    is_target: np.ndarray
+    lines: dict[str, int]
+
+    def renamed(self, utts: Mapping[str, str], where: str, enroll_utts: Mapping[str, str] | None = None) -> Trials:
+        """The trials by utt ids.
+
+        Args: utts: name -> utt.   enroll_utts: the same for the enroll side, if different.   where: source of `utts`,
+            for the message.
+        Raises: InputError: a name without an utt.
+        """
+        def ids(side: array, known: Mapping[str, str]) -> list[str]:
+            used = set(side)
+            for index, (name, line) in enumerate(self.lines.items()):
+                if index in used and name not in known:
+                    raise InputError(self.path, line, f"{name} is not in {where}")
+            names = [known.get(name, "") for name in self.lines]
+            return [names[index] for index in side]
+
+        return Trials(ids(self.enroll, utts if enroll_utts is None else enroll_utts), ids(self.test, utts),
+                      self.is_target)
+
+
+def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) -> NamedTrials:
+    """Read a list in any of these formats; the first line decides which one.
+
+    Args: columns: enroll,test,label of a CSV by names or numbers (from 1); empty: found by their names.
+          target_is_0: label 0 means the same speaker and 1 different speakers.
+    Raises: InputError: an unknown format, or a line that differs from the format of the first.
+    """
+    enroll, test, labels, lines = array("L"), array("L"), array("b"), dict[str, int]()
+    index_of: dict[str, int] = {}
+    for number, (left, right, label) in csv_rows(path, columns) if is_csv(path) else word_rows(path):
+        if (kind := LABELS.get(label.lower())) is None:
+            raise InputError(path, number, f"expected a label 1, 0, target or nontarget, got {label[:60]!r}")
+        for side, name in ((enroll, left), (test, right)):
+            side.append(index_of.setdefault(name, len(index_of)))
+            lines.setdefault(name, number)
+        labels.append(kind != (target_is_0 and label in ("0", "1")))
+    if not labels:
+        raise InputError(path, None, "is empty")
+    return NamedTrials(path, enroll, test, np.frombuffer(labels, dtype=bool), lines)
+
+
+def is_csv(path: Path) -> bool:
+    """Whether the first line has cells and is not three words with a label first or last."""
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            line = file.readline()
+    except OSError as error:
+        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+    words = line.split()
+    labelled = len(words) == 3 and bool(LABELS.keys() & {words[0], words[2]}) and words[0][-1] not in ",;"
+    return not labelled and len(re.split("[,;\t]", line)) > 2
+
+
+def csv_rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
+    return read_csv(path, COLUMNS, columns)
+
+
+def word_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, [enroll, test, label]) of lines with the label either last or first."""
+    form, last = "", True
+    for number, line in read_lines(path):
+        words = line.split()
+        if not form:
+            last = len(words) == 3 and words[2] in LABELS
+            form = "ENROLL TEST target|nontarget" if last else "1|0 ENROLL TEST"
+        if len(words) != 3 or words[2 if last else 0] not in LABELS:
+            raise InputError(path, number, f"expected `{form}`")
+        yield number, words if last else [*words[1:], words[0]]

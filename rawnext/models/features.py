@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From waveforms to network inputs: pre-emphasis, log mel energies, SpecAugment, repetition of short utterances."""
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+
+from rawnext.models.masking import zero_tail
+
+SAMPLE_RATE = 16000
+HOP = 160  # samples from one frame to the next
+FFT = 512
+
+
+def pre_emphasis(wave: Tensor, lengths: Tensor | None = None,
+                 coefficient: float = 0.97) -> tuple[Tensor, Tensor | None]:
+    """First-order high-pass filter `y[t] = x[t + 1] - a x[t]`, one sample shorter than its input.
+
+    Args:
+        wave: (B, T) samples in [-1, 1].   lengths: (B,) samples, or None if all have T.   coefficient: a, in 0...1.
+    Returns: (B, T - 1) and its lengths.
+    Source: the released RawNeXt code; 59,050 samples of speech give the network's 59,049 = 3^10.
+    """
+    return wave[..., 1:] - coefficient * wave[..., :-1], None if lengths is None else lengths - 1
+
+
+class LogMel(nn.Module):
+    """Log mel energies: a 25 ms Hamming window every 10 ms, 512-point FFT, HTK mel scale, no gradient.
+
+    Frames are centred on every 160th sample. Each utterance is reflected at its own ends, also in a padded batch.
+
+    Args:
+        bands: mel bands between `low_hz` and `high_hz`.
+        pre_emphasis: a in y[t] = x[t] - a x[t - 1], x[-1] = x[1], applied to the waveform; 0: none.
+        norm: normalisation of each band over an utterance's frames. "mean" subtracts the mean; "variance" also divides
+            by the standard deviation (biased, 1e-5 added to the variance); "none".
+    Raises: ValueError: another norm.
+    """
+
+    def __init__(self, bands: int = 80, low_hz: float = 0.0, high_hz: float = 8000.0, pre_emphasis: float = 0.0,
+                 norm: str = "mean"):
+        super().__init__()
+        from torchaudio.transforms import MelSpectrogram
+
+        if norm not in ("mean", "variance", "none"):
+            raise ValueError(f"norm: mean, variance or none, got {norm!r}")
+        self.bands, self.pre_emphasis, self.norm = bands, pre_emphasis, norm
+        self.mel = MelSpectrogram(SAMPLE_RATE, FFT, 400, HOP, low_hz, high_hz, n_mels=bands, center=False,
+                                  window_fn=torch.hamming_window)
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, T) samples, zero-padded, and (B,) lengths or None -> (B, L, bands) and its lengths; L = T // 160 + 1."""
+        if self.pre_emphasis:
+            wave = wave - self.pre_emphasis * torch.cat([wave[:, 1:2], wave[:, :-1]], dim=1)
+        device = wave.device.type  # autocast does not know `meta`, which computes shapes only
+        with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+            x = self.mel(reflect(wave, lengths, FFT // 2)).clamp(min=0).add(1e-6).log().transpose(1, 2)
+        return self.normalise(x, frames := None if lengths is None else lengths // HOP + 1), frames
+
+    def normalise(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, L, bands) -> (B, L, bands), zero after each utterance's end unless `norm` is none."""
+        if self.norm == "none":
+            return x
+        num = x.shape[1] if lengths is None else lengths[:, None, None]
+        x = zero_tail(x - zero_tail(x, lengths).sum(1, keepdim=True) / num, lengths)
+        if self.norm == "variance":
+            x = x / (x.square().sum(1, keepdim=True) / num + 1e-5).sqrt()
+        return x
+
+
+class SpecAugment(nn.Module):
+    """In training, zeroes one band of frequencies and one span of frames, the same for the whole batch.
+
+    Args:
+        freq, time: exclusive upper limits of the masks' widths, in bands and frames.
+    Source: Park et al., "SpecAugment", 2019, without warping.
+    """
+
+    def __init__(self, freq: int = 8, time: int = 10):
+        super().__init__()
+        self.freq, self.time = freq, time
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, bands) -> (B, L, bands)."""
+        if not self.training:
+            return x
+        keep = torch.ones_like(x[:1])
+        for axis, limit in ((2, self.freq), (1, self.time)):
+            size = x.shape[axis]
+            width = min(int(torch.rand(()) * limit), size)
+            start = int(torch.rand(()) * (size - width))
+            keep.narrow(axis, start, width).zero_()
+        return x * keep
+
+
+def reflect(x: Tensor, lengths: Tensor | None, num: int) -> Tensor:
+    """Mirror `num` samples before each utterance's first sample and after its last: (B, T) -> (B, T + 2 num), T > num.
+
+    In a padded batch, values after an utterance's mirrored end are arbitrary.
+    """
+    if lengths is None:
+        return nn.functional.pad(x.unsqueeze(1), (num, num), mode="reflect").squeeze(1)
+    time = torch.arange(-num, x.shape[-1] + num, device=x.device).abs()
+    last = lengths[:, None] - 1
+    return x.gather(1, torch.where(time > last, 2 * last - time, time).clamp(0, x.shape[-1] - 1))
+
+
+def tile_short(x: Tensor, lengths: Tensor | None, min_samples: int) -> tuple[Tensor, Tensor | None]:
+    """Repeat each utterance shorter than `min_samples` up to exactly that length.
+
+    Args:
+        x: (B, T), zero-padded.   lengths: (B,) samples, or None if all have T.
+    """
+    if lengths is None:
+        num = x.shape[-1]
+        return (x if num >= min_samples else x.repeat(1, -(-min_samples // num))[:, :min_samples]), None
+    if int(lengths.min()) >= min_samples:
+        return x, lengths
+    return repeat_short(x, lengths, min_samples, max(x.shape[-1], min_samples))
+
+
+def repeat_short(x: Tensor, lengths: Tensor, min_samples: int, total: int) -> tuple[Tensor, Tensor]:
+    """`tile_short` without data-dependent branches, for tracing: (B, T) -> (B, total), total >= T and min_samples."""
+    time = torch.arange(total, device=x.device)
+    source = torch.where(lengths[:, None] < min_samples, time % lengths[:, None], time.clamp(max=x.shape[-1] - 1))
+    return x.gather(1, source), lengths.clamp(min=min_samples)
