@@ -27,6 +27,7 @@ test: env
 
 lint: env
 	. ./path.sh && ruff check .
+	. ./path.sh && lint-imports --no-logo
 	. ./path.sh && shellcheck -x $$(git ls-files '*.sh' .ci/run | sort -u)
 	. ./path.sh && shfmt -d $$(git ls-files '*.sh' .ci/run | sort -u)
 

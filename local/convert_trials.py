@@ -16,11 +16,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from trial_forms import read_trial_list
-
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table, write_trials
+from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors in what the user gave, and the exit codes of programs."""
+"""Errors in the user's input, and the exit codes of programs."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from typing import NoReturn
 
 
 class InputError(Exception):
-    """Something that the user gave is wrong; printed as one line `path:line: why`, without a traceback."""
+    """The user's input is wrong: printed as one line `path:line: why`, without a traceback."""
 
     def __init__(self, path: str | os.PathLike[str], line: int | None, why: str):
         self.path, self.line, self.why = os.fspath(path), line, why
@@ -21,13 +21,13 @@ class InputError(Exception):
         return type(self), (self.path, self.line, self.why)
 
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk or quota
-UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}  # no right, no folder
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk full, quota reached
+UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}  # no permission, no folder
 
 
 # Exit codes of training, from sysexits.h
-EXIT_FAULT = 65  # EX_DATAERR: it would come again (steps/torchrun.py then does not start the processes again)
-EXIT_AGAIN = 75  # EX_TEMPFAIL: all is saved, run it again (the launchers put such a job back into the queue)
+EXIT_FAULT = 65  # EX_DATAERR: a restart would fail the same way, so steps/torchrun.py does not restart
+EXIT_AGAIN = 75  # EX_TEMPFAIL: everything is saved, run it again (the launchers requeue such a job)
 
 
 def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
@@ -39,7 +39,7 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
         sys.exit(fault_code)
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # of a library that writes for itself, as tensorboard's
+    except OSError as error:  # from a library that writes its own files, such as tensorboard
         if error.errno not in FULL:
             raise
         print(f"{Path(sys.argv[0]).name}: {error.strerror}", file=sys.stderr)

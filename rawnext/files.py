@@ -13,7 +13,7 @@ PathLike = str | os.PathLike[str]
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path` if the block succeeds, and disappears if it does not."""
+    """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails."""
     final = Path(path)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
@@ -31,7 +31,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:
-    """Write text lines (given without their newline) under a temporary name and rename."""
+    """Write text lines (given without newlines) to a temporary file and rename it."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
 
@@ -39,10 +39,11 @@ def write_lines(path: PathLike, lines: Iterable[str]) -> None:
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """(line number, line without newline) of a text file.
 
-    Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control or odd characters.
+    Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control characters or
+        unusual spaces.
     """
     try:
-        file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with stands below)
+        file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with statement follows)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
@@ -55,7 +56,7 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
                     raise InputError(path, number, "Windows line end (CRLF); convert the file with dos2unix")
                 if not line.strip():
                     raise InputError(path, number, "empty line")
-                # no-break spaces, byte order marks: programs differ on where such a line splits
+                # no-break spaces, byte order marks: programs disagree on where such a line splits
                 if not line.isprintable() and (odd := [c for c in line if not c.isprintable() and c != "\t"]):
                     raise InputError(path, number, f"control character or unusual space (U+{ord(odd[0]):04X})")
                 yield number, line

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One log line for all: `2026-11-21 02:07:18 INFO trainer.py:88 (0/4) epoch=3 step=1200 loss=1.234`."""
+"""The log format of all programs: `2026-11-21 02:07:18 INFO trainer.py:88 (0/4) epoch=3 step=1200 loss=1.234`."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def setup_log(level: int = logging.INFO) -> None:
-    """Log to stderr; under torchrun each line says which of how many processes wrote it."""
+    """Log to stderr; under torchrun each line has the process's rank and the number of processes."""
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     who = f" ({rank}/{world})" if world != "1" else ""
     logging.basicConfig(level=level, stream=sys.stderr, force=True, datefmt="%Y-%m-%d %H:%M:%S",
@@ -17,7 +17,7 @@ def setup_log(level: int = logging.INFO) -> None:
 
 
 def progress(items: Iterable | None = None, **options: Any):
-    """tqdm for a person who watches a terminal, silent in a log file."""
+    """A tqdm progress bar on a terminal; silent in a log file."""
     from tqdm import tqdm
 
     return tqdm(items, disable=not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0", dynamic_ncols=True,

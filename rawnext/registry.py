@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for models, losses, optimisers and operations, so that a YAML file can ask for them."""
+"""Models, losses and operations by name, as YAML files refer to them."""
 
 import difflib
 import inspect
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def nearest(name: str, known) -> str:
-    """`; did you mean X?` if a known name is close, else the list of known names."""
+    """`; did you mean X?` if a known name is close, otherwise the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
 
 
 class Registry(dict[str, Callable[..., Any]]):
-    """name -> class or function, filled by a decorator.
+    """Name -> class or function; a decorator adds entries.
 
     >>> MODELS = Registry("model")
     >>> @MODELS.register("double")
@@ -46,14 +46,14 @@ class Registry(dict[str, Callable[..., Any]]):
                 raise ValueError(f"{self.kind} {name} has no option {option!r}{nearest(option, known)}")
 
     def build(self, name: str, options: Mapping[str, Any], *args: Any) -> Any:
-        """Call what is registered as `name`, as name(*args, **options).
+        """Call the entry `name` with args and options.
 
-        Raises: ValueError: an unknown name or option, or values that it cannot take.
+        Raises: ValueError: the name or an option is unknown, or the values do not fit.
         """
         self.check(name, options)
         try:
             return self[name](*args, **options)
-        except Exception as error:  # what `channels: 3` raises differs from model to model
+        except Exception as error:  # a wrong value such as `channels: 3` raises a different exception in each model
             if not options:
                 raise
             given = ", ".join(f"{key}: {value}" for key, value in options.items())

@@ -69,9 +69,9 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from rawnext.frontend import HOP, SAMPLE_RATE
     from rawnext.inference.extract import embed_native, load_model
     from rawnext.models.base import SpeakerModel
+    from rawnext.models.features import HOP, SAMPLE_RATE
     from rawnext.results.analysis.activation import activation_map, band_of, check_map, energies, log_mel, masked_scores
     from rawnext.results.analysis.plots import plot_activation
 

@@ -40,10 +40,10 @@ def main() -> None:
 
 def recognise(state: dict, path: Path) -> tuple[dict, dict]:
     """The options of our model, and the weights under our keys."""
-    from rawnext.models import official_options
+    from rawnext.models.official import options
 
     try:
-        return official_options.recognise(state)
+        return options.recognise(state)
     except KeyError as error:
         raise InputError(path, None, f"not a model of released code: {error.args[0]}") from None
 

@@ -101,7 +101,7 @@ def run(shapes: nn.Module, samples: int, batch: int = 1) -> None:
 def stages(model: RawNeXt, samples: int, batch: int = 64) -> list[Stage]:
     """The levels from the first convolution to the embedding; their costs add up to the whole network's.
 
-    Args: batch: as in rawnext.training.info.gmacs, whose sum this is: composing matrices is shared by so many utterances.
+    Args: batch: utterances that share the composition of matrices, as in rawnext.training.info.gmacs.
     """
     shapes = on_meta(model, fast=True)
     names = ["level0", "level1", *(f"level{i}" for i in range(2, 6))]

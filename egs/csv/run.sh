@@ -53,7 +53,7 @@ fi
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
   local d
-  local/prepare_csv.py --nj "$nj" "${@:3}" "$data"
+  local/csv/prepare_csv.py --nj "$nj" "${@:3}" "$data"
   utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
   for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
   utils/lint_trials.py --train "$data/train" "$data/dev/trials"
@@ -69,9 +69,9 @@ fi
 
 if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
   if [ -n "$musan" ]; then
-    once "$data"/musan_{noise,music,speech}/.prepared -- local/prepare_musan.py "$musan" "$data"
+    once "$data"/musan_{noise,music,speech}/.prepared -- local/noise/prepare_musan.py "$musan" "$data"
   fi
-  if [ -n "$rirs" ]; then once "$data/rirs/.prepared" -- local/prepare_rirs.py "$rirs" "$data"; fi
+  if [ -n "$rirs" ]; then once "$data/rirs/.prepared" -- local/noise/prepare_rirs.py "$rirs" "$data"; fi
 fi
 
 hold shared "$data" # nobody may prepare it anew under a training

@@ -10,7 +10,7 @@ set -euo pipefail
 stage=0 # first and last stage to run
 stop_stage=9
 corpus=corpus                 # where the synthesised corpus goes
-corpus_opts=                  # options of local/make_mini.py, such as "--train-speakers 32 --utts 10"
+corpus_opts=                  # options of local/mini/make_mini.py, such as "--train-speakers 32 --utts 10"
 data=data                     # where the data directories go
 conf=conf/mini/rawnext.yaml   # YAML files of the system, merged from left to right
 set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
@@ -31,21 +31,21 @@ fi
 
 if in_stage 0 "synthesise the corpus"; then
   # shellcheck disable=SC2086
-  local/make_mini.py --nj "$nj" $corpus_opts "$corpus"
+  local/mini/make_mini.py --nj "$nj" $corpus_opts "$corpus"
   wrote "$corpus"
 fi
 
 # All that their results depend on is an argument, also which corpus it is: `once` compares them.
 prepare() {
   local d
-  local/prepare_mini.py "$corpus" "$data"
+  local/mini/prepare_mini.py "$corpus" "$data"
   for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
   for d in dev test; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
 }
 prepare_banks() {
-  local/prepare_musan.py "$corpus/musan" "$data"
-  local/prepare_rirs.py "$corpus/rirs" "$data"
+  local/noise/prepare_musan.py "$corpus/musan" "$data"
+  local/noise/prepare_rirs.py "$corpus/rirs" "$data"
 }
 
 if in_stage 1 "data directories, trials, held-out speakers"; then

@@ -53,7 +53,7 @@ corpus=${corpus:-$downloaded}
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
   local d
-  local/prepare_speechocean762.py --nj "$nj" "$@" "$data"
+  local/speechocean762/prepare_speechocean762.py --nj "$nj" "$@" "$data"
   for d in dev test; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
   utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
@@ -61,14 +61,14 @@ prepare() {
 }
 prepare_banks() {
   if [ -z "$1" ] || [ -z "$2" ]; then
-    local/make_mini.py --train-speakers 1 --test-speakers 1 --utts 1 --nj "$nj" "$data/synthetic"
+    local/mini/make_mini.py --train-speakers 1 --test-speakers 1 --utts 1 --nj "$nj" "$data/synthetic"
   fi
-  local/prepare_musan.py "${1:-$data/synthetic/musan}" "$data"
-  local/prepare_rirs.py "${2:-$data/synthetic/rirs}" "$data"
+  local/noise/prepare_musan.py "${1:-$data/synthetic/musan}" "$data"
+  local/noise/prepare_rirs.py "${2:-$data/synthetic/rirs}" "$data"
 }
 
 prepare_noisy() {
-  local/make_noisy.py "$data/test" "$data" "$data/test_noisy"
+  local/noise/make_noisy.py "$data/test" "$data" "$data/test_noisy"
   cp "$data/test/trials" "$data/test_noisy/trials"
 }
 

@@ -42,16 +42,16 @@ if [ "$stage" -le 2 ]; then
 fi
 
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
-  local/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
+  local/voxceleb/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
   $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \
-    local/transcode_vox2.py --job JOB --num-jobs "$nj" "$vox2" "$vox2_flac"
+    local/voxceleb/transcode_vox2.py --job JOB --num-jobs "$nj" "$vox2" "$vox2_flac"
   if [ -d "$vox2_flac" ]; then wrote "$vox2_flac"; fi
 fi
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
   local d checked=(vox1_test/trials_O vox1/trials_{E,H})
-  local/prepare_voxceleb.py "$@" --nj "$nj" "$data"
+  local/voxceleb/prepare_voxceleb.py "$@" --nj "$nj" "$data"
   if [ "$dev_speakers" -gt 0 ]; then
     utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
     checked+=(dev/trials)
@@ -69,8 +69,8 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
 fi
 
 if in_stage 2 "noise and room banks"; then
-  once "$data"/musan_{noise,music,speech}/.prepared -- local/prepare_musan.py "$musan" "$data"
-  once "$data/rirs/.prepared" -- local/prepare_rirs.py "$rirs" "$data"
+  once "$data"/musan_{noise,music,speech}/.prepared -- local/noise/prepare_musan.py "$musan" "$data"
+  once "$data/rirs/.prepared" -- local/noise/prepare_rirs.py "$rirs" "$data"
   wrote "$data"/{musan_noise,musan_music,musan_speech,rirs}/cuts.jsonl
 fi
 

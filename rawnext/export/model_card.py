@@ -21,7 +21,7 @@ def card(name: str, facts: dict[str, Any], rows: Sequence[Row], licence: str, tr
     """Lines of the card.
 
     Args:
-        name: of the experiment.   facts: of rawnext.export.release.describe.   rows: of rawnext.export.release.evaluations.
+        name: of the experiment.   facts, rows: from describe and evaluations of rawnext.export.release.
         licence: of the weights.   training_data: in words; empty: what train_info.json knows.
     """
     stated = "is not stated: ask whoever gave you the weights" if licence == "unknown" else f"of the weights: {licence}"

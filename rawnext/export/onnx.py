@@ -20,8 +20,8 @@ from torch.onnx.errors import OnnxExporterError
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
-from rawnext.frontend import HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.inference.extract import load_model
+from rawnext.models.features import HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.models.folded import folded
 from rawnext.stamp import sha256, stamp
 from rawnext.training import checkpoint

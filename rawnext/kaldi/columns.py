@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quick way to read text tables: blocks of lines as arrays of words, where nothing in a file is odd.
 
-What is odd (a fault, doubled spaces, an id with two dots) ends in OddFile: rawnext.kaldi.tables then reads line by line, and
-takes what is fair or names the line at fault. So these functions tell what is certainly good, never what is wrong.
+What is odd (a fault, doubled spaces, an id with two dots) ends in OddFile: rawnext.kaldi.tables then reads by line,
+and takes what is fair or names the line at fault. So these functions tell what is certainly good, never what is wrong.
 """
 
 import os

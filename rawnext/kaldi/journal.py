@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive of embeddings that grows utterance by utterance, so that a killed job goes on where it stopped.
+"""An archive of embeddings that grows utterance by utterance, so that a killed job continues where it stopped.
 
-Beside NAME.ark and NAME.scp stands NAME.sources: a line for everything that all embeddings depend on (the head: model,
-options), then one for each utterance. While the job runs, its embeddings are in .NAME.ark.partial; the archive and then
-its scp appear when it is whole. A job that finds a NAME.sources keeps the embeddings of the utterances for which it
-says what the job would say, from the first on, and takes what is not there whole for missing. So another model keeps
-nothing, another file in the middle what stands before it, and another number of jobs what stayed in its share.
+NAME.ark and NAME.scp come with NAME.sources: first the lines that all embeddings depend on (the head: model, options),
+then one line for each utterance. While the job runs, its embeddings are in .NAME.ark.partial; the archive and then its
+scp appear when it is complete. A job that finds NAME.sources compares it with its own lines, keeps the embeddings of
+the utterances up to the first difference, and computes the rest. So after a change of the model nothing is kept, after
+a change of one file the utterances before it, and after a change of the number of jobs the common first part.
 """
 
 import contextlib
@@ -31,33 +31,33 @@ Embed = Callable[[int], Iterable[tuple[str, np.ndarray]]]
 
 def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str]], chunk: int,
                   embed: Embed) -> int:
-    """Write NAME.ark, NAME.scp and NAME.sources, going on from what a job before has left.
+    """Write NAME.ark, NAME.scp and NAME.sources, continuing from what an earlier job left.
 
     Args:
-        head: lines that say what all embeddings depend on.   utts: (utt, what its embedding depends on) each.
+        head: lines on which all embeddings depend.   utts: (utt, line on which its embedding depends) each.
         chunk: utterances that are embedded together; a whole number of chunks is kept.
         embed: first -> (utt, (D,) embedding) of utts[first:], in order; not called if nothing is missing.
-    Returns: how many utterances were kept, len(utts) if the job was finished.
-    Raises: InputError: the folder cannot be written.   ValueError: a vector that Kaldi could not use.
+    Returns: the number of utterances kept; len(utts) if the job was complete already.
+    Raises: InputError: the folder cannot be written.   ValueError: a vector that Kaldi cannot use.
     """
     lines = [*head, *(f"{utt} {source}" for utt, source in utts)]
     ids = [utt for utt, _ in utts]
     ark, scp, made_from = (name.with_name(f"{name.name}.{kind}") for kind in ("ark", "scp", "sources"))
     partial = name.with_name(f".{ark.name}.partial")
     with writable(name), only_writer(made_from) as sources:
-        then = sources.read().split("\n")[:-1]
-        if then == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
+        old_lines = sources.read().split("\n")[:-1]
+        if old_lines == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
             return len(ids)
         scp.unlink(missing_ok=True)
         if ark.exists():
             os.replace(ark, partial)
         ends = whole_entries(partial, ids)
-        kept = min(len(ends), num_common(then, lines) - len(head)) if then[:len(head)] == lines[:len(head)] else 0
-        kept -= kept % chunk if kept < len(ids) or then != lines else 0
+        kept = min(len(ends), num_common(old_lines, lines) - len(head)) if old_lines[:len(head)] == lines[:len(head)] else 0
+        kept -= kept % chunk if kept < len(ids) or old_lines != lines else 0
         with open(partial, "ab") as file:
             file.truncate(ends[kept - 1] if kept else 0)
-            if then != lines:
-                replace_text(sources, lines)  # behind the truncation, so that it never promises too much
+            if old_lines != lines:
+                replace_text(sources, lines)  # after the truncation: it must never list more than the archive has
             if kept < len(ids):
                 append(file, ids[kept:], embed(kept))
             file.flush()
@@ -71,22 +71,22 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
 
 
 def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Append each vector as soon as it comes: what is handed to the system outlives the process."""
+    """Append each vector as soon as it is computed and flush it, so that it survives the process."""
     dim = None
-    for wanted, (utt, vector) in zip(utts, vectors):
+    for expected, (utt, vector) in zip(utts, vectors):
         vector = np.asarray(vector, dtype="<f4")
         dim = dim or vector.size
-        if utt != wanted or vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
-            raise ValueError(f"{utt}: want {dim} finite numbers of {wanted}, got shape {vector.shape}")
+        if utt != expected or vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
+            raise ValueError(f"{utt}: want {dim} finite numbers of {expected}, got shape {vector.shape}")
         file.write(f"{utt} ".encode() + b"\0BFV \4" + struct.pack("<i", dim) + vector.tobytes())
         file.flush()
 
 
 def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
-    """Where the entries of an archive end that hold these utterances, in order, as far as they are there and whole."""
+    """End offsets of an archive's entries, as long as they are complete and hold these utterances in this order."""
     ends: list[int] = []
     try:
-        file = open(ark, "rb")  # noqa: SIM115 (the with stands below)
+        file = open(ark, "rb")  # noqa: SIM115 (the with statement follows)
     except FileNotFoundError:
         return ends
     with file:
@@ -103,12 +103,12 @@ def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
 
 
 def num_common(old: Sequence[str], new: Sequence[str]) -> int:
-    """How many lines are the same, from the first on."""
+    """Length of the common first part of two lists."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new)))
 
 
 def replace_text(file: TextIO, lines: Sequence[str]) -> None:
-    """Write a file anew in its place, which keeps its lock; one that is cut off says less, and nothing wrong."""
+    """Overwrite an open file, which keeps its lock; a file that was cut off lists less, but nothing wrong."""
     file.seek(0)
     file.truncate()
     file.writelines(f"{line}\n" for line in lines)
@@ -117,7 +117,7 @@ def replace_text(file: TextIO, lines: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def only_writer(path: Path) -> Iterator[TextIO]:
-    """Open a file to read and write and hold it alone, waiting for another job: one of a killed run may still live."""
+    """Open a file to read and write under an exclusive lock; waits for a job of a killed run that is still alive."""
     with open(path, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,14 +126,14 @@ def only_writer(path: Path) -> Iterator[TextIO]:
                 log.info("waiting for another job that writes %s", path)
                 fcntl.lockf(file, fcntl.LOCK_EX)
             else:
-                log.warning("%s: cannot be locked (%s); two jobs at a time would spoil it", path, error.strerror)
+                log.warning("%s: cannot be locked (%s); make sure that no other job writes it", path, error.strerror)
         file.seek(0)
         yield file
 
 
 @contextlib.contextmanager
 def writable(name: Path) -> Iterator[None]:
-    """Make the folder of `name`; a folder or a disk that cannot be written is one line."""
+    """Make the folder of `name`; turn a folder or disk that cannot be written into an InputError."""
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from rawnext.frontend import AsIs, tile_short
+from rawnext.models.features import AsIs, tile_short
 
 
 class SpeakerModel(nn.Module, ABC):

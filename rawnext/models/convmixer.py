@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import LogMel
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import LogMel
 from rawnext.models.masking import time_mean
 from rawnext.models.resnet34 import Conv, Stage, band_mean
 

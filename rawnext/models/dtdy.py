@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import LogMel
 from rawnext.models import MODELS
+from rawnext.models.features import LogMel
 from rawnext.models.layers import conv3, pointwise
 from rawnext.models.masking import zero_frames, zero_tail
 from rawnext.models.resnet34 import BasicBlock, Conv, ResNet, attentive_pooling, band_mean, shrink

@@ -4,9 +4,9 @@
 import torch
 from torch import Tensor
 
-from rawnext.frontend import LogMel
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import LogMel
 
 
 @MODELS.register("mel_stats")

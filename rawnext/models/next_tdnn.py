@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import LogMel, SpecAugment
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import LogMel, SpecAugment
 from rawnext.models.layers import conv3, pointwise
 from rawnext.models.masking import zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import PreEmphasis
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import PreEmphasis
 from rawnext.models.layers import conv3, norm, pointwise
 from rawnext.models.masking import max_of_3, time_mean, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.frontend import PreEmphasis
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Block, Gate
+from rawnext.models.features import PreEmphasis
 from rawnext.models.layers import conv3, norm_relu, pointwise
 from rawnext.models.masking import max_of_3, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling

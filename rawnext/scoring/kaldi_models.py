@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi's files of one thing each: a vector (mean.vec), a matrix (transform.mat), a PLDA model; binary or text.
 
-Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/kaldi/ark.py): regular files
-only, and nothing is allocated that the file does not hold.
+Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/kaldi/ark.py): regular
+files only, and nothing is allocated that the file does not hold.
 """
 
 import re

@@ -20,7 +20,8 @@ def mini(root, tmp_path_factory) -> Path:
     """A folder of the recipe with a small corpus, prepared."""
     folder = tmp_path_factory.mktemp("mini")
     corpus = ["--train-speakers", "14", "--test-speakers", "3", "--utts", "3", "--nj", "2", "corpus"]
-    subprocess.run([root / "local/make_mini.py", *corpus], cwd=folder, check=True, capture_output=True, timeout=300)
+    subprocess.run([root / "local/mini/make_mini.py", *corpus], cwd=folder, check=True, capture_output=True,
+                   timeout=300)
     assert_good(run_recipe(root, "mini", folder, "--stage", 1, "--stop-stage", 2))
     return folder
 

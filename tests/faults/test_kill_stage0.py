@@ -55,7 +55,8 @@ def env(root):
 
 
 def test_the_synthesis_of_a_corpus(root, tmp_path, env):
-    command = [sys.executable, root / "local/make_mini.py", "--train-speakers", 10, "--test-speakers", 2, "--utts", 2,
+    command = [sys.executable, root / "local/mini/make_mini.py",
+               "--train-speakers", 10, "--test-speakers", 2, "--utts", 2,
                "--nj", 2]
     subprocess.run(list(map(str, [*command, tmp_path / "whole"])), env=env, check=True, capture_output=True)
     whole = {name: path.read_bytes() for name, path in files(tmp_path / "whole").items()}
@@ -75,7 +76,7 @@ def test_transcoding(root, tmp_path, env):
         path = tmp_path / f"vox2/dev/aac/id{number % 5:05d}/video_{number:05d}/00001.m4a"
         path.parent.mkdir(parents=True)
         path.write_bytes(rng.randbytes(1000))
-    command = [sys.executable, root / "local/transcode_vox2.py", tmp_path / "vox2", tmp_path / "flac"]
+    command = [sys.executable, root / "local/voxceleb/transcode_vox2.py", tmp_path / "vox2", tmp_path / "flac"]
     env["PATH"] = f"{tmp_path}/bin:{env['PATH']}"
     (tmp_path / "flac").mkdir()
     killed_and_finished(command, tmp_path / "flac", tmp_path / "flac", 30, env)

@@ -221,7 +221,8 @@ def test_a_second_training_in_one_folder_refuses(root, corpus, tmp_path):
 
 
 def test_a_stale_lock_does_not_block(tmp_path):
-    holder = f"from rawnext.training.lock import alone_in\nwith alone_in('{tmp_path}'): print('held', flush=True); input()"
+    holder = ("from rawnext.training.lock import alone_in\n"
+              f"with alone_in('{tmp_path}'): print('held', flush=True); input()")
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         process.stdout.readline()
         with pytest.raises(InputError, match=f"in use by process {process.pid}"), alone_in(tmp_path):

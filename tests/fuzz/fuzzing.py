@@ -81,13 +81,9 @@ def answer(parse, path, most_bytes: int = 0):
     return result
 
 
-def utils_module(name: str, room: str = "utils"):
-    """A module of utils/ (or another room of programs), whose files find each other in their folder."""
-    folder = str(Path(__file__).resolve().parents[2] / room)
+def utils_module(name: str):
+    """A module of utils/, whose files import each other by name."""
+    folder = str(Path(__file__).resolve().parents[2] / "utils")
     if folder not in sys.path:
         sys.path.append(folder)
     return importlib.import_module(name)
-
-
-def local_module(name: str):
-    return utils_module(name, "local")

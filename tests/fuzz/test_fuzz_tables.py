@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from fuzzing import answer, damaged, fuzz, local_module, utils_module
+from fuzzing import answer, damaged, fuzz, utils_module
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,6 +18,7 @@ from rawnext.kaldi.tables import (
     write_scores,
     write_trials,
 )
+from rawnext.kaldi.trial_forms import read_trial_list
 
 SCP = "a-1 /x/a 1.wav\na-2 /x/a2.flac\nä-3 sox x.mp3 -t wav - |\nb 貓.wav\n".encode()
 SEGMENTS = b"s1 a-1 0.0 1.5\ns2 a-1 1.5 -1\ns3 b 1e-1 2.5E1\n"
@@ -110,10 +111,9 @@ FORMS = [b"1 a/1.wav a/2.wav\n0 a/1.wav b.wav\n", TRIALS, b"idx,path,path_other,
 @fuzz(120)
 @given(raw=damaged(*FORMS), columns=st.sampled_from(["", "1,2,3", "path,path_other,label"]), swap=st.booleans())
 def test_lists_in_any_form(folder, raw, columns, swap):
-    read = local_module("trial_forms").read_trial_list
     path = folder / "list"
     path.write_bytes(raw)
-    named = answer(lambda: read(path, columns, swap), path, 10_000_000)
+    named = answer(lambda: read_trial_list(path, columns, swap), path, 10_000_000)
     if named is not None:
         trials = named.renamed({name: name for name in named.lines}, "x")
         assert trials.enroll and len(trials.enroll) == len(trials.test) == len(trials.is_target)

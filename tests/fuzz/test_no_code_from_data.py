@@ -26,7 +26,7 @@ ALLOWED = {
     "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
-    "local/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+    "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
 }
 LAUNCHERS = "utils/"  # they run what they are told to on the command line
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rawnext.frontend import HOP, LogMel
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import HOP, LogMel
 
 
 def activation_map(model: SpeakerModel, wave: Tensor, reference: Tensor, time_only: bool = False) -> Tensor:

@@ -10,9 +10,9 @@ from model_checks import randomise
 
 from rawnext.errors import InputError
 from rawnext.export import onnx as export
-from rawnext.frontend import LogMel
 from rawnext.inference.extract import embed_native
 from rawnext.models import MODELS
+from rawnext.models.features import LogMel
 
 RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}
 SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),

@@ -11,7 +11,6 @@ from corpus import voice, write_corpus
 from tiny_model import write_experiment
 
 from rawnext.config import Extract
-from rawnext.frontend import PreEmphasis
 from rawnext.inference.extract import (
     CPU_BATCH_SAMPLES,
     batches_by_length,
@@ -22,6 +21,7 @@ from rawnext.inference.extract import (
     segments,
 )
 from rawnext.kaldi.ark import read_vectors
+from rawnext.models.features import PreEmphasis
 from rawnext.training import checkpoint
 
 

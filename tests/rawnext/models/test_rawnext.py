@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from rawnext.frontend import PreEmphasis, tile_short
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
-from rawnext.models.official import convert
-from rawnext.models.official_options import rawnext_options
+from rawnext.models.features import PreEmphasis, tile_short
+from rawnext.models.official.keys import convert
+from rawnext.models.official.options import rawnext_options
 
 NARROW = {"channels": (8, 8, 16, 16, 16, 16), "cardinality": 8, "embedding_dim": 8}
 ROWS = ["row1_resnext", "row2_dla", "row3_elastic", "row4_dla_elastic", "row5_dla_elastic_gate", "row6_dla_elastic_up",

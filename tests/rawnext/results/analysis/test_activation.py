@@ -15,10 +15,10 @@ from matplotlib.image import imread
 
 from rawnext.config import load_config, save_config, split_name
 from rawnext.files import write_lines
-from rawnext.frontend import LogMel
 from rawnext.inference.extract import embed_native, load_model
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
+from rawnext.models.features import LogMel
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.activation import activation_map, band_of, check_map, cosine, energies, masked_scores
 from rawnext.training import checkpoint

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check that all corpora of the VoxCeleb recipe are there, before anything runs; name everything that is missing.
 
-  local/check_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan
+  local/voxceleb/check_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan
 """
 
 import argparse
@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from voxceleb import LISTS, PAGE, SPEAKER, find_list, speaker_folders
+from layout import LISTS, PAGE, SPEAKER, find_list, speaker_folders
 
 from rawnext.errors import InputError, run_main
 

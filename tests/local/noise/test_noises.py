@@ -19,7 +19,7 @@ REAL = "real_rirs_isotropic_noises"
 @pytest.fixture
 def prepare(root, tmp_path):
     def call(script, *arguments, rc=0):
-        done = subprocess.run([sys.executable, root / "local" / script, *map(str, arguments), tmp_path / "data"],
+        done = subprocess.run([sys.executable, root / "local/noise" / script, *map(str, arguments), tmp_path / "data"],
                               capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)})
         assert done.returncode == rc, done.stderr
         assert "Traceback" not in done.stderr

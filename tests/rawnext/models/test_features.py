@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.frontend import LogMel, SpecAugment, reflect
+from rawnext.models.features import LogMel, SpecAugment, reflect
 
 NEXT_TDNN = {"low_hz": 20, "high_hz": 7600, "pre_emphasis": 0.97}
 VARIANTS = [{}, NEXT_TDNN, {"bands": 40, "norm": "variance"}, {"bands": 23, "low_hz": 100, "norm": "none"}]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make data directories of MUSAN's noise, music and speech, for augmentation; each file is its own speaker.
 
-  local/prepare_musan.py /corpora/musan data
+  local/noise/prepare_musan.py /corpora/musan data
 """
 
 import argparse

@@ -21,7 +21,7 @@ def run(root, program, *args):
 
 def test_sets_and_held_out_speakers(root, tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
-    done = run(root, "prepare_speechocean762.py", "--dev-speakers", 2, corpus, tmp_path / "data")
+    done = run(root, "speechocean762/prepare_speechocean762.py", "--dev-speakers", 2, corpus, tmp_path / "data")
     assert done.returncode == 0, done.stderr
     spk = {name: {line.split()[1] for line in (tmp_path / "data" / name / "utt2spk").read_text().splitlines()}
            for name in ("train", "dev", "test")}
@@ -42,13 +42,13 @@ def test_a_damaged_corpus_is_told_in_a_line(root, tmp_path, file, text, why):
         (corpus / file).unlink()
     else:
         (corpus / file).write_text(text)
-    done = run(root, "prepare_speechocean762.py", "--dev-speakers", 1, corpus, tmp_path / "data")
+    done = run(root, "speechocean762/prepare_speechocean762.py", "--dev-speakers", 1, corpus, tmp_path / "data")
     assert done.returncode == 1 and why in done.stderr and "Traceback" not in done.stderr
 
 
 def test_noisy_copies(root, tmp_path):
     corpus, data = write_corpus(tmp_path / "corpus"), tmp_path / "data"
-    assert run(root, "prepare_speechocean762.py", "--dev-speakers", 1, corpus, data).returncode == 0
+    assert run(root, "speechocean762/prepare_speechocean762.py", "--dev-speakers", 1, corpus, data).returncode == 0
     rng = np.random.default_rng(0)
     for path, wave in (("musan/{}/x/a.wav", 0.1 * rng.normal(size=RATE)),
                        ("rirs/simulated_rirs/smallroom/Room001/r.wav", np.r_[np.zeros(40), 0.5, np.zeros(99), 0.25])):
@@ -56,10 +56,10 @@ def test_noisy_copies(root, tmp_path):
             place = tmp_path / path.format(kind)
             place.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(place, wave, RATE)
-    assert run(root, "prepare_musan.py", tmp_path / "musan", data).returncode == 0
-    assert run(root, "prepare_rirs.py", tmp_path / "rirs", data).returncode == 0
+    assert run(root, "noise/prepare_musan.py", tmp_path / "musan", data).returncode == 0
+    assert run(root, "noise/prepare_rirs.py", tmp_path / "rirs", data).returncode == 0
     for name in ("noisy", "again"):
-        done = run(root, "make_noisy.py", data / "test", data, data / name)
+        done = run(root, "noise/make_noisy.py", data / "test", data, data / name)
         assert done.returncode == 0, done.stderr
     for table in ("utt2spk", "spk2gender", "utt2dur"):
         assert (data / "noisy" / table).read_text() == (data / "test" / table).read_text()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data directories from CSV files: who speaks in which file, and pairs of files to be compared.
 
-  local/prepare_csv.py --pairs test_pairs.csv train.csv data
+  local/csv/prepare_csv.py --pairs test_pairs.csv train.csv data
 
   train.csv    idx, wav path, speaker id      -> DATA/train, and DATA/dev of speakers held out for validation
   pairs.csv    idx, left wav, right wav       -> DATA/pairs with the list `pairs`: lines `left right idx`
@@ -20,13 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from csv_table import read_csv
-
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_samples_16k, scan_audio, write_data_dir
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.kaldi.csv_table import read_csv
 from rawnext.kaldi.tables import check_id
 from rawnext.log import setup_log
 

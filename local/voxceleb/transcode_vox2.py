@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turn VoxCeleb2's m4a into 16 kHz mono FLAC by ffmpeg: one of N jobs, which takes every N-th speaker.
 
-  local/transcode_vox2.py --job 1 --num-jobs 16 /corpora/VoxCeleb2 data/vox2_flac
+  local/voxceleb/transcode_vox2.py --job 1 --num-jobs 16 /corpora/VoxCeleb2 data/vox2_flac
 
 Writes OUT_DIR/id00012/<video>/00001.flac. What is finished is skipped, so a killed job is simply run again. Files that
 ffmpeg cannot decode are listed in OUT_DIR/undecodable.JOB.tsv (path, reason). Speech that is already there as wav or
@@ -15,7 +15,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from voxceleb import find_audio, speaker_folders
+from layout import find_audio, speaker_folders
 
 from rawnext.data.manifest import check_bad
 from rawnext.errors import InputError, run_main

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A data directory heard in rooms and noise: each utterance through a room, then with a noise at 0 to 15 dB.
 
-  local/make_noisy.py data/test data data/test_noisy
+  local/noise/make_noisy.py data/test data data/test_noisy
 
 Utt ids stay, so the trials of DATA_DIR hold: enroll clean, test noisy. Rooms and noises come from BANKS/rirs and
 BANKS/musan_noise, drawn for each utterance from the seed and its id. Audio goes to OUT_DIR/audio as 16-bit FLAC.

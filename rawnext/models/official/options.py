@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from rawnext.models.official import NEXT_TDNN, RENAMES, RESNET34, Renames, convert
+from rawnext.models.official.keys import NEXT_TDNN, RENAMES, RESNET34, Renames, convert
 
 State = Mapping[str, Tensor]
 

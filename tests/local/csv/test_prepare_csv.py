@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""local/prepare_csv.py: the same data directories from any form of CSV, and one line for every fault."""
+"""local/csv/prepare_csv.py: the same data directories from any form of CSV, and one line for every fault."""
 
 import logging
 import runpy
@@ -37,8 +37,7 @@ def train_rows():
 @pytest.fixture
 def prepare(root, wavs, monkeypatch, capsys):
     """Run the program's main; returns its message if it ended with a fault, and all that it logged."""
-    monkeypatch.syspath_prepend(root / "local")
-    main = runpy.run_path(str(root / "local" / "prepare_csv.py"))["main"]
+    main = runpy.run_path(str(root / "local/csv/prepare_csv.py"))["main"]
     monkeypatch.chdir(wavs.parent)
     monkeypatch.setattr(logging.root, "handlers", [])
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the data directories and trial lists of VoxCeleb. Nothing is downloaded.
 
-  local/prepare_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --vox2-flac data/vox2_flac data
+  local/voxceleb/prepare_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --vox2-flac data/vox2_flac data
 
   DATA/train       VoxCeleb2, dev and test, without the held-out speakers
   DATA/dev         the held-out speakers (no trials; utils/make_trials.py draws them)
@@ -18,13 +18,13 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from trial_forms import read_trial_list
-from voxceleb import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
+from layout import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
 from rawnext.files import read_lines, write_lines
 from rawnext.kaldi.tables import Trials, write_trials
+from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def find_vox2(root: str, flac_dir: str | None) -> tuple[dict[str, str], list[tup
     why = {Path(path).parts[-3:]: reason for path, reason in rows}
     if left := [path for path in m4a.values() if Path(path).parts[-3:] not in why]:
         raise InputError(left[0], None, f"this and {len(left) - 1} more m4a files have no FLAC copy in "
-                                        f"{flac_dir or '--vox2-flac'}; run local/transcode_vox2.py (stage 0)")
+                                        f"{flac_dir or '--vox2-flac'}; run local/voxceleb/transcode_vox2.py (stage 0)")
     return audio, [(path, why[Path(path).parts[-3:]]) for path in m4a.values()]
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
-    parser.add_argument("--vox2-flac", help="where local/transcode_vox2.py put FLAC copies, if VoxCeleb2 is m4a")
+    parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")
     parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
     parser.add_argument("--dev-speakers", type=int, default=40, help="held out for validation; default: 40; 0: none")
     parser.add_argument("--seed", type=int, default=1, help="of that choice; default: 1")

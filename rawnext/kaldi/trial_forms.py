@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trial lists in the forms that people have: `1|0 file file` as VoxCeleb's, `enroll test target|nontarget`, CSV."""
+"""Trial lists in other formats: `1|0 file file` as for VoxCeleb, `enroll test target|nontarget`, CSV."""
 
 import re
 from array import array
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from csv_table import Columns, read_csv
 
 from rawnext.errors import InputError
 from rawnext.files import read_lines
+from rawnext.kaldi.csv_table import Columns, read_csv
 from rawnext.kaldi.tables import Trials
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
@@ -21,8 +21,10 @@ COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?
 
 
 class NamedTrials(NamedTuple):
-    """Trials whose utterances are named as their list does. enroll, test: (N,) places of their names among `lines`,
-    which has the line of each where it stands first."""
+    """Trials with the utterance names of their list.
+
+    enroll, test: (N,) indices of names in `lines`, which maps each name to the first line that has it.
+    """
 
     path: Path
     enroll: array
@@ -33,35 +35,36 @@ class NamedTrials(NamedTuple):
     def renamed(self, utts: Mapping[str, str], where: str, enroll_utts: Mapping[str, str] | None = None) -> Trials:
         """The trials by utt ids.
 
-        Args: utts: name -> utt.   enroll_utts: of the enroll side, if others.   where: what has no name that lacks.
-        Raises: InputError: a name that is not there.
+        Args: utts: name -> utt.   enroll_utts: the same for the enroll side, if different.   where: source of `utts`,
+            for the message.
+        Raises: InputError: a name without an utt.
         """
         def ids(side: array, known: Mapping[str, str]) -> list[str]:
             used = set(side)
-            for place, (name, line) in enumerate(self.lines.items()):
-                if place in used and name not in known:
+            for index, (name, line) in enumerate(self.lines.items()):
+                if index in used and name not in known:
                     raise InputError(self.path, line, f"{name} is not in {where}")
             names = [known.get(name, "") for name in self.lines]
-            return [names[place] for place in side]
+            return [names[index] for index in side]
 
         return Trials(ids(self.enroll, utts if enroll_utts is None else enroll_utts), ids(self.test, utts),
                       self.is_target)
 
 
 def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) -> NamedTrials:
-    """Read a list in any of these forms; which one it is, the first line shows.
+    """Read a list in any of these formats; the first line decides which one.
 
-    Args: columns: enroll,test,label of a CSV by their names or numbers from 1; empty: found.
-          target_is_0: 0 stands for the same speaker and 1 for another.
-    Raises: InputError: no such form, or a line that is not in that of the first.
+    Args: columns: enroll,test,label of a CSV by names or numbers (from 1); empty: found by their names.
+          target_is_0: label 0 means the same speaker and 1 different speakers.
+    Raises: InputError: an unknown format, or a line that differs from the format of the first.
     """
     enroll, test, labels, lines = array("L"), array("L"), array("b"), dict[str, int]()
-    places: dict[str, int] = {}
+    index_of: dict[str, int] = {}
     for number, (left, right, label) in csv_rows(path, columns) if is_csv(path) else word_rows(path):
         if (kind := LABELS.get(label.lower())) is None:
             raise InputError(path, number, f"expected a label 1, 0, target or nontarget, got {label[:60]!r}")
         for side, name in ((enroll, left), (test, right)):
-            side.append(places.setdefault(name, len(places)))
+            side.append(index_of.setdefault(name, len(index_of)))
             lines.setdefault(name, number)
         labels.append(kind != (target_is_0 and label in ("0", "1")))
     if not labels:
@@ -70,7 +73,7 @@ def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) ->
 
 
 def is_csv(path: Path) -> bool:
-    """Whether the first line has cells, and is not three words with a label first or last."""
+    """Whether the first line has cells and is not three words with a label first or last."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             line = file.readline()
@@ -86,7 +89,7 @@ def csv_rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def word_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, [enroll, test, label]) of lines with the label last, or first."""
+    """(line number, [enroll, test, label]) of lines with the label either last or first."""
     form, last = "", True
     for number, line in read_lines(path):
         words = line.split()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a data directory of the room impulse responses of RIRS_NOISES; each file is its own speaker.
 
-  local/prepare_rirs.py /corpora/RIRS_NOISES data
+  local/noise/prepare_rirs.py /corpora/RIRS_NOISES data
 
 The simulated ones only, as the systems of this recipe were trained; --real adds the measured ones (first channel).
 """

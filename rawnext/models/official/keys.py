@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts of released code as ours: each key's name here. Which options fit, official_options.py reads off them."""
+"""State dicts of released code as ours: each key's name here. Which options fit, options.py reads off them."""
 
 import re
 from collections.abc import Mapping

@@ -17,8 +17,8 @@ needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg
 @pytest.fixture
 def transcode(root, tmp_path):
     def call(*options, rc=0, path=None):
-        done = subprocess.run([sys.executable, root / "local/transcode_vox2.py", *map(str, options), tmp_path / "vox2",
-                               tmp_path / "flac"], capture_output=True, text=True,
+        done = subprocess.run([sys.executable, root / "local/voxceleb/transcode_vox2.py", *map(str, options),
+                               tmp_path / "vox2", tmp_path / "flac"], capture_output=True, text=True,
                               env={**os.environ, "PYTHONPATH": str(root), **({"PATH": str(path)} if path else {})})
         assert done.returncode == rc, done.stderr
         assert "Traceback" not in done.stderr

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Synthesise the mini corpus: eSpeak NG speakers, and noise and room banks in the layouts of MUSAN and RIRS_NOISES.
 
-  local/make_mini.py corpus --train-speakers 64 --test-speakers 20 --utts 20
+  local/mini/make_mini.py corpus --train-speakers 64 --test-speakers 20 --utts 20
 
 All audio is at 16 kHz, one channel, 16 bit, and has the same bytes whenever it is made and with any --nj:
   OUT/{train,test}/<spk>/<utt>.flac   OUT/speakers.tsv

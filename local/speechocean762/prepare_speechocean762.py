@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data directories of speechocean762: DATA/train, DATA/dev (held-out training speakers) and DATA/test.
 
-  local/prepare_speechocean762.py /corpora/speechocean762 data --dev-speakers 12
+  local/speechocean762/prepare_speechocean762.py /corpora/speechocean762 data --dev-speakers 12
 
 Reads the corpus' own {train,test}/{wav.scp,utt2spk,spk2gender}; utt ids become SPK-UTT, as Kaldi's sorting wants them.
 """

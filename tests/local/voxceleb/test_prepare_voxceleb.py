@@ -23,8 +23,8 @@ UTTS = ["-aaaaaaaaaa/00001", "-aaaaaaaaaa/00002", "_bbbbbbbbbb/00001"]
 @pytest.fixture
 def run(root):
     def call(script, *arguments):
-        return subprocess.run([sys.executable, root / "local" / script, *map(str, arguments)], capture_output=True,
-                              text=True, env={**os.environ, "PYTHONPATH": str(root)})
+        return subprocess.run([sys.executable, root / "local/voxceleb" / script, *map(str, arguments)], text=True,
+                              capture_output=True, env={**os.environ, "PYTHONPATH": str(root)})
     return call
 
 

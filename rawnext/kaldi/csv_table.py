@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CSV files as people have them: with commas, semicolons or tabs, with or without names of the columns."""
+"""CSV files with commas, semicolons or tabs, with or without a header line."""
 
 import csv
 import itertools
@@ -12,9 +12,9 @@ from rawnext.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# what a column holds -> what its name has in it, and its place where the names do not tell (None: they must)
+# content of a column -> pattern of its name, and its index if no name matches (None: a name must match)
 Columns = Mapping[str, tuple[str, int | None]]
-FILE = re.compile(r"\.\w{2,5}$")  # a cell that ends so names a file
+FILE = re.compile(r"\.\w{2,5}$")  # a cell that ends like this is a file name
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -37,10 +37,10 @@ def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, the cells of these columns) of each row behind the header; a first line that names a file is none.
+    """(line number, cells of these columns) of each row after the header; a first line with a file name is no header.
 
-    Args: asked: columns by their names or numbers (from 1), separated by commas; empty: found.
-    Raises: InputError: not a CSV in UTF-8, a column that is not there, a cell that is empty or missing.
+    Args: asked: columns by names or numbers (from 1), separated by commas; empty: found by their names.
+    Raises: InputError: not a CSV in UTF-8, a missing column, an empty or missing cell.
     """
     rows = rows_of(path)
     line, first = next(rows, (0, []))
@@ -48,30 +48,30 @@ def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, li
     body = itertools.chain([(line, first)] if first and not header else [], rows)
     if (row := next(body, None)) is None:
         raise InputError(path, None, "has no rows")
-    places = find_columns(path, header or [""] * len(first), columns, asked)
-    log.info("%s: %s", path, ", ".join(f"{name} is column {place + 1}{f' ({header[place]})' if header else ''}"
-                                       for name, place in zip(columns, places)))
+    indices = find_columns(path, header or [""] * len(first), columns, asked)
+    log.info("%s: %s", path, ", ".join(f"{name} is column {i + 1}{f' ({header[i]})' if header else ''}"
+                                       for name, i in zip(columns, indices)))
     for line, cells in itertools.chain([row], body):
-        for name, place in zip(columns, places):
-            if place >= len(cells) or not cells[place]:
-                raise InputError(path, line, f"has no {name} (column {place + 1})")
-        yield line, [cells[place] for place in places]
+        for name, i in zip(columns, indices):
+            if i >= len(cells) or not cells[i]:
+                raise InputError(path, line, f"has no {name} (column {i + 1})")
+        yield line, [cells[i] for i in indices]
 
 
 def find_columns(path: Path, header: Sequence[str], columns: Columns, asked: str) -> list[int]:
-    """The place of each column, from 0."""
+    """The index of each column, from 0."""
     names = [cell.lower() for cell in header]
     if asked:
-        places = [int(name) - 1 if name.isdecimal() else names.index(name) if name in names else -1
+        indices = [int(name) - 1 if name.isdecimal() else names.index(name) if name in names else -1
                   for name in (word.strip().lower() for word in asked.split(","))]
-        if len(places) != len(columns) or not all(0 <= place < len(names) for place in places):
+        if len(indices) != len(columns) or not all(0 <= i < len(names) for i in indices):
             raise InputError(path, 1, f"want the columns {', '.join(columns)}, got {asked!r}; there are "
                                       f"{', '.join(header) if any(header) else f'{len(header)} without names'}")
-        return places
-    found = [[place for place, name in enumerate(names) if re.search(pattern, name)] for pattern, _ in columns.values()]
-    if all(len(places) == 1 for places in found) and len({places[0] for places in found}) == len(found):
-        return [places[0] for places in found]
-    known = [place for _, place in columns.values() if place is not None and place < len(names)]
+        return indices
+    found = [[i for i, name in enumerate(names) if re.search(pattern, name)] for pattern, _ in columns.values()]
+    if all(len(indices) == 1 for indices in found) and len({indices[0] for indices in found}) == len(found):
+        return [indices[0] for indices in found]
+    known = [i for _, i in columns.values() if i is not None and i < len(names)]
     if len(known) < len(columns):
         there = f" ({', '.join(header)})" if any(header) else ""
         raise InputError(path, 1, f"cannot tell which of {len(names)} columns{there} are {', '.join(columns)}")
