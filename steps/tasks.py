@@ -30,10 +30,12 @@ def todo(args: argparse.Namespace) -> None:
     tasks = tasks_of(experiment, args.role)
     items = pending(args.exp, tasks, args.again)
     write_pending(args.out, items)
-    if items:
-        print(f"{len(items)} of {len(tasks)} {what} to make")
+    if len(tasks) == 1:
+        print(f"the {what} is to be made" if items else f"nothing to do, the {what} is up to date")
+    elif items:
+        print(f"{len(items)} of {len(tasks)} {what}s are to be made")
     elif tasks:
-        print(f"nothing to do, all {len(tasks)} {what} are up to date")
+        print(f"nothing to do, all {len(tasks)} {what}s are up to date")
 
 
 def show(args: argparse.Namespace) -> None:

@@ -26,7 +26,8 @@ processes=$((ngpu > 0 ? ngpu : 1))
 steps/plan.py --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
   --calibrate "$calibrate" --dev "$dev" "$exp"
 
-# todo STEP [ROLE]: its commands for rows of this role (eval) that are not up to date, to the file $todo; $num of them.
+# todo STEP [ROLE]: writes the step's commands that are not up to date to the file $todo, and their number to $num. Its
+# commands are those that the rows of the plan with this role (default: eval) need.
 todo() {
   local message again_option=()
   if again_here; then again_option=(--again); fi
@@ -37,7 +38,7 @@ todo() {
   if [ -n "$message" ]; then log "stage $this_stage: $message"; fi
 }
 
-# parallel STEP [ROLE]: these commands in up to $nj jobs of $train_cmd.
+# parallel STEP [ROLE]: runs these commands, in up to $nj jobs of $train_cmd.
 parallel() {
   local n threads=()
   todo "$@"
@@ -45,16 +46,16 @@ parallel() {
   n=$((num < nj ? num : nj))
   if ((n > 1)); then threads=(--num-threads 1); fi # a single job may use all CPUs
   $train_cmd "${threads[@]}" JOB=1:"$n" "$job_log.JOB.log" steps/tasks.py run --job JOB --num-jobs "$n" "$todo"
-  log "stage $this_stage: made them, log: $job_log.*.log"
+  log "stage $this_stage: made, logs: $job_log.*.log"
 }
 
-# here STEP: these commands on this machine.
+# here STEP: runs these commands on this machine.
 here() {
   todo "$1"
   if ((num > 0)); then steps/tasks.py run "$todo"; fi
 }
 
-# extract ROLE: embeddings of the rows of this role, folder by folder, in $nj jobs of $extract_cmd.
+# extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd.
 extract() {
   local i=0 commands words
   todo extract "$1"

@@ -257,7 +257,7 @@ def results(e: Experiment, role: str) -> list[Task]:
 
 
 def pictures(e: Experiment, role: str) -> list[Task]:
-    """The pictures, and the page, which also has the audio of trials."""
+    """The figures, and the HTML page, which also has the audio of trials."""
     figures = ["det.png", "durations.png", *(["training.png"] if Path(f"{e.exp}/train.tsv").exists() else [])]
     scored = [path.removesuffix(".json") for path in evaluations(e)]
     data = sorted({side for row in e.of_role("eval") for side in (row.enroll, row.test)})
@@ -271,18 +271,18 @@ def pictures(e: Experiment, role: str) -> list[Task]:
 
 
 STEPS: dict[str, tuple[str, Callable[[Experiment, str], list[Task]]]] = {
-    # step: (its outputs in a message, its tasks)
-    "train": ("trainings", train),
-    "fit": ("models", fit),
-    "cohort": ("cohorts", cohort),
-    "extract": ("folders of embeddings", embed),
-    "score": ("score files", score_embeddings),
-    "backend": ("models of back ends", train_backends),
-    "score_trained": ("score files of trained back ends", score_trained),
-    "quality": ("tables of quality", quality),
-    "calibrate": ("calibrations", fit_calibration),
-    "apply": ("calibrated score files", apply_calibration),
-    "evaluate": ("evaluations", evaluate),
-    "results": ("results tables", results),
-    "report": ("pictures and pages", pictures),
+    # step: (what one of its tasks makes, its tasks)
+    "train": ("trained model", train),
+    "fit": ("fitted model", fit),
+    "cohort": ("cohort", cohort),
+    "extract": ("embedding folder", embed),
+    "score": ("score file", score_embeddings),
+    "backend": ("back-end model", train_backends),
+    "score_trained": ("trained or normalised score file", score_trained),
+    "quality": ("quality table", quality),
+    "calibrate": ("calibration", fit_calibration),
+    "apply": ("calibrated score file", apply_calibration),
+    "evaluate": ("evaluation", evaluate),
+    "results": ("results table", results),
+    "report": ("group of pictures", pictures),
 }
