@@ -1,12 +1,15 @@
-# make demo    the environment, then egs/mini from its first stage to its results table and pictures
-# make test    the environment, then every check: ruff, shellcheck, shfmt, types, pytest (what CI runs)
-# make docs    the pages as a site, site/index.html, with its pictures drawn again from the code
-# make newest  make test in a copy with the newest packages within pyproject.toml's bounds (BOUNDS=no: without them)
-# make lock    what is installed now becomes requirements.lock, the versions that make env installs
-# make test-cluster    the launchers on a real Slurm and Grid Engine, started for it on this machine (needs Debian)
-# make bench   speed as ratios: training, input, extraction, scoring, start-up (docs/performance.md; some minutes)
-# make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/scale.md; 3.5 GB in /tmp)
-# make fuzz    the tests of tests/fuzz with FUZZ_TIMES as many inputs, new ones in each run
+# make demo    make the environment, then run all stages of egs/mini
+# make test    make the environment, then run every check: ruff, import rules, shellcheck, shfmt, types, pytest (as CI)
+# make docs    build the website, site/index.html, with figures redrawn from the code
+# make newest  make test and make docs in a copy of the last commit, with the newest packages within pyproject.toml's
+#              bounds (BOUNDS=no: without upper bounds); prints what differs from requirements.lock
+# make lock    write the installed versions to requirements.lock, from which make env installs
+# make test-cluster    test the launchers on a real Slurm and Grid Engine, started on this machine (needs Debian)
+# make bench   measure speed as ratios: training, input, extraction, scoring, start-up; some minutes
+#              (docs/explanation/performance.md)
+# make scale   measure time and memory at VoxCeleb2's size, on a synthetic corpus without audio; 3.5 GB in /tmp
+#              (docs/explanation/scale.md)
+# make fuzz    run the tests of tests/fuzz with FUZZ_TIMES as many inputs, different ones in each run
 SHELL := bash
 SCHEDULERS ?= slurm sge
 FUZZ_TIMES ?= 20
@@ -50,7 +53,7 @@ fuzz: env
 	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 tests/fuzz
 
 .venv/.docs: .venv/.complete
-	.venv/bin/python -m pip --disable-pip-version-check install -q --constraint requirements.lock -e '.[docs]'
+	.venv/bin/python -m pip --disable-pip-version-check install -q $(if $(NEWEST),,--constraint requirements.lock) -e '.[docs]'
 	touch $@
 
 docs: .venv/.docs
@@ -58,11 +61,21 @@ docs: .venv/.docs
 	. ./path.sh && sphinx-build -q -W --keep-going -n -c docs -d site/.doctrees . site
 
 newest:
-	utils/try_newest.sh $(BOUNDS)
+	copy=$$(mktemp -d) && echo "make newest: in $$copy, which stays if a test fails" && \
+	git clone -q . "$$copy" && cd "$$copy" && \
+	if [ $(BOUNDS) = no ]; then sed -i -E 's/^( *"[A-Za-z][^"]*[<>=][^",]*),<[^"]*"/\1"/' pyproject.toml; fi && \
+	$(MAKE) env lock NEWEST=1 && git --no-pager diff -U0 requirements.lock && \
+	git checkout -q pyproject.toml requirements.lock && touch .venv/.complete .venv/.docs && \
+	$(MAKE) test docs && rm -rf "$$copy"
 
-lock: env
-	. ./path.sh && utils/lock.py > .requirements.lock && mv .requirements.lock requirements.lock
-	touch .venv/.complete
+# Local labels are cut off: 2.13.0+cpu is 2.13.0.
+lock: env .venv/.docs
+	.venv/bin/python -c 'import sys; print("# python %d.%d" % sys.version_info[:2])' > .requirements.lock
+	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
+	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+.*//' | \
+	  tr A-Z_ a-z- | LC_ALL=C sort >> .requirements.lock
+	mv .requirements.lock requirements.lock
+	touch .venv/.complete .venv/.docs
 
 clean:
 	rm -rf site egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache

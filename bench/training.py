@@ -15,7 +15,7 @@ import torch
 from bench.published import PublishedTask
 from bench.timing import Growth, Ratio, compare, growth, in_turns
 from rawnext.config import Config
-from rawnext.models.layers import over_frames
+from rawnext.models.layers import channels_last_conv1d
 from rawnext.training.optim import build_optimizer
 from rawnext.training.task import build_task
 
@@ -128,8 +128,9 @@ def profile(step: Step) -> dict[str, float]:
 
 
 def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
-    """conv3 by torch alone."""
-    return over_frames(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0], layer.groups)
+    """conv1d by torch alone."""
+    return channels_last_conv1d(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0],
+                                layer.groups)
 
 
 class WithTorchConvolution(Step):
@@ -138,12 +139,12 @@ class WithTorchConvolution(Step):
     def __call__(self) -> None:
         from rawnext.models import rawnext
 
-        own = rawnext.conv3
-        rawnext.conv3 = torch_convolution  # type: ignore[assignment]
+        own = rawnext.conv1d
+        rawnext.conv1d = torch_convolution  # type: ignore[assignment]
         try:
             super().__call__()
         finally:
-            rawnext.conv3 = own
+            rawnext.conv1d = own
 
 
 def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:

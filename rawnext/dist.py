@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes as one: the group that torchrun starts, and gathering embeddings with their gradient."""
+"""Training in several processes: torchrun's process group, and collectives that pass gradients on."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,15 +9,16 @@ import torch.distributed as dist
 
 
 def init_process_group() -> torch.device:
-    """Join the group that torchrun describes in the environment, by nccl on GPUs, else gloo; without torchrun, none.
+    """Join the group that torchrun describes in the environment, if any, with nccl on GPUs, else gloo.
 
     Returns: the device of this process: GPU number LOCAL_RANK, or the CPU.
+    Raises: RuntimeError: the machine has fewer GPUs than processes.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cpu")
     if torch.cuda.is_available():
         if local_rank >= (num_gpus := torch.cuda.device_count()):
-            raise RuntimeError(f"process {local_rank} of this machine finds no GPU of its own: there are {num_gpus}")
+            raise RuntimeError(f"no GPU for process {local_rank} of this machine: it has {num_gpus}")
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
@@ -33,7 +34,7 @@ def cleanup() -> None:
 
 
 def rank_world() -> tuple[int, int]:
-    """(number of this process, how many there are); (0, 1) without a group."""
+    """(rank of this process, number of processes); (0, 1) without a group."""
     return (dist.get_rank(), dist.get_world_size()) if _initialised() else (0, 1)
 
 
@@ -43,16 +44,21 @@ def is_main() -> bool:
 
 
 def all_gather_with_grad(x: torch.Tensor) -> torch.Tensor:
-    """Concatenate the tensors of all processes by rank; the gradient flows back to every one of them.
+    """Concatenate the tensors of all processes by rank; gradients flow back to each process.
 
-    A loss computed in full on every process then gives, after DDP has averaged the parameters' gradients, exactly
-    the gradient of a single process that holds the whole batch. Every process must bring the same shape.
+    A loss computed in full on every process then has, after DDP has averaged the parameters' gradients, exactly the
+    gradient of a single process that holds the whole batch. The shapes must be equal in all processes.
 
     Args:
         x: (B, ...) of this process.
     Returns: (W * B, ...) for W processes; x itself without a group.
     """
-    return x if rank_world()[1] == 1 else _Gather.apply(x)
+    rank, world = rank_world()
+    if world == 1:
+        return x
+    parts = [torch.zeros_like(x)] * world
+    parts[rank] = x
+    return _Sum.apply(torch.cat(parts))  # each process's loss depends on all embeddings: _Sum adds up their gradients
 
 
 def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
@@ -65,42 +71,42 @@ def mean_over_processes(values: Sequence[float], device: torch.device) -> list[f
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait for all processes."""
     if rank_world()[1] > 1:
         dist.barrier()
 
 
-class Vote:
-    """Does any process say yes? The answer comes one call later, so that neither processes nor GPUs wait for it."""
+class DelayedAny:
+    """Is a flag set in any process? Answers one call later, so that neither processes nor GPUs wait for each other."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.answer = torch.zeros((), dtype=torch.int32, pin_memory=device.type == "cuda")
+        self.result = torch.zeros((), dtype=torch.int32, pin_memory=device.type == "cuda")
         self.wait: Callable[[], object] | None = None
 
-    def __call__(self, yes: bool) -> bool:
-        """Every process must call it, equally often."""
+    def __call__(self, flag: bool) -> bool:
+        """Any process's flag in the previous call; every process must call it equally often. One process: its flag."""
         if rank_world()[1] == 1:
-            return yes
-        said = False
+            return flag
+        answer = False
         if self.wait:
             self.wait()
-            said = bool(self.answer)
-        ballot = torch.full((), int(yes), dtype=torch.int32, device=self.device)
-        work = dist.all_reduce(ballot, dist.ReduceOp.MAX, async_op=True)
+            answer = bool(self.result)
+        any_flag = torch.full((), int(flag), dtype=torch.int32, device=self.device)
+        work = dist.all_reduce(any_flag, dist.ReduceOp.MAX, async_op=True)
         if self.device.type == "cuda":
-            work.wait()  # holds up the GPU's stream, not this process
-            self.answer.copy_(ballot, non_blocking=True)
+            work.wait()  # blocks the GPU's stream, not this process
+            self.result.copy_(any_flag, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
             self.wait = copied.synchronize
         else:
-            self.answer, self.wait = ballot, work.wait
-        return said
+            self.result, self.wait = any_flag, work.wait
+        return answer
 
 
 class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
-    """BatchNorm whose training statistics are those of all processes' batches; torch's own runs on GPUs only."""
+    """BatchNorm with training statistics over all processes' batches; torch's own supports GPUs only."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of dimensions."""
@@ -125,7 +131,7 @@ class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
 
 
 def sync_batchnorm(model: torch.nn.Module) -> None:
-    """Let every BatchNorm of a model share its statistics over the processes."""
+    """Turn every BatchNorm of a model into a SyncBatchNorm, in place."""
     for module in model.modules():
         if type(module) in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d):
             module.__class__ = SyncBatchNorm
@@ -135,23 +141,9 @@ def _initialised() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        x = x.contiguous()
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, grad):
-        # Every process holds its own loss as a function of all embeddings: sum what they say about each embedding.
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad)
-        return grad.chunk(dist.get_world_size())[dist.get_rank()]
-
-
 class _Sum(torch.autograd.Function):
+    """Sum over processes, of values in the forward and of gradients in the backward pass."""
+
     @staticmethod
     def forward(ctx, x):
         total = x.clone(memory_format=torch.contiguous_format)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fit the baseline without a network (model mel_stats) to a data directory: its LDA, in closed form.
+"""Fit the LDA of the baseline without a network (model mel_stats) to a data directory.
 
 steps/fit_lda.py --config conf/small/mel_lda.yaml --train data/train exp/mel_lda
 
-Writes config.yaml, model.pt and train_info.json, as steps/train.py does, for the same stages behind it.
+Writes config.yaml, model.pt and train_info.json as steps/train.py does; later stages are the same.
 """
 
 import argparse
@@ -19,11 +19,13 @@ from rawnext.log import setup_log
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="conf/small/mel_lda.yaml", help="YAML files, separated by spaces")
-    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them")
-    parser.add_argument("--train", default="data/train", help="data directory with utt2spk")
-    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads; 0: torch's choice")
-    parser.add_argument("exp", type=Path, help="experiment folder")
+    parser.add_argument("--config", default="conf/small/mel_lda.yaml",
+                        help="YAML files, separated by spaces (default %(default)s)")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options that override the files'")
+    parser.add_argument("--train", default="data/train",
+                        help="data directory with wav.scp and utt2spk (default %(default)s)")
+    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads (default 0: torch's choice)")
+    parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()
 
     import numpy as np
@@ -47,7 +49,7 @@ def main() -> None:
     except ValueError as error:
         raise InputError(args.config, None, str(error)) from None
     if not isinstance(model, MelStats):
-        raise InputError(args.config, None, f"model {config.model['name']} is not mel_stats; train it by "
+        raise InputError(args.config, None, f"model {config.model['name']} is not mel_stats; train it with "
                                             "steps/train.py")
     started = time.time()
     sources = read_sources(args.train)
@@ -55,7 +57,7 @@ def main() -> None:
     table = Path(args.train) / "utt2spk"
     spk_of = read_table(table, one_word=True)
     if missing := [source.utt for source in sources if source.utt not in spk_of]:
-        raise InputError(table, None, f"{missing[0]} of wav.scp is missing")
+        raise InputError(table, None, f"utterance {missing[0]} of wav.scp is missing")
     speaker = np.array([spk_of[source.utt] for source in sources])
     with torch.inference_mode():
         x = [model.statistics(torch.from_numpy(load_wave(source))[None], None)[0].numpy() for source in sources]

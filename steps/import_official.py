@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make an experiment of a checkpoint of released code: RawNeXt, ResNeXt, NeXt-TDNN or DTDY-ResNet34.
+"""Turn a checkpoint of released code into an experiment: RawNeXt, ResNeXt, NeXt-TDNN or DTDY-ResNet34.
 
 steps/import_official.py OFFICIAL.pt exp/official
 steps/extract.sh data/mine exp/official exp/official/embeddings/mine
 
-Width, depth and switches are read off the checkpoint; what is not known is refused by name. RawNeXt's gate then mixes
-as the released code does (official_gate).
+The model's options are read off the weights; unknown keys are refused by name. RawNeXt's gate then mixes as the
+released code does (official_gate).
 """
 
 import argparse
@@ -17,46 +17,38 @@ from rawnext.errors import InputError, run_main
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="a state dict, or a dict with one under model or state_dict")
-    parser.add_argument("exp", type=Path, help="experiment folder to make")
+    parser.add_argument("checkpoint", type=Path, help="state dict, or a dict that holds one under model or state_dict")
+    parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()
     if (args.exp / "model.pt").exists():
-        raise InputError(args.exp / "model.pt", None, "is there already; name another folder")
+        raise InputError(args.exp / "model.pt", None, "already exists; name another folder")
 
     from rawnext.config import Config, save_config
+    from rawnext.models.official.options import recognise
     from rawnext.stamp import sha256
     from rawnext.training import checkpoint
     from rawnext.training.info import write_info
 
-    options, ours = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint), args.checkpoint)
-    config = Config(model=options)
-    model = build(config, ours, args.checkpoint)
-    save_config(config, args.exp / "config.yaml")
+    try:
+        options, weights = recognise(state_dict(checkpoint.load(args.checkpoint), args.checkpoint))
+    except KeyError as error:
+        raise InputError(args.checkpoint, None, f"not a model of released code: {error.args[0]}") from None
+    model = build(options, weights, args.checkpoint)
+    save_config(Config(model=options), args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
     write_info(args.exp, model, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
     num = sum(p.numel() for p in model.parameters())
     print(f"import_official.py: wrote {args.exp}/model.pt ({options['name']}, {num:,} parameters) and config.yaml")
 
 
-def recognise(state: dict, path: Path) -> tuple[dict, dict]:
-    """The options of our model, and the weights under our keys."""
-    from rawnext.models.official import options
-
-    try:
-        return options.recognise(state)
-    except KeyError as error:
-        raise InputError(path, None, f"not a model of released code: {error.args[0]}") from None
-
-
-def build(config, ours: dict, path: Path):
-    """The model with these weights."""
-    from rawnext.config import check, split_name
+def build(options: dict, weights: dict, path: Path):
+    """The model with these options and weights.   Raises: InputError: they do not fit each other."""
+    from rawnext.config import split_name
     from rawnext.models import MODELS
 
-    check(config, path)
     try:
-        model = MODELS.build(*split_name(config.model))
-        missing, unknown = model.load_state_dict(ours, strict=False)
+        model = MODELS.build(*split_name(options))
+        missing, unknown = model.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:  # another shape; options that do not go together
         raise InputError(path, None, str(error).splitlines()[-1].strip()) from None
     if missing or unknown:
@@ -66,7 +58,7 @@ def build(config, ours: dict, path: Path):
 
 
 def state_dict(content, path: Path) -> dict:
-    """The state dict in a checkpoint, whatever it is wrapped in."""
+    """The state dict in a checkpoint, itself or under state_dict or model.   Raises: InputError: there is none."""
     from torch import Tensor
 
     for key in ("state_dict", "model"):

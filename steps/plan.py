@@ -4,7 +4,7 @@
 
 steps/plan.py --eval data/vox1_test:trials_O --durations "5 2 1" --backends "cosine asnorm" --dev data/dev exp/rawnext
 
-Rows may be deleted: an edited plan is kept while the options stay the same. See docs/recipes.md.
+Rows may be deleted: an edited plan is kept while the options stay the same. See docs/reference/recipes.md.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 # Stages 3 to 9 of every recipe: train, extract embeddings, score trials, calibrate, results table, pictures.
 #   steps/verification.sh [options] EXP_DIR
 #   e.g.: steps/verification.sh --conf "conf/rawnext.yaml" --ngpu 4 --eval "data/vox1_test:trials_O" exp/rawnext
-# EXP_DIR/plan.tsv has a row for each score file. Rows that you delete are left out by stages 4 to 9 (docs/recipes.md).
+# EXP_DIR/plan.tsv has a row for each score file. Rows that you delete are left out by stages 4 to 9 (docs/reference/recipes.md).
 set -euo pipefail
 . ./path.sh
 . ./cmd.sh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of every model ask: the released code's numbers, any length, batch = single, counts."""
+"""Checks shared by all models: parity with released code, any length, a batch equals its utterances, counts."""
 
 import json
 
@@ -20,7 +20,7 @@ def state_dict(z) -> dict[str, torch.Tensor]:
 
 
 def randomise(model, seed: int = 0):
-    """Random BatchNorm statistics and 1-dimensional parameters, so that none can be forgotten; float64, evaluation."""
+    """Random BatchNorm statistics and 1-dimensional parameters, so that all have an effect; float64, eval mode."""
     torch.manual_seed(seed)
     for name, parameter in model.named_parameters():
         if sum(size > 1 for size in parameter.shape) < 2:
@@ -35,7 +35,7 @@ def randomise(model, seed: int = 0):
 def check_training_step(z, model, rename, tolerance: float) -> None:
     """One training-mode forward and backward of a float64 model equals the fixture's.
 
-    rename: dict of official keys -> dict of ours.   tolerance: relative, of the embedding and of each gradient's norm.
+    rename: dict with official keys -> dict with ours.   tolerance: relative, of the embedding and each gradient's norm.
     """
     meta = json.loads(str(z["meta"]))
     e = model.train()(torch.from_numpy(z["train/x"]).double())
@@ -52,9 +52,9 @@ def check_training_step(z, model, rename, tolerance: float) -> None:
 
 
 def check_batch_equals_single(model, lengths, more: int = 0) -> None:
-    """A model in evaluation mode gives utterances in a batch what it gives them alone, up to its arithmetic's rounding.
+    """In evaluation mode, utterances in a padded batch get the embeddings that they get alone, up to rounding.
 
-    more: samples that the batch is longer than its longest utterance. What fills it is large: it must not matter.
+    more: samples of padding after the longest utterance. The padding's values are large and must not matter.
     """
     waves = [torch.randn(num).double() for num in lengths]
     batch = torch.full((len(waves), max(lengths) + more), 1e3).double()
@@ -67,7 +67,7 @@ def check_batch_equals_single(model, lengths, more: int = 0) -> None:
             single = torch.cat([model(wave[None].to(kind)) for wave in waves])
             assert single.shape == (len(waves), model.embedding_dim) and torch.isfinite(single).all()
             exact = single if exact is None else exact
-            # a deviation over the one frame of a very short utterance is all rounding: that much is no fault
+            # the deviation over a single frame is nothing but rounding error, which is therefore allowed for
             rounding = error(single.double(), exact)
             assert rounding < 0.01
             assert error(model(batch.to(kind), torch.tensor(lengths)), single) < tolerance + 4 * rounding
@@ -78,7 +78,7 @@ def num_parameters(model) -> int:
 
 
 def gmacs(model, num_samples: int, without: str = "") -> float:
-    """Multiplications, in 1e9, for one utterance; `without` those of the submodule of this name."""
+    """Multiplications in 1e9 for one utterance, excluding those of the submodule `without`."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(torch.randn(1, num_samples))
     counts = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}

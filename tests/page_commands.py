@@ -18,7 +18,8 @@ from unittest import mock
 from rawnext.training.system import load_system
 
 # What pages call that is not of this project.
-OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip"}
+OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip",
+           "cat", "unzip", "tar"}
 LAST_STAGE = 10
 OF_PAGES = ("conf/statistics_tdnn.yaml",)     # what a page tells its reader to write
 
@@ -70,7 +71,7 @@ def commands(code: str) -> Iterator[Command]:
 
 def pages(root: Path) -> list[Path]:
     """All that have commands."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/*.md")),
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md")),
             *sorted(root.glob("egs/*/README.md"))]
 
 

@@ -14,8 +14,8 @@ NODE = 56
 
 def words(step: Step) -> str:
     """What a step of a branch does."""
-    return {"pointwise": "1x1", "conv3": f"3, {step.groups} groups", "triple": "transposed 3",
-            "mean_of_3": "mean of 3", "mean_of_3_to_end": "mean of 3"}[step.what]
+    return {"pointwise": "1x1", "conv1d": f"3, {step.groups} groups", "upsample_by_3": "transposed 3",
+            "mean_pool3": "mean of 3", "mean_pool3_ceil": "mean of 3"}[step.what]
 
 
 def shape(step: Step | Stage) -> str:

@@ -18,12 +18,12 @@ from rawnext.models import block as block_module
 from rawnext.models.block import Block
 from rawnext.models.rawnext import RawNeXt, Root
 
-STEPS = ("pointwise", "conv3", "triple", "mean_of_3", "mean_of_3_to_end")
+STEPS = ("pointwise", "conv1d", "upsample_by_3", "mean_pool3", "mean_pool3_ceil")
 
 
 @dataclass
 class Step:
-    """One step of a branch. what: its function.   frames, channels: of the map that it gives.   groups: of conv3."""
+    """One step of a branch. what: its function.   frames, channels: of the map that it gives.   groups: of conv1d."""
 
     what: str
     frames: int

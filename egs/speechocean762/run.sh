@@ -38,9 +38,10 @@ if in_stage 0 "the corpus"; then
   if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
     wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
       || die "$url: cannot be downloaded; download it by other means, and name it by --corpus"
-    utils/unpack.py "$data/.unpacking" "$data/speechocean762.tar.gz.part"
-    mv "$data/.unpacking/speechocean762" "$downloaded"
-    rm -r "$data/.unpacking" "$data/speechocean762.tar.gz.part"
+    rm -rf "$data/.unpacked"
+    local/speechocean762/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
+    mv "$data/.unpacked/speechocean762" "$downloaded"
+    rm -r "$data/.unpacked" "$data/speechocean762.tar.gz.part"
     wrote "$downloaded"
   fi
 fi

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line of a cuts.jsonl, read without trust: lhotse would also run commands, fetch addresses and call shells."""
+"""One line of a cuts.jsonl, checked before lhotse gets it, which would also run commands and fetch URLs."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import check_id
 
-# without it lhotse gives the names of some files (.sph, .opus) to a shell
+# otherwise lhotse passes the names of some files (.sph, .opus) to a shell
 os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")
 
 
 def read_cut(line: bytes, path: PathLike, line_number: int) -> dict[str, Any]:
-    """The JSON form of a lhotse MonoCut with a speaker, whose audio lies in files.
+    """The JSON values of a lhotse MonoCut with a speaker and audio in files.
 
-    Raises: InputError: it is anything else, or an id cannot be one.
+    Raises: InputError: it is anything else, or an id is invalid.
     """
     try:
         cut = json.loads(line)

@@ -18,11 +18,11 @@ INDEX = "cuts.npz"
 
 
 class Cut(NamedTuple):
-    """What reading a cut takes.
+    """All that reading a cut needs.
 
-    num_samples: at 16 kHz.   path, row: the file, and the place of the cut's channel among its channels.
-    start_s: in the file.   lhotse: the MonoCut itself, where only lhotse can read it (other rates, changed or joined
-        audio); None where it is a stretch of one file.
+    num_samples: at 16 kHz.   path, row: the file, and the index of the cut's channel among its channels.
+    start_s: in the file.   lhotse: the MonoCut itself if only lhotse can read it (other rates, changed or joined
+        audio); None for a segment of one file.
     """
 
     utt: str
@@ -34,7 +34,7 @@ class Cut(NamedTuple):
 
 
 def as_cut(cut: dict[str, Any]) -> Cut:
-    """Of the JSON form; lhotse's own objects would take ten times as long."""
+    """A Cut from JSON values; lhotse's own objects take ten times as long."""
     recording, source = cut["recording"], cut["recording"]["sources"][0]
     if len(recording["sources"]) > 1 or recording["sampling_rate"] != SAMPLE_RATE or recording.get("transforms"):
         from lhotse.serialization import deserialize_item
@@ -47,12 +47,12 @@ def as_cut(cut: dict[str, Any]) -> Cut:
 
 
 class CutTable:
-    """The cuts of a `cuts.jsonl`, read one by one when asked for.
+    """The cuts of a `cuts.jsonl`, each read from the file when it is requested.
 
-    A cut in memory costs 3.4 kB, here some 50 bytes: so VoxCeleb2's million fit in every process. They are in arrays,
-    as data workers are forks: an array stays shared, where every Python object that is looked at becomes a copy. All
-    of it comes from the index beside the manifest, in a tenth of a second; from the manifest itself, in over 10, if the
-    index is missing or the manifest is not the file that was indexed.
+    This takes about 50 bytes of memory per cut, where a cut object takes 3.4 kB, so the million utterances of VoxCeleb2
+    fit into every process. Ids and offsets are in arrays, which forked data workers share; Python objects would be
+    copied on access. They come from the index `cuts.npz` within 0.1 s, or from the manifest in over 10 s if the index
+    is missing or belongs to another version of the manifest.
 
     Args:
         path: the data directory.
@@ -62,7 +62,7 @@ class CutTable:
     """
 
     def __init__(self, path: PathLike):
-        import lhotse.serialization  # noqa: F401 (takes a second: here once, else in each data worker of each epoch)
+        import lhotse.serialization  # noqa: F401 (takes a second; without it, in each data worker of each epoch)
 
         self.path = os.path.join(path, "cuts.jsonl")
         index = read_index(path) or scan_cuts(self.path)
@@ -76,20 +76,20 @@ class CutTable:
     def __getitem__(self, index: int) -> Cut:
         """The cut at a line (0-based).
 
-        Raises: InputError: the line is damaged or another cut, as when the manifest was changed during training.
+        Raises: InputError: the line is damaged or has another cut because the manifest was changed during training.
         """
         if self._file is None or self._file[0] != os.getpid():  # a file position must not be shared with a fork
-            self._file = (os.getpid(), open(self.path, "rb"))  # noqa: SIM115 (stays open)
+            self._file = (os.getpid(), open(self.path, "rb"))  # noqa: SIM115 (kept open)
         self._file[1].seek(self.offsets[index])
         try:
             cut = read_cut(self._file[1].readline(), self.path, int(index) + 1)
         except InputError:
             cut = {"id": None}
         if cut["id"] != self.utts[index]:
-            raise InputError(self.path, int(index) + 1, f"no longer the cut {self.utts[index]} that stood here")
+            raise InputError(self.path, int(index) + 1, f"the cut {self.utts[index]} is no longer on this line")
         try:
             return as_cut(cut)
-        except Exception as error:  # lhotse raises what it likes for fields that it does not know
+        except Exception as error:  # lhotse raises many types for unknown fields
             raise InputError(self.path, int(index) + 1, f"{self.utts[index]}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def scan_cuts(path: PathLike) -> dict[str, np.ndarray]:
                 offsets.append(offset)
                 offset += len(line)
     except FileNotFoundError:
-        raise InputError(path, None, "no such manifest; make it by stage 1 (or 2 for noises)") from None
+        raise InputError(path, None, "no such manifest; stage 1 makes it (stage 2 for noises)") from None
     if not offsets:
         raise InputError(path, None, "is empty")
     speakers, place = np.unique(list(known), return_inverse=True)
@@ -135,7 +135,7 @@ def scan_cuts(path: PathLike) -> dict[str, np.ndarray]:
 
 
 def write_index(path: PathLike) -> None:
-    """Write `cuts.npz`, what CutTable keeps of the `cuts.jsonl` in the data directory `path`."""
+    """Write `cuts.npz`, the index of `cuts.jsonl` in the data directory `path`."""
     manifest = os.path.join(path, "cuts.jsonl")
     with atomic_path(os.path.join(path, INDEX)) as temporary, open(temporary, "wb") as file:
         index: dict[str, Any] = {"version": file_version(manifest), **scan_cuts(manifest)}
@@ -143,7 +143,7 @@ def write_index(path: PathLike) -> None:
 
 
 def read_index(path: PathLike) -> dict[str, np.ndarray] | None:
-    """The index of a data directory; None if it is missing, damaged or of another manifest than the one there."""
+    """The index of a data directory; None if it is missing, damaged or belongs to another manifest."""
     try:
         with np.load(os.path.join(path, INDEX)) as arrays:
             index = {name: arrays[name] for name in ("utts", "speakers", "speaker_of", "offsets", "version")}
@@ -154,13 +154,13 @@ def read_index(path: PathLike) -> dict[str, np.ndarray] | None:
 
 
 def file_version(path: PathLike) -> np.ndarray:
-    """Size and time of the last change (ns): another file, or a changed one, has others."""
+    """Size and modification time (ns), which differ for another or a changed file."""
     status = os.stat(path)
     return np.array([status.st_size, status.st_mtime_ns])
 
 
 def centre_crop(wave: np.ndarray, num_samples: int) -> np.ndarray:
-    """The middle num_samples of (T,); all of it where it is shorter."""
+    """The middle num_samples of (T,); all samples if there are fewer."""
     if len(wave) <= num_samples:
         return wave
     start = len(wave) // 2 - num_samples // 2
@@ -168,5 +168,5 @@ def centre_crop(wave: np.ndarray, num_samples: int) -> np.ndarray:
 
 
 def tile(wave: np.ndarray, num_samples: int) -> np.ndarray:
-    """Repeat (T,) until it has num_samples; cut there."""
+    """Repeat or cut (T,) to num_samples."""
     return wave[:num_samples] if len(wave) >= num_samples else np.resize(wave, num_samples)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A data directory whose utterances are cut to some seconds, as Kaldi tables: `segments` of the same recordings.
+"""A Kaldi data directory with utterances cut to a duration, as `segments` of the same recordings.
 
-Utterances keep their ids, so that trial lists stay as they are.
+Utterances keep their ids, so trial lists stay valid.
 """
 
 import random
@@ -23,11 +23,11 @@ SHORT = ("keep", "tile", "drop")
 
 
 class Cut(NamedTuple):
-    """How to cut. seconds 0: not at all."""
+    """How to cut utterances. seconds 0: not at all."""
 
     seconds: float
     policy: str
-    short: str  # what becomes of an utterance that is shorter
+    short: str  # what to do with a shorter utterance
     seed: int
 
     def num_samples(self, span: Span) -> int:
@@ -37,28 +37,29 @@ class Cut(NamedTuple):
         return span.num_samples < self.num_samples(span)
 
     def of(self, utt: str, span: Span) -> Span:
-        """The part of an utterance that stays: all of it where it is shorter.
+        """The part of an utterance that is kept; all of it if it is shorter.
 
-        centre cuts as extraction does by --duration. random draws a place from (seed, utt), the same for all lengths.
+        centre cuts as extraction does with --duration. random draws a position from (seed, utt), the same for all
+        durations.
         """
         num = min(self.num_samples(span), span.num_samples)
-        room = span.num_samples - num
+        spare = span.num_samples - num
         start = {"centre": span.num_samples // 2 - num // 2, "start": 0,
-                 "random": int(random.Random(f"{self.seed} {utt}").random() * (room + 1))}[self.policy]
+                 "random": int(random.Random(f"{self.seed} {utt}").random() * (spare + 1))}[self.policy]
         return Span(span.start + start, num, span.rate)
 
 
 class Tables(NamedTuple):
-    """What a cut directory takes over from the one that it is made of; each utt -> ... but wav: recording -> place."""
+    """Tables of the original directory; keys are utts, those of wav recordings."""
 
     speaker: dict[str, str]
     recording: dict[str, str]
     wav: dict[str, str]
-    gender: dict[str, str]  # of speakers; may be empty
+    gender: dict[str, str]  # keys are speakers; may be empty
 
 
 def read_tables(data_dir: Path) -> Tables:
-    """Raises: InputError: a table is missing or damaged."""
+    """Read the tables of a data directory.   Raises: InputError: one is missing or damaged."""
     speaker, wav = read_table(data_dir / "utt2spk", one_word=True), read_table(data_dir / "wav.scp")
     segments, gender = data_dir / "segments", data_dir / "spk2gender"
     recording = ({utt: place.split()[0] for utt, place in read_table(segments).items()} if segments.exists() else
@@ -69,10 +70,10 @@ def read_tables(data_dir: Path) -> Tables:
 
 
 def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: Sequence[Span], cut: Cut) -> int:
-    """Write wav.scp, segments, utt2spk, spk2utt, utt2dur and spk2gender of the cut utterances; with cut.short tile also
-    the audio of those that are shorter, repeated up to its seconds.
+    """Write wav.scp, segments, utt2spk, spk2utt, utt2dur and spk2gender of the cut utterances; with cut.short "tile"
+    also the audio of shorter utterances, repeated to the duration of the cut.
 
-    Returns: how many utterances are shorter than the cut.
+    Returns: the number of utterances that are shorter than the cut.
     """
     wav, segments, durations, num_short = {}, [], [], 0
     for source, span in zip(sources, spans):
@@ -102,17 +103,17 @@ def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: S
 
 
 def as_text(num_samples: int, rate: int) -> str:
-    """Seconds, exact at 16 kHz and to some thousandths of a sample at any rate."""
+    """Seconds, exact at 16 kHz and to a few thousandths of a sample at other rates."""
     return f"{num_samples / rate:.7f}"
 
 
 def write_tiled(path: Path, source: Source, span: Span, num_samples: int) -> Path:
-    """An utterance's first channel, repeated, as 16-bit samples; of audio in 16 bits nothing is lost.
+    """Write an utterance's first channel, repeated, as 16-bit samples, which is lossless for 16-bit audio.
 
-    Raises: InputError: it is a command's output.
+    Raises: InputError: the audio is a command's output.
     """
     if source.is_pipe:
-        raise source.fault("is a command, which cannot be repeated; write its output to a file")
+        raise source.fault("is a command and cannot be repeated; write its output to a file")
     wave, _ = soundfile.read(source.path, span.num_samples, span.start, dtype="int16", always_2d=True)
     with atomic_path(path) as temporary:
         soundfile.write(temporary, np.resize(wave[:, 0], num_samples), span.rate, "PCM_16", format="WAV")
@@ -120,14 +121,14 @@ def write_tiled(path: Path, source: Source, span: Span, num_samples: int) -> Pat
 
 
 def name_of(seconds: float) -> str:
-    """Name of the directory of a cut: full, 0.5s, 2s."""
+    """Directory name of a cut: full, 0.5s, 2s."""
     return f"{seconds:g}s" if seconds else "full"
 
 
 def seconds_of(words: str) -> list[float]:
-    """`1 0.5 full` as seconds, each once, shortest first and full, which is 0 and always there, last.
+    """`1 0.5 full` as seconds, sorted and unique; full is 0, always included, and last.
 
-    Raises: ValueError: neither full nor seconds of at least 0.1.
+    Raises: ValueError: a word is neither full nor at least 0.1.
     """
     found = {float(word) for word in words.split() if word != "full"}
     if any(not 0.1 <= seconds < float("inf") for seconds in found):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long the utterances of a data directory are, without decoding their audio."""
+"""Lengths of the utterances of a data directory, without decoding their audio."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from rawnext.kaldi.tables import read_table, to_number
 
 
 class Span(NamedTuple):
-    """Where an utterance lies in its recording, in samples of that recording."""
+    """Position of an utterance in its recording, in samples of that recording."""
 
     start: int
     num_samples: int
@@ -26,9 +26,9 @@ class Span(NamedTuple):
 
 
 def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
-    """The spans of these utterances, by their files' headers, all checked; a command's by segments or utt2dur.
+    """The spans of utterances from their files' headers, which are checked; for commands from segments or utt2dur.
 
-    Raises: InputError: audio that check_sources refuses, or a command whose length stands nowhere.
+    Raises: InputError: audio that check_sources refuses, or a command of unknown length.
     """
     check_sources(sources)
     path = Path(data_dir) / "utt2dur"
@@ -44,10 +44,10 @@ def of_file(source: Source) -> Span:
 
 
 def of_command(source: Source, duration: str) -> Span:
-    """Its rate is not known: a common one serves to write places in it."""
+    """The span of a command's output; its rate is unknown, so positions are given at 16 kHz."""
     start = round(source.start_s * SAMPLE_RATE)
     if source.end_s >= 0:
         return Span(start, round(source.end_s * SAMPLE_RATE) - start, SAMPLE_RATE)
     if not 0 < (seconds := to_number(duration)) < float("inf"):
-        raise source.fault("is a command: how long its audio is must stand in utt2dur")
+        raise source.fault("is a command: utt2dur must list its length")
     return Span(start, round(seconds * SAMPLE_RATE), SAMPLE_RATE)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From audio files to a data directory: `cuts.jsonl` (lhotse) and Kaldi's tables, written from one list.
 
-All is linear and compact, as a cut exists only while its line is written: docs/scale.md has the figures of 1.1 million.
+Time is linear, and a cut exists only while its line is written; figures for 1.1 million utterances:
+docs/explanation/scale.md.
 """
 
 import json
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Utterance(NamedTuple):
-    """One file of audio. path: absolute; num_samples: of one channel, at the file's own sample_rate in Hz."""
+    """One audio file. path: absolute; num_samples: per channel, at the file's own sample_rate in Hz."""
 
     utt: str
     spk: str
@@ -38,9 +39,9 @@ class Utterance(NamedTuple):
 
 # --- reading headers
 
-SHOWN_FAULTS = 10  # the others stand in the list file
-UNKNOWN_LENGTH = 1 << 40  # libsndfile's number of samples where a header gives none
-FILTER_TAPS = 1 << 22  # of a resampler, at the most
+SHOWN_FAULTS = 10  # the list file has all of them
+UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
+FILTER_TAPS = 1 << 22  # limit for a resampler
 
 
 def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
@@ -48,7 +49,7 @@ def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[li
 
     Args:
         files: (utt, spk, path) each.   num_jobs: processes.
-    Returns: the readable utterances in the order given, and (path, why) of the empty, undecodable and cut-off files.
+    Returns: the readable utterances in the given order, and (path, reason) of empty, undecodable and cut-off files.
     """
     files = list(files)
     paths = [os.path.abspath(path) for _, _, path in files]
@@ -83,30 +84,30 @@ def read_header(path: str) -> tuple[int, int, int] | str:
             if audio.frames == 0:
                 return "no samples"
             if audio.frames > UNKNOWN_LENGTH:
-                return "its header does not say how long it is"
+                return "its header does not state its length"
             if not can_resample(audio.samplerate):
                 return f"{audio.samplerate} Hz cannot be resampled to {SAMPLE_RATE} Hz"
-            if audio.format == "FLAC":  # the length stands in the header, so the end must be looked at
+            if audio.format == "FLAC":  # the length comes from the header, so check that the end exists
                 audio.seek(audio.frames - 1)
                 if len(audio.read(1)) != 1:
                     return "cut off: its last sample is missing"
         if audio.format in ("WAV", "WAVEX") and (promised := wav_end(path)) > size:
-            return f"cut off: {size} bytes where its header promises {promised}"
-    except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last two: soundfile, of a .raw file
+            return f"cut off: it has {size} bytes, its header promises {promised}"
+    except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last two: soundfile, for a .raw file
         return " ".join(f"{getattr(error, 'strerror', None) or error}".split())
     return header
 
 
 def can_resample(rate: int) -> bool:
-    """Whether a sampling rate in Hz can become 16 kHz with a filter of a sane size (16001 Hz: a gigabyte)."""
+    """Whether audio at this rate in Hz can be resampled to 16 kHz with a filter of reasonable size (16001 Hz: 1 GB)."""
     shared = math.gcd(rate, SAMPLE_RATE)
     return 2000 <= rate <= 768000 and (rate // shared) * (SAMPLE_RATE // shared) <= FILTER_TAPS
 
 
 def wav_end(path: str) -> int:
-    """The byte where a WAV file's samples should end by its header (libsndfile silently takes what is there).
+    """The byte at which the samples of a WAV file end by its header; libsndfile silently accepts shorter files.
 
-    0 if the header does not say, as when a program wrote it into a pipe.
+    0 if the header does not state it, as when a program wrote it to a pipe.
     """
     with open(path, "rb") as file:
         return promised_end(file)
@@ -129,7 +130,7 @@ def _wav_chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
 
 
 def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLike, max_fraction: float = 0.0) -> None:
-    """Say which files cannot be read, and list them all in `list_path`.
+    """Report files that cannot be read, and list all of them in `list_path`.
 
     Raises: InputError: they are more than max_fraction of all.
     """
@@ -148,21 +149,21 @@ def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLik
 
 def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
                    spk2gender: Mapping[str, str] | None = None) -> None:
-    """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz`, sorted as Kaldi wants; cuts.jsonl last
-    but for its index.
+    """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz` in Kaldi's order; cuts.jsonl and its
+    index last.
 
-    Cuts are at 16 kHz (others are resampled while they are loaded) and take the first channel.
+    Cuts are at 16 kHz (other rates are resampled while loading) and use the first channel.
 
     Args:
-        spk2gender: speaker -> m or f. The table is written if all speakers are in it.
-    Raises: InputError: no utterance, a bad or repeated id, a speaker id that does not begin its utterances' ids.
+        spk2gender: speaker -> m or f; the table is written if it has all speakers.
+    Raises: InputError: no utterances, a bad or repeated id, a speaker id that is not the prefix of its utterances' ids.
     """
     out = Path(out_dir)
-    utts = sorted(utterances)  # code points sort as UTF-8 bytes do, that is as LC_ALL=C
+    utts = sorted(utterances)  # code points sort like UTF-8 bytes, that is like LC_ALL=C
     check_utterances(utts, out / "utt2spk")
     spk2utt = [(spk, " ".join(u.utt for u in group)) for spk, group in groupby(utts, key=lambda u: u.spk)]
     genders = known_genders([spk for spk, _ in spk2utt], spk2gender or {}, out / "spk2gender")
-    # whoever sees a manifest sees the tables that belong to it
+    # a manifest must never be present with the tables of another one
     for name in ("cuts.jsonl", INDEX, "spk2gender"):
         (out / name).unlink(missing_ok=True)
     write_lines(out / "wav.scp", (f"{u.utt} {u.path}" for u in utts))
@@ -179,33 +180,33 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
 
 
 def check_utterances(utts: Sequence[Utterance], place: Path) -> None:
-    """Raise InputError unless sorted utterances keep Kaldi's rules; say what will be resampled or cut to a channel."""
+    """Raise InputError unless sorted utterances follow Kaldi's rules; warn about rates and channels."""
     if not utts:
         raise InputError(place, None, "would be empty: there are no utterances")
     previous = Utterance("", "", "", 0, 0, 0)
     for u in utts:
         check_id(u.utt, place)
         if u.utt == previous.utt:
-            raise InputError(place, None, f"{u.utt} stands for two files: {previous.path} and {u.path}")
+            raise InputError(place, None, f"{u.utt} is the id of two files, {previous.path} and {u.path}")
         if not u.utt.startswith(check_id(u.spk, place)):
-            raise InputError(place, None, f"{u.utt} does not begin with its speaker's id, {u.spk}")
+            raise InputError(place, None, f"{u.utt} does not begin with the id of its speaker, {u.spk}")
         if u.spk < previous.spk:
-            raise InputError(place, None, f"{previous.utt} of {previous.spk} stands before {u.utt} of {u.spk}: sorted "
-                                          "by utterance is not sorted by speaker; give all speaker ids the same length")
+            raise InputError(place, None, f"{previous.utt} of {previous.spk} is before {u.utt} of {u.spk}: sorted by "
+                                          "utterance is not sorted by speaker; give all speaker ids the same length")
         if not u.path.isprintable() or u.path != u.path.strip() or u.path.endswith("|") or not os.path.isabs(u.path):
-            raise InputError(place, None, f"{u.utt}: wav.scp cannot carry the path {u.path!r}")
+            raise InputError(place, None, f"{u.utt}: wav.scp cannot contain the path {u.path!r}")
         if num_samples_16k(u) < 1:
             raise InputError(place, None, f"{u.utt}: {u.path} has no samples")
         previous = u
-    if odd := sum(u.sample_rate != SAMPLE_RATE for u in utts):
-        log.warning("%s: %d of %d files are not sampled at %d Hz: they are resampled while they are loaded",
-                    place.parent, odd, len(utts), SAMPLE_RATE)
-    if odd := sum(u.num_channels != 1 for u in utts):
-        log.warning("%s: %d of %d files have several channels: the first is taken", place.parent, odd, len(utts))
+    if count := sum(u.sample_rate != SAMPLE_RATE for u in utts):
+        log.warning("%s: %d of %d files are not sampled at %d Hz and are resampled while loading",
+                    place.parent, count, len(utts), SAMPLE_RATE)
+    if count := sum(u.num_channels != 1 for u in utts):
+        log.warning("%s: %d of %d files have several channels; the first is used", place.parent, count, len(utts))
 
 
 def known_genders(spks: Sequence[str], spk2gender: Mapping[str, str], place: Path) -> dict[str, str]:
-    """The genders of these speakers, as far as they are known."""
+    """The genders of these speakers, where known."""
     genders = {spk: spk2gender[spk] for spk in spks if spk in spk2gender}
     for spk, gender in genders.items():
         if gender not in ("m", "f"):
@@ -217,12 +218,12 @@ def known_genders(spks: Sequence[str], spk2gender: Mapping[str, str], place: Pat
 
 
 def num_samples_16k(u: Utterance) -> int:
-    """Samples at 16 kHz, a half rounded up as lhotse does."""
+    """Samples at 16 kHz; halves are rounded up, as in lhotse."""
     return (2 * u.num_samples * SAMPLE_RATE + u.sample_rate) // (2 * u.sample_rate)
 
 
 def make_cut(u: Utterance, gender: str | None) -> dict[str, Any]:
-    """The JSON form of a lhotse MonoCut over the first channel; lhotse's own objects would take ten times as long."""
+    """A lhotse MonoCut over the first channel as JSON values; lhotse's own objects take ten times as long."""
     num_samples, channels = num_samples_16k(u), list(range(u.num_channels))
     span = {"start": 0.0, "duration": num_samples / SAMPLE_RATE, "channel": 0}
     supervision = {"id": u.utt, "recording_id": u.utt, **span, "speaker": u.spk}
@@ -241,17 +242,17 @@ def make_cut(u: Utterance, gender: str | None) -> dict[str, Any]:
 
 def hold_out_speakers(utterances: Sequence[Utterance], num: int,
                       seed: int) -> tuple[list[Utterance], list[Utterance]]:
-    """Set `num` speakers with two or more utterances aside, for validation.
+    """Hold out `num` speakers with two or more utterances for validation.
 
-    Returns: (train, dev), each in the order given; the same seed and speakers give the same choice.
-    Raises: InputError: there are not that many, or none would be left to train on.
+    Returns: (train, dev), each in the given order; the same seed and speakers give the same choice.
+    Raises: InputError: there are not enough speakers, or none would be left to train on.
     """
     counts: dict[str, int] = {}
     for u in utterances:
         counts[u.spk] = counts.get(u.spk, 0) + 1
     fit = sorted(spk for spk, count in counts.items() if count >= 2)
     if num > len(fit) or num >= len(counts):
-        raise InputError("held-out speakers", None, f"{num} are wanted; of {len(counts)} speakers {len(fit)} have two "
-                                                    "utterances, and one must be left to train on")
+        raise InputError("held-out speakers", None, f"{num} were requested; {len(fit)} of {len(counts)} speakers have "
+                                                    "two utterances, and one must be left to train on")
     held = set(random.Random(seed).sample(fit, num))
     return [u for u in utterances if u.spk not in held], [u for u in utterances if u.spk in held]

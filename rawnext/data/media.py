@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio files of any kind and rate: what soundfile reads, and by ffmpeg what it does not."""
+"""Audio files of any format and rate, read by soundfile, or by ffmpeg if soundfile cannot."""
 
 import math
 import os
@@ -16,30 +16,30 @@ from rawnext.data.wav import LEAST_SAMPLES, UNDECODABLE, Source, check_sources, 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 
-HELD_CPU_S = 60  # of ffmpeg, where what it may read is limited
-# ffmpeg's readers that open no other file than the one named: a playlist or concat script would, in the name of whoever
-# wrote it. Names are those of `ffmpeg -demuxers`.
+FFMPEG_CPU_S = 60  # limit of ffmpeg's CPU time when the length is limited
+# Demuxers (of `ffmpeg -demuxers`) that open only the file they are given. Playlists and concat scripts open other
+# files, chosen by their author.
 CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,"
               "mpeg,mpegts,nistsphere,nut,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma")
 SUFFIXES = {".aac", ".ac3", ".amr", ".ape", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma", ".wv"}  # ffmpeg's
 
 
 def is_audio_name(path: Path) -> bool:
-    """Has it one of the endings of audio files that soundfile or ffmpeg reads?"""
+    """Whether the name ends like an audio file that soundfile or ffmpeg reads."""
     kinds = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".sph"}
     return path.suffix.lower() in (kinds | SUFFIXES) - {".raw"}
 
 
 def file_source(path: PathLike) -> Source:
-    """A file by itself, of which no table speaks."""
+    """A file that is not listed in a table."""
     name = os.fspath(path)
     return Source(name, name, 0.0, -1.0, name, None)
 
 
 def read_audio(path: PathLike) -> tuple[np.ndarray, int]:
-    """An audio file of any kind as (T,) float32 in [-1, 1], its first channel, and its rate in Hz.
+    """The first channel of an audio file of any format as (T,) float32 in [-1, 1], and its rate in Hz.
 
-    Raises: InputError: missing, undecodable, cut off, shorter than 0.1 s, NaN or infinity, nothing but zeros.
+    Raises: InputError: missing, undecodable, cut off, shorter than 0.1 s, NaN or infinity, only zeros.
     """
     source = file_source(path)
     check_media([source])
@@ -47,11 +47,11 @@ def read_audio(path: PathLike) -> tuple[np.ndarray, int]:
 
 
 def read_bytes(data: bytes | bytearray, longest_s: float) -> tuple[np.ndarray, int]:
-    """What read_audio gives, of a file that lies in memory and never on a disk.
+    """As read_audio, for a file in memory, which is never written to disk.
 
-    Raises: InputError: see read_audio; it holds more than longest_s seconds.
+    Raises: InputError: see read_audio; it is longer than longest_s seconds.
     """
-    with open(os.memfd_create("audio"), "wb") as file:  # a name for soundfile and ffmpeg, no place on a disk
+    with open(os.memfd_create("audio"), "wb") as file:  # has a name for soundfile and ffmpeg, and is not on disk
         file.write(data)
         file.flush()
         source = file_source(f"/proc/{os.getpid()}/fd/{file.fileno()}")
@@ -64,31 +64,31 @@ def read_bytes(data: bytes | bytearray, longest_s: float) -> tuple[np.ndarray, i
 
 
 def check_media(sources: Sequence[Source]) -> None:
-    """Look at every file before any work starts; of one that only ffmpeg reads, at its first moment.
+    """Check every file before any work starts; files that only ffmpeg reads are decoded for a moment.
 
-    Raises: InputError: the first file that is missing, undecodable, cut off or too short.
+    Raises: InputError: for the first file that is missing, undecodable, cut off or too short.
     """
-    strange = {source for source in sources if os.path.isfile(source.path) and not soundfile_reads(source.path)}
-    check_sources(source for source in sources if source not in strange)
+    for_ffmpeg = {source for source in sources if os.path.isfile(source.path) and not soundfile_reads(source.path)}
+    check_sources(source for source in sources if source not in for_ffmpeg)
     for source in sources:
-        if source in strange:
+        if source in for_ffmpeg:
             decode_by_ffmpeg(source, 2 * LEAST_SAMPLES)
 
 
 def read_media(source: Source, longest_s: float = math.inf) -> tuple[np.ndarray, int]:
-    """What read_audio gives, of a file that check_media has looked at.
+    """As read_audio, for a file that check_media has accepted.
 
-    Raises: InputError: it holds more than longest_s seconds, which are not all decoded first.
+    Raises: InputError: it is longer than longest_s seconds; decoding stops there.
     """
-    too_long = f"holds more than {longest_s:g} s of audio"
+    too_long = f"is longer than {longest_s:g} s"
     if soundfile_reads(source.path):
         if soundfile.info(source.path).duration > longest_s:
             raise source.fault(too_long)
         wave, rate = decode(source)
     else:
-        most_samples = 0 if math.isinf(longest_s) else int(longest_s * SAMPLE_RATE)
-        wave, rate = decode_by_ffmpeg(source, most_samples + (most_samples > 0)), SAMPLE_RATE
-        if 0 < most_samples < len(wave):
+        limit = 0 if math.isinf(longest_s) else int(longest_s * SAMPLE_RATE)
+        wave, rate = decode_by_ffmpeg(source, limit + (limit > 0)), SAMPLE_RATE
+        if 0 < limit < len(wave):
             raise source.fault(too_long)
     if not wave.any():
         raise source.fault("all its samples are zero")
@@ -103,17 +103,17 @@ def soundfile_reads(path: str) -> bool:
         return False
 
 
-def decode_by_ffmpeg(source: Source, most_samples: int = 0) -> np.ndarray:
-    """(T,) float32 at 16 kHz, the first channel of a file's first audio stream; at most most_samples, if not 0.
+def decode_by_ffmpeg(source: Source, max_samples: int = 0) -> np.ndarray:
+    """(T,) float32 at 16 kHz, the first channel of a file's first audio stream; at most max_samples, if not 0.
 
-    Raises: InputError: there is no ffmpeg, it cannot read the file from start to end, or less than 0.1 s is there.
+    Raises: InputError: ffmpeg is not installed or cannot decode the file to its end, or the audio is below 0.1 s.
     """
     if not shutil.which("ffmpeg"):
-        raise source.fault(f"soundfile cannot read {source.path}, and there is no ffmpeg here to try")
-    # `file:` keeps ffmpeg from taking a name for an option or an address; -xerror: a file that breaks off is an error
+        raise source.fault(f"soundfile cannot read {source.path}, and ffmpeg is not installed")
+    # `file:` keeps ffmpeg from reading a name as an option or an address; -xerror makes a truncated file an error
     words = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file,pipe",
              "-format_whitelist", CONTAINERS, "-i", f"file:{source.path}", "-map", "0:a:0", "-af", "pan=mono|c0=c0",
-             *(["-t", str(most_samples / SAMPLE_RATE), "-timelimit", str(HELD_CPU_S)] if most_samples else []),
+             *(["-t", str(max_samples / SAMPLE_RATE), "-timelimit", str(FFMPEG_CPU_S)] if max_samples else []),
              "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]
     try:
         output = output_of(words, "ffmpeg", source.path)
@@ -124,5 +124,5 @@ def decode_by_ffmpeg(source: Source, most_samples: int = 0) -> np.ndarray:
         raise source.fault(f"{len(wave) / SAMPLE_RATE:.3f} s of audio in {source.path}; at least "
                            f"{LEAST_SAMPLES / SAMPLE_RATE} s")
     if not np.isfinite(wave).all():
-        raise source.fault(f"{source.path} holds NaN or infinity")
+        raise source.fault(f"{source.path} contains NaN or infinity")
     return wave

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker processes that end with the process that started them.
+"""Worker processes that end with their parent.
 
-Python's wait for work that nobody will send when their parent is killed, for ever, with its files and locks in hand.
+The workers of a ProcessPoolExecutor whose parent is killed wait forever, and keep its files and locks open.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def worker_pool(num_workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(num_workers, initializer=die_with, initargs=(os.getpid(),))
 
 
-def end_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Have the system kill this process when its parent ends (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before
+        if os.getppid() != parent:  # it has ended already
             os._exit(1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments of recordings: of a file no more is read than the samples that are asked for."""
+"""Segments of recordings; only the requested samples of a file are read."""
 
 import math
 import struct
@@ -9,16 +9,16 @@ import soundfile
 
 from rawnext.data.cuts import SAMPLE_RATE, Cut, tile
 
-HEAD = 512  # bytes in which a WAV file's samples mostly begin
-PCM_16 = (1, SAMPLE_RATE, 16)  # format, rate and bits of the files that are read without a decoder
+HEAD = 512  # bytes within which the samples of most WAV files begin
+PCM_16 = (1, SAMPLE_RATE, 16)  # format, rate and bits of files that are read without a decoder
 
 
 class AudioFault(Exception):
-    """Audio that a manifest promises and the disk does not give."""
+    """Audio that is in the manifest and cannot be read from disk."""
 
 
 def read_segment(cut: Cut, start: int, num_samples: int) -> np.ndarray:
-    """Samples start...start + num_samples of a cut, float32; a cut that ends before is repeated from `start`.
+    """Samples start...start + num_samples of a cut, float32; a cut that ends earlier is repeated from `start`.
 
     Raises: AudioFault: the audio cannot be decoded or is not finite.
     """
@@ -27,18 +27,18 @@ def read_segment(cut: Cut, start: int, num_samples: int) -> np.ndarray:
         raise AudioFault(f"{cut.utt}: no samples from sample {start} on")
     try:
         wave = load(cut, start, num_read)
-    except Exception as error:  # decoders and lhotse raise what they like; the reason is kept and reported
+    except Exception as error:  # decoders and lhotse raise many types; the reason is reported
         why = " ".join(str(error).split())[:200]
         raise AudioFault(f"{cut.utt}: {type(error).__name__}: {why}") from error
     if len(wave) < num_read:
-        raise AudioFault(f"{cut.utt}: {len(wave)} samples where {num_read} were expected")
+        raise AudioFault(f"{cut.utt}: {len(wave)} samples instead of {num_read}")
     if not np.isfinite(wave).all():
-        raise AudioFault(f"{cut.utt}: holds NaN or infinity")
+        raise AudioFault(f"{cut.utt}: contains NaN or infinity")
     return tile(wave, num_samples)
 
 
 def load(cut: Cut, start: int, num: int) -> np.ndarray:
-    """`num` samples from `start` on, fewer where the file ends before."""
+    """`num` samples from `start` on; fewer if the file ends earlier."""
     if cut.lhotse is not None:
         part = cut.lhotse.truncate(offset=start / SAMPLE_RATE, duration=num / SAMPLE_RATE, preserve_id=True)
         return part.load_audio()[0][:num]
@@ -48,25 +48,25 @@ def load(cut: Cut, start: int, num: int) -> np.ndarray:
 
 
 def read_pcm(path: str, row: int, first: int, num: int) -> np.ndarray | None:
-    """Of a WAV file with 16-bit samples at 16 kHz, the form of VoxCeleb1, MUSAN and RIRS_NOISES; None of another one.
+    """Samples of a 16-bit WAV file at 16 kHz, the format of VoxCeleb1, MUSAN and RIRS_NOISES; None for other files.
 
-    A tenth of a decoder's time: no more than the copy out of the page cache, which all data workers share, so that a
-    bank of noises in memory would only be a second copy of it.
+    Takes a tenth of a decoder's time, that of a copy out of the page cache. All data workers share the page cache, so
+    keeping the noises in memory would gain nothing.
     """
     with open(path, "rb", buffering=0) as file:
         head = file.read(HEAD)
-        if (found := pcm_place(head)) is None:
+        if (found := find_pcm(head)) is None:
             return None
-        channels, place, size = found
+        channels, offset, size = found
         num = min(num, size // (2 * channels) - first)
         samples = np.empty((max(num, 0), channels), "<i2")
-        file.seek(place + 2 * channels * first)
+        file.seek(offset + 2 * channels * first)
         got = file.readinto(samples.data) // (2 * channels)
     return np.multiply(samples[:got, row], np.float32(2**-15), dtype=np.float32)
 
 
-def pcm_place(head: bytes) -> tuple[int, int, int] | None:
-    """(channels, first byte, bytes) of the samples of a WAV file that begins with `head`; None if it is not PCM_16."""
+def find_pcm(head: bytes) -> tuple[int, int, int] | None:
+    """(channels, offset, bytes) of the samples in a WAV file that begins with `head`; None if it is not PCM_16."""
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return None
     channels, at = 0, 12
@@ -84,9 +84,9 @@ def pcm_place(head: bytes) -> tuple[int, int, int] | None:
 
 
 def decode(path: str, row: int, first: int, num: int) -> np.ndarray:
-    """Of any other audio file at 16 kHz."""
+    """Samples of any other audio file at 16 kHz."""
     with soundfile.SoundFile(path) as file:
         if file.samplerate != SAMPLE_RATE:
-            raise ValueError(f"{file.samplerate} Hz where {SAMPLE_RATE} were promised")
+            raise ValueError(f"{file.samplerate} Hz instead of {SAMPLE_RATE} Hz")
         file.seek(first)
         return file.read(num, dtype="float32", always_2d=True)[:, row]

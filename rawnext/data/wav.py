@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole utterances of a Kaldi data directory (`wav.scp`, and `segments` where there is one)."""
+"""Whole utterances of a Kaldi data directory (`wav.scp`, and `segments` if present)."""
 
 import logging
 import math
@@ -21,17 +21,17 @@ from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
 log = logging.getLogger(__name__)
 
-LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, what every model takes
-BLOCK_SAMPLES = 1 << 20  # decoded at a time, all channels together
-# libsndfile's own errors, and those of soundfile for a .raw file, which says nothing of its rate
+LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
+BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
+# libsndfile's errors, and soundfile's for a .raw file, which has no header with its rate
 UNDECODABLE = (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class Source(NamedTuple):
-    """Where an utterance lies. end_s below 0 is the end of the file; table, line: who said so."""
+    """Location of an utterance. end_s below 0: the end of the file; table, line: where it is listed."""
 
     utt: str
-    path: str  # or a command, which ends in |
+    path: str  # a file, or a command that ends in |
     start_s: float
     end_s: float
     table: str
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
     def fault(self, why: object) -> InputError:
         text = re.sub(r"<_io.BytesIO.*?>", "its command's output", " ".join(str(why).split()))
-        if self.table == self.path:  # no table lists it
+        if self.table == self.path:  # not listed in a table
             return InputError(self.path, None, text.removesuffix(f" {self.path}"))
         return InputError(self.table, self.line, f"{self.utt}: {text}")
 
@@ -51,7 +51,7 @@ class Source(NamedTuple):
 def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
     """All utterances of a data directory.
 
-    Args: allow_pipes: take `command |` in wav.scp, which `load_wave` runs: for lists that the user trusts.
+    Args: allow_pipes: accept `command |` in wav.scp, which `load_wave` runs; for lists that the user trusts.
     Raises: InputError: a damaged or unsorted table, a command without allow_pipes, a segment of an unknown recording.
     """
     scp = Path(data_dir) / "wav.scp"
@@ -71,20 +71,20 @@ def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
 
 
 def refusal(path: str, allow_pipes: bool) -> str:
-    """Why the second column of wav.scp cannot be taken; empty if it can."""
+    """Why a path of wav.scp is refused; empty if it is accepted."""
     if path.endswith("|") and not allow_pipes:
-        return "is a command; --allow-pipes runs it, if you trust whoever wrote this list"
+        return "is a command; --allow-pipes runs it, if you trust the author of this list"
     if path.startswith("|") or path in ("-", "|"):
         return f"is {path[:60]!r}, not a file"
     if path.startswith("~"):
-        return f"is {path}; write it without '~', as Kaldi wants"
+        return f"is {path}; write it without '~', as Kaldi requires"
     if re.search(r":[0-9]+$", path) and not Path(path).exists():
         return f"is {path}: audio inside an archive is not read; write it to files"
     return ""
 
 
 def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
-    """`<utt> <recording> <start> <end>`; an end of -1 is the end of the recording."""
+    """Lines `<utt> <recording> <start> <end>`; an end of -1 is the end of the recording."""
     seen: set[str] = set()
     for number, line in read_lines(path):
         columns = line.split()
@@ -92,7 +92,7 @@ def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
             raise InputError(path, number, f"expected 4 columns, got {len(columns)}")
         utt, recording = check_id(columns[0], path, number), columns[1]
         if utt in seen:
-            raise InputError(path, number, f"{utt} stands twice")
+            raise InputError(path, number, f"{utt} is listed twice")
         seen.add(utt)
         if recording not in wavs:
             raise InputError(path, number, f"recording {recording[:60]} is not in wav.scp")
@@ -103,9 +103,9 @@ def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
 
 
 def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES) -> None:
-    """Look at every file's header before any work starts; a command's output is looked at when it is there.
+    """Check the header of every file before any work starts; a command's output is checked after it has run.
 
-    Raises: InputError: missing, undecodable, cut-off or empty audio, or less than least_samples (at 16 kHz) of it.
+    Raises: InputError: audio is missing, undecodable, cut off, or shorter than least_samples (at 16 kHz).
     """
     odd_rate = odd_channels = num_pipes = 0
     for source in sources:
@@ -123,25 +123,25 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
         except UNDECODABLE as error:
             raise source.fault(error) from None
         if promised > (size := Path(source.path).stat().st_size):
-            raise source.fault(f"{source.path} is cut off: {size} bytes where its header promises {promised}")
+            raise source.fault(f"{source.path} is cut off: it has {size} bytes, its header promises {promised}")
     if odd_rate:
-        log.warning("%d utterances are not sampled at %d Hz: they are resampled", odd_rate, SAMPLE_RATE)
+        log.warning("%d utterances are not sampled at %d Hz and are resampled", odd_rate, SAMPLE_RATE)
     if odd_channels:
-        log.warning("%d utterances have several channels: the first is taken", odd_channels)
+        log.warning("%d utterances have several channels; the first is used", odd_channels)
     if num_pipes:
-        log.warning("%d utterances come from commands: their audio is checked when each has run", num_pipes)
+        log.warning("%d utterances come from commands; their audio is checked after each has run", num_pipes)
 
 
 def check_span(source: Source, num_samples: int, rate: int, least_samples: int) -> None:
-    """Raise InputError unless a recording of num_samples (per channel, at its own rate) has this utterance."""
+    """Raise InputError unless a recording of num_samples (per channel, at its own rate) contains this utterance."""
     if not can_resample(rate):
         raise source.fault(f"{source.path}: {rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
     if num_samples > UNKNOWN_LENGTH:
-        raise source.fault(f"{source.path}: its header does not say how long it is")
+        raise source.fault(f"{source.path}: its header does not state its length")
     duration = num_samples / rate
     end_s = duration if source.end_s < 0 else source.end_s
     if end_s > duration + 0.5 / rate:
-        raise source.fault(f"ends at {end_s:g} s, its recording at {duration:g} s")
+        raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
     if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
         raise source.fault(f"{end_s - source.start_s:.3f} s of audio in {source.path}; at least "
                            f"{least_samples / SAMPLE_RATE} s")
@@ -156,8 +156,8 @@ def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
 def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarray, int]:
     """An utterance as (T,) float32, first channel, and its rate in Hz.
 
-    Raises: InputError: it cannot be decoded, or holds NaN or infinity; of a command also that it failed, or that its
-        output is not as check_sources wants a file.
+    Raises: InputError: it cannot be decoded, or contains NaN or infinity; a command failed, or its output does not
+        pass the checks of check_sources.
     """
     try:
         if source.is_pipe:
@@ -175,26 +175,26 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarr
     if len(wave) < stop - start:
         raise source.fault(f"{source.path} is cut off: {len(wave)} of {stop - start} samples")
     if not np.isfinite(wave).all():
-        raise source.fault(f"{source.path} holds NaN or infinity")
+        raise source.fault(f"{source.path} contains NaN or infinity")
     return np.ascontiguousarray(wave), rate
 
 
 def span(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
-    """First sample of an utterance in its recording, and the one behind its last."""
+    """First sample of an utterance in its recording, and the sample after its last."""
     stop = num_samples if source.end_s < 0 else min(round(source.end_s * rate), num_samples)
     return round(source.start_s * rate), stop
 
 
-@lru_cache(maxsize=1)  # segments of one recording mostly stand together
+@lru_cache(maxsize=1)  # segments of one recording are usually adjacent
 def decode_pipe(command: str) -> tuple[np.ndarray, int]:
-    """(T,) first channel of what a command (ending in |) writes, and its rate in Hz."""
+    """(T,) first channel of the output of a command (ending in |), and its rate in Hz."""
     output = run_pipe(command.removesuffix("|"))
     if (promised := promised_end(output)) > output.getbuffer().nbytes:
         raise OSError(f"its command's output is cut off: {output.getbuffer().nbytes} of {promised} bytes")
     output.seek(0)
     with soundfile.SoundFile(output) as file:
         if file.frames > UNKNOWN_LENGTH:
-            raise OSError("the header that its command writes does not say how long it is; let it write wav")
+            raise OSError("the header in its command's output does not state its length; let it write wav")
         wave = read_first_channel(file, 0, file.frames)
         if len(wave) < file.frames:
             raise OSError(f"its command's output is cut off: {len(wave)} of {file.frames} samples")
@@ -202,14 +202,14 @@ def decode_pipe(command: str) -> tuple[np.ndarray, int]:
 
 
 def read_first_channel(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
-    """Samples start...stop of the first channel, float32; fewer where the file ends before.
+    """Samples start...stop of the first channel, float32; fewer if the file ends earlier.
 
-    Block by block: memory is taken for samples that are there, not for those that a header promises.
+    Reads block by block: memory is allocated for samples that exist, not for those that a header promises.
     """
     file.seek(start)
-    parts, most = [], max(1, BLOCK_SAMPLES // file.channels)
+    parts, block_size = [], max(1, BLOCK_SAMPLES // file.channels)
     while start < stop:
-        block = file.read(min(most, stop - start), dtype="float32", always_2d=True)[:, 0]
+        block = file.read(min(block_size, stop - start), dtype="float32", always_2d=True)[:, 0]
         if len(block) == 0:
             break
         parts.append(block.copy())

@@ -52,12 +52,13 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
         if ark.exists():
             os.replace(ark, partial)
         ends = whole_entries(partial, ids)
-        kept = min(len(ends), num_common(old_lines, lines) - len(head)) if old_lines[:len(head)] == lines[:len(head)] else 0
+        same_head = old_lines[:len(head)] == lines[:len(head)]
+        kept = min(len(ends), num_common(old_lines, lines) - len(head)) if same_head else 0
         kept -= kept % chunk if kept < len(ids) or old_lines != lines else 0
         with open(partial, "ab") as file:
             file.truncate(ends[kept - 1] if kept else 0)
             if old_lines != lines:
-                replace_text(sources, lines)  # after the truncation: it must never list more than the archive has
+                replace_text(sources, lines)  # after the truncation: must not list more than the archive has
             if kept < len(ids):
                 append(file, ids[kept:], embed(kept))
             file.flush()

@@ -2,7 +2,7 @@
 """Training losses by name.
 
 Every loss is `Loss(embedding_dim, num_speakers, **options)` and maps embeddings (B, D) and labels (B,) to
-(scalar loss, {"acc": scalar in 0..1}). Batches are speaker-major: K utterances of one speaker stand in a row.
+(scalar loss, {"acc": scalar in 0..1}). Batches are speaker-major: each speaker's K utterances are consecutive.
 """
 
 from rawnext.registry import Registry

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the losses share: full precision, the view of all processes' speakers, cross-entropy with accuracy."""
+"""Base classes of the losses: full precision, batches gathered over processes, cross-entropy with accuracy."""
 
 from abc import ABC, abstractmethod
 
@@ -13,10 +13,10 @@ LossAndStats = tuple[Tensor, dict[str, Tensor]]
 
 
 class Loss(nn.Module, ABC):
-    """A loss over embeddings; a subclass writes `compute`."""
+    """A loss over embeddings; a subclass defines `compute`."""
 
     def forward(self, embedding: Tensor, label: Tensor) -> LossAndStats:
-        """Loss of a speaker-major batch, in float32 or float64 also under autocast.
+        """Loss of a speaker-major batch, in float32 or float64 even under autocast.
 
         Args:
             embedding: (B, D).   label: (B,) speaker indices, int64.
@@ -33,10 +33,11 @@ class Loss(nn.Module, ABC):
 
 
 class MetricLoss(Loss):
-    """A loss that compares the utterances of a batch with each other; a subclass writes `compare`.
+    """A loss that compares the utterances of a batch with each other; a subclass defines `compare`.
 
     Args:
-        utts_per_speaker: K, how many utterances each speaker has in a batch, at least 2.
+        utts_per_speaker: K, number of utterances of each speaker in a batch, at least 2.
+    Raises: ValueError: K below 2; `forward`: a batch that is not speaker-major, or with one speaker only.
     """
 
     def __init__(self, embedding_dim: int, num_speakers: int, utts_per_speaker: int = 2):
@@ -50,19 +51,19 @@ class MetricLoss(Loss):
             raise ValueError(f"{len(label)} utterances are not {self.utts_per_speaker} of every speaker")
         by_speaker = label.view(-1, self.utts_per_speaker)
         if (by_speaker != by_speaker[:, :1]).any():
-            raise ValueError(f"the batch is not speaker-major with {self.utts_per_speaker} utterances a speaker")
+            raise ValueError(f"the batch is not speaker-major with {self.utts_per_speaker} utterances per speaker")
         # ranks hold whole speakers, so their concatenation is speaker-major again
-        everyone = all_gather_with_grad(embedding)
-        if len(everyone) == self.utts_per_speaker:
-            raise ValueError("a batch with one speaker has nobody to compare with")
-        return self.compare(everyone.unflatten(0, (-1, self.utts_per_speaker)))
+        gathered = all_gather_with_grad(embedding)
+        if len(gathered) == self.utts_per_speaker:
+            raise ValueError("a batch of one speaker has no other speaker to compare with")
+        return self.compare(gathered.unflatten(0, (-1, self.utts_per_speaker)))
 
     @abstractmethod
     def compare(self, x: Tensor) -> LossAndStats:
-        """Loss of the whole batch x: (P, K, D), P speakers of all processes with K utterances each."""
+        """Loss of the batch x (P, K, D) of all processes, P speakers with K utterances each."""
 
 
 def cross_entropy(logits: Tensor, label: Tensor, scores: Tensor | None = None) -> LossAndStats:
-    """Mean cross-entropy of logits (B, S), and how often the label has the highest of `scores` (default: logits)."""
-    hits = (logits if scores is None else scores).detach().argmax(dim=1) == label
-    return F.cross_entropy(logits, label), {"acc": hits.float().mean()}
+    """Mean cross-entropy of logits (B, S), and the share of labels with the highest of `scores` (default: logits)."""
+    correct = (logits if scores is None else scores).detach().argmax(dim=1) == label
+    return F.cross_entropy(logits, label), {"acc": correct.float().mean()}

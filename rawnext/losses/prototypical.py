@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses that ask which speaker's mean an utterance belongs to: prototypical, angular prototypical, GE2E.
+"""Losses that classify utterances by the speakers' mean embeddings: prototypical, angular prototypical, GE2E.
 
-Letters: P speakers in the batch of all processes, K utterances of each, D dimensions.
+Shapes: P speakers in the batch of all processes, K utterances of each, D dimensions.
 """
 
 import torch
@@ -19,20 +19,20 @@ def query_and_prototype(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @LOSSES.register("prototypical")
 class Prototypical(MetricLoss):
-    """Cross-entropy over minus squared Euclidean distances to the prototypes.
+    """Cross-entropy over negative squared Euclidean distances to the prototypes.
 
     Source: Snell et al., "Prototypical networks for few-shot learning", 2017, eq. 2.
     """
 
     def compare(self, x: Tensor) -> LossAndStats:
         query, prototype = query_and_prototype(x)
-        # 1e-6 is what torch's pairwise_distance adds to every difference, and with it the published code
+        # torch's pairwise_distance, which the published code uses, adds 1e-6 to every difference
         distance = torch.cdist(query + 1e-6, prototype, compute_mode="donot_use_mm_for_euclid_dist")
         return cross_entropy(-distance.square(), torch.arange(len(x), device=x.device))
 
 
 class ScaledCosine(MetricLoss):
-    """Cosines become logits `w cos + b` with learned w and b; w below 1e-6 counts as 1e-6."""
+    """Logits `w cos + b` with learned w and b; w is clamped to 1e-6 or more."""
 
     def __init__(self, embedding_dim: int, num_speakers: int, utts_per_speaker: int = 2, w: float = 10.0,
                  b: float = -5.0):
@@ -59,9 +59,9 @@ class AngularPrototypical(ScaledCosine):
 
 @LOSSES.register("ge2e")
 class GE2E(ScaledCosine):
-    """Every utterance against every speaker's mean; the own speaker's mean leaves the utterance out.
+    """Every utterance against every speaker's mean; its own speaker's mean excludes the utterance itself.
 
-    Cosines below 1e-6 count as 1e-6 and get no gradient, as in the published code.
+    Cosines are clamped to 1e-6 or more, without gradient below, as in the published code.
     Source: Wan et al., "Generalized end-to-end loss for speaker verification", 2018, eq. 6 and 8.
     """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks from a waveform to an embedding.
 
-A model's `forward(wave (B, T), lengths (B,) | None)` gives (B, D); it has `embedding_dim`, takes any T from 0.1 s up,
-and with lengths gives each zero-padded utterance the embedding that it has alone. Features are its own business.
+A model's `forward(wave (B, T), lengths (B,) | None)` returns (B, D), D = `embedding_dim`, for any T from 0.1 s. With
+lengths each zero-padded utterance gets the embedding that it has alone. Each model computes its own features.
 """
 
 from rawnext.registry import Registry

@@ -1,42 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every model shares: the way from a waveform of any length, alone or in a padded batch, to its network."""
+"""Base class of all models: waveforms of any length, alone or in a padded batch."""
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from rawnext.models.features import AsIs, tile_short
+from rawnext.models.features import tile_short
 
 
 class SpeakerModel(nn.Module, ABC):
-    """A network from waveforms to embeddings; a subclass writes `encode` and sets `embedding_dim`.
+    """A network from waveforms to embeddings; a subclass defines `encode` and sets `embedding_dim`.
 
-    `frontend` and `embed` are the two halves of `forward`, for protocols that cut segments between them.
+    `forward` is `embed` after `frontend`; protocols that cut segments cut between the two.
     """
 
     embedding_dim: int
-    least_samples = 1600  # shorter signals are repeated up to here
-    feature_map = ""  # in models over maps of a LogMel `features`: submodule whose output is the last one, (B, C, F, L)
+    least_samples = 1600  # shorter signals are repeated up to this length
+    feature_map = ""  # models with a LogMel `features`: submodule whose output is the last map, (B, C, F, L)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.frontend: nn.Module = AsIs()
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "frontend":  # would be ignored: a method of the class wins over a submodule
+            raise AttributeError("override the method frontend() instead of assigning a module")
+        super().__setattr__(name, value)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, T) samples in [-1, 1], zero-padded, and (B,) true lengths -> (B, D)."""
+        """(B, T) samples in [-1, 1], zero-padded, and (B,) true lengths or None -> (B, D)."""
         return self.embed(*self.frontend(wave, lengths))
 
+    def frontend(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(B, T) samples -> the (B, T') signal that the network reads, and its lengths; by default unchanged."""
+        return wave, lengths
+
     def embed(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Signals (B, T) as the front end left them -> (B, D).
+        """Output (B, T) of the front end -> (B, D).
 
         Raises: ValueError: unequal lengths in training, where BatchNorm would count the padding.
         """
         if lengths is not None and bool((lengths == x.shape[-1]).all()):
             lengths = None
         if lengths is not None and self.training:
-            raise ValueError("in training all utterances of a batch have one length: BatchNorm would count padding")
+            raise ValueError("in training all utterances of a batch must have one length: BatchNorm counts padding")
         return self.encode(*tile_short(x, lengths, self.least_samples))
 
     @abstractmethod
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T) signals of least_samples or more, (B,) lengths or None when all are full -> (B, D)."""
+        """(B, T) signals of least_samples or more, (B,) lengths or None if all have T -> (B, D)."""

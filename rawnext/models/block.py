@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNeXt's block: branches at three resolutions and the gate that weighs them."""
+"""RawNeXt's block: branches at three resolutions and the gate that weights them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.models.layers import conv3, norm, norm_relu, pointwise, triple
-from rawnext.models.masking import mean_of_3, mean_of_3_to_end, time_mean, zero_tail
+from rawnext.models.layers import conv1d, norm, norm_relu, pointwise, upsample_by_3
+from rawnext.models.masking import mean_pool3, mean_pool3_ceil, time_mean, zero_tail
 
 
 class Branch(nn.Module):
-    """The original resolution's path through a block: 1x1, grouped 3, 1x1; nothing behind the last."""
+    """The branch at the original resolution: 1x1, grouped 3, 1x1, with BatchNorm and ReLU after the first two."""
 
     then_norm: ClassVar = {"conv1": "bn1", "conv2": "bn2"}  # see rawnext/models/folded.py
 
@@ -27,87 +27,89 @@ class Branch(nn.Module):
         self.conv3 = nn.Conv1d(width, outputs, 1, bias=False)
 
     def hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """conv1 and all behind it, short of conv3: (B, L, inputs) -> (B, L, width)."""
-        return self.behind_conv1(pointwise(self.conv1, x), lengths)
+        """All layers before conv3: (B, L, inputs) -> (B, L, width)."""
+        return self.after_conv1(pointwise(self.conv1, x), lengths)
 
-    def behind_conv1(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return norm_relu(self.bn2, conv3(self.conv2, zero_tail(norm_relu(self.bn1, x), lengths)))
+    def after_conv1(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """The layers between conv1 and conv3: (B, L, width) -> (B, L, width)."""
+        return norm_relu(self.bn2, conv1d(self.conv2, zero_tail(norm_relu(self.bn1, x), lengths)))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """The whole path: (B, L, inputs) -> (B, L, outputs)."""
+        """(B, L, inputs) -> (B, L, outputs)."""
         return pointwise(self.conv3, self.hidden(x, lengths))
 
 
-class SideBranch(Branch, ABC):
-    """A path at another resolution: a 1x1 and a transposed convolution of it meet with nothing between."""
+class ResampledBranch(Branch, ABC):
+    """A branch at another resolution, whose transposed convolution composes with the adjacent 1x1 to one linear map."""
 
     matrix: Tensor
     bias: Tensor
 
     @abstractmethod
     def compose(self) -> tuple[Tensor, Tensor]:
-        """Matrix and bias of both as one map."""
+        """Matrix and bias of the composed map."""
 
     def composed(self) -> tuple[Tensor, Tensor]:
-        """`compose`, or what it gave when it was kept."""
+        """The cached result of `compose`, or a new one."""
         return (self.matrix, self.bias) if hasattr(self, "matrix") else self.compose()
 
-    def keep_composed(self) -> None:
-        """Compose once and for all: what happens to the weights from here on changes nothing."""
+    def cache_composed(self) -> None:
+        """Compose once, for inference; later changes of the weights have no effect."""
         for name, tensor in zip(("matrix", "bias"), self.compose()):
             self.register_buffer(name, tensor.detach(), persistent=False)
 
 
-class HighBranch(SideBranch):
-    """The path at three times the resolution: transposed convolution, path, mean of each three frames."""
+class HighBranch(ResampledBranch):
+    """The branch at three times the resolution: transposed convolution, branch, mean of every three frames."""
 
     def __init__(self, inputs: int, width: int, outputs: int, groups: int):
         super().__init__(inputs, width, outputs, groups)
         self.transposed = nn.ConvTranspose1d(inputs, inputs, 3, stride=3)
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return mean_of_3(super().forward(triple(self.transposed, x), None if lengths is None else 3 * lengths))
+        lengths = None if lengths is None else 3 * lengths
+        return mean_pool3(super().forward(upsample_by_3(self.transposed, x), lengths))
 
     def compose(self) -> tuple[Tensor, Tensor]:
-        """The transposed convolution and conv1 behind it: (3 width, inputs), (3 width,)."""
-        conv1, up = self.conv1.weight.squeeze(-1), self.transposed
-        assert up.bias is not None
-        bias = F.linear(up.bias, conv1, self.conv1.bias)
-        return torch.einsum("wj,ijk->kwi", conv1, up.weight).flatten(0, 1), bias.repeat(3)
+        """conv1 after the transposed convolution: (3 width, inputs), (3 width,)."""
+        conv1, transposed = self.conv1.weight.squeeze(-1), self.transposed
+        assert transposed.bias is not None
+        bias = F.linear(transposed.bias, conv1, self.conv1.bias)
+        return torch.einsum("wj,ijk->kwi", conv1, transposed.weight).flatten(0, 1), bias.repeat(3)
 
     def composed_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """All but conv3, which runs behind the mean: (B, L, inputs) -> (B, L, width)."""
+        """All layers but conv3, which may follow the mean: (B, L, inputs) -> (B, L, width)."""
         y = F.linear(x, *self.composed()).reshape(x.shape[0], -1, self.conv1.out_channels)  # (B, 3 L, width)
-        return mean_of_3(self.behind_conv1(y, None if lengths is None else 3 * lengths))
+        return mean_pool3(self.after_conv1(y, None if lengths is None else 3 * lengths))
 
 
-class LowBranch(SideBranch):
-    """The path at a third of the resolution: mean of each three frames, path, transposed convolution."""
+class LowBranch(ResampledBranch):
+    """The branch at a third of the resolution: mean of every three frames, branch, transposed convolution."""
 
     def __init__(self, inputs: int, width: int, outputs: int, groups: int):
         super().__init__(inputs, width, outputs, groups)
         self.transposed = nn.ConvTranspose1d(outputs, outputs, 3, stride=3)
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return triple(self.transposed, super().forward(*mean_of_3_to_end(x, lengths)))[:, : x.shape[1]]
+        return upsample_by_3(self.transposed, super().forward(*mean_pool3_ceil(x, lengths)))[:, : x.shape[1]]
 
     def compose(self) -> tuple[Tensor, Tensor]:
-        """conv3 and the transposed convolution behind it: (3, outputs, width), (outputs,)."""
+        """The transposed convolution after conv3: (3, outputs, width), (outputs,)."""
         assert self.transposed.bias is not None
         weight = torch.einsum("ow,ojk->kjw", self.conv3.weight.squeeze(-1), self.transposed.weight)
         return weight, self.transposed.bias
 
     def composed_mean(self, hidden: Tensor, num_frames: int, lengths: Tensor | None) -> Tensor:
-        """Mean over time of what the branch will give: (B, J, width) -> (B, outputs)."""
+        """Mean over time of the branch's output, computed from `hidden`: (B, J, width) -> (B, outputs)."""
         (matrix, bias), device = self.composed(), hidden.device
-        n = torch.full((len(hidden),), num_frames, device=device) if lengths is None else lengths
+        num = torch.full((len(hidden),), num_frames, device=device) if lengths is None else lengths
         frame = torch.arange(hidden.shape[1] * 3, device=device).view(1, -1, 3)
-        inside = (frame < n[:, None, None]).to(hidden.dtype)  # (B, J, 3): taps that fall inside the utterance
+        inside = (frame < num[:, None, None]).to(hidden.dtype)  # (B, J, 3): taps that fall inside the utterance
         sums = torch.bmm(inside.transpose(1, 2), hidden)  # (B, 3, width)
-        return torch.einsum("kjw,bkw->bj", matrix, sums) / n[:, None] + bias
+        return torch.einsum("kjw,bkw->bj", matrix, sums) / num[:, None] + bias
 
-    def composed_end(self, hidden: Tensor, num_frames: int, scale: Tensor | None = None) -> Tensor:
-        """What the branch gives, times scale (B, outputs) if there is one: (B, J, width) -> (B, L, outputs)."""
+    def composed_output(self, hidden: Tensor, num_frames: int, scale: Tensor | None = None) -> Tensor:
+        """The branch's output, times scale (B, outputs) if given: (B, J, width) -> (B, L, outputs)."""
         matrix, bias = self.composed()
         if scale is None:
             y = F.linear(hidden, matrix.flatten(0, 1), bias.repeat(3))
@@ -118,12 +120,12 @@ class LowBranch(SideBranch):
 
 
 class Gate(nn.Module):
-    """Weights of the branches, for each channel, from what the branches are on average (the paper's eq. 3).
+    """Weights of the branches for each channel, from the branches' means over time (the paper's eq. 3).
 
     Args:
         channels: O.   branches: n, 2 or 3.
-        official: mix the averages as the released code does: it reshapes (n O) to (O, n) where the paper stacks n
-            vectors, so that most channels see averages of other channels.
+        official: mix the means as the released code does. It reshapes (n O) to (O, n) where the paper stacks n
+            vectors, so that most channels see means of other channels.
     """
 
     def __init__(self, channels: int, branches: int, official: bool):
@@ -134,18 +136,18 @@ class Gate(nn.Module):
                                        nn.Conv1d(hidden, channels, 1), nn.Softmax(dim=-1))
 
     def forward(self, means: Sequence[Tensor]) -> Tensor:
-        """n times (B, O) -> (B, O, n), adding up to 1 over n."""
+        """n times (B, O) -> (B, O, n), which sums to 1 over n."""
         if self.official:
             return self.attention(torch.cat(list(means), dim=1).view(means[0].shape[0], -1, len(means)))
         return self.attention(torch.stack(list(means), dim=-1))
 
 
 class Block(nn.Module):
-    """A ResNeXt block whose branches see the signal at its own, a third of and three times its resolution.
+    """A ResNeXt block with branches at the original, a third of and three times the resolution.
 
     Args:
         inputs, outputs: I, O channels.   cardinality: groups of the whole block.
-        elastic, up, gate: has the low path; the high path; the gate in place of a plain sum.
+        elastic: add the low branch.   up: add the high branch.   gate: weight the branches; else they are summed.
         official_gate: see Gate.   fast: run the composed form (same function, fewer multiplications).
     """
 
@@ -153,11 +155,11 @@ class Block(nn.Module):
                  official_gate: bool, fast: bool):
         super().__init__()
         self.fast = fast
-        half = 2 if elastic else 1
-        self.original = Branch(inputs, outputs // half, outputs, cardinality // half)
-        side = 4 if up else 2
-        self.low = LowBranch(inputs, outputs // side, outputs, cardinality // side) if elastic else None
-        self.high = HighBranch(inputs, outputs // side, outputs, cardinality // side) if up else None
+        divisor = 2 if elastic else 1
+        self.original = Branch(inputs, outputs // divisor, outputs, cardinality // divisor)
+        divisor = 4 if up else 2
+        self.low = LowBranch(inputs, outputs // divisor, outputs, cardinality // divisor) if elastic else None
+        self.high = HighBranch(inputs, outputs // divisor, outputs, cardinality // divisor) if up else None
         self.gate = Gate(outputs, 3 if up else 2, official_gate) if gate else None
         self.bn3 = nn.BatchNorm1d(outputs)
         self.shortcut = nn.Conv1d(inputs, outputs, 1, bias=False) if inputs != outputs else None
@@ -169,24 +171,24 @@ class Block(nn.Module):
         return F.relu(norm(self.bn3, merged) + skip)
 
     def branches(self, x: Tensor, lengths: Tensor | None) -> list[Tensor]:
-        """What each branch brings to the gate, (B, L, O) each: original, low, high."""
+        """Outputs of the branches, (B, L, O) each: original, low, high."""
         return [branch(x, lengths) for branch in (self.original, self.low, self.high) if branch is not None]
 
     def merge_plain(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """The block as the paper draws it: every branch to its end, then the gate."""
-        ends = self.branches(x, lengths)
+        """The block as drawn in the paper: all branches, then the gate."""
+        outputs = self.branches(x, lengths)
         if self.gate is None:
-            return torch.stack(ends).sum(0)
-        weight = self.gate([time_mean(end, lengths) for end in ends])  # (B, O, n)
-        return torch.stack([weight[:, None, :, i] * end for i, end in enumerate(ends)]).sum(0)
+            return torch.stack(outputs).sum(0)
+        weight = self.gate([time_mean(output, lengths) for output in outputs])  # (B, O, n)
+        return torch.stack([weight[:, None, :, i] * output for i, output in enumerate(outputs)]).sum(0)
 
     def merge_fast(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """The same with neighbouring linear maps composed.
+        """The same function with adjacent linear maps composed.
 
-        In the low path conv3 meets the transposed convolution and in the high path the transposed convolution meets
-        conv1 with nothing between, so one matrix does for both; the high path's conv3 commutes with its average, and
-        so runs on a third of the frames. Means over time are taken before the last matrix, where there is less to
-        add, and the gate's weights go into that matrix.
+        In the low branch conv3 and the transposed convolution are adjacent, in the high branch the transposed
+        convolution and conv1; each pair is one matrix. The high branch's conv3 commutes with its mean, and so runs on
+        a third of the frames. Means over time are taken before the last matrix, where there are fewer channels, and
+        the gate's weights are multiplied into that matrix.
         """
         hidden = [self.original.hidden(x, lengths)]  # each (B, L, width)
         weights = [self.original.conv3.weight.squeeze(-1)]  # each (O, width)
@@ -195,12 +197,12 @@ class Block(nn.Module):
             weights.append(self.high.conv3.weight.squeeze(-1))
         if self.low is None:
             return F.linear(hidden[0], weights[0])
-        low = self.low.hidden(*mean_of_3_to_end(x, lengths))  # (B, J, width)
+        low = self.low.hidden(*mean_pool3_ceil(x, lengths))  # (B, J, width)
         if self.gate is None:
-            return F.linear(torch.cat(hidden, -1), torch.cat(weights, 1)) + self.low.composed_end(low, x.shape[1])
+            return F.linear(torch.cat(hidden, -1), torch.cat(weights, 1)) + self.low.composed_output(low, x.shape[1])
         means = [F.linear(time_mean(h, lengths), w) for h, w in zip(hidden, weights)]
         means.insert(1, self.low.composed_mean(low, x.shape[1], lengths))
         gates = self.gate(means).unbind(-1)  # (B, O) each: original, low[, high]
         matrix = torch.cat([g.unsqueeze(-1) * w for g, w in zip(gates[::2], weights)], dim=-1)  # (B, O, widths)
         out = torch.bmm(torch.cat(hidden, -1), matrix.transpose(1, 2))
-        return out + self.low.composed_end(low, x.shape[1], gates[1])
+        return out + self.low.composed_output(low, x.shape[1], gates[1])

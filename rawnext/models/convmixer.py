@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ConvMixer over log mel maps.
 
-Source: Trockman, Kolter, "Patches are all you need?", 2022. Its sizes for log mel maps are ours.
+Source: Trockman, Kolter, "Patches are all you need?", 2022. The default sizes for log mel maps are ours.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import LogMel
 from rawnext.models.masking import time_mean
-from rawnext.models.resnet34 import Conv, Stage, band_mean
+from rawnext.models.resnet34 import MaskedConv2d, Stage, band_mean
 
 
 class Mixer(nn.Module):
@@ -24,7 +24,7 @@ class Mixer(nn.Module):
 
     def __init__(self, channels: int, kernel: int):
         super().__init__()
-        self.depthwise = Conv(channels, channels, kernel, 1, bias=True, groups=channels)
+        self.depthwise = MaskedConv2d(channels, channels, kernel, 1, bias=True, groups=channels)
         self.bn1 = nn.BatchNorm2d(channels)
         self.pointwise = nn.Conv2d(channels, channels, 1)
         self.bn2 = nn.BatchNorm2d(channels)
@@ -36,11 +36,11 @@ class Mixer(nn.Module):
 
 @MODELS.register("convmixer")
 class ConvMixer(SpeakerModel):
-    """Patches of the log mel map, mixers of one size, global mean, one linear layer.
+    """Patch embedding of the log mel map, mixers, global mean, one linear layer.
 
     Args:
-        channels: of all maps.   depth: mixers.   kernel: of the depthwise convolutions, odd.
-        patch: bands and frames that become one place of the map; bands and frames left over are dropped.
+        channels: of all maps.   depth: number of mixers.   kernel: size of the depthwise convolutions, odd.
+        patch: bands and frames of one patch; bands and frames left over are dropped.
     Raises: ValueError: an even kernel, or a patch larger than the shortest map.
     """
 
@@ -50,9 +50,9 @@ class ConvMixer(SpeakerModel):
                  bands: int = 80, embedding_dim: int = 512):
         super().__init__()
         if kernel % 2 == 0:
-            raise ValueError(f"convmixer's kernel is odd, got {kernel}")
+            raise ValueError(f"convmixer's kernel must be odd, got {kernel}")
         if not (len(patch) == 2 and 1 <= patch[0] <= bands and 1 <= patch[1] <= 11):
-            raise ValueError(f"convmixer's patch is 1...{bands} bands and 1...11 frames, got {list(patch)}")
+            raise ValueError(f"convmixer's patch must be 1...{bands} bands and 1...11 frames, got {list(patch)}")
         self.embedding_dim, self.patch = embedding_dim, (patch[0], patch[1])
         self.features = LogMel(bands, norm="variance")
         self.conv1 = nn.Conv2d(1, channels, self.patch, self.patch)

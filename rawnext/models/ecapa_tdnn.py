@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ECAPA-TDNN: log mel energies, three Res2 blocks with squeeze-excitation, attention that knows the whole utterance.
+"""ECAPA-TDNN: log mel energies, three Res2 blocks with squeeze-and-excitation, attention with global context.
 
 Source: Desplanques, Thienpondt, Demuynck, "ECAPA-TDNN: emphasized channel attention, propagation and aggregation in
-TDNN based speaker verification", Interspeech 2020; what the paper leaves open as in the widely used public code
-(TaoRuijie/ECAPA-TDNN), whose counts these are. docs/systems.md says where the two differ.
+TDNN based speaker verification", Interspeech 2020. Details that the paper leaves open, and parameter counts, follow the
+widely used public code (TaoRuijie/ECAPA-TDNN). docs/reference/systems/ecapa_tdnn.md lists the differences.
 """
 
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import LogMel, SpecAugment
-from rawnext.models.layers import conv3, norm, pointwise
+from rawnext.models.layers import conv1d, norm, pointwise
 from rawnext.models.masking import time_mean, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
 
 class SqueezeExcitation(nn.Sequential):
-    """Scales each channel by a number in 0...1 that follows from all channels' means over time."""
+    """Scales each channel by a factor in 0...1, computed from all channels' means over time."""
 
     def __init__(self, channels: int, bottleneck: int):
         super().__init__(nn.Conv1d(channels, bottleneck, 1), nn.ReLU(), nn.Conv1d(bottleneck, channels, 1),
@@ -30,9 +30,9 @@ class SqueezeExcitation(nn.Sequential):
 
 
 class Res2Block(nn.Module):
-    """1x1, a ladder of dilated 3-convolutions over groups of channels, 1x1, squeeze-excitation, and the input added.
+    """1x1, dilated kernel-3 convolutions over groups of channels, 1x1, squeeze-and-excitation, residual connection.
 
-    Group i of `scale` is convolved together with what came out of group i - 1; the last is passed on as it is.
+    Of the `scale` groups, group i is convolved after the output of group i - 1 is added; the last passes unchanged.
     """
 
     def __init__(self, channels: int, dilation: int, scale: int, bottleneck: int):
@@ -50,7 +50,7 @@ class Res2Block(nn.Module):
         outputs: list[Tensor] = []
         for group, conv, bn in zip(groups, self.convs, self.bns):
             y = group + outputs[-1] if outputs else group
-            outputs.append(norm(bn, F.relu(conv3(conv, zero_tail(y, lengths)))))
+            outputs.append(norm(bn, F.relu(conv1d(conv, zero_tail(y, lengths)))))
         y = pointwise(self.conv3, torch.cat([*outputs, last], dim=-1))
         return x + self.se(norm(self.bn3, F.relu(y)), lengths)
 
@@ -60,10 +60,9 @@ class EcapaTdnn(SpeakerModel):
     """Waveform of any length -> log mel energies -> speaker embedding.
 
     Args:
-        channels: C; 512 and 1024 are published.   fused: width of what the three blocks' outputs are fused to.
+        channels: C; 512 and 1024 are published.   fused: width after the fusion of the three blocks' outputs.
         scale: groups of channels in a block; divides channels.   bottleneck: width of the squeeze.
-        attention: width of the pooling's attention.
-        freq_mask, time_mask: SpecAugment's, in training.
+        attention: width of the pooling's attention.   freq_mask, time_mask: see SpecAugment.
     Raises: ValueError: scale does not divide channels.
     """
 
@@ -71,7 +70,7 @@ class EcapaTdnn(SpeakerModel):
                  bottleneck: int = 128, attention: int = 256, bands: int = 80, freq_mask: int = 10, time_mask: int = 8):
         super().__init__()
         if scale < 2 or channels % scale:
-            raise ValueError(f"ecapa_tdnn's scale, 2 or more, must divide its {channels} channels, got {scale}")
+            raise ValueError(f"ecapa_tdnn's scale must be 2 or more and divide its {channels} channels, got {scale}")
         self.embedding_dim = embedding_dim
         self.features = LogMel(bands, 20, 7600, pre_emphasis=0.97)
         self.spec_augment = SpecAugment(freq_mask, time_mask)
@@ -86,7 +85,7 @@ class EcapaTdnn(SpeakerModel):
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x, lengths = self.features(x, lengths)
-        x = norm(self.bn1, F.relu(conv3(self.conv1, self.spec_augment(x))))  # features are 0 behind an utterance's end
+        x = norm(self.bn1, F.relu(conv1d(self.conv1, self.spec_augment(x))))  # LogMel has zeroed the padding
         x1 = self.layer1(x, lengths)
         x2 = self.layer2(x + x1, lengths)
         x3 = self.layer3(x + x1 + x2, lengths)

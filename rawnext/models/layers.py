@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch's one-dimensional layers over channels-last maps (B, L, C).
+"""torch's one-dimensional layers applied to channels-last maps (B, L, C).
 
-The modules are torch's own, so that state dicts, initialisation and SyncBatchNorm are as everyone knows them.
+The modules are torch's own, so that state dicts, initialisation and SyncBatchNorm work as usual.
 """
 
 import torch
@@ -15,44 +15,44 @@ def pointwise(layer: nn.Module, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.squeeze(-1), layer.bias)
 
 
-def conv3(layer: nn.Module, x: Tensor) -> Tensor:
-    """Convolution over frames, with the layer's stride, padding, dilation and groups: (B, L, I) -> (B, L', O)."""
+def conv1d(layer: nn.Module, x: Tensor) -> Tensor:
+    """Convolution over frames with the layer's kernel, stride, padding, dilation, groups: (B, L, I) -> (B, L', O)."""
     assert isinstance(layer, nn.Conv1d) and isinstance(layer.padding, tuple)
     options = (layer.stride[0], layer.padding[0], layer.dilation[0], layer.groups)
-    plain = options == (1, 1, 1, 1) and layer.kernel_size == (3,) and layer.bias is None
-    if plain and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
-        return _Conv3.apply(x, layer.weight)
-    return over_frames(x, layer.weight, layer.bias, *options)
+    dense3 = options == (1, 1, 1, 1) and layer.kernel_size == (3,) and layer.bias is None
+    if dense3 and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+        return _DenseConv3.apply(x, layer.weight)
+    return channels_last_conv1d(x, layer.weight, layer.bias, *options)
 
 
-def over_frames(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 1,
-                dilation: int = 1, groups: int = 1) -> Tensor:
-    """conv1d of channels-last maps: (B, L, I) and (O, I / groups, K) -> (B, L', O)."""
-    # (B, I, 1, L) with the strides of (B, L, I) is what convolutions know as channels_last: nothing is copied
+def channels_last_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 1,
+                         dilation: int = 1, groups: int = 1) -> Tensor:
+    """F.conv1d over channels-last maps: (B, L, I) and (O, I / groups, K) -> (B, L', O)."""
+    # (B, I, 1, L) with the strides of (B, L, I) is torch's channels_last memory format: nothing is copied
     x = x.transpose(1, 2).unsqueeze(2)
     y = F.conv2d(x, weight.unsqueeze(2), bias, (1, stride), (0, padding), (1, dilation), groups)
     return y.squeeze(2).transpose(1, 2)
 
 
-class _Conv3(torch.autograd.Function):
-    """Three frames to one with all channels; torch takes three times as long for its gradient on a CPU."""
+class _DenseConv3(torch.autograd.Function):
+    """Ungrouped kernel-3 convolution, gradient by matrix products: torch's takes three times as long on a CPU."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return over_frames(x, weight)
+        return channels_last_conv1d(x, weight)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        grad_x = over_frames(grad, weight.transpose(0, 1).flip(2)) if ctx.needs_input_grad[0] else None
+        grad_x = channels_last_conv1d(grad, weight.transpose(0, 1).flip(2)) if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
             return grad_x, None
-        g, frames = grad.flatten(0, 1), x.flatten(0, 1)  # all utterances as one
-        # behind the minus: what crosses the border of two utterances
-        before = g[1:].t() @ frames[:-1] - grad[1:, 0].t() @ x[:-1, -1]  # (O, I)
-        behind = g[:-1].t() @ frames[1:] - grad[:-1, -1].t() @ x[1:, 0]
-        return grad_x, torch.stack([before, g.t() @ frames, behind], dim=-1)
+        g, frames = grad.flatten(0, 1), x.flatten(0, 1)  # all utterances as one sequence
+        # the subtracted terms pair the last frame of one utterance with the first of the next
+        previous = g[1:].t() @ frames[:-1] - grad[1:, 0].t() @ x[:-1, -1]  # (O, I)
+        following = g[:-1].t() @ frames[1:] - grad[:-1, -1].t() @ x[1:, 0]
+        return grad_x, torch.stack([previous, g.t() @ frames, following], dim=-1)
 
 
 def norm(layer: nn.Module, x: Tensor) -> Tensor:
@@ -61,16 +61,12 @@ def norm(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def norm_relu(layer: nn.Module, x: Tensor) -> Tensor:
-    """ReLU behind `norm`; without a second map where nothing will ask for the gradient: (B, L, C) -> (B, L, C).
-
-    x must be a map of nobody else's, as what a layer has just made.
-    """
-    x = norm(layer, x)
-    return F.relu(x, inplace=not torch.is_grad_enabled())
+    """ReLU after `norm`, in place under no_grad: (B, L, C) -> (B, L, C). x must not be used afterwards."""
+    return F.relu(norm(layer, x), inplace=not torch.is_grad_enabled())
 
 
-def triple(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
-    """Transposed convolution of kernel and stride 3, by which each frame becomes three: (B, L, I) -> (B, 3 L, O)."""
-    weight = layer.weight.permute(2, 1, 0).flatten(0, 1)  # (3 O, I): tap by tap
+def upsample_by_3(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
+    """Transposed convolution with kernel and stride 3: (B, L, I) -> (B, 3 L, O)."""
+    weight = layer.weight.permute(2, 1, 0).flatten(0, 1)  # (3 O, I), by tap
     assert layer.bias is not None
     return F.linear(x, weight, layer.bias.repeat(3)).reshape(x.shape[0], -1, layer.out_channels)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline without a network: mean and deviation of log-mel energies, projected by LDA."""
+"""The baseline without a network: mean and standard deviation of log mel energies, projected by LDA."""
 
 import torch
 from torch import Tensor
@@ -7,19 +7,21 @@ from torch import Tensor
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import LogMel
+from rawnext.models.masking import tail_mask
 
 
 @MODELS.register("mel_stats")
 class MelStats(SpeakerModel):
-    """Mean and standard deviation of each band over an utterance's frames, less `mean`, times `projection`.
+    """(statistics - mean) @ projection, of each band's mean and standard deviation over an utterance's frames.
 
-    Both are buffers that steps/fit_lda.py sets; there is nothing to train by gradient. What such statistics tell apart
-    is the channel as much as the voice, so a network that is no better has learnt the microphones of its corpus.
+    steps/fit_lda.py sets `mean` and `projection`; nothing is trained by gradient. Such statistics depend on the channel
+    as much as on the voice. A network that is no better has learned the microphones of its corpus.
 
     Args:
-        bands: of the log-mel energies.   embedding_dim: directions that LDA keeps.
-        quietest: share of the frames that are used, those of least energy; 1 is all of them. With a small share the
-            baseline hears the background between the words and hardly the voice.
+        bands: of the log mel energies.   embedding_dim: directions that LDA keeps.
+        quietest: share of the frames that are used, those of lowest energy; 1 is all of them. With a small share the
+            baseline sees the background between the words and hardly the voice.
+    Raises: ValueError: quietest is not in (0, 1].
     """
 
     mean: Tensor
@@ -28,7 +30,7 @@ class MelStats(SpeakerModel):
     def __init__(self, bands: int = 80, embedding_dim: int = 100, quietest: float = 1.0):
         super().__init__()
         if not 0 < quietest <= 1:
-            raise ValueError(f"mel_stats: quietest is a share of frames, 0...1, got {quietest}")
+            raise ValueError(f"mel_stats: quietest is a share of frames, above 0 and up to 1, got {quietest}")
         self.embedding_dim, self.quietest = embedding_dim, quietest
         self.mel = LogMel(bands, norm="none")
         self.register_buffer("mean", torch.zeros(2 * bands))
@@ -38,15 +40,14 @@ class MelStats(SpeakerModel):
         return (self.statistics(x, lengths) - self.mean) @ self.projection
 
     def statistics(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, T) -> (B, 2 bands)."""
+        """(B, T) samples and (B,) lengths or None -> (B, 2 bands): means, then standard deviations."""
         mel, num = self.mel(x, lengths)  # (B, L, bands)
         if num is None:
             num = torch.full((len(mel),), mel.shape[1], device=mel.device)
-        energy = mel.logsumexp(dim=2)
-        energy = energy.masked_fill(torch.arange(mel.shape[1], device=mel.device) >= num[:, None], torch.inf)
+        energy = mel.logsumexp(dim=2).masked_fill(tail_mask(mel.shape[1], num), torch.inf)
         rank = energy.argsort(dim=1, stable=True).argsort(dim=1)
-        used = (num * self.quietest).long().clamp(min=1)
-        own = (rank < used[:, None]).unsqueeze(-1)
-        mean = mel.masked_fill(~own, 0).sum(1) / used[:, None]
-        square = (mel - mean[:, None]).masked_fill(~own, 0).square().sum(1) / used[:, None]
-        return torch.cat([mean, square.sqrt()], dim=1)
+        num_used = (num * self.quietest).long().clamp(min=1)[:, None]
+        unused = (rank >= num_used).unsqueeze(-1)
+        mean = mel.masked_fill(unused, 0).sum(1) / num_used
+        variance = (mel - mean[:, None]).masked_fill(unused, 0).square().sum(1) / num_used
+        return torch.cat([mean, variance.sqrt()], dim=1)

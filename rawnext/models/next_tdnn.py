@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NeXt-TDNN and NeXt-TDNN-light: ConvNeXt's blocks over frames of log mel energies, with long depthwise filters.
+"""NeXt-TDNN and NeXt-TDNN-light: ConvNeXt blocks over log mel energies, with long depthwise filters.
 
 Source: Heo, Shin, Lee, Cheon, Park, "NeXt-TDNN: modernizing multi-scale temporal convolution backbone for speaker
-verification", ICASSP 2024, and the code released with it. Where the two differ, docs/systems.md says which one this is.
+verification", ICASSP 2024, and the code released with it. docs/reference/systems/next_tdnn.md lists where they
+differ, and which one this follows.
 """
 
 from abc import abstractmethod
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import LogMel, SpecAugment
-from rawnext.models.layers import conv3, pointwise
+from rawnext.models.layers import conv1d, pointwise
 from rawnext.models.masking import zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
 
 class GRN(nn.Module):
-    """Global response normalisation: each channel times its norm over time, relative to the mean of all such norms.
+    """Global response normalisation: scales each channel by its norm over time, relative to the channels' mean norm.
 
-    gamma and beta start at 0, where the layer passes its input on.
+    gamma and beta start at 0, so that the layer starts as the identity.
     Source: Woo et al., "ConvNeXt V2", CVPR 2023, section 3.2, over frames in place of pixels.
     """
 
@@ -39,7 +40,7 @@ class GRN(nn.Module):
 
 
 class Block(nn.Module):
-    """What mixes frames, then two linear layers on each frame by itself; both add to their input."""
+    """A residual layer that mixes frames, then a residual pair of linear layers on each frame."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -55,22 +56,22 @@ class Block(nn.Module):
 
     @abstractmethod
     def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
+        """Mix frames: (B, L, C) -> (B, L, C)."""
 
 
 class LightBlock(Block):
-    """NeXt-TDNN-light's: a depthwise filter for each channel."""
+    """NeXt-TDNN-light's block: depthwise filters of one length."""
 
     def __init__(self, channels: int, kernel: int):
         super().__init__(channels)
         self.dwconv = depthwise(channels, kernel)
 
     def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return conv3(self.dwconv, zero_tail(x, lengths))
+        return conv1d(self.dwconv, zero_tail(x, lengths))
 
 
 class MultiScaleBlock(Block):
-    """NeXt-TDNN's: depthwise filters of several lengths, each for its share of the channels, between 1x1."""
+    """NeXt-TDNN's block: 1x1, depthwise filters of several lengths, each over a share of the channels, 1x1."""
 
     def __init__(self, channels: int, kernels: Sequence[int]):
         super().__init__(channels)
@@ -80,24 +81,23 @@ class MultiScaleBlock(Block):
 
     def mix(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         shares = zero_tail(pointwise(self.projection_linear, x), lengths).chunk(len(self.mscconv), dim=-1)
-        x = torch.cat([conv3(conv, share) for conv, share in zip(self.mscconv, shares)], dim=-1)
+        x = torch.cat([conv1d(conv, share) for conv, share in zip(self.mscconv, shares)], dim=-1)
         return self.pwconv_1stage(F.gelu(x))
 
 
 def depthwise(channels: int, kernel: int) -> nn.Conv1d:
-    """A filter of its own for each channel; as many frames come out as go in, where kernel is odd."""
+    """Depthwise convolution; with an odd kernel it keeps the number of frames."""
     return nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels)
 
 
 @MODELS.register("next_tdnn")
 class NeXtTDNN(SpeakerModel):
-    """Log mel energies, stem, stages of blocks whose outputs meet at the end, attentive statistics -> embedding.
+    """Log mel energies, stem, stages of blocks, fusion of all stages' outputs, attentive statistics -> embedding.
 
     Args:
-        channels: C, the same in all stages.
-        blocks: of each stage.
+        channels: C, the same in all stages.   blocks: number of blocks in each stage.
         kernels: odd lengths, in frames, of the depthwise filters; each has an equal share of the channels.
-        light: NeXt-TDNN-light, with filters of the last of these lengths only and no 1x1 beside them.
+        light: NeXt-TDNN-light, with filters of the last of these lengths only and without the 1x1 around them.
         freq_mask, time_mask: see SpecAugment; 0: no such mask.
     Raises: ValueError: options that do not go together.
     """
@@ -115,39 +115,39 @@ class NeXtTDNN(SpeakerModel):
                           for _ in range(num)) for num in blocks)
         self.stem.apply(init_weights)
         self.stages.apply(init_weights)
-        wide = len(blocks) * channels
-        self.MFA = nn.Sequential(nn.Conv1d(wide, wide, 1), nn.LayerNorm(wide, eps=1e-6))
-        self.pooling = AttentiveStatsPooling(wide, wide // 8, nn.BatchNorm1d(wide // 8), nn.Tanh())
-        self.bn_agg = nn.BatchNorm1d(2 * wide)
-        self.fc = nn.Linear(2 * wide, embedding_dim)
+        width = len(blocks) * channels
+        self.MFA = nn.Sequential(nn.Conv1d(width, width, 1), nn.LayerNorm(width, eps=1e-6))
+        self.pooling = AttentiveStatsPooling(width, width // 8, nn.BatchNorm1d(width // 8), nn.Tanh())
+        self.bn_agg = nn.BatchNorm1d(2 * width)
+        self.fc = nn.Linear(2 * width, embedding_dim)
         self.bn_code = nn.BatchNorm1d(embedding_dim)
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x, lengths = self.features(x, lengths)  # (B, L, bands)
         conv, layer_norm = self.stem
-        x, lengths = layer_norm(conv3(conv, self.spec_augment(x))), None if lengths is None else lengths - 3
-        ends = []  # (B, L - 3, C) each
+        x, lengths = layer_norm(conv1d(conv, self.spec_augment(x))), None if lengths is None else lengths - 3
+        outputs = []  # (B, L - 3, C) each
         for stage in self.stages:
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 x = block(x, lengths)
-            ends.append(x)
+            outputs.append(x)
         conv, layer_norm = self.MFA
-        x = layer_norm(pointwise(conv, torch.cat(ends, dim=-1)))
+        x = layer_norm(pointwise(conv, torch.cat(outputs, dim=-1)))
         return self.bn_code(self.fc(self.bn_agg(self.pooling(x, lengths))))
 
 
 def check_options(channels, blocks, kernels, light) -> None:
     if not blocks or min(blocks) < 1:
-        raise ValueError(f"next_tdnn wants one or more stages of one or more blocks, got {list(blocks)}")
+        raise ValueError(f"next_tdnn needs one or more stages of one or more blocks, got {list(blocks)}")
     if not kernels or any(kernel % 2 == 0 for kernel in kernels):
-        raise ValueError(f"next_tdnn's kernels are one or more odd numbers, got {list(kernels)}")
+        raise ValueError(f"next_tdnn's kernels must be one or more odd numbers, got {list(kernels)}")
     if not light and channels % len(kernels):
         raise ValueError(f"{len(kernels)} kernels cannot share next_tdnn's {channels} channels equally")
 
 
 def init_weights(module: nn.Module) -> None:
-    """The released code's, in stem and stages; what is behind them starts as torch's layers do."""
+    """The released code's initialisation of stem and stages; later layers keep torch's default."""
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         assert module.bias is not None

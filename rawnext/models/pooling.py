@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From frames to one vector per utterance."""
+"""Pooling over time: from frames to one vector per utterance."""
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,16 @@ from rawnext.models.masking import time_mean, time_softmax, zero_tail
 
 
 class AttentiveStatsPooling(nn.Module):
-    """Weighted mean and standard deviation over time, a weight for every channel and frame.
+    """Weighted mean and standard deviation over time, with one weight per channel and frame.
 
     Args:
         channels: C.   hidden: width of the attention.
-        between: its layers between the two 1x1; by default ReLU, BatchNorm.
-        context: the attention sees each utterance's mean and deviation beside each frame.
-        least: the variances are clamped to, from below.
-        deviation: False leaves the deviations out.
-    Source: Okabe et al. 2018; layer order (ReLU, then BatchNorm) as in the released RawNeXt code. The context is from
-        Desplanques et al. 2020.
+        between: layers between the attention's two 1x1 convolutions; by default ReLU, BatchNorm.
+        context: the attention sees each utterance's mean and deviation in addition to each frame.
+        least: lower limit of the variances.
+        deviation: False leaves out the deviations.
+    Source: Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018; default layers as
+        in the released RawNeXt code. Context: Desplanques et al., "ECAPA-TDNN", Interspeech 2020.
     """
 
     def __init__(self, channels: int, hidden: int, *between: nn.Module, context: bool = False, least: float = 1e-5,
@@ -35,28 +35,28 @@ class AttentiveStatsPooling(nn.Module):
         x = zero_tail(x, lengths)  # padding may hold anything, and 0 * inf is not 0
         reduce, *between, expand = self.attention
         h = self.reduce_with_context(x, lengths) if self.context else pointwise(reduce, x)
-        for layer in between:  # what is not BatchNorm works on each number by itself
+        for layer in between:  # all of them but BatchNorm are elementwise, so that `norm` suits every one
             h = norm(layer, h)
         weight = time_softmax(pointwise(expand, h), lengths)  # (B, L, C)
         return weighted_stats(x, weight, self.deviation, self.least)
 
     def reduce_with_context(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """The first 1x1 over (frame, mean, deviation): what it makes of the last two is the same for all frames."""
+        """The first 1x1 over (frame, mean, deviation); the product with the last two is shared by all frames."""
         reduce = self.attention[0]
         assert isinstance(reduce, nn.Conv1d)
-        frame, both = reduce.weight.squeeze(-1).split((x.shape[-1], 2 * x.shape[-1]), dim=1)
+        frame_weight, context_weight = reduce.weight.squeeze(-1).split((x.shape[-1], 2 * x.shape[-1]), dim=1)
         mean = time_mean(x, lengths)
         num = x.shape[1] if lengths is None else lengths[:, None]
         variance = zero_tail((x - mean.unsqueeze(1)).square(), lengths).sum(1) / (num - 1)
         context = torch.cat([mean, variance.clamp(min=self.least).sqrt()], dim=1)
-        return F.linear(x, frame, reduce.bias) + F.linear(context, both).unsqueeze(1)
+        return F.linear(x, frame_weight, reduce.bias) + F.linear(context, context_weight).unsqueeze(1)
 
 
 class SelfAttentivePooling(nn.Module):
-    """Weighted mean (and standard deviation) over time, one weight for every frame: softmax of v . tanh(W x + b).
+    """Weighted mean (and standard deviation) over time, with one weight per frame: softmax of v . tanh(W x + b).
 
     Args:
-        channels: C.   deviation: the deviations go with the means.
+        channels: C.   deviation: append the deviations to the means.
     Source: Cai, Chen, Li, "Exploring the encoding layer and loss function in end-to-end speaker and language
         recognition system", Odyssey 2018.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNeXt, and ResNeXt with every step between them (rows 1-7 of the paper's Table 4).
+"""RawNeXt, ResNeXt and the systems between them (rows 1-7 of the paper's Table 4).
 
 Source: Kim, Shim, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
 layer aggregation and extended dynamic scaling policies", ICASSP 2022. Where paper and released code differ,
-docs/systems.md says which one this is.
+docs/reference/systems/rawnext.md states which one this follows.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Block, Gate
-from rawnext.models.features import PreEmphasis
-from rawnext.models.layers import conv3, norm_relu, pointwise
-from rawnext.models.masking import max_of_3, zero_tail
+from rawnext.models.features import pre_emphasis
+from rawnext.models.layers import conv1d, norm_relu, pointwise
+from rawnext.models.masking import max_pool3, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
 
@@ -37,10 +37,10 @@ class Root(nn.Module):
 
 
 class Tree(nn.Module):
-    """Deep layer aggregation of 2^depth blocks: each half's end, and what came before, meet in a root.
+    """Deep layer aggregation of 2^depth blocks: a root fuses the outputs of both halves and the `extra` maps.
 
     Args:
-        depth: 1 or more.   extra: channels of the maps that the root gets besides the two halves.
+        depth: 1 or more.   extra: channels of the maps that the root gets in addition to the two halves.
         options: Block's.
     Source: Yu et al., "Deep layer aggregation", CVPR 2018.
     """
@@ -57,15 +57,14 @@ class Tree(nn.Module):
             self.root = None
 
     def forward(self, x: Tensor, lengths: Tensor | None, extra: Sequence[Tensor] = ()) -> Tensor:
-        if self.root is None:
-            first = self.tree1(x, lengths)
-            return self.tree2(first, lengths, [*extra, first])
         first = self.tree1(x, lengths)
+        if self.root is None:
+            return self.tree2(first, lengths, [*extra, first])
         return self.root([self.tree2(first, lengths), first, *extra])
 
 
 class Chain(nn.ModuleList):
-    """Blocks one behind the other."""
+    """Blocks in sequence; `extra` maps are ignored."""
 
     def forward(self, x: Tensor, lengths: Tensor | None, extra: Sequence[Tensor] = ()) -> Tensor:
         for block in self:
@@ -74,7 +73,7 @@ class Chain(nn.ModuleList):
 
 
 class Stem(nn.ModuleList):
-    """num times Conv(3), BatchNorm, ReLU."""
+    """`num` times: convolution of kernel 3, BatchNorm, ReLU."""
 
     def __init__(self, channels: int, num: int):
         super().__init__()
@@ -84,7 +83,7 @@ class Stem(nn.ModuleList):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for i in range(0, len(self), 3):
-            x = norm_relu(self[i + 1], conv3(self[i], zero_tail(x, lengths)))
+            x = norm_relu(self[i + 1], conv1d(self[i], zero_tail(x, lengths)))
         return x
 
 
@@ -94,19 +93,19 @@ class RawNeXt(SpeakerModel):
 
     Args:
         channels: width of the two stem levels (equal) and of the four stages.
-        blocks: blocks of the four stages; with dla each a power of 2 and at least 2.
-        stem: convolutions in each of the two stem levels.
-        cardinality: groups of the 3-convolutions; divides every stage's width.
-        dla, elastic, up, gate: the four steps of Table 4; up and gate need elastic. All off is ResNeXt.
+        blocks: number of blocks in each of the four stages; with dla, powers of 2 from 2.
+        stem: number of convolutions in each of the two stem levels.
+        cardinality: groups of the kernel-3 convolutions; divides every stage's width.
+        dla, elastic, up, gate: the four steps of Table 4; up and gate need elastic. With none it is ResNeXt.
         official_gate: the released code's gate in place of the paper's eq. 3.
-        embedding_norm: in training, embeddings are scaled to this length for the losses; 0 leaves them.
-        quiet_init: start as a network in which each block passes its input on, gates and pooling weigh equally. It
-            learns several times faster where the data or the time is small (docs/systems.md has the figures).
-        fast: composed blocks; False is the readable reference. Both are the same function.
+        embedding_norm: in training, embeddings are scaled to this length for the losses; 0: not scaled.
+        quiet_init: start with blocks that pass their input on, and with gates and pooling that weight all alike.
+            Training then converges several times faster on little data or time (docs/reference/systems/rawnext.md).
+        fast: composed blocks; False is the readable reference form of the same function.
     Raises: ValueError: options that do not go together.
     """
 
-    least_samples = 3**7  # shorter ones leave nothing behind the last max-pool
+    least_samples = 3**7  # shorter signals leave no frame after the last max-pool
     then_norm: ClassVar = {"base_layer.0": "base_layer.1"}
 
     def __init__(self, channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
@@ -118,16 +117,15 @@ class RawNeXt(SpeakerModel):
         self.embedding_dim, self.embedding_norm = embedding_dim, embedding_norm
         options: dict[str, Any] = dict(cardinality=cardinality, elastic=elastic, up=up, gate=gate,
                                        official_gate=official_gate, fast=fast)
-        self.frontend = PreEmphasis()
         self.base_layer = nn.Sequential(nn.Conv1d(1, channels[0], 3, stride=3, bias=False),
                                         nn.BatchNorm1d(channels[0]), nn.ReLU())
         self.level0, self.level1 = Stem(channels[0], stem[0]), Stem(channels[1], stem[1])
         for i, num in enumerate(blocks):
-            width_in, width = channels[i + 1], channels[i + 2]
+            inputs, outputs = channels[i + 1], channels[i + 2]
             if dla:
-                stage: nn.Module = Tree(num.bit_length() - 1, width_in, width, width_in if i else 0, **options)
+                stage: nn.Module = Tree(num.bit_length() - 1, inputs, outputs, inputs if i else 0, **options)
             else:
-                stage = Chain(Block(width if b else width_in, width, **options) for b in range(num))
+                stage = Chain(Block(outputs if b else inputs, outputs, **options) for b in range(num))
             setattr(self, f"level{i + 2}", stage)
         self.pooling = AttentiveStatsPooling(channels[-1], channels[-1] // 8)
         self.bn_agg = nn.BatchNorm1d(2 * channels[-1])
@@ -135,35 +133,38 @@ class RawNeXt(SpeakerModel):
         self.bn_code = nn.BatchNorm1d(embedding_dim)
         self.apply(init_weights)
         if quiet_init:
-            quieten(self)
+            apply_quiet_init(self)
+
+    def frontend(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return pre_emphasis(wave, lengths)
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        x = norm_relu(self.base_layer[1], conv3(self.base_layer[0], x.unsqueeze(-1)))  # (B, T / 3, C)
+        x = norm_relu(self.base_layer[1], conv1d(self.base_layer[0], x.unsqueeze(-1)))  # (B, T / 3, C)
         lengths = None if lengths is None else lengths // 3
         for stem in (self.level0, self.level1):
-            x, lengths = max_of_3(stem(x, lengths), lengths)
+            x, lengths = max_pool3(stem(x, lengths), lengths)
         for i in range(4):
             stage = self.get_submodule(f"level{i + 2}")
-            x, lengths = max_of_3(stage(x, lengths, [x] if i else []), lengths)
+            x, lengths = max_pool3(stage(x, lengths, [x] if i else []), lengths)
         e = self.bn_code(self.fc(self.bn_agg(self.pooling(x, lengths))))
         return self.embedding_norm * F.normalize(e, eps=0) if self.training and self.embedding_norm else e
 
 
 def check_options(channels, blocks, stem, cardinality, dla, elastic, up, gate) -> None:
     if len(channels) != 6 or len(blocks) != 4 or len(stem) != 2:
-        raise ValueError("rawnext wants 6 channels, 4 blocks and 2 stem numbers")
+        raise ValueError("rawnext needs 6 channels, 4 blocks and 2 stem numbers")
     if channels[0] != channels[1]:
-        raise ValueError(f"rawnext's first two channels are equal, got {channels[0]} and {channels[1]}")
+        raise ValueError(f"rawnext's first two channels must be equal, got {channels[0]} and {channels[1]}")
     if any(c % cardinality for c in channels[2:]):
         raise ValueError(f"cardinality {cardinality} must divide the stages' channels {list(channels[2:])}")
     if dla and any(b < 2 or b & (b - 1) for b in blocks):
-        raise ValueError(f"with dla the blocks of a stage are 2, 4, 8...; got {list(blocks)}")
+        raise ValueError(f"with dla each stage must have 2, 4, 8... blocks, got {list(blocks)}")
     if (up or gate) and not elastic:
         raise ValueError("up and gate need elastic")
 
 
 def init_weights(module: nn.Module) -> None:
-    """The initialisation in effect in the released code: it overwrites the constructor's."""
+    """The initialisation that the released code ends up with: it overwrites the constructor's."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.constant_(module.bias, 1e-4)
@@ -171,8 +172,8 @@ def init_weights(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, a=0.01)
 
 
-def quieten(model: nn.Module) -> None:
-    """Zero what a block adds to its input (bn3), and the last layers of the gates and of the pooling's attention."""
+def apply_quiet_init(model: nn.Module) -> None:
+    """Zero the gain of each block's residual (bn3), and the last layer of each gate and of the pooling's attention."""
     for module in model.modules():
         if isinstance(module, Block):
             nn.init.zeros_(module.bn3.weight)
@@ -187,6 +188,6 @@ def quieten(model: nn.Module) -> None:
 def resnext(channels: Sequence[int] = (128, 128, 256, 256, 512, 512), blocks: Sequence[int] = (2, 4, 4, 2),
             stem: Sequence[int] = (1, 1), embedding_dim: int = 512, cardinality: int = 32,
             embedding_norm: float = 9.0, quiet_init: bool = False, fast: bool = True) -> RawNeXt:
-    """The paper's baseline: RawNeXt with all four steps off. blocks (1, 2, 2, 1) is what its launch scripts build."""
+    """The paper's baseline: RawNeXt without its four steps. The released launch scripts build blocks (1, 2, 2, 1)."""
     return RawNeXt(channels, blocks, stem, embedding_dim, cardinality, dla=False, elastic=False, up=False, gate=False,
                    embedding_norm=embedding_norm, quiet_init=quiet_init, fast=fast)

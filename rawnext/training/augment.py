@@ -3,7 +3,8 @@
 
 An operation is a function `op(wave (T,), rng, banks) -> wave (T,)`; only the segment of a noise that is needed is
 read. SNR ranges, the floor in the powers and the treatment of room responses are those of the released RawNeXt code
-and of the code bases around it (docs/systems.md); the ranges of the others are the defaults of audiomentations.
+and of the code bases around it (docs/reference/augmentation.md); the ranges of the others are the defaults of
+audiomentations.
 """
 
 import math

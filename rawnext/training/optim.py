@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimiser, and what changes from step to step: learning rate and margin."""
+"""The optimiser, and the learning rate and the margin of each step."""
 
 import math
 
@@ -18,23 +18,23 @@ def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
     if config.name == "radam":
         return torch.optim.RAdam(groups, lr=config.lr)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, amsgrad=config.amsgrad, fused=True)  # one pass over the weights, not some ten
+    return kind(groups, lr=config.lr, amsgrad=config.amsgrad, fused=True)  # one pass over the weights instead of ten
 
 
 def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> float:
-    """Rate at a step (0-based): a linear warm-up over the schedule's rate.
+    """Learning rate at a step (0-based): the schedule's rate times a linear warm-up.
 
-    cosine: half a cosine from `lr` at the run's beginning to `final_lr` at its end.
-    cyclical: up and down between `final_lr` and `lr` in 2 * cycle_steps steps, the peak halved in each next cycle.
-    step: `lr`, multiplied by `step_factor` each `step_epochs` epochs, not below `final_lr`.
+    cosine: half a cosine from `lr` at the start of the run to `final_lr` at its end.
+    cyclical: triangles between `final_lr` and `lr` of 2 * cycle_steps steps, their height halved after each cycle.
+    step: `lr`, multiplied by `step_factor` every `step_epochs` epochs, not below `final_lr`.
 
     Args:
-        epochs_done: with the share of the running one that is done.   epochs: of the whole run.
+        epochs_done: including the fraction of the current one.   epochs: of the whole run.
     """
     low, high = config.final_lr, config.lr
     if config.schedule == "cyclical":
-        cycle, place = divmod(step / config.cycle_steps, 2)
-        rate = low + (high - low) * (1 - abs(place - 1)) / 2**cycle
+        cycle, phase = divmod(step / config.cycle_steps, 2)
+        rate = low + (high - low) * (1 - abs(phase - 1)) / 2**cycle
     elif config.schedule == "step":
         rate = max(low, high * config.step_factor ** (epochs_done // config.step_epochs))
     else:
@@ -43,7 +43,7 @@ def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> 
 
 
 def margin_share(epochs_done: float, config: Train) -> float:
-    """How much of its margin a margin loss has: 0 until margin_from, 1 from margin_full, linear between."""
+    """Share of its margin that a margin loss applies: 0 before margin_from, 1 from margin_full, linear between."""
     if epochs_done >= config.margin_full:
         return 1.0
     if epochs_done < config.margin_from:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from rawnext.dist import Vote
+from rawnext.dist import DelayedAny
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
@@ -23,7 +23,7 @@ class StopRequest:
 
     def __init__(self, device: torch.device) -> None:
         self.asked = self.may_leave = False
-        self.vote = Vote(device)
+        self.vote = DelayedAny(device)
 
     def __enter__(self) -> "StopRequest":
         self.before = signal.signal(signal.SIGTERM, self._notice)

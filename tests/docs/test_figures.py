@@ -61,7 +61,7 @@ def test_shapes_of_a_block(figures, model):
     assert [s.frames for s in steps["high"]] == [3 * frames] * 4 + [frames]
     for name in ("original", "low", "high"):
         branch = getattr(block, name)
-        assert [s.groups for s in steps[name] if s.what == "conv3"] == [branch.conv2.groups]
+        assert [s.groups for s in steps[name] if s.what == "conv1d"] == [branch.conv2.groups]
         assert {branch.conv1.out_channels, branch.conv3.out_channels} <= {s.channels for s in steps[name]}
 
 

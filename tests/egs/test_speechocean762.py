@@ -52,7 +52,7 @@ def test_from_the_download_to_the_comparison(root, archive, tmp_path):
     done = run(*page, "--stop-stage", 2, "--url", archive, "--dev-speakers", 2)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert sorted(path.name for path in (tmp_path / "data/speechocean762").iterdir()) == ["WAVE", "test", "train"]
-    assert not list((tmp_path / "data").glob("*.part")) and not (tmp_path / "data/.unpacking").exists()
+    assert not list((tmp_path / "data").glob("*.part")) and not (tmp_path / "data/.unpacked").exists()
     assert (tmp_path / "data/test_noisy/trials").read_text() == (tmp_path / "data/test/trials").read_text()
 
     page = example(root, "egs/speechocean762/README.md", "./run.sh --stage 3")

@@ -27,6 +27,7 @@ ALLOWED = {
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
     "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+    "local/speechocean762/unpack_tar.py": {"tar.extractall"},  # with filter="data", see below
 }
 LAUNCHERS = "utils/"  # they run what they are told to on the command line
 
@@ -67,11 +68,14 @@ def test_no_file_runs_what_it_reads(path):
     assert breaches(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) == []
 
 
-def test_torch_loads_weights_only():
-    """Said each time, whatever torch's default is."""
-    tree = ast.parse((ROOT / "rawnext/training/checkpoint.py").read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) == "torch.load"]
-    assert calls and all(any(keyword.arg == "weights_only" and keyword.value.value is True for keyword in call.keywords)
+@pytest.mark.parametrize(("path", "function", "keyword", "value"), [
+    ("rawnext/training/checkpoint.py", "torch.load", "weights_only", True),
+    ("local/speechocean762/unpack_tar.py", "tar.extractall", "filter", "data")])
+def test_the_safe_mode_is_chosen_in_each_call(path, function, keyword, value):
+    """Whatever the library's default is."""
+    tree = ast.parse((ROOT / path).read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) == function]
+    assert calls and all(any(given.arg == keyword and given.value.value == value for given in call.keywords)
                          for call in calls)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gathering with gradient: two processes must give the gradient of one that holds the whole batch."""
+"""Two processes have the gradients and statistics of one process that holds the whole batch."""
 
 import os
 import socket
@@ -11,7 +11,15 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rawnext.dist import Vote, all_gather_with_grad, cleanup, init_process_group, is_main, rank_world, sync_batchnorm
+from rawnext.dist import (
+    DelayedAny,
+    all_gather_with_grad,
+    cleanup,
+    init_process_group,
+    is_main,
+    rank_world,
+    sync_batchnorm,
+)
 from rawnext.losses import LOSSES
 
 WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
@@ -70,10 +78,10 @@ def worker(rank, port, folder):
         task(x, label).backward()
         results[name] = gradients(task)
     results["norms"] = normalised(rank)
-    gathered = all_gather_with_grad(x.T.contiguous().T)     # also what is not contiguous
-    vote = Vote(torch.device("cpu"))
-    heard = [vote(rank == 1 and call == 2) for call in range(5)]
-    torch.save((gathered, results, heard), f"{folder}/{rank}.pt")
+    gathered = all_gather_with_grad(x.T.contiguous().T)     # not contiguous
+    any_flag = DelayedAny(torch.device("cpu"))
+    answers = [any_flag(rank == 1 and call == 2) for call in range(5)]
+    torch.save((gathered, results, answers), f"{folder}/{rank}.pt")
     cleanup()
     assert not dist.is_initialized()
 
@@ -111,13 +119,13 @@ def test_shared_statistics_are_those_of_the_whole_batch(two_processes):
             torch.testing.assert_close(list(part[2:]), running)
 
 
-def test_one_voice_is_heard_by_all_one_call_later(two_processes):
-    assert [heard for *_, heard in two_processes] == [[False, False, False, True, False]] * WORLD
+def test_one_flag_reaches_all_processes_one_call_later(two_processes):
+    assert [answers for *_, answers in two_processes] == [[False, False, False, True, False]] * WORLD
 
 
-def test_alone_nothing_is_gathered():
+def test_without_a_group():
     x = torch.randn(3, 2)
     assert rank_world() == (0, 1) and is_main()
     assert all_gather_with_grad(x) is x
-    assert [Vote(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
-    cleanup()  # without a group: nothing happens
+    assert [DelayedAny(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
+    cleanup()  # has no effect

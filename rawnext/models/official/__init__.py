@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of released code: their keys under our names, and the options of our model that fits them."""
+"""Checkpoints of released code: `keys` renames their state dicts, `options` reads our model's options off them."""

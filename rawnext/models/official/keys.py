@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts of released code as ours: each key's name here. Which options fit, options.py reads off them."""
+"""State dicts of released code under our names."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-Renames = list[tuple[str, str | None]]  # pattern, what stands in its place; None: nothing here has this key
+# (pattern, replacement), applied in order; replacement None: the key is dropped, because our model does not have it
+Renames = list[tuple[str, str | None]]
 
-# in order; the released code marks the low path's layers with _d, the high path's with _u
-RENAMES: Renames = [
+# the released code marks the low branch's layers with _d, the high branch's with _u
+RAWNEXT: Renames = [
     (r"\.project\.", None),
     (r"^module\.", ""),
     (r"^attention\.", "pooling.attention."),
@@ -53,7 +54,7 @@ ECAPA_TDNN: Renames = [
     (r"\.se\.se\.3\.", ".se.2."),
 ]
 
-# voxceleb_trainer and the DTDY repository, which is built upon it
+# voxceleb_trainer, and the DTDY repository, which is based on it
 RESNET34: Renames = [
     (r"^(module\.)?__L__\.", None),
     (r"^(module\.)?__S__\.", ""),
@@ -65,16 +66,16 @@ RESNET34: Renames = [
 ]
 
 
-def our_key(key: str, renames: Renames = RENAMES) -> str | None:
-    """Our name for an official key; None for what the released code never uses and for constants."""
-    for pattern, new in renames:
-        if new is not None:
-            key = re.sub(pattern, new, key)
+def our_key(key: str, renames: Renames = RAWNEXT) -> str | None:
+    """Our name for an official key; None for losses, constants and layers that the released code never uses."""
+    for pattern, replacement in renames:
+        if replacement is not None:
+            key = re.sub(pattern, replacement, key)
         elif re.search(pattern, key):
             return None
     return key
 
 
-def convert(official: Mapping[str, Tensor], renames: Renames = RENAMES) -> dict[str, Tensor]:
-    """The same tensors under our keys; renames: the model's table above."""
+def convert(official: Mapping[str, Tensor], renames: Renames = RAWNEXT) -> dict[str, Tensor]:
+    """The same tensors under our keys; renames: the table of the model."""
     return {ours: tensor for key, tensor in official.items() if (ours := our_key(key, renames)) is not None}

@@ -236,7 +236,7 @@ def test_single_utterance_is_kept_and_said(prepare, vox2, tmp_path):
 
 
 def test_too_many_speakers_to_hold_out(prepare):
-    assert "held-out speakers: 4 are wanted; of 4 speakers 4" in prepare("--dev-speakers", 4, rc=1)
+    assert "held-out speakers: 4 were requested; 4 of 4 speakers" in prepare("--dev-speakers", 4, rc=1)
     assert "--dev-speakers must be" in prepare("--dev-speakers", 1, rc=2)
 
 

@@ -101,7 +101,7 @@ def test_words_for_durations():
 def test_a_commands_length_must_stand_somewhere(tmp_path):
     write_lines(tmp_path / "wav.scp", ["a cat a.wav |"])
     sources = read_sources(tmp_path, allow_pipes=True)
-    with pytest.raises(InputError, match="must stand in utt2dur"):
+    with pytest.raises(InputError, match="utt2dur must list its length"):
         read_spans(tmp_path, sources)
     write_lines(tmp_path / "utt2dur", ["a 1.5"])
     assert read_spans(tmp_path, sources) == [Span(0, 24000, RATE)]

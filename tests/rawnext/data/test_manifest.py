@@ -68,7 +68,7 @@ def truncate(path: str, num_bytes: int) -> str:
 @pytest.mark.parametrize("make, why", [
     (lambda d: truncate(write_audio(d / "a.wav"), 0), "empty file"),
     (lambda d: write_audio(d / "a.wav", 0), "no samples"),
-    (lambda d: truncate(write_audio(d / "a.wav"), -2), "cut off: 3242 bytes where its header promises 3244"),
+    (lambda d: truncate(write_audio(d / "a.wav"), -2), "cut off: it has 3242 bytes, its header promises 3244"),
     (lambda d: truncate(write_audio(d / "a.wav"), 44), "no samples"),
     (lambda d: truncate(write_audio(d / "a.wav", channels=2, subtype="FLOAT"), -5), "cut off"),
     (lambda d: truncate(write_audio(d / "a.flac", 60000), -3000), ""),
@@ -177,15 +177,15 @@ def test_validator_agrees(tmp_path, root):
 
 @pytest.mark.parametrize("utts, why", [
     ([], "no utterances"),
-    ([utterance("s1-a", "s1", "/a"), utterance("s1-a", "s1", "/b")], "s1-a stands for two files: /a and /b"),
-    ([utterance("a", "s1")], "does not begin with its speaker's id, s1"),
+    ([utterance("s1-a", "s1", "/a"), utterance("s1-a", "s1", "/b")], "s1-a is the id of two files, /a and /b"),
+    ([utterance("a", "s1")], "does not begin with the id of its speaker, s1"),
     ([utterance("s1 a", "s1")], "cannot be an id"),
     ([utterance("", "")], "cannot be an id"),
     ([utterance("a-1", "a"), utterance("a-b-1", "a-b"), utterance("a-c", "a")], "not sorted by speaker"),
-    ([utterance("a", "a", "relative.wav")], "cannot carry the path"),
-    ([utterance("a", "a", "/a\nb.wav")], "cannot carry the path"),
-    ([utterance("a", "a", "/a.wav |")], "cannot carry the path"),
-    ([utterance("a", "a", "/\udcff.wav")], "cannot carry the path"),
+    ([utterance("a", "a", "relative.wav")], "cannot contain the path"),
+    ([utterance("a", "a", "/a\nb.wav")], "cannot contain the path"),
+    ([utterance("a", "a", "/a.wav |")], "cannot contain the path"),
+    ([utterance("a", "a", "/\udcff.wav")], "cannot contain the path"),
     ([utterance("a", "a", num_samples=0)], "no samples"),
 ])
 def test_bad_utterances_leave_the_old_directory_alone(tmp_path, utts, why):
@@ -209,8 +209,8 @@ def test_resampling_channels_and_unknown_gender_are_said_once(tmp_path, caplog):
     utts = [utterance(f"s{i}", f"s{i}", rate=8000, channels=1 + (i > 2)) for i in range(5)]
     write_data_dir(utts, tmp_path, {"s0": "m"})
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records if record.levelname == "WARNING"] == [
-        "5 of 5 files are not sampled at 16000 Hz: they are resampled while they are loaded",
-        "2 of 5 files have several channels: the first is taken",
+        "5 of 5 files are not sampled at 16000 Hz and are resampled while loading",
+        "2 of 5 files have several channels; the first is used",
         "not written: the gender of 4 of 5 speakers is not known"]
     assert [cut["supervisions"][0].get("gender") for cut in cuts_of(tmp_path)] == ["m", None, None, None, None]
     with pytest.raises(InputError, match="s0: expected m or f, got 'male'"):
@@ -231,7 +231,7 @@ def test_killed_while_writing_leaves_no_manifest(tmp_path, monkeypatch):
 def test_held_out_speakers(counts, num, seed):
     utts = [utterance(f"s{i:02d}-{j}", f"s{i:02d}") for i, count in enumerate(counts) for j in range(count)]
     if num > sum(count >= 2 for count in counts):
-        with pytest.raises(InputError, match=f"held-out speakers: {num} are wanted"):
+        with pytest.raises(InputError, match=f"held-out speakers: {num} were requested"):
             hold_out_speakers(utts, num, seed)
         return
     train, dev = hold_out_speakers(utts, num, seed)

@@ -51,7 +51,7 @@ def test_bytes_are_what_a_file_is(tmp_path, kind):
     by_ffmpeg(WAVE, 16000, path) if kind == "m4a" else soundfile.write(path, WAVE, 16000)
     wave, rate = read_bytes(path.read_bytes(), longest_s=1.1)
     assert rate == 16000 and np.array_equal(wave, read_audio(path)[0])
-    with pytest.raises(InputError, match="^audio: holds more than 0.9 s of audio$"):
+    with pytest.raises(InputError, match="^audio: is longer than 0.9 s$"):
         read_bytes(path.read_bytes(), longest_s=0.9)
 
 
@@ -93,7 +93,7 @@ def faulty(folder, name):
 
 
 @pytest.mark.parametrize(("name", "why"), [
-    ("missing", "no such file$"), ("a folder", "no such file$"), ("text", "neither soundfile nor ffmpeg can read"),
+    ("missing", "no such file$"), ("a folder", "no such file$"), ("text", "soundfile .*ffmpeg "),
     ("short", "0.100 s of audio in .*; at least 0.1 s"), ("silent", "all its samples are zero"),
     ("nan", "NaN or infinity"), ("cut off", "is cut off")])
 def test_faults_are_one_line(tmp_path, name, why):
@@ -125,7 +125,7 @@ def test_faults_of_ffmpegs_files(tmp_path, caplog):
 
 def test_without_ffmpeg(tmp_path, monkeypatch):
     monkeypatch.setattr(media.shutil, "which", lambda name: None)
-    with pytest.raises(InputError, match="there is no ffmpeg here to try"):
+    with pytest.raises(InputError, match="ffmpeg is not installed"):
         read_audio(faulty(tmp_path, "text"))
 
 

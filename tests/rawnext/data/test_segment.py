@@ -16,7 +16,7 @@ from lhotse.serialization import deserialize_item
 from rawnext.data import segment
 from rawnext.data.cuts import CutTable, as_cut
 from rawnext.data.manifest import Utterance, make_cut, scan_audio, write_data_dir
-from rawnext.data.segment import AudioFault, pcm_place, read_pcm, read_segment
+from rawnext.data.segment import AudioFault, find_pcm, read_pcm, read_segment
 
 WAVE = np.stack([voice(0, 0, 0.6), voice(1, 0, 0.6)], 1)
 KINDS = {  # rate, channels, form of the samples, file format
@@ -148,14 +148,14 @@ def rewritten(change, **options):
     (lambda path: path.unlink(), "FileNotFoundError: .*a.wav"),
     (lambda path: path.write_bytes(b""), "LibsndfileError"),
     (lambda path: path.write_bytes(b"RIFF but no more"), "LibsndfileError"),
-    (lambda path: path.write_bytes(path.read_bytes()[:3000]), r"1478 samples where 5000 were expected"),
-    (rewritten(lambda wave: wave[:1500]), r"1500 samples where 5000"),
+    (lambda path: path.write_bytes(path.read_bytes()[:3000]), r"1478 samples instead of 5000"),
+    (rewritten(lambda wave: wave[:1500]), r"1500 samples instead of 5000"),
     (lambda path: (rewritten(lambda wave: wave[:1500])(path), path.write_bytes(path.read_bytes() + b"LIST" * 5000)),
-     "1500 samples where 5000"),
-    (rewritten(lambda wave: wave, samplerate=8000), "ValueError: 8000 Hz where 16000"),
-    (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "ValueError: 8000 Hz where 16000"),
-    (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "holds NaN or infinity"),
-    (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "holds NaN or infinity")])
+     "1500 samples instead of 5000"),
+    (rewritten(lambda wave: wave, samplerate=8000), "ValueError: 8000 Hz instead of 16000"),
+    (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "ValueError: 8000 Hz instead of 16000"),
+    (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "contains NaN or infinity"),
+    (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "contains NaN or infinity")])
 def test_faults(tmp_path, spoil, why):
     cut = as_cut(write(tmp_path / "a.wav"))
     spoil(tmp_path / "a.wav")
@@ -192,10 +192,10 @@ def test_damaged_headers(tmp_path):
             num_read += 1
             assert np.array_equal(wave, whole[100:1100, 0]), place
     assert num_read > 50
-    assert pcm_place(good[:40]) is None and pcm_place(b"") is None
+    assert find_pcm(good[:40]) is None and find_pcm(b"") is None
     place = good.index(b"data")
-    assert pcm_place(good) == (1, place + 8, 2 * len(WAVE))
-    assert pcm_place(good[: place + 4] + bytes(4)) is None, "a length that no header says"
+    assert find_pcm(good) == (1, place + 8, 2 * len(WAVE))
+    assert find_pcm(good[: place + 4] + bytes(4)) is None, "no header has this length"
 
 
 @pytest.mark.parametrize("change", [{"duration": 1e308}, {"channel": None}, {"channel": 7}, {"channel": [0]}])

@@ -104,7 +104,7 @@ def test_a_header_written_before_its_length_was_known(data, size):
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
 @pytest.mark.parametrize("kind", ["wav", "ogg"])
 def test_ffmpeg_writing_into_a_pipe(data, kind):
-    """Its headers do not say how long the audio is."""
+    """Its headers do not state the length of the audio."""
     wave = load(data, f"ffmpeg -v error -i {data}/a.flac -f {kind} - |")[0]
     assert len(wave) >= len(WAVE) and np.abs(wave[:len(WAVE)] - WAVE).max() < (0.05 if kind == "ogg" else 1e-4)
 
@@ -128,7 +128,7 @@ def test_a_command_that_fails_is_one_line(data, command, why):
 
 
 def test_endless_output_ends(data, monkeypatch):
-    monkeypatch.setattr(pipes, "MOST_BYTES", 1 << 22)
+    monkeypatch.setattr(pipes, "MAX_BYTES", 1 << 22)
     with pytest.raises(InputError, match="writes more than 4194304 bytes"):
         load(data, "yes |")
 
@@ -142,7 +142,7 @@ def test_a_recording_is_decoded_once(data):
     assert (data / "count").read_text() == "x\n"
 
 
-@pytest.mark.parametrize(("segment", "why"), [("u a 0.5 1.1", "ends at 1.1 s, its recording at 1 s"),
+@pytest.mark.parametrize(("segment", "why"), [("u a 0.5 1.1", "ends at 1.1 s, after its recording .1 s."),
                                               ("u a 0.95 1", "0.050 s of audio"), ("u a 2 -1", "-1.000 s of audio")])
 @pytest.mark.parametrize("path", ["{data}/a.wav", "cat {data}/a.wav |"])
 def test_segments_must_lie_in_their_recording(data, path, segment, why):
@@ -159,14 +159,14 @@ def test_flac_of_unknown_length(data, path):
     raw[21] &= 0xF0
     raw[22:26] = bytes(4)
     (data / "b.flac").write_bytes(raw)
-    with pytest.raises(InputError, match="not say how long it is"):
+    with pytest.raises(InputError, match="not state its length"):
         load(data, path.format(data=data))
 
 
 def test_cut_off_files_are_found_before_work(data):
     raw = (data / "a.wav").read_bytes()
     (data / "a.wav").write_bytes(raw[:-2])
-    with pytest.raises(InputError, match=r"wav.scp:1: a: .* is cut off: \d+ bytes where its header promises \d+"):
+    with pytest.raises(InputError, match=r"wav.scp:1: a: .* is cut off: it has \d+ bytes, its header promises \d+"):
         check_sources(sources(data, f"a {data}/a.wav"), 1600)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses: published numbers, hand-computed values, another library's, and what must hold for every registered loss."""
+"""Losses: published numbers, values by hand, another library's values, and properties of every registered loss."""
 
 import json
 import math
@@ -90,7 +90,8 @@ def test_triplet_equals_the_reference(reference, margin):
     x = tensor(reference, "metric_m2/x").requires_grad_()
     loss = LOSSES.build("triplet", {"margin": margin, **HARDEST}, x.shape[-1], 20)
     anchor, positive = F.normalize(x[:, 0].detach()), F.normalize(x[:, 1].detach())
-    assert loss.mine(torch.cdist(anchor, positive) ** 2).tolist() == reference[f"{case}/negative_index"].tolist()
+    found = loss.choose_negatives(torch.cdist(anchor, positive) ** 2)
+    assert found.tolist() == reference[f"{case}/negative_index"].tolist()
     check(reference, case, loss(x.flatten(0, 1), torch.arange(12).repeat_interleave(2))[0], x)
 
 
@@ -130,7 +131,7 @@ def fit(loss, x):
 
 
 def test_every_loss_prefers_the_right_speaker(loss):
-    """Embeddings that fit their speakers cost less than embeddings whose second utterances are swapped about."""
+    """Embeddings that fit their speakers cost less than embeddings whose second utterances are exchanged."""
     x, label = batch()
     fit(loss, x)
     mixed = x.view(P, K, D).clone()
@@ -142,8 +143,8 @@ def test_every_loss_prefers_the_right_speaker(loss):
     assert good.ndim == 0 and good_stats["acc"].is_floating_point() and not good_stats["acc"].requires_grad
 
 
-def test_every_loss_gives_finite_gradients_everywhere(loss):
-    """Also where all utterances are one vector, and where a class weight is exactly the embedding."""
+def test_every_loss_has_finite_gradients(loss):
+    """Also if all utterances are equal, and if a class weight equals the embedding."""
     for x in (batch()[0], torch.ones(P * K, D, dtype=torch.float64)):
         x = x.clone().requires_grad_()
         fit(loss, x.detach())
@@ -167,8 +168,8 @@ def test_every_loss_is_in_full_precision_under_autocast(loss):
     assert value.item() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
 
 
-def test_speakers_in_another_order_cost_the_same(loss, monkeypatch):
-    if hasattr(loss, "logit"):  # makes it no matter who is drawn as the other speaker
+def test_order_of_speakers_does_not_matter(loss, monkeypatch):
+    if hasattr(loss, "logit"):  # the same value for every choice of the other speaker
         monkeypatch.setattr(loss, "logit", lambda left, right: left.sum(-1))
     if hasattr(loss, "hard_rank"):
         loss.hard_rank, loss.hard_prob = 0, 1.0
@@ -218,7 +219,7 @@ def test_margin_can_change_between_steps(name):
 
 @pytest.mark.parametrize("name", ["am", "aam"])
 def test_accuracy_of_margin_losses_is_without_margin(name):
-    """Cosine .8 to the own speaker and .6 to the other: right, though the margin makes the own one the smaller."""
+    """Cosine .8 to the own speaker and .6 to the other is correct, although the margin makes the former smaller."""
     loss = LOSSES.build(name, {"margin": 0.5}, 2, 2).double()
     loss.weight.data.copy_(torch.eye(2))
     assert loss(torch.tensor([[0.8, 0.6]]).double(), torch.tensor([0]))[1]["acc"] == 1
@@ -239,8 +240,8 @@ def test_defaults_and_initial_values():
 
 
 @pytest.mark.parametrize("name", ["am", "aam", "a_softmax"])
-def test_a_share_of_the_margin(name):
-    """Share 0 has none of it, nor of the rivals' margin; between 0 and 1 the loss grows."""
+def test_margin_share(name):
+    """Share 0 removes both margins; between 0 and 1 the loss grows."""
     options = {} if name == "a_softmax" else {"topk": 2}
     loss = LOSSES.build(name, options, D, P).double()
     x, label = batch(spread=1.0)
@@ -254,7 +255,7 @@ def test_a_share_of_the_margin(name):
 
 
 def test_a_softmax_by_hand():
-    """psi of all angles against its definition; the logits are its mixture with the cosine, times the length."""
+    """psi equals its definition; the logits are its mixture with the cosine, times the embedding's norm."""
     angle = torch.linspace(0, math.pi, 1001, dtype=torch.float64).requires_grad_()
     for m in (1, 2, 3, 4):
         loss = LOSSES.build("a_softmax", {"multiple": m}, 2, 2).double()
@@ -263,12 +264,12 @@ def test_a_softmax_by_hand():
             k = min(int(m * a / math.pi), m - 1)
             wanted.append((-1) ** k * math.cos(m * a) - 2 * k)
         found = loss.psi(angle.cos())
-        near_edge = (m * angle.detach() / math.pi).frac().sub(0.5).abs() > 0.499  # where rounding picks k: continuous
+        near_edge = (m * angle.detach() / math.pi).frac().sub(0.5).abs() > 0.499  # rounding picks k
         assert torch.allclose(found, torch.tensor(wanted).double(), atol=1e-9), m
         slope = torch.autograd.grad(found.sum(), angle)[0]
         assert torch.allclose(slope[~near_edge], -m * (m * angle).sin().abs()[~near_edge], atol=1e-6), m
         opposite = torch.tensor(-1.0, dtype=torch.float64).requires_grad_()
-        assert torch.autograd.grad(loss.psi(opposite), opposite)[0] == m * m  # still uphill towards the speaker
+        assert torch.autograd.grad(loss.psi(opposite), opposite)[0] == m * m  # a gradient towards the speaker even here
     x, label = torch.tensor([[3.0, 4.0]]).double(), torch.tensor([1])
     loss = LOSSES.build("a_softmax", {"multiple": 2, "last_lambda": 3.0}, 2, 2).double()
     loss.weight.data.copy_(torch.tensor([[2.0, 0.0], [0.0, 0.1]]))
@@ -282,7 +283,7 @@ def test_focal_by_hand():
     p = loss.linear(x).softmax(dim=1)[torch.arange(len(x)), label]
     assert loss(x, label)[0].item() == pytest.approx(float((-((1 - p) ** 1.5) * p.log()).mean()), rel=1e-9)
     loss.gamma = 0.5
-    sure = (1e3 * loss.linear.weight.detach()[label]).requires_grad_()  # p = 1, where the root has no slope
+    sure = (1e3 * loss.linear.weight.detach()[label]).requires_grad_()  # p = 1, where the root has no finite slope
     loss(sure, label)[0].backward()
     assert torch.isfinite(sure.grad).all()
     loss.gamma = 0.0
@@ -290,7 +291,7 @@ def test_focal_by_hand():
 
 
 @pytest.mark.parametrize("name", ["am", "aam"])
-def test_the_nearest_of_a_speakers_centres_counts(name):
+def test_nearest_subcentre_counts(name):
     x, label = batch(spread=1.0)
     one = LOSSES.build(name, {}, D, P).double()
     three = LOSSES.build(name, {"subcenters": 3}, D, P).double()
@@ -302,13 +303,13 @@ def test_the_nearest_of_a_speakers_centres_counts(name):
 
 
 @pytest.mark.parametrize("name, nearer", [("am", lambda c: c + 0.1), ("aam", lambda c: math.cos(math.acos(c) - 0.1))])
-def test_the_nearest_other_speakers_count_as_nearer(name, nearer):
+def test_topk_margin_by_hand(name, nearer):
     loss = LOSSES.build(name, {"margin": 0.0, "scale": 3.0, "topk": 2, "topk_margin": 0.1}, D, P).double()
     x, label = batch(spread=1.0)
     total = 0.0
     for row, own in zip((F.normalize(x) @ F.normalize(loss.weight).T).tolist(), label.tolist()):
-        rivals = sorted((s for s in range(P) if s != own), key=lambda s, row=row: -row[s])[:2]
-        logits = [3 * (nearer(c) if s in rivals else c) for s, c in enumerate(row)]
+        others = sorted((s for s in range(P) if s != own), key=lambda s, row=row: -row[s])[:2]
+        logits = [3 * (nearer(c) if s in others else c) for s, c in enumerate(row)]
         total += math.log(sum(map(math.exp, logits))) - logits[own]
     assert loss(x, label)[0].item() == pytest.approx(total / len(x), rel=1e-9)
     few = LOSSES.build(name, {"topk": 99}, D, P).double()
@@ -336,11 +337,11 @@ def distances(num=8, seed=0):
 
 
 @pytest.mark.parametrize("hard_rank, hard_prob", [(0, 1.0), (2, 1.0), (10, 0.5), (3, 0.0), (-1, 0.5)])
-def test_mining_never_takes_the_own_speaker_and_draws_from_the_right_ones(hard_rank, hard_prob):
+def test_mining_draws_all_allowed_negatives_and_no_others(hard_rank, hard_prob):
     loss = LOSSES.build("triplet", {"hard_rank": hard_rank, "hard_prob": hard_prob, "margin": 0.2}, D, P)
     distance = distances()
     torch.manual_seed(0)
-    drawn = torch.stack([loss.mine(distance) for _ in range(400)], dim=1)
+    drawn = torch.stack([loss.choose_negatives(distance) for _ in range(400)], dim=1)
     for row, columns in enumerate(drawn.tolist()):
         others = [c for c in range(8) if c != row]
         closest = sorted(others, key=lambda c: distance[row, c])
@@ -348,15 +349,15 @@ def test_mining_never_takes_the_own_speaker_and_draws_from_the_right_ones(hard_r
         if hard_rank < 0:
             own = distance[row, row]
             allowed = {c for c in others if own < distance[row, c] < own + 0.2} or set(others)
-        assert set(columns) == allowed                     # all of them, and nobody else
+        assert set(columns) == allowed                     # all of them and no others
 
 
-def test_mining_is_hard_as_often_as_asked():
+def test_hard_prob_is_the_share_of_hard_negatives():
     loss = LOSSES.build("triplet", {"hard_rank": 0, "hard_prob": 0.5}, D, P)
     distance = distances(64)
     closest = distance.clone().fill_diagonal_(9).argmin(dim=1)
     torch.manual_seed(0)
-    share = torch.stack([loss.mine(distance) == closest for _ in range(100)]).double().mean()
+    share = torch.stack([loss.choose_negatives(distance) == closest for _ in range(100)]).double().mean()
     assert float(share) == pytest.approx(0.5 + 0.5 / 63, abs=0.02)
 
 
@@ -368,7 +369,7 @@ def test_metric_losses_refuse_a_batch_that_is_not_speaker_major(name):
         loss(x, label.roll(1))
     with pytest.raises(ValueError, match="not 2 of every speaker"):
         loss(x[1:], label[1:])
-    with pytest.raises(ValueError, match="nobody to compare"):
+    with pytest.raises(ValueError, match="no other speaker"):
         loss(x[:2], label[:2])
     with pytest.raises(ValueError, match="2 or more"):
         LOSSES.build(name, {"utts_per_speaker": 1}, D, P)
@@ -377,7 +378,7 @@ def test_metric_losses_refuse_a_batch_that_is_not_speaker_major(name):
 # --- pairs and triplets of all utterances
 
 def pairs(x, label):
-    """(distance of unit vectors, is of one speaker) of every two utterances."""
+    """(distance of unit vectors, same speaker?) of every two utterances."""
     unit = F.normalize(x)
     return [(float((unit[i] - unit[j]).norm()), bool(label[i] == label[j]))
             for i in range(len(x)) for j in range(len(x)) if i != j]
@@ -429,7 +430,7 @@ def test_all_triplets_equal_pytorch_metric_learning():
     assert torch.allclose(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
 
-def test_no_triplet_to_learn_from_costs_nothing():
+def test_loss_is_zero_without_triplets():
     x, label = batch(spread=1e-3)
     x = x.requires_grad_()
     loss = LOSSES.build("triplet", {"mining": "semihard"}, D, P)(x, label)[0]
@@ -439,7 +440,7 @@ def test_no_triplet_to_learn_from_costs_nothing():
 
 @pytest.mark.parametrize("utts", [2, 3])
 def test_siamese_by_hand(utts, monkeypatch):
-    """As many pairs of one speaker (0) as of two (1), here of each speaker and the next."""
+    """Equally many same-speaker (0) and different-speaker (1) pairs, here of each speaker and the next."""
     x, label = batch(spread=1.0, utts=utts)
     loss = LOSSES.build("siamese", {"utts_per_speaker": utts}, D, P).double()
     torch.nn.init.normal_(loss.linear.weight)
@@ -460,7 +461,7 @@ def test_siamese_by_hand(utts, monkeypatch):
         assert torch.equal(loss.logit(x[0], x[1]), loss.logit(x[1], x[0]))
 
 
-def test_siamese_pairs_are_never_of_one_speaker_by_accident():
+def test_other_speakers_are_never_the_own():
     torch.manual_seed(0)
     drawn = torch.stack([pairwise.other_speakers(5, torch.empty(5, 3)) for _ in range(200)])
     assert drawn.shape == (200, 5, 3)
@@ -474,6 +475,6 @@ def test_siamese_pairs_are_never_of_one_speaker_by_accident():
     ("focal", {"gamma": -1}, "gamma must be 0 or more"), ("triplet", {"mining": "hard"}, "mining must be rank, batch"),
     ("a_softmax", {"multiple": 2.5}, "whole number"), ("a_softmax", {"last_lambda": -1}, "0 or more"),
     ("aam", {"margin": "wide"}, "loss aam cannot be built with margin: wide: could not convert")])
-def test_wrong_values_are_named(name, options, why):
+def test_errors_name_the_wrong_value(name, options, why):
     with pytest.raises(ValueError, match=why):
         LOSSES.build(name, options, D, P)

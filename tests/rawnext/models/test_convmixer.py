@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ConvMixer: its layers by hand, any length, batch = single."""
+"""ConvMixer: its layers by hand, any length, a batch equals its utterances."""
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ NARROW = {"channels": 8, "depth": 2, "kernel": 5, "patch": (4, 3), "bands": 20, 
 
 
 def test_parameters_and_multiplications():
-    """Of its definition: patches, depthwise and 1x1 convolutions at every place, one linear layer."""
-    model, (h, d, k, places) = MODELS.build("convmixer", {}), (256, 8, 9, 10 * 50)
+    """As defined: patches, depthwise and 1x1 convolutions at every position, one linear layer."""
+    model, (h, d, k, positions) = MODELS.build("convmixer", {}), (256, 8, 9, 10 * 50)
     assert num_parameters(model) == (32 + 3) * h + d * (k * k * h + h * h + 6 * h) + 512 * h + 512
     mel = 202 * 257 * 80
-    assert 1e9 * gmacs(model, 32240) == places * (32 * h + d * (k * k * h + h * h)) + 512 * h + mel
+    assert 1e9 * gmacs(model, 32240) == positions * (32 * h + d * (k * k * h + h * h)) + 512 * h + mel
 
 
 def test_layers_by_hand():
@@ -27,7 +27,7 @@ def test_layers_by_hand():
     wave = torch.randn(2, 4000).double()
     x = model.features(wave)[0].transpose(1, 2).unsqueeze(1)  # (2, 1, 20, 26)
     mixer, = model.mixers
-    # 26 frames are 8 patches of 3 and a rest
+    # 26 frames are 8 patches of 3; 2 are left over
     patches = F.unfold(x, (4, 3), stride=(4, 3)).transpose(1, 2) @ model.conv1.weight.flatten(1).T + model.conv1.bias
     y = model.bn1(F.gelu(patches).transpose(1, 2).unflatten(2, (5, 8)))
     y = y + mixer.bn1(F.gelu(F.conv2d(y, mixer.depthwise.weight, mixer.depthwise.bias, padding=2, groups=8)))
@@ -57,6 +57,6 @@ def test_gradients():
 @pytest.mark.parametrize(("options", "why"), [
     ({"kernel": 4}, "odd"), ({"patch": (4, 12)}, "11 frames"), ({"patch": (21, 3)}, "20 bands"),
     ({"patch": (4,)}, "patch")])
-def test_options_that_do_not_go_together(options, why):
+def test_incompatible_options(options, why):
     with pytest.raises(ValueError, match=why):
         MODELS.build("convmixer", {**NARROW, **options})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ECAPA-TDNN against a second reading of its layer list, and the claims: counts, any length, batch = single."""
+"""ECAPA-TDNN: an independent implementation, counts, any length, a batch equals its utterances."""
 
 import pytest
 import torch
@@ -15,8 +15,8 @@ from rawnext.models.official.keys import ECAPA_TDNN, our_key
 NARROW = {"channels": 16, "fused": 24, "embedding_dim": 6, "scale": 4, "bottleneck": 5, "attention": 7}
 
 
-def second_reading(mel, w, scale):
-    """Channels-first maps (B, 80, L) -> embeddings, written apart from the model; w: its state dict."""
+def independent_model(mel, w, scale):
+    """Channels-first maps (B, 80, L) -> embeddings, implemented independently of the model; w: its state dict."""
     def conv(x, name, **options):
         return F.conv1d(x, w[f"{name}.weight"], w[f"{name}.bias"], **options)
 
@@ -50,16 +50,16 @@ def second_reading(mel, w, scale):
 
 
 @pytest.mark.parametrize("num_samples", [1600, 4321])
-def test_equals_second_reading(num_samples):
+def test_equals_independent_model(num_samples):
     model = randomise(MODELS.build("ecapa_tdnn", NARROW))
     wave = 0.1 * torch.randn(3, num_samples).double()
     with torch.no_grad():
         mel = model.features(wave)[0].transpose(1, 2)
-        assert error(model(wave), second_reading(mel, model.state_dict(), 4)) < 1e-12
+        assert error(model(wave), independent_model(mel, model.state_dict(), 4)) < 1e-12
 
 
-def test_front_end():
-    """80 bands in 20-7,600 Hz of the pre-emphasised signal: a low tone is 20 dB and more below a high one."""
+def test_features():
+    """80 bands in 20-7,600 Hz of the pre-emphasised signal: a low tone is at least 20 dB below a high one."""
     features = MODELS.build("ecapa_tdnn", NARROW).features
     assert features.mel.mel_scale.fb.shape == (257, 80)
     used = features.mel.mel_scale.fb.sum(1).nonzero().flatten() * 16000 / 512
@@ -71,8 +71,8 @@ def test_front_end():
     assert float(high - low) * 10 / torch.log(torch.tensor(10.0)) > 20
 
 
-def test_public_keys_become_ours():
-    """A sample of each kind of key in the public checkpoints, `speaker_encoder.*` and `speaker_loss.weight`."""
+def test_public_keys_are_renamed():
+    """One of each kind of key in the public checkpoints, `speaker_encoder.*` and `speaker_loss.weight`."""
     ours = {"conv1.weight": "conv1.weight", "layer2.convs.6.bias": "layer2.convs.6.bias",
             "layer3.se.se.1.weight": "layer3.se.0.weight", "layer1.se.se.3.bias": "layer1.se.2.bias",
             "attention.4.weight": "pooling.attention.4.weight", "fc6.bias": "fc6.bias",
@@ -95,7 +95,7 @@ def test_parameters_and_multiplications(options, parameters, expected):
     assert gmacs(model, 32240) + context + pre_emphasis == pytest.approx(expected, abs=6e-5)
 
 
-def test_system_is_the_public_codes(root):
+def test_configuration_follows_the_public_code(root):
     config = load_config([root / "conf" / "ecapa_tdnn.yaml"])
     assert split_name(config.model) == ("ecapa_tdnn", {})
     assert config.losses == [{"name": "aam", "margin": 0.2, "scale": 30}]
@@ -114,7 +114,7 @@ def test_any_length_and_batch_equals_single(lengths, seed):
 
 
 def test_gradients():
-    """Every parameter gets one, but for those that only shift what a BatchNorm or a softmax takes off again."""
+    """Every parameter gets a gradient, except biases that a following BatchNorm or softmax cancels."""
     model = randomise(MODELS.build("ecapa_tdnn", NARROW)).train()
     (model(torch.randn(4, 4000).double()) * torch.randn(4, 6).double()).sum().backward()
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
@@ -122,7 +122,7 @@ def test_gradients():
         "pooling.attention.4.bias", "bn5.bias", "fc6.bias"}
 
 
-def test_masks_fall_in_training_only():
+def test_masks_in_training_only():
     model = MODELS.build("ecapa_tdnn", {**NARROW, "freq_mask": 80, "time_mask": 1})
     seen, wave = [], torch.randn(3, 8000)
     model.spec_augment.register_forward_hook(lambda m, i, out: seen.append((out == 0).all(1)))  # (B, bands)
@@ -133,12 +133,12 @@ def test_masks_fall_in_training_only():
 
 
 @pytest.mark.parametrize("options", [{"channels": 18}, {"scale": 1}])
-def test_options_that_do_not_go_together(options):
+def test_incompatible_options(options):
     with pytest.raises(ValueError, match="scale"):
         MODELS.build("ecapa_tdnn", {**NARROW, **options})
 
 
-def test_half_precision_is_near_full_precision():
+def test_bfloat16_is_close_to_float32():
     torch.manual_seed(0)
     model = MODELS.build("ecapa_tdnn", {**NARROW, "freq_mask": 0, "time_mask": 0})
     wave = 0.1 * torch.randn(6, 4000)

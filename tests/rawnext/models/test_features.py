@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log mel energies against the released codes' and a plain one in numpy; masks; the mirrored ends of a padded batch."""
+"""Log mel energies against released code and a numpy reference; SpecAugment; reflection in a padded batch."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def error(a, b) -> float:
 
 
 def filter_bank(bands, low_hz, high_hz):
-    """Triangles (257, bands) in Hz between neighbours' centres, which lie evenly on HTK's mel scale."""
+    """Triangles (257, bands) in Hz between neighbours' centres, evenly spaced on HTK's mel scale."""
     mel = np.linspace(*(2595 * np.log10(1 + np.array([low_hz, high_hz]) / 700)), bands + 2)
     hz = 700 * (10 ** (mel / 2595) - 1)
     return np.stack([np.interp(np.arange(257) * 16000 / 512, hz[i : i + 3], [0, 1, 0]) for i in range(bands)], axis=1)
@@ -57,7 +57,7 @@ def test_equals_released_code(shared, name, key, options):
 
 @pytest.mark.parametrize("options", VARIANTS)
 @pytest.mark.parametrize("num", [1600, 1759, 1760, 1761, 5000])
-def test_equals_plain_form(options, num):
+def test_equals_numpy_reference(options, num):
     wave = noise(num)
     mel = LogMel(**options).double()(torch.from_numpy(wave[None]))[0]
     assert mel.shape == (1, num // 160 + 1, options.get("bands", 80))
@@ -70,7 +70,7 @@ def test_equals_plain_form(options, num):
 def test_batch_equals_single(lengths, more, options):
     features = LogMel(**options).double()
     waves = [torch.from_numpy(noise(num, seed)) for seed, num in enumerate(lengths)]
-    batch = torch.full((len(waves), max(lengths) + more), 1e3).double()  # what fills the batch must not matter
+    batch = torch.full((len(waves), max(lengths) + more), 1e3).double()  # the padding's values must not matter
     for row, wave in zip(batch, waves):
         row[: len(wave)] = wave
     mel, frames = features(batch, torch.tensor(lengths))
@@ -78,17 +78,17 @@ def test_batch_equals_single(lengths, more, options):
     for row, num, wave in zip(mel, frames, waves):
         single = features(wave[None])[0][0]
         assert float((row[:num] - single).abs().max()) < 1e-9
-        assert options.get("norm") == "none" or not row[num:].any(), "zeros behind the end"
+        assert options.get("norm") == "none" or not row[num:].any(), "zeros after the end"
 
 
-def test_mean_and_deviation_are_taken_off():
+def test_normalisation():
     wave = torch.from_numpy(np.stack([noise(8000, 1), noise(8000, 2)]))
     centred, unit, raw = (LogMel(norm=norm).double()(wave)[0] for norm in ("mean", "variance", "none"))
     assert float(centred.mean(1).abs().max()) < 1e-12
     assert torch.allclose(centred, raw - raw.mean(1, keepdim=True))
     assert torch.allclose(unit.var(1, correction=0), torch.tensor(1.0).double(), atol=1e-3)
     loud = LogMel().double()(100 * wave)[0]
-    assert float((centred - loud).abs().max()) < 0.05, "how loud it is does not matter, but for the floor of 1e-6"
+    assert float((centred - loud).abs().max()) < 0.05, "the level does not matter, except for the floor of 1e-6"
 
 
 def test_silence_is_finite():
@@ -97,7 +97,7 @@ def test_silence_is_finite():
     assert torch.allclose(LogMel(norm="none")(torch.zeros(1, 1600))[0], torch.tensor(1e-6).log())
 
 
-def test_neither_half_precision_nor_gradient_reaches_the_features():
+def test_features_have_full_precision_and_no_gradient():
     wave = torch.from_numpy(noise(4000)).float()[None].requires_grad_()
     mel = LogMel()(wave)[0]
     with torch.autocast("cpu", torch.bfloat16):
@@ -122,20 +122,20 @@ def test_reflect(lengths, num, more):
 
 
 def masks(x):
-    """Of a batch of ones behind SpecAugment: which bands and which frames are zero throughout."""
+    """Output of SpecAugment for a batch of ones -> masks of the bands and of the frames that are zero throughout."""
     assert torch.equal(x, x[:1].expand_as(x)), "the whole batch has the same masks"
     bands, frames = ~x[0].any(0), ~x[0].any(1)
     assert torch.equal(x[0] == 0, bands | frames[:, None]) and set(x.unique().tolist()) <= {0.0, 1.0}
     return bands, frames
 
 
-def test_spec_augment_masks_one_band_and_one_stretch():
+def test_spec_augment_masks_one_band_and_one_span():
     torch.manual_seed(0)
     layer, ones = SpecAugment(freq=5, time=7), torch.ones(3, 30, 20)
     drawn = [masks(layer(ones)) for _ in range(500)]
     for axis, limit, size in ((0, 5, 20), (1, 7, 30)):
         widths = [int(draw[axis].sum()) for draw in drawn]
-        assert set(widths) == set(range(limit)), "0 to limit - 1, each"
+        assert set(widths) == set(range(limit)), "every width from 0 to limit - 1"
         assert all(draw[axis].int().diff().abs().sum() <= 2 for draw in drawn), "in one piece"
         anywhere = torch.stack([draw[axis] for draw in drawn]).any(0)
         assert anywhere[: size - 1].all()

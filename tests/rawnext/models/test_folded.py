@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form for inference is the same function, and has what it promises to have."""
+"""The form for inference computes the same function with fewer layers."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ SYSTEMS = [("rawnext", SMALL), ("rawnext", {**SMALL, "gate": False}), ("rawnext"
 def test_the_same_function(name, options):
     model = randomise(MODELS.build(name, options))
     quick, wave, lengths = folded(model), torch.randn(3, 20000).double(), torch.tensor([20000, 9001, 1700])
-    with torch.no_grad():  # masks by copies here, in place below
+    with torch.no_grad():  # masks are copies here, in place below
         expected = model(wave), model(wave, lengths)
         for given, there in zip((None, lengths), expected):
             assert error(quick(wave, given), there) < 1e-9
@@ -42,17 +42,17 @@ def norms(model) -> int:
     return sum(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in model.modules())
 
 
-def test_little_is_left_to_do_in_a_call():
+def test_norms_are_folded_and_compositions_cached():
     model = randomise(MODELS.build("rawnext", SMALL))
     quick = folded(model)
-    assert norms(model) == 108 and norms(quick) == 27  # 12 behind the sums, 12 gates', 3 in pooling and behind it
+    assert norms(model) == 108 and norms(quick) == 27  # 12 after the sums, 12 in gates, 3 in and after pooling
     for weight in (quick.level2.tree1.high.transposed.weight, quick.level2.tree1.low.transposed.weight):
-        weight.data.fill_(torch.nan)  # nothing asks for it
+        weight.data.fill_(torch.nan)  # must not be read again
     with torch.no_grad():
         assert torch.isfinite(quick(torch.randn(1, 5000).double())).all()
 
 
-def test_the_model_stays_as_it_was():
+def test_the_original_model_is_unchanged():
     model = randomise(MODELS.build("rawnext", SMALL)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     quick = folded(model)
@@ -62,7 +62,7 @@ def test_the_model_stays_as_it_was():
     assert not any("matrix" in name for name in quick.state_dict())
 
 
-def test_relu_takes_no_second_map_where_no_gradient_can_need_it():
+def test_relu_is_in_place_without_gradients():
     for mode, in_place in ((torch.enable_grad, False), (torch.no_grad, True), (torch.inference_mode, True)):
         with mode():
             x = -torch.ones(2, 3, 1)
@@ -70,7 +70,7 @@ def test_relu_takes_no_second_map_where_no_gradient_can_need_it():
         assert not y.any() and (y.data_ptr() == x.data_ptr()) == in_place
 
 
-def test_padding_is_zeroed_in_place_only_where_no_gradient_can_need_it():
+def test_padding_is_zeroed_in_place_in_inference_mode_only():
     lengths = torch.tensor([2, 3])
     for mode, in_place in ((torch.no_grad, False), (torch.inference_mode, True)):
         with mode():

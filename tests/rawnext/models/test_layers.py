@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channels-last layers are torch's own, in value and gradient."""
+"""Channels-last layers equal torch's own in value and gradient."""
 
 import pytest
 import torch
 from torch import nn
 
-from rawnext.models.layers import conv3, triple
+from rawnext.models.layers import conv1d, upsample_by_3
 
 
 @pytest.mark.parametrize("options", [dict(padding=1), dict(padding=1, groups=2), dict(stride=3),
@@ -16,7 +16,7 @@ def test_convolution(options, dtype):
     layer = nn.Conv1d(4, 6, 3, **{"bias": False, **options}, dtype=dtype)
     gradients = []
     x, g = torch.randn(2, 11, 4, dtype=dtype), None
-    for run in (lambda x: conv3(layer, x), lambda x: layer(x.transpose(1, 2)).transpose(1, 2)):
+    for run in (lambda x: conv1d(layer, x), lambda x: layer(x.transpose(1, 2)).transpose(1, 2)):
         layer.zero_grad()
         own = x.clone().requires_grad_()
         y = run(own)
@@ -27,20 +27,20 @@ def test_convolution(options, dtype):
         torch.testing.assert_close(one, other, rtol=1e-10 if dtype == torch.float64 else 1e-5, atol=1e-5)
 
 
-def test_only_what_is_asked_for_gets_a_gradient():
+def test_only_required_gradients_are_computed():
     layer, x = nn.Conv1d(4, 4, 3, padding=1, bias=False), torch.randn(1, 5, 4)
     layer.requires_grad_(False)
-    assert not conv3(layer, x).requires_grad
+    assert not conv1d(layer, x).requires_grad
     x.requires_grad_()
-    conv3(layer, x).sum().backward()
+    conv1d(layer, x).sum().backward()
     assert x.grad is not None and layer.weight.grad is None
 
 
-def test_in_half_precision():
-    """Under autocast gradients arrive in another type than the input's."""
+def test_autocast():
+    """Under autocast the gradient has another type than the input."""
     layer, x = nn.Conv1d(4, 4, 3, padding=1, bias=False), torch.randn(1, 5, 4, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        y = conv3(layer, x)
+        y = conv1d(layer, x)
     assert y.dtype == torch.bfloat16
     y.sum().backward()
     assert x.grad is not None and layer.weight.grad.dtype == torch.float32
@@ -48,4 +48,4 @@ def test_in_half_precision():
 
 def test_transposed_convolution():
     layer, x = nn.ConvTranspose1d(4, 6, 3, stride=3), torch.randn(2, 5, 4)
-    torch.testing.assert_close(triple(layer, x), layer(x.transpose(1, 2)).transpose(1, 2))
+    torch.testing.assert_close(upsample_by_3(layer, x), layer(x.transpose(1, 2)).transpose(1, 2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline without a network, and its fit."""
+"""The baseline without a network, and steps/fit_lda.py."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def test_statistics_are_those_of_the_frames():
     frames = every.mel(wave)[0][0]
     expected = torch.cat([frames.mean(0), frames.std(0, unbiased=False)])
     assert torch.allclose(every.statistics(wave, None)[0], expected, atol=1e-4)
-    assert (quiet.statistics(wave, None)[0, :80] < frames[-20:].mean(0) - 5).all(), "nothing of the loud half"
+    assert (quiet.statistics(wave, None)[0, :80] < frames[-20:].mean(0) - 5).all(), "no frame of the loud half"
 
 
 def fit(root, *args):
@@ -42,7 +42,7 @@ def fit(root, *args):
                           env={"PYTHONPATH": str(root), "PATH": ""})
 
 
-def test_fit_makes_a_model_that_tells_speakers_apart(root, tmp_path):
+def test_fitted_model_separates_speakers(root, tmp_path):
     data = write_corpus(tmp_path / "train", num_speakers=6, num_utts=4)
     write_lines(tmp_path / "lda.yaml", ["model: {name: mel_stats, bands: 20, embedding_dim: 4}"])
     done = fit(root, "--config", tmp_path / "lda.yaml", "--train", data, tmp_path / "exp")
@@ -60,9 +60,9 @@ def test_fit_makes_a_model_that_tells_speakers_apart(root, tmp_path):
 
 
 @pytest.mark.parametrize(("config", "why"), [("{name: rawnext}", "not mel_stats"),
-                                             ("{name: mel_stats, embedding_dim: 90}", "has no 90 directions"),
+                                             ("{name: mel_stats, embedding_dim: 90}", "cannot have 90 directions"),
                                              ("{name: mel_stats, quietest: 0}", "quietest")])
-def test_one_line_for_a_mistake(root, tmp_path, config, why):
+def test_one_error_line_for_bad_input(root, tmp_path, config, why):
     data = write_corpus(tmp_path / "train", num_speakers=3, num_utts=2, seconds=0.3)
     write_lines(tmp_path / "lda.yaml", [f"model: {config}"])
     done = fit(root, "--config", tmp_path / "lda.yaml", "--train", data, tmp_path / "exp")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NeXt-TDNN against the released code's numbers, and the claims that no fixture covers: any length, batch = single."""
+"""NeXt-TDNN: parity with the released code, any length, a batch equals its utterances."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def released(shared, name):
     model = MODELS.build("next_tdnn", {"channels": 32, "blocks": [2, 1, 2], "embedding_dim": 24,
                                        "light": name.endswith("light"), "freq_mask": 0, "time_mask": 0}).double()
     state = rename(state_dict(z))
-    for key in ("features.mel.spectrogram.window", "features.mel.mel_scale.fb"):  # before the fixture's replace them
+    for key in ("features.mel.spectrogram.window", "features.mel.mel_scale.fb"):  # before loading replaces them
         assert error(model.state_dict()[key], state[key]) < 1e-5, key
     model.load_state_dict(state)
     return z, model
@@ -114,7 +114,7 @@ def test_any_length_and_batch_equals_single(lengths, light, seed):
 
 @pytest.mark.parametrize("light", [False, True])
 def test_gradients(light):
-    """Every parameter gets one, but for those that only shift what a softmax or a BatchNorm takes off again."""
+    """Every parameter gets a gradient, except biases that a following BatchNorm or softmax cancels."""
     model = randomise(MODELS.build("next_tdnn", {**NARROW, "light": light})).train()
     (model(torch.randn(4, 4000).double()) * torch.randn(4, 6).double()).sum().backward()
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
@@ -122,8 +122,8 @@ def test_gradients(light):
         "MFA.1.bias", "pooling.attention.0.bias", "pooling.attention.3.bias", "bn_agg.bias", "fc.bias"}
 
 
-def test_start():
-    """GRN passes its input on; short filters and normal weights of 0.02 in stem and stages."""
+def test_initialisation():
+    """GRN starts as the identity; stem and stages have normal weights with deviation 0.02 and zero biases."""
     torch.manual_seed(0)
     model = MODELS.build("next_tdnn", {"channels": 64})
     block, x = model.stages[2][2], torch.randn(2, 9, 256)
@@ -135,7 +135,7 @@ def test_start():
     assert float(model.MFA[0].weight.detach().std()) > 0.03
 
 
-def test_masks_fall_in_training_only():
+def test_masks_in_training_only():
     model = MODELS.build("next_tdnn", {**NARROW, "freq_mask": 80, "time_mask": 1})
     seen = []
     wave = torch.randn(3, 8000)
@@ -150,16 +150,16 @@ def test_masks_fall_in_training_only():
 @pytest.mark.parametrize(("options", "why"), [
     ({"kernels": (3, 4)}, "odd"), ({"kernels": ()}, "odd"), ({"channels": 9}, "equally"), ({"blocks": ()}, "stages"),
     ({"blocks": (1, 0)}, "stages")])
-def test_options_that_do_not_go_together(options, why):
+def test_incompatible_options(options, why):
     with pytest.raises(ValueError, match=why):
         MODELS.build("next_tdnn", {**NARROW, **options})
 
 
-def test_light_channels_need_no_equal_shares():
+def test_light_channels_need_not_divide_equally():
     assert MODELS.build("next_tdnn", {**NARROW, "channels": 9, "light": True}).stages[0][0].dwconv.kernel_size == (5,)
 
 
-def test_half_precision_is_near_full_precision():
+def test_bfloat16_is_close_to_float32():
     torch.manual_seed(0)
     model = MODELS.build("next_tdnn", {**NARROW, "freq_mask": 0, "time_mask": 0})
     wave = 0.1 * torch.randn(8, 6562)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNet2 against the released code's numbers, and the claims that no fixture covers: any length, batch = single."""
+"""RawNet2: parity with the released code, any length, a batch equals its utterances."""
 
 import numpy as np
 import pytest
@@ -29,12 +29,11 @@ def rename(official):
 
 @pytest.fixture
 def released(shared):
-    """(fixture, its model in float64, which takes signals that are pre-emphasised already)"""
+    """(fixture, its model in float64, whose input is already pre-emphasised)"""
     z = np.load(shared / "parity" / "rawnet2.npz")
     model = MODELS.build("rawnet2", {"channels": (16, 16, 32, 32, 48, 48), "embedding_dim": 40}).double()
     model.load_state_dict(rename(state_dict(z)))
-    model.frontend = torch.nn.Module()
-    model.frontend.forward = lambda x, lengths: (x.squeeze(1), lengths)
+    model.frontend = lambda x, lengths: (x.squeeze(1), lengths)
     return z, model
 
 
@@ -60,7 +59,7 @@ def test_parameters_and_multiplications():
     assert gmacs(model, 59050) == pytest.approx(4.4558, abs=6e-5)
 
 
-def test_system_is_the_flagships_but_for_the_model(root):
+def test_configuration_differs_from_rawnext_in_the_model_only(root):
     system, flagship = (load_config([root / "conf" / f"{name}.yaml"]) for name in ("rawnet2", "rawnext"))
     assert split_name(system.model) == ("rawnet2", {}) and system.paper == "RawNet2 softmax"
     system.model, system.paper = flagship.model, flagship.paper
@@ -74,7 +73,7 @@ def test_any_length_and_batch_equals_single(lengths, seed):
 
 
 def test_gradients():
-    """Every parameter gets one, but for those that only shift what a BatchNorm or a softmax takes off again."""
+    """Every parameter gets a gradient, except biases that a following BatchNorm or softmax cancels."""
     model = randomise(MODELS.build("rawnet2", NARROW)).train()
     (model(torch.randn(4, 6562).double()) * torch.randn(4, 6).double()).sum().backward()
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
@@ -82,8 +81,8 @@ def test_gradients():
         "pooling.attention.2.bias", "pooling.attention.3.bias"}
 
 
-def test_start():
-    """Each channel's alpha is 1; filters have the released code's spread, sqrt(2 / (kernel * outputs))."""
+def test_initialisation():
+    """Each channel's alpha is 1; filters have the released code's deviation, sqrt(2 / (kernel * outputs))."""
     torch.manual_seed(0)
     model = MODELS.build("rawnet2", {})
     block = model.layer5[0]
@@ -93,12 +92,12 @@ def test_start():
 
 
 @pytest.mark.parametrize("options", [{"channels": (8, 8)}, {"blocks": (1, 1, 1, 1, 1)}, {"blocks": (1, 1, 1, 0, 1, 1)}])
-def test_options_that_do_not_go_together(options):
+def test_incompatible_options(options):
     with pytest.raises(ValueError, match="6 channels"):
         MODELS.build("rawnet2", {**NARROW, **options})
 
 
-def test_half_precision_is_near_full_precision():
+def test_bfloat16_is_close_to_float32():
     torch.manual_seed(0)
     model = MODELS.build("rawnet2", NARROW)
     wave = 0.1 * torch.randn(8, 6562)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNeXt against the released code's numbers, and the claims that no fixture covers: any length, batch = single."""
+"""RawNeXt: parity with the released code, any length, a batch equals its utterances."""
 
 import json
 
@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
-from rawnext.models.features import PreEmphasis, tile_short
+from rawnext.models.features import pre_emphasis, tile_short
 from rawnext.models.official.keys import convert
 from rawnext.models.official.options import rawnext_options
 
@@ -41,7 +41,7 @@ def official(shared, row: str, fast: bool):
 
 
 def settle(model, seed: int = 0):
-    """Random BatchNorm statistics, gains and biases, so that none can be forgotten; float64, evaluation mode."""
+    """Random BatchNorm statistics, gains and biases, so that all have an effect; float64, evaluation mode."""
     torch.manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
@@ -113,7 +113,7 @@ def test_block_equals_released_code(shared):
     assert error(out.transpose(1, 2), z["block/out"]) < 1e-5
 
 
-def test_gate_is_the_papers_unless_asked(shared):
+def test_gate_follows_the_paper_by_default(shared):
     z, model = official(shared, "row7_rawnext", True)
     for module in model.modules():
         if isinstance(module, Gate):
@@ -146,7 +146,7 @@ def test_resnext_depths():
 
 
 @pytest.mark.parametrize("options", SWITCHES)
-def test_fast_form_is_the_plain_form(options):
+def test_fast_form_equals_plain_form(options):
     torch.manual_seed(0)
     fast = MODELS.build("rawnext", {**NARROW, **options, "fast": True})
     plain = MODELS.build("rawnext", {**NARROW, **options, "fast": False})
@@ -170,7 +170,7 @@ def test_fast_form_is_the_plain_form(options):
 def test_any_length_and_batch_equals_single(lengths, switches, fast, seed):
     model = settle(MODELS.build("rawnext", {**NARROW, **switches, "fast": fast}), seed)
     waves = [torch.randn(n).double() for n in lengths]
-    batch = torch.full((len(waves), max(lengths) + seed), 1e3).double()  # what fills the batch must not matter
+    batch = torch.full((len(waves), max(lengths) + seed), 1e3).double()  # the padding's values must not matter
     for row, wave in zip(batch, waves):
         row[: len(wave)] = wave
     with torch.no_grad():
@@ -190,12 +190,12 @@ def test_unequal_lengths_are_refused_in_training():
 
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
-    model = MODELS.build("rawnext", {**NARROW, "channels": (8, 8, 16, 16, 16, 64)})  # 8 hidden units: some are alive
+    model = MODELS.build("rawnext", {**NARROW, "channels": (8, 8, 16, 16, 16, 64)})  # some ReLUs are active
     (model(torch.randn(4, 6562)) * torch.randn(8)).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_quiet_start():
+def test_quiet_init():
     torch.manual_seed(0)
     model = MODELS.build("rawnext", {**NARROW, "quiet_init": True})
     x = torch.randn(2, 30, 16)
@@ -203,7 +203,7 @@ def test_quiet_start():
     assert torch.equal(block(x), torch.relu(x)), "a block passes its input on"
     assert torch.allclose(block.gate([torch.randn(2, 16)] * 3), torch.tensor(1 / 3))
     (model(torch.randn(4, 6562)) * torch.randn(8)).sum().backward()
-    assert block.bn3.weight.grad.any(), "and can learn not to"
+    assert block.bn3.weight.grad.any(), "bn3 still gets a gradient"
 
 
 def test_tiling_of_short_signals():
@@ -218,7 +218,7 @@ def test_tiling_of_short_signals():
 
 
 def test_pre_emphasis():
-    y, lengths = PreEmphasis()(torch.tensor([[1.0, 2, 4]]), torch.tensor([3]))
+    y, lengths = pre_emphasis(torch.tensor([[1.0, 2, 4]]), torch.tensor([3]))
     assert torch.allclose(y, torch.tensor([[2 - 0.97, 4 - 0.97 * 2]]))
     assert lengths.tolist() == [2]
 
@@ -226,7 +226,7 @@ def test_pre_emphasis():
 @pytest.mark.parametrize(("options", "why"), [
     ({"channels": (8, 16, 16, 16, 16, 16)}, "equal"), ({"cardinality": 5}, "cardinality"),
     ({"blocks": (2, 3, 4, 2)}, "dla"), ({"elastic": False}, "elastic"), ({"blocks": (2, 4, 4)}, "4 blocks")])
-def test_options_that_do_not_go_together(options, why):
+def test_incompatible_options(options, why):
     with pytest.raises(ValueError, match=why):
         MODELS.build("rawnext", {**NARROW, **options})
 
@@ -237,7 +237,7 @@ def test_block_keeps_odd_lengths():
         assert block(torch.randn(2, num, 8)).shape == (2, num, 16)
 
 
-def test_half_precision_is_near_full_precision():
+def test_bfloat16_is_close_to_float32():
     torch.manual_seed(0)
     model = MODELS.build("rawnext", {**NARROW, "quiet_init": True})
     wave = 0.1 * torch.randn(8, 6562)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ResNet34s against the released code's numbers, and the claims that no fixture covers."""
+"""ResNet34 variants: parity with the released code, any length, a batch equals its utterances."""
 
 import json
 
@@ -60,7 +60,7 @@ def released(shared, fixture, name):
 
 
 def settle(model, seed=0):
-    """`randomise`, and BatchNorm statistics of a batch, without which maps grow until float32 is too coarse."""
+    """`randomise`, then BatchNorm statistics of a batch; otherwise maps grow until float32 is too coarse."""
     for module in randomise(model, seed).modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1
@@ -101,7 +101,7 @@ def test_parameters_and_multiplications(name, options, parameters, expected):
     assert gmacs(model, 32240) == pytest.approx(expected, abs=1e-4)
 
 
-def test_image_form_is_torchvisions():
+def test_image_variant_has_torchvisions_size():
     """Its 21,797,672 parameters, less two input channels of three and 1,000 classes, and the embedding."""
     model = MODELS.build("resnet34_image", {})
     assert num_parameters(model) == 21_797_672 - 2 * 64 * 49 - 513 * 1000 + 513 * 512
@@ -111,7 +111,7 @@ def test_image_form_is_torchvisions():
     ("resnet34", (256, 8, 51), True), ("thin_resnet34_se", (128, 5, 51), False), ("resnet34_se", (256, 8, 26), True),
     ("resnet34_image", (512, 2, 7), False)])
 def test_maps(name, shape, negative):
-    """The last map's size; below zero the stem gives something only where ReLU stands before BatchNorm."""
+    """The last map's size; the stem's output has negative values only if ReLU comes before BatchNorm."""
     model = randomise(MODELS.build(name, {"blocks": (1, 1, 1, 1)})).float()
     seen = []
     model.get_submodule(model.feature_map).register_forward_hook(lambda m, i, out: seen.append(out))
@@ -123,8 +123,8 @@ def test_maps(name, shape, negative):
     assert bool((stem < 0).any()) == negative
 
 
-def test_larger_form_by_hand():
-    """resnet34_se's stem, its pre-emphasised features and its attention's order, which no fixture holds."""
+def test_resnet34_se_by_hand():
+    """Pre-emphasis and the order of the attention's layers, which no fixture covers."""
     model = randomise(MODELS.build("resnet34_se", NARROW))
     wave, x = torch.randn(2, 4000).double(), torch.randn(2, 9, 128).double()
     filtered = torch.cat([wave[:, :1] - 0.97 * wave[:, 1:2], wave[:, 1:] - 0.97 * wave[:, :-1]], 1)
@@ -138,7 +138,7 @@ def test_larger_form_by_hand():
 
 
 def check_gradients(model, idle):
-    """Every parameter gets one, but for those that only shift what a softmax or a BatchNorm takes off again."""
+    """Every parameter gets a gradient, except the biases `idle`, which a following BatchNorm or softmax cancels."""
     (randomise(model).train()(torch.randn(4, 4000).double()) * torch.randn(4, 6).double()).sum().backward()
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
     assert {name for name, norm in norms.items() if norm < 1e-9 * max(norms.values())} == idle & set(norms)
@@ -165,7 +165,7 @@ def test_gradients(name, options):
 
 
 @pytest.mark.parametrize("name", ["resnet34", "thin_resnet34_se", "resnet34_se", "resnet34_image", "dtdy_resnet34"])
-def test_half_precision_is_near_full_precision(name):
+def test_bfloat16_is_close_to_float32(name):
     torch.manual_seed(0)
     model = MODELS.build(name, NARROW)
     wave = 0.1 * torch.randn(8, 6562)
@@ -179,7 +179,7 @@ def test_half_precision_is_near_full_precision(name):
 
 @pytest.mark.parametrize(("options", "why"), [
     ({"pooling": "max"}, "avg, sap or asp"), ({"widths": (8, 8)}, "four"), ({"blocks": (1, 1, 0, 1)}, "four")])
-def test_options_that_do_not_go_together(options, why):
+def test_incompatible_options(options, why):
     with pytest.raises(ValueError, match=why):
         MODELS.build("resnet34", {**NARROW, **options})
 
@@ -190,7 +190,7 @@ def test_too_narrow_for_squeeze_and_excitation():
 
 
 def training(config):
-    """What the released trainers of these networks have in common must be so; the rest is returned."""
+    """Assert what the released trainers of these networks have in common; return the rest."""
     optim = config.optim
     assert (optim.name, optim.amsgrad, optim.lr, optim.schedule) == ("adam", False, 1e-3, "step")
     assert (config.batch.utts, config.batch.max_utts_per_speaker, config.augment) == (2, 500, [])
@@ -213,14 +213,14 @@ def test_configurations(root, folder, counts):
         assert config.paper == (row if folder == "dtdy" else "")
 
 
-def test_thin_configuration(root):
+def test_thin_resnet34_se_configuration(root):
     config = load_config([root / "conf" / "thin_resnet34_se.yaml"])
     assert split_name(config.model) == ("thin_resnet34_se", {})
     assert training(config) == (["angular_prototypical"], 200, 10, 0.95, 0, 500)
 
 
-def test_released_checkpoints_wrapped_for_training():
-    """The network's prefix goes; the loss and the pre-emphasis filter are dropped."""
+def test_keys_of_a_training_checkpoint():
+    """The network's prefix is removed; the loss and the pre-emphasis filter are dropped."""
     keys = {"module.__S__.torchfb.1.mel_scale.fb": "features.mel.mel_scale.fb",
             "module.__S__.attention": "pooling.attention", "__S__.layer1.0.se.fc.0.bias": "layer1.0.se.0.bias"}
     assert rename({**keys, "module.__L__.w": "", "__S__.torchfb.0.flipped_filter": ""}) == {v: v for v in keys.values()}

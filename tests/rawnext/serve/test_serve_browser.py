@@ -113,7 +113,7 @@ def check_layout(browser, width):
 def test_a_fault_stands_beside_its_file(at, browser, files):
     panes = at()
     give(panes[0], files / "a.wav")
-    for name, why in (("text.wav", "can read it"), ("long.wav", f"holds more than {SECONDS} s"),
+    for name, why in (("text.wav", "can read it"), ("long.wav", f"is longer than {SECONDS} s"),
                       ("large.wav", "larger than 0.5 MB")):
         give(panes[1], files / "b.wav")
         until(browser, lambda: shown(browser, "#answer"))

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Optimisers, learning-rate schedules and margin warm-up."""
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_only_matrices_decay():
     assert decay["amsgrad"]
 
 
-def test_everything_decays_if_asked():
+def test_everything_decays_with_decay_all():
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3))
     decay, plain = build_optimizer(model, Optim(decay_all=True)).param_groups
     assert len(decay["params"]) == 4 and decay["weight_decay"] == 1e-4 and not plain["params"]
@@ -47,8 +49,8 @@ def test_everything_decays_if_asked():
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW),
                                             ("radam", torch.optim.RAdam)])
 @pytest.mark.parametrize("amsgrad", [True, False])
-def test_each_optimizer_is_torchs(name, kind, amsgrad):
-    """Two steps of ours and two of torch's own, with all weights in one group, from the same start."""
+def test_each_optimizer_equals_torchs(name, kind, amsgrad):
+    """The same steps with ours and with torch's own, with all weights in one group."""
     ends = []
     for build in (lambda model: build_optimizer(model, Optim(name=name, amsgrad=amsgrad, lr=0.1, decay_all=True)),
                   lambda model: kind(model.parameters(), lr=0.1, weight_decay=1e-4,
@@ -56,12 +58,12 @@ def test_each_optimizer_is_torchs(name, kind, amsgrad):
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
         optimizer = build(model)
-        for scale in (5.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1):  # a large gradient first: what AMSGrad remembers
+        for scale in (5.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1):  # a large gradient first, which AMSGrad remembers
             optimizer.zero_grad()
             (scale * model(torch.ones(1, 3)).square().sum()).backward()
             optimizer.step()
         ends.append(model.weight.detach())
-    torch.testing.assert_close(*ends, rtol=1e-6, atol=0)  # ours are fused, which rounds otherwise
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=0)  # ours are fused, which rounds differently
     assert type(optimizer) is kind
 
 
@@ -69,12 +71,12 @@ def test_each_optimizer_is_torchs(name, kind, amsgrad):
     ("name=sgd", "optim.name: adam, adamw or radam"), ("schedule=linear", "optim.schedule: cosine, cyclical or step"),
     ("step_epochs=0", "optim.step_epochs: at least 1"), ("step_factor=0", "optim.step_factor: above 0"),
     ("step_factor=1.1", "optim.step_factor: above 0")])
-def test_wrong_values_are_named(option, why):
+def test_errors_name_the_wrong_value(option, why):
     with pytest.raises(InputError, match=why):
         load_config([], [f"optim.{option}"])
 
 
-def test_margin_comes_late():
+def test_margin_warm_up():
     config = Train(margin_from=2, margin_full=4)
     assert [margin_share(e, config) for e in (0, 2, 3, 4, 9)] == [0, 0, 0.5, 1, 1]
     assert margin_share(0, Train()) == 1

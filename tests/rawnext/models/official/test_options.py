@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Released checkpoints become experiments that extraction serves, and give the released code's embeddings."""
+"""Imported checkpoints give the released code's embeddings; unknown ones are refused."""
 
 import json
 import runpy
@@ -30,7 +30,7 @@ def import_official(root, monkeypatch, path, exp):
     ("nexttdnn", "speaker_net.", "loss_function.weight", "state_dict"), ("nexttdnn_light", "", "", ""),
     ("dtdy_asp", "__S__.", "__L__.fc.weight", ""), ("dtdy_avg", "module.__S__.", "module.__L__.fc.weight", "model"),
     ("row1_resnext", "module.", "", "model"), ("row7_rawnext", "", "", "")])
-def test_a_released_checkpoint_serves(root, shared, tmp_path, monkeypatch, name, prefix, classifier, wrap):
+def test_a_released_checkpoint_is_imported(root, shared, tmp_path, monkeypatch, name, prefix, classifier, wrap):
     z = np.load(shared / "parity" / f"{name}.npz")
     state = {prefix + key: value for key, value in state_dict(z).items()}
     if classifier:
@@ -48,13 +48,13 @@ def test_a_released_checkpoint_serves(root, shared, tmp_path, monkeypatch, name,
     if name.startswith("row"):
         options = extractor.config.model
         assert options["official_gate"] and options["cardinality"] == json.loads(str(z["meta"]))["cardinality"]
-    with pytest.raises(InputError, match=r"exp/model.pt: is there already"):
+    with pytest.raises(InputError, match=r"exp/model.pt: already exists"):
         import_official(root, monkeypatch, tmp_path / "official.pt", tmp_path / "exp")
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
 def test_options_are_read_off_the_weights(name, options):
-    def official(key):  # the keys that recognise looks at have the same names in released code, or nearly so
+    def official(key):  # the inverse of renaming, for the keys that `recognise` reads
         return f"model.{key.replace('stem.', 'stem.0.')}" if key.startswith(("stem.", "stages.")) else (
             key.replace("features.mel.", "torchfb.").replace(".gate.", ".semodule.fc.0.").replace("pooling.att", "att"))
 
@@ -62,11 +62,11 @@ def test_options_are_read_off_the_weights(name, options):
     assert recognise({official(key): value for key, value in state.items()})[0] == {"name": name, **options}
 
 
-def test_what_is_not_here_is_refused(root, tmp_path, monkeypatch):
+def test_unknown_checkpoints_are_refused(root, tmp_path, monkeypatch):
     state = MODELS.build(*OPTIONS[-1]).state_dict()
     mean_and_deviation = {key: value for key, value in state.items() if "attention" not in key}
-    for content, why in (({**state, "fc.weight": torch.zeros(6, 11)}, "a pooling that is not here"),
-                         (mean_and_deviation, "a pooling that is not here"),
+    for content, why in (({**state, "fc.weight": torch.zeros(6, 11)}, "unknown pooling"),
+                         (mean_and_deviation, "unknown pooling"),
                          ({**state, "layer2.7.bn1.weight": torch.zeros(8)}, r"numbered \[0, 1, 7\]"),
                          ({**state, "layer2.0.bn1.bias": torch.zeros(9)}, "size mismatch for layer2.0.bn1.bias"),
                          ({**state, "layer2.0.bn1.extra": torch.zeros(9)}, "unknown layer2.0.bn1.extra"),

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""requirements.lock agrees with pyproject.toml and is what make env installs; make lock and make newest."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from packaging.requirements import Requirement
+
+
+@pytest.fixture(scope="module")
+def lock(root):
+    lines = (root / "requirements.lock").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_pinned_within_its_bounds(root, lock):
+    text = (root / "pyproject.toml").read_text()
+    own = [Requirement(line) for line in re.findall(r'^  "([\w.-]+[<>=][^"]*)",', text, re.M)]
+    assert len(own) > 20
+    for requirement in own:
+        assert len(requirement.specifier) == 2, f"{requirement}: a lower and an upper bound"
+        assert lock.get(normal(requirement.name), "0") in requirement.specifier, f"{requirement}: make lock"
+    assert list(lock) == sorted(lock)
+
+
+def test_setup_takes_its_versions(root, lock):
+    """The Python of the lock, and torch: what the script greps for is there once."""
+    text, script = (root / "requirements.lock").read_text(), (root / "utils/setup_env.sh").read_text()
+    assert re.match(r"# python 3\.1[012]\n", text)
+    for package in ("torch", "torchaudio"):
+        assert text.count(f"\n{package}==") == 1 and f"grep '^{package}==' $LOCK" in script
+    newest = re.search(r"sed -n '(.*?)' pyproject.toml", script)
+    done = subprocess.run(["sed", "-n", newest[1], "pyproject.toml"], cwd=root, capture_output=True, text=True)
+    assert re.fullmatch(r"torch>=[\d.]+,<[\d.]+\n", done.stdout)
+
+
+def repository(root, folder):
+    """A git repository with this Makefile and a small lock."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(root / name, folder)
+    (folder / "requirements.lock").write_text("a==1\nb==1\n")
+    (folder / "path.sh").touch()
+    for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_lock_holds_what_is_installed(root, tmp_path):
+    """pip's list, names as indexes compare them, without local labels."""
+    repository(root, tmp_path)
+    program(tmp_path / ".venv/bin/python", 'case "$*" in *"freeze --exclude-editable") echo "torch==2.13.0+cpu"; '
+                                           'echo Jinja2==3.1; echo ml_dtypes==1;; *) echo "# python 3.11";; esac')
+    done = subprocess.run(["make", "-o", "env", "-o", ".venv/.docs", "lock"], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "requirements.lock").read_text().splitlines()
+    assert re.match(r"# python 3\.\d+$", lines[0]) and lines[2:] == ["jinja2==3.1", "ml-dtypes==1", "torch==2.13.0"]
+
+
+@pytest.mark.parametrize("failing", ["", "test docs"])
+def test_trying_the_newest(root, tmp_path, failing):
+    """A copy is set up without the lock and tested; what differs is printed; the copy stays if a test fails."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    repository(root, folder)
+    make = program(tmp_path / "bin/make", 'echo "make $*"; grep \'"numpy>\' pyproject.toml; mkdir -p .venv\n'
+                   f'[ "$1" = test ] || printf "a==1\\nb==2\\n" > requirements.lock; [ "$*" != "{failing}" ]')
+    done = subprocess.run(["make", "-s", "newest", "BOUNDS=no", f"MAKE={make}"], cwd=folder, capture_output=True,
+                          text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    setup, tests = done.stdout.split("make test docs")
+    assert "make env lock NEWEST=1" in setup and "+b==2" in setup
+    assert '"numpy>=1.26"' in setup and '"numpy>=1.26,<3"' in tests, "the tests see the checkout as it is"
+    assert (done.returncode == 0) == (not failing) == (not list(tmp_path.glob("tmp.*"))), done.stderr
+
+
+def test_trying_the_newest_removes_the_upper_bounds(root):
+    change = re.search(r"sed -i -E '(.*?)' pyproject.toml", (root / "Makefile").read_text())[1]
+    done = subprocess.run(["sed", "-E", change, root / "pyproject.toml"], capture_output=True, text=True, check=True)
+    own = [Requirement(line) for line in re.findall(r'^  "([\w.-]+[<>=][^"]*)",', done.stdout, re.M)]
+    assert len(own) > 20 and all("<" not in str(requirement.specifier) for requirement in own)
+    assert 'requires-python = ">=3.10,<3.13"' in done.stdout
