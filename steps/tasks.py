@@ -76,7 +76,8 @@ def main() -> None:
     for name in ("conf", "set", "init", "train", "dev", "measures"):
         action.add_argument(f"--{name}", default="", help="as in steps/verification.sh")
     action.add_argument("--cohort-utts", type=int, default=10, help="as in steps/verification.sh")
-    action.add_argument("--out", type=Path, required=True, metavar="FILE", help="file of commands, for show, run and record")
+    action.add_argument("--out", type=Path, required=True, metavar="FILE",
+                        help="file of commands, for show, run and record")
     action.add_argument("step", choices=STEPS)
     action.add_argument("exp", type=Path, help="experiment folder with plan.tsv")
 

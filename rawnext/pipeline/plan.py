@@ -73,7 +73,8 @@ def split_list(text: str) -> tuple[str, str, str]:
     return test.rstrip("/"), trials, enroll.rstrip("/") or test.rstrip("/")
 
 
-def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: str, calibrate: str, dev: str) -> list[Row]:
+def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: str, calibrate: str,
+              dev: str) -> list[Row]:
     """The rows that the options of steps/verification.sh ask for.
 
     Args:
@@ -165,7 +166,7 @@ def read_plan(path: Path) -> list[Row]:
 def settle_plan(exp: Path, rows: list[Row]) -> str:
     """Write EXP/plan.tsv, unless it is there as the user edited it.
 
-    A plan that nobody edited follows the options. An edited one is kept while the options are those it was written for.
+    A plan that was not edited follows the options. An edited one is kept while the options are those it was written for.
     Returns: a message.   Raises: InputError: it was edited, and the options ask for another plan.
     """
     path, written = exp / "plan.tsv", exp / "made" / "plan.tsv"
@@ -175,10 +176,11 @@ def settle_plan(exp: Path, rows: list[Row]) -> str:
         if then != wanted:
             raise InputError(path, None, "was edited, and the options ask for another plan than the one that it was "
                                          "made from; delete it to have it written again, or give the former options")
-        return f"{path}: edited, kept: {len(read_plan(path))} rows where the options give {len(rows)}; delete it for those"
-    message = f"{path}: {len(rows)} score files" + ("; written again for other options" if now not in (None, wanted) else "")
+        return (f"{path}: edited, kept: {len(read_plan(path))} rows where the options give {len(rows)}; delete it for "
+                "those")
+    changed = "; written again for other options" if now not in (None, wanted) else ""
     if now != wanted:
         write_lines(path, wanted)
     if then != wanted:
         write_lines(written, wanted)
-    return message
+    return f"{path}: {len(rows)} score files{changed}"

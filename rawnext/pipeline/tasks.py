@@ -65,8 +65,10 @@ def once(tasks: Iterable[Task]) -> list[Task]:
 
 def train(e: Experiment, role: str) -> list[Task]:
     """The training, without what only changes its speed. steps/train.py continues by itself."""
-    command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train, "--dev", e.dev)
-    inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{Path(e.train).parent}/{bank}/cuts.jsonl" for bank in BANKS)]
+    banks = Path(e.train).parent
+    command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
+               "--dev", e.dev)
+    inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
     inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
     outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
@@ -101,8 +103,8 @@ def embed(e: Experiment, role: str) -> list[Task]:
     found = []
     for protocol, seconds, data in sorted(set(wanted)):
         folder = e.folder(data, protocol, seconds)
-        command = ("steps/extract.sh", "--protocol", protocol, "--duration", "0" if seconds == "full" else seconds, data,
-                   str(e.exp), folder)
+        duration = "0" if seconds == "full" else seconds
+        command = ("steps/extract.sh", "--protocol", protocol, "--duration", duration, data, str(e.exp), folder)
         inputs = (CODE, f"{e.exp}/model.pt", f"{e.exp}/config.yaml", AUDIO + data,
                   *(f"{data}/{name}" for name in ("wav.scp", "segments", "spk2utt")))
         found.append(Task(command, inputs, (EMBEDDINGS + folder,)))
@@ -165,7 +167,8 @@ def train_backends(e: Experiment, role: str) -> list[Task]:
     found = []
     for protocol in dict.fromkeys(row.protocol for row in e.rows if row.uncalibrated in ("cosine_mean", "lda", "plda")):
         folder = e.folder(e.cohort, protocol)
-        command = ("steps/train_backend.py", f"{folder}/embedding.scp", f"{e.cohort}/utt2spk", f"{e.exp}/backend/{protocol}")
+        command = ("steps/train_backend.py", f"{folder}/embedding.scp", f"{e.cohort}/utt2spk",
+                   f"{e.exp}/backend/{protocol}")
         inputs = (CODE, EMBEDDINGS + folder, f"{e.cohort}/utt2spk")
         found.append(Task(command, inputs, backend_files(e, protocol)))
     return found

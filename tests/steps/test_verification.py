@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""steps/verification.sh with a training and an extraction that take no time: what is made, made again, and left alone."""
+"""steps/verification.sh with instant training and extraction: what is made, made again, and left alone."""
 
 import os
 import shutil
@@ -67,8 +67,8 @@ def place(root: Path, folder: Path) -> Path:
 def verification(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], str]:
     """Run it; returns also what was trained and extracted."""
     (folder / "asked").write_text("")
-    command = ["steps/verification.sh", "--conf", "a.yaml", "--set", "seed=1", "--protocols", "native", "--durations", "2",
-               "--backends", "asnorm plda", "--nj", "2", *options, "exp/x"]
+    command = ["steps/verification.sh", "--conf", "a.yaml", "--set", "seed=1", "--protocols", "native",
+               "--durations", "2", "--backends", "asnorm plda", "--nj", "2", *options, "exp/x"]
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
     env |= {"train_cmd": "./launcher"}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
@@ -137,8 +137,8 @@ def stale(folder: Path, monkeypatch, **options) -> set[str]:
     experiment = Experiment(exp, read_plan(exp / "plan.tsv"), **{
         "conf": "a.yaml", "set": "seed=1", "train": "data/train", "dev": "data/dev", "cohort_utts": 10,
         "measures": "inverse_duration", **options})
-    return {f"{step} {role}".removesuffix(" eval") for step in STEPS if step != "fit" for role in ("eval", "calibration")
-            if pending(exp, STEPS[step][1](experiment, role))}
+    return {f"{step} {role}".removesuffix(" eval") for step in STEPS for role in ("eval", "calibration")
+            if step != "fit" and pending(exp, STEPS[step][1](experiment, role))}
 
 
 EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "results", "report")
@@ -178,7 +178,8 @@ def test_what_a_change_makes_stale(made, monkeypatch, path, found):
 
 
 def test_what_other_options_make_stale(made, monkeypatch):
-    for option, found in (({"set": "seed=2"}, "train"), ({"cohort_utts": 1}, "cohort"), ({"measures": ""}, "calibrate")):
+    for option, found in (({"set": "seed=2"}, "train"), ({"cohort_utts": 1}, "cohort"),
+                          ({"measures": ""}, "calibrate")):
         assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == {found}
 
 
