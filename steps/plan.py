@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--cut", default="", help="those of --eval whose test side is also cut (default: the first)")
     parser.add_argument("--durations", default="", help="seconds that it is cut to (default: none)")
     parser.add_argument("--backends", default="cosine", help="(default %(default)s)")
-    parser.add_argument("--calibrate", default="all", help="some of --backends, or all of them if --dev has trials (default)")
+    parser.add_argument("--calibrate", default="all",
+                        help="some of --backends, or all of them if --dev has trials (default)")
     parser.add_argument("--dev", default="", help="data directory of held-out speakers, with the list `trials`")
     parser.add_argument("exp", type=Path, help="experiment folder")
     args = parser.parse_args()

@@ -45,7 +45,7 @@ parallel() {
   if ((num == 0)); then return; fi
   n=$((num < nj ? num : nj))
   if ((n > 1)); then threads=(--num-threads 1); fi # a single job may use all CPUs
-  rm -f "$job_log".[0-9]*.log # of other commands, which --pick must not take for these
+  rm -f "$job_log".[0-9]*.log                      # of other commands, which --pick must not take for these
   $train_cmd "${threads[@]}" JOB=1:"$n" "$job_log.JOB.log" steps/tasks.py run --job JOB --num-jobs "$n" "$todo"
   log "stage $this_stage: made, logs: $job_log.*.log"
 }

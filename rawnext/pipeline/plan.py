@@ -166,7 +166,8 @@ def read_plan(path: Path) -> list[Row]:
 def settle_plan(exp: Path, rows: list[Row]) -> str:
     """Write EXP/plan.tsv, unless it is there as the user edited it.
 
-    A plan that was not edited follows the options. An edited one is kept while the options are those it was written for.
+    A plan that was not edited follows the options. An edited one is kept while the options stay as
+    they were when it was written.
     Returns: a message.   Raises: InputError: it was edited, and the options ask for another plan.
     """
     path, written = exp / "plan.tsv", exp / "made" / "plan.tsv"

@@ -2,6 +2,7 @@
 """The commands of stages 3 to 9, made from the rows of a plan."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -214,7 +215,7 @@ def fit_calibration(e: Experiment, role: str) -> list[Task]:
         data, trials, out = rows[0].test, rows[0].trials, f"{e.exp}/calibration/{backend}/{protocol}"
         command = ("steps/calibrate.py", "fit", "--backend", backend, "--protocol", protocol, "--data", data,
                    "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures, "--out", out, *files)
-        found.append(Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *sum(inputs, [])])),
+        found.append(Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs)])),
                           tuple(f"{out}/{name}" for name in ("model.json", "thresholds.tsv", "thresholds.md"))))
     return found
 
