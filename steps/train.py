@@ -47,7 +47,7 @@ def main() -> None:
     from rawnext.training.augment import needed_banks
     from rawnext.training.checkpoint import load_weights
     from rawnext.training.info import write_info
-    from rawnext.training.lock import alone_in
+    from rawnext.training.lock import lock_folder
     from rawnext.training.preemption import Preempted
     from rawnext.training.system import load_system
     from rawnext.training.task import build_task
@@ -70,7 +70,7 @@ def main() -> None:
     world = rank_world()[1]
     if config.batch.speakers % world:
         raise InputError("batch.speakers", None, f"{config.batch.speakers} cannot be shared by {world} processes")
-    with alone_in(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
+    with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
         if is_main():
             save_config(config, args.exp / "config.yaml")
         validate = make_validator(args.dev) if args.dev and is_main() else None

@@ -17,7 +17,7 @@ from corpus import write_corpus
 
 from rawnext.errors import InputError
 from rawnext.training import checkpoint
-from rawnext.training.lock import alone_in
+from rawnext.training.lock import lock_folder
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardinality: 8, embedding_dim: 8, dla: false,
@@ -152,12 +152,12 @@ def test_sigterm_saves_the_very_step_and_says_again(root, corpus, tmp_path, unbr
     for pid in {"the launcher": pids[:1], "every process": pids, "one process": [one]}[whom]:
         os.kill(pid, signal.SIGTERM)
     if whom == "one process":    # torchrun starts all of them again, where they stopped
-        assert training.end() == 0 and "asked to end by SIGTERM" in training.text, training.text
+        assert training.end() == 0 and "stopped by SIGTERM" in training.text, training.text
         assert_same(exp, unbroken(2))
         return
     assert training.end() == AGAIN, training.text
     assert time.monotonic() - started < 25
-    assert "asked to end by SIGTERM" in training.text and "Traceback" not in training.text
+    assert "stopped by SIGTERM" in training.text and "Traceback" not in training.text
     saved = int(re.search(r"SIGTERM: saved epoch=1 step=(\d+)", training.text)[1])
     newest = checkpoint.load(checkpoint.checkpoints(exp / "checkpoints")[0])
     assert (newest["epoch"], newest["step_in_epoch"]) == (0, saved)
@@ -175,7 +175,7 @@ def test_sigterm_without_torchrun_and_while_it_validates(root, corpus, tmp_path,
     training.until("epoch=1 .* loss=", times=6)     # the last step of the first epoch: what follows is validation
     training.process.send_signal(signal.SIGTERM)
     assert training.end() == AGAIN and "Traceback" not in training.text
-    assert "asked to end by SIGTERM: saved epoch=1 step=6" in training.text
+    assert "stopped by SIGTERM: saved epoch=1 step=6" in training.text
     again = Training(root, corpus, exp, dev=True, elastic=False)
     assert again.end() == 0, again.text
     assert_same(exp, unbroken(1))
@@ -203,7 +203,7 @@ def test_a_truncated_newest_checkpoint_costs_only_its_steps(root, corpus, tmp_pa
     os.truncate(newest, newest.stat().st_size // 2)
     again = Training(root, corpus, exp, dev=True, elastic=False)
     assert again.end() == 0, again.text
-    assert newest.name in again.text and "taking the one before" in again.text
+    assert newest.name in again.text and "trying the previous checkpoint" in again.text
     assert_same(exp, unbroken(1))
 
 
@@ -221,15 +221,15 @@ def test_a_second_training_in_one_folder_refuses(root, corpus, tmp_path):
 
 
 def test_a_stale_lock_does_not_block(tmp_path):
-    holder = ("from rawnext.training.lock import alone_in\n"
-              f"with alone_in('{tmp_path}'): print('held', flush=True); input()")
+    holder = ("from rawnext.training.lock import lock_folder\n"
+              f"with lock_folder('{tmp_path}'): print('held', flush=True); input()")
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         process.stdout.readline()
-        with pytest.raises(InputError, match=f"in use by process {process.pid}"), alone_in(tmp_path):
+        with pytest.raises(InputError, match=f"in use by process {process.pid}"), lock_folder(tmp_path):
             pass
         process.kill()
     assert (tmp_path / ".lock").read_text()     # it is still there
-    with alone_in(tmp_path):
+    with lock_folder(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
 
 
@@ -239,7 +239,7 @@ def test_a_finished_training_is_left_as_it_is(root, corpus, tmp_path, unbroken):
     before = [(exp / name).stat().st_mtime_ns for name in files]
     again = Training(root, corpus, exp, dev=True, elastic=False)
     # its configuration lies elsewhere now, and is the same
-    assert again.end() == 0 and "trained before" in again.text, again.text
+    assert again.end() == 0 and "already trained" in again.text, again.text
     assert [(exp / name).stat().st_mtime_ns for name in files] == before
 
 
