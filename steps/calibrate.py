@@ -12,7 +12,7 @@ steps/calibrate.py apply --backend cosine --protocol native --model exp/x/calibr
 
 A score file is named with the seconds to which enroll and test side were cut and, for measures of norm and cohort_mean,
 the folders of their embeddings, where steps/quality.py has been. fit pools its score files, and writes OUT/model.json
-and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/calibration.md.
+and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/howto/calibration.md.
 """
 
 import argparse

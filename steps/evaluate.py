@@ -5,7 +5,7 @@
 steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --duration 2 --backend cosine \\
     exp/x/scores/cosine/vox1_test/trials_O_paper_2s data/vox1_test/trials_O
 
-Intervals (95 %, a bootstrap over speakers, docs/metrics.md) are there where each side's utt2spk is.
+Intervals (95 %, a bootstrap over speakers, docs/reference/metrics.md) are there where each side's utt2spk is.
 """
 
 import argparse

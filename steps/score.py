@@ -18,7 +18,7 @@ import numpy as np
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.tables import read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
-from rawnext.scoring.embeddings import Sides, read_front, read_sides
+from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
 from rawnext.scoring.kaldi_models import read_plda
 from rawnext.scoring.plda import plda_scores
 
@@ -71,8 +71,10 @@ def main() -> None:
         parser.error(f"--backend {backend} needs --model")
 
     enroll_ids, test_ids, _ = (read_unlabelled if args.unlabelled else read_trials)(args.trials)
-    front = None if backend in ("cosine", "siamese") else read_front(args.model, lda=backend in ("lda", "plda"))
-    sides = read_sides(args.enroll, args.test, front, args.enroll_map, backend.startswith(("cosine", "lda")),
+    transform = None
+    if backend not in ("cosine", "siamese"):
+        transform = backend_transform(args.model, lda=backend in ("lda", "plda"))
+    sides = read_sides(args.enroll, args.test, transform, args.enroll_map, backend.startswith(("cosine", "lda")),
                        args.trials, enroll_ids, test_ids)
     if backend == "siamese":
         scores = siamese(args.model, sides, args.enroll)

@@ -16,7 +16,7 @@ import numpy as np
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import length_norm
-from rawnext.scoring.embeddings import read_front, read_side
+from rawnext.scoring.embeddings import backend_transform, read_side
 from rawnext.scoring.kaldi_models import write_arrays, write_plda
 from rawnext.scoring.lda import fit_lda
 from rawnext.scoring.plda import fit_plda, smooth
@@ -49,7 +49,7 @@ def main() -> None:
         write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])
         transform = np.column_stack([projection.T, -projection.T @ offset])
         write_arrays(args.out_dir / "transform.mat", [transform.astype(np.float32)])
-        y = length_norm(read_front(args.out_dir, lda=True)(x))  # as Kaldi: by what stands in the files
+        y = length_norm(backend_transform(args.out_dir, lda=True)(x))  # as in Kaldi: from the files
         write_plda(args.out_dir / "plda", smooth(fit_plda(y, speaker), args.smoothing))
     except ValueError as error:
         raise InputError(args.utt2spk, None, str(error)) from None

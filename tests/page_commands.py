@@ -71,7 +71,7 @@ def commands(code: str) -> Iterator[Command]:
 
 def pages(root: Path) -> list[Path]:
     """All that have commands."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/*.md")),
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md")),
             *sorted(root.glob("egs/*/README.md"))]
 
 

@@ -12,7 +12,7 @@ from rawnext.config import Config, save_config, split_name
 from rawnext.models import MODELS
 from rawnext.scoring.calibration import Calibration
 from rawnext.scoring.calibration_files import save_model
-from rawnext.scoring.decision import PLACE
+from rawnext.scoring.decision import MODEL_PATH
 from rawnext.training import checkpoint
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
@@ -30,7 +30,7 @@ def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, **confi
 
 def calibrate(exp: Path, names=("inverse_duration",), **about) -> Path:
     """A calibration of an experiment's cosines: LLR = 5 score - 2 - (1 / enroll seconds + 1 / test seconds) / 4."""
-    save_model(exp / PLACE, CALIBRATION, names, {"backend": "cosine", "protocol": "native", **about})
+    save_model(exp / MODEL_PATH, CALIBRATION, names, {"backend": "cosine", "protocol": "native", **about})
     return exp
 
 

@@ -24,7 +24,7 @@ conf=           # YAML files over conf/csv/{training,augment,$way}.yaml, such as
 set=            # single options over them, such as "optim.lr=5e-4 seed=2"
 init=           # trained experiment to start from, such as exp/aam; empty: from new weights
 name=           # results go to exp/$name; empty: $way
-backends=       # see docs/backend.md; the first decides; empty: siamese for the 1st way, else cosine
+backends=       # see docs/reference/backend.md; the first decides; empty: siamese for the 1st way, else cosine
 protocol=native # paper: averaged segments of one length; native: true length, one pass
 ngpu=0          # GPUs for training; 0: one process on the CPU
 nj=$(nproc)     # parallel jobs of preparation and extraction

@@ -16,7 +16,7 @@ conf=conf/mini/rawnext.yaml   # YAML files of the system, merged from left to ri
 set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
 init=                         # trained experiment to start from, such as exp/rawnext; empty: from new weights
 name=rawnext                  # results go to exp/$name
-backends="cosine asnorm plda" # what scores the trials (docs/backend.md)
+backends="cosine asnorm plda" # what scores the trials (docs/reference/backend.md)
 ngpu=0                        # GPUs for training; 0: one process on the CPU
 nj=$(nproc)                   # parallel jobs
 . utils/parse_options.sh

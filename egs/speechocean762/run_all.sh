@@ -13,7 +13,7 @@ rirs=
 baselines="mel_lda background_lda" # without a network
 systems="rawnext resnext next_tdnn next_tdnn_light ecapa_tdnn rawnet2 resnet34 dtdy_resnet34 thin_resnet34_se convmixer"
 durations="5 2 1" # see run.sh --help
-backends=cosine   # what scores the trials (docs/backend.md)
+backends=cosine   # what scores the trials (docs/reference/backend.md)
 ngpu=0            # GPUs for each system; 0: the CPU
 jobs=$(nproc)     # systems at a time, each with one CPU thread
 . utils/parse_options.sh

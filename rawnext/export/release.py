@@ -13,7 +13,7 @@ from rawnext.files import atomic_path, write_lines
 from rawnext.inference.extractor import fingerprint
 from rawnext.models import MODELS
 from rawnext.results.rows import Row, read_rows
-from rawnext.scoring.decision import PLACE
+from rawnext.scoring.decision import MODEL_PATH
 from rawnext.training import checkpoint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
@@ -90,9 +90,9 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
         raise InputError(folder, None, "holds a model already; name another folder")
     trained = read_trained(exp)
     facts = describe(trained)
-    facts["calibrations"] = ["/".join(PLACE.parts[1:3])] if (exp / PLACE).exists() else []  # what goes along
+    facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []  # what goes along
     lines = card(exp.resolve().name, facts, evaluations(exp), licence, training_data)
-    for name in ("config.yaml", INFO, PLACE):
+    for name in ("config.yaml", INFO, MODEL_PATH):
         if (exp / name).exists():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(exp / name, temporary)

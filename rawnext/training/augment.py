@@ -3,7 +3,8 @@
 
 An operation is a function `op(wave (T,), rng, banks) -> wave (T,)` in OPERATIONS; of a recording, only the segment that
 is needed is read. SNR ranges, the power floor and the treatment of room responses are those of the released RawNeXt
-code and related code (docs/systems.md); the ranges of the other operations are the defaults of audiomentations.
+code and related code (docs/reference/augmentation.md); the ranges of the other operations are the defaults of
+audiomentations.
 """
 
 import math

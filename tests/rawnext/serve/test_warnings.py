@@ -7,7 +7,7 @@ import soundfile
 from corpus import voice
 
 from rawnext.scoring.decision import Operating, Verdict
-from rawnext.serve import doubts
+from rawnext.serve import warnings
 
 RNG = np.random.default_rng(0)
 
@@ -19,7 +19,7 @@ def speech(seconds=6.0, rate=16000):
 
 
 def names(wave, rate=16000):
-    return [text.split(":")[0].split(",")[0] for text in doubts.of_recording(wave.astype(np.float32), rate)]
+    return [text.split(":")[0].split(",")[0] for text in warnings.of_recording(wave.astype(np.float32), rate)]
 
 
 @pytest.mark.parametrize(("wave", "rate", "found"), [
@@ -36,8 +36,8 @@ def test_recordings(wave, rate, found):
 def test_levels_are_rms_in_dB():
     """A sine of amplitude 1 has -3 dB; a frame that is not full is left out."""
     sine = np.sin(2 * np.pi * 100 * np.arange(1000) / 16000)
-    np.testing.assert_allclose(doubts.frame_levels(sine, 16000), [-3.01, -3.01], atol=0.3)
-    np.testing.assert_allclose(doubts.frame_levels(0.1 * sine, 16000), [-23.01, -23.01], atol=0.3)
+    np.testing.assert_allclose(warnings.frame_levels(sine, 16000), [-3.01, -3.01], atol=0.3)
+    np.testing.assert_allclose(warnings.frame_levels(0.1 * sine, 16000), [-23.01, -23.01], atol=0.3)
 
 
 @pytest.mark.parametrize(("verdict", "found"), [
@@ -45,10 +45,10 @@ def test_levels_are_rms_in_dB():
     (Verdict(0.5, 6.5, 4.6, True, False), ["The LLR is only 1.90"]),
     (Verdict(0.5, 2.5, 4.6, False, False), ["The LLR is only 2.10"]),
     (Verdict(0.5, 4.0, 0.0, True, True), ["The calibration has not seen"]),
-    (Verdict(0.99995, 9.0, 0.0, True, False), ["Both sides hold the same"]),
+    (Verdict(0.99995, 9.0, 0.0, True, False), ["Both sides are the same"]),
     (Verdict(0.5, np.nan, np.nan, None, False), ["This model has no calibration"])])
 def test_pairs(verdict, found):
-    told = doubts.of_pair(verdict, Operating())
+    told = warnings.of_pair(verdict, Operating())
     assert len(told) == len(found) and all(text.startswith(begin) for text, begin in zip(told, found))
 
 
