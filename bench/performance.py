@@ -4,8 +4,8 @@
 
 bench/performance.py [training input_pipeline extraction scoring startup]
 
-Prints the machine, a table of ratios, one of the cost as work grows, and notes (docs/performance.md). With a GPU the
-training part also measures bf16 and torch.compile. Each part is a module of bench/ and a process of its own here.
+Prints the machine, a table of ratios, one of the cost as work grows, and notes
+(docs/explanation/performance.md). With a GPU the training part also measures bf16 and torch.compile. Each part is a module of bench/ and a process of its own here.
 """
 
 import argparse

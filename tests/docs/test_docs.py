@@ -102,7 +102,7 @@ def test_links(page):
 def test_names_of_the_python_page():
     """What autodoc is asked for is there, and has a docstring."""
     pattern = r"^\.\. auto\w+:: rawnext([\w.]*)\.(\w+)(?:\n   :members: (.*))?"
-    found = re.findall(pattern, (ROOT / "docs/python.md").read_text(), re.M)
+    found = re.findall(pattern, (ROOT / "docs/reference/python.md").read_text(), re.M)
     assert len(found) > 15
     for module, name, members in found:
         thing = getattr(importlib.import_module(f"rawnext{module}"), name)

@@ -27,7 +27,7 @@ RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.
        "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py",
        "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
 USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests
-WHOLE_PAGES = {"docs/embeddings.md"}     # whose blocks tests/docs/test_embeddings_page.py runs, all of them
+WHOLE_PAGES = {"docs/howto/embeddings.md"}     # whose blocks tests/docs/test_embeddings_page.py runs, all of them
 SHELL = {"cd", ".", "export", "column", "less"}     # and looking at a file that another command has made
 NOT_RUN = {
     "make test": "it is what runs this",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/embeddings.md: every block runs as it stands."""
+"""docs/howto/embeddings.md: every block runs as it stands."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def work(tmp_path, monkeypatch):
 
 
 def test_every_block_runs(root, work, capsys):
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/embeddings.md").read_text(), re.M | re.S)
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/howto/embeddings.md").read_text(), re.M | re.S)
     assert [kind for kind, _ in blocks].count("python") == len(blocks) - 3 == 7
     names: dict = {}
     for kind, text in blocks:
