@@ -66,7 +66,8 @@ def test_programs_that_take_a_checkpoint_from_a_user(root, tmp_path, program):
     done = subprocess.run([sys.executable, root / "steps" / program, *arguments], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith(f"{program}: {tmp_path}/model.pt: loading would execute posix.mkdir;"), done.stderr
+    why = f"{program}: {tmp_path}/model.pt: loading would execute posix.mkdir;"
+    assert done.returncode == 1 and last.startswith(why), done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "ran").exists()
 
 
