@@ -11,7 +11,7 @@ from rawnext.errors import InputError
 from rawnext.models import MODELS
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
-PICTURES = ("block.svg", "network.svg", "durations.svg")
+PICTURES = ("block.svg", "network.svg", "durations.svg", "packages.svg")
 
 
 @pytest.fixture(scope="module")
