@@ -143,7 +143,11 @@ def scripts(name: str, folder: str, root: Path, page: Path, before: str) -> list
 
 def check_shell(paths: list[Path], words: list[str], root: Path) -> None:
     """Options are the variables above `. utils/parse_options.sh`; one of the scripts must have them all."""
-    known = [set(re.findall(r"^([a-z]\w*)=", path.read_text().split("parse_options.sh")[0], re.M)) for path in paths]
+    shared, known = (root / "steps/options.sh").read_text(), []
+    for path in paths:
+        block = path.read_text().split("parse_options.sh")[0]
+        block += shared if "\n. steps/options.sh\n" in block else ""
+        known.append(set(re.findall(r"^([a-z]\w*)=", block, re.M)))
     given = dict(zip(words, [*words[1:], ""]))
     names = {word[2:].replace("-", "_") for word in words[:words.index("--") if "--" in words else None]
              if word.startswith("--")} - {"help", "config"}

@@ -13,8 +13,9 @@ CONTENT = {
     "cli": "the program rawnext", "serve": "the web page of rawnext serve",
     "export": "ONNX, safetensors with a model card", "results": "rows, tables, significance tests, reports, plots",
     "scoring": "cosine, S-norm, LDA, PLDA, metrics, calibration", "inference": "embeddings with a trained model",
-    "training": "batches, augmentation, trainer, checkpoints", "models": "networks and features", "losses": "losses",
+    "training": "batches, augmentation, trainer, checkpoints", "models": "networks and features", "losses": "softmax, margins, metric losses",
     "data": "manifests, reading and cutting audio", "kaldi": "tables, ark and scp, trial lists",
+    "pipeline": "plan and records of stages 3 to 9",
     "config": "YAML options", "stamp": "origin of a result", "files": "atomic files", "registry": "names to classes",
     "log": "logging", "dist": "processes", "errors": "InputError, exit codes"}
 WIDTH, LEFT, GAP, ROW = 460, 10, 6, 48

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every system on one corpus and one budget, side by side: exp/COMPARISON.md. The same command again goes on.
+# Every system on one corpus with one budget, compared in exp/COMPARISON.md. If it is stopped, the same command continues.
 #   ./run_all.sh --corpus /corpora/speechocean762 --musan /corpora/musan --rirs /corpora/RIRS_NOISES
 #   ./run_all.sh --stage 3 --systems "rawnext resnext"
 set -euo pipefail
@@ -22,7 +22,7 @@ if [ "$stage" -le 2 ]; then
   ./run.sh --stage "$stage" --stop-stage 2 --corpus "$corpus" --musan "$musan" --rirs "$rirs" --nj "$jobs"
 fi
 
-# all FIT NAME...: each system through the stages from 3, so many at a time
+# all FIT NAME...: stages 3 to 9 of each system, $jobs of them at a time
 all() {
   local fit=$1
   shift

@@ -105,7 +105,7 @@ def test_wav_is_left_where_it_is(transcode, tmp_path):
 def test_faults_are_one_line(transcode, tmp_path):
     assert "vox2: no such folder" in transcode(rc=1)
     (tmp_path / "vox2/dev").mkdir(parents=True)
-    assert "no speaker's folder" in transcode(rc=1)
+    assert "contains no speaker folders" in transcode(rc=1)
     path = tmp_path / "vox2/dev/aac/id00012/abc/00001.m4a"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
