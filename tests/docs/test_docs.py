@@ -66,7 +66,8 @@ def test_programs_within_sentences(page):
 
 @pytest.mark.parametrize("code, why", [
     ("steps/nothing.py", "no program"), ("steps/score.py ... --no-such a b", "no-such"), ("steps/score.py", "required"),
-    ("./run.sh --no-such 1", "no option no_such"), ("./run.sh --stage 11", "no stage 11"), ("make nothing", "no target"),
+    ("./run.sh --no-such 1", "no option no_such"), ("./run.sh --stage 11", "no stage 11"),
+    ("make nothing", "no target"),
     ("steps/calibrate.py fit ... --no-such", "no option --no-such"), ("a b target", "unknown program"),
     ("cd egs/nothing", "no egs/nothing"), ("cd egs/mini; ./run.sh --vox1 x", "no option vox1"),
 ])
