@@ -261,7 +261,7 @@ def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], sco
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for part in (slice(start, start + LINES) for start in blocks):
             words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
-            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # takes a third of the time of writing line by line
+            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # three times as fast as line by line
 
 
 def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
