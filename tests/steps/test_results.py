@@ -120,7 +120,7 @@ def test_bad_scores_are_one_line_and_leave_nothing(experiment, spoil, message):
 @pytest.mark.parametrize("duration", ["0", "-1", "long", "inf"])
 def test_impossible_durations_are_refused(experiment, duration):
     done = experiment.evaluate(duration=duration)
-    assert done.returncode == 2 and f"want full or seconds, got '{duration}'" in done.stderr
+    assert done.returncode == 2 and f"expected full or seconds, got '{duration}'" in done.stderr
 
 
 # --- tables
