@@ -6,7 +6,7 @@ steps/paired_test.py exp/a/scores/cosine/vox1_test/trials_O_native exp/b/scores/
     data/vox1_test/trials_O
 
 Differences A - B (below 0: A is better) with their 95 % intervals and two-sided p, by a bootstrap that draws the same
-speakers for both (docs/metrics.md). Both score files cover all trials of the list.
+speakers for both (docs/reference/metrics.md). Both score files cover all trials of the list.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Train mean, LDA and PLDA on embeddings of known speakers: OUT_DIR/{mean.vec,transform.mat,plda}, Kaldi's formats.
+"""Train mean, LDA and PLDA on embeddings of known speakers; writes OUT_DIR/{mean.vec,transform.mat,plda}.
 
 steps/train_backend.py exp/x/embeddings/cohort_native/embedding.scp exp/x/cohort/utt2spk exp/x/backend/native
 
-As Kaldi's recipes: the mean is taken off, LDA is trained and applied, vectors are scaled to length sqrt(dim), PLDA is
-trained on these.
+The steps are those of Kaldi's recipes: subtract the mean, train and apply LDA, scale to length sqrt(dim), train PLDA.
+The files have Kaldi's formats.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy as np
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import length_norm
-from rawnext.scoring.embeddings import read_front, read_side
+from rawnext.scoring.embeddings import backend_transform, read_side
 from rawnext.scoring.kaldi_models import write_arrays, write_plda
 from rawnext.scoring.lda import fit_lda
 from rawnext.scoring.plda import fit_plda, smooth
@@ -25,17 +25,19 @@ from rawnext.scoring.plda import fit_plda, smooth
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lda-dim", type=int, default=200,
-                        help="at most; as many as the embeddings have, and one less than speakers (%(default)s)")
-    parser.add_argument("--total-covariance-factor", type=float, default=0.0, help="of LDA (%(default)s)")
+                        help="LDA's dimension, at most that of the embeddings and speakers - 1 (default %(default)s)")
+    parser.add_argument("--total-covariance-factor", type=float, default=0.0,
+                        help="LDA's share of the total covariance in the whitened one (default %(default)s)")
     parser.add_argument("--smoothing", type=float, default=0.0,
-                        help="share of the between-speaker covariance that is added to PLDA's other (%(default)s)")
+                        help="PLDA's smoothing: share of the between-speaker covariance added to the within-speaker "
+                             "one (default %(default)s)")
     parser.add_argument("embeddings", help="embedding.scp")
     parser.add_argument("utt2spk")
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
     for name, value in (("total-covariance-factor", args.total_covariance_factor), ("smoothing", args.smoothing)):
         if not 0 <= value <= 1:
-            parser.error(f"--{name} must lie between 0 and 1")
+            parser.error(f"--{name} must be between 0 and 1")
 
     spk_of = read_table(args.utt2spk, one_word=True)
     utts, x, _ = read_side(args.embeddings)
@@ -49,7 +51,7 @@ def main() -> None:
         write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])
         transform = np.column_stack([projection.T, -projection.T @ offset])
         write_arrays(args.out_dir / "transform.mat", [transform.astype(np.float32)])
-        y = length_norm(read_front(args.out_dir, lda=True)(x))  # as Kaldi: by what stands in the files
+        y = length_norm(backend_transform(args.out_dir, lda=True)(x))  # as in Kaldi: from the files
         write_plda(args.out_dir / "plda", smooth(fit_plda(y, speaker), args.smoothing))
     except ValueError as error:
         raise InputError(args.utt2spk, None, str(error)) from None

@@ -30,7 +30,8 @@ def name(path: Path) -> str:
 
 
 def test_there_is_something_to_check():
-    assert {"path.sh", "cmd.sh", ".ci/run", "utils/parse_options.sh"} <= set(map(name, SHELL))
+    assert {"path.sh", "cmd.sh", ".ci/run", "utils/parse_options.sh", "utils/stages.sh",
+            "steps/options.sh"} <= set(map(name, SHELL))
     assert LINKS
 
 

@@ -8,7 +8,7 @@ Errors (exit code 1): lines in another form, utterances or models that the data 
 contradict utt2spk, targets or nontargets only. Warnings: the original VoxCeleb1 lists, speakers that are trained on,
 trials of an utterance with itself, pairs that stand twice (also swapped), one speaker with most of the targets, a data
 directory of which most stands in no trial. One line for each kind, with the first place of it: `file:line: why`.
-The enroll side may be models, in lines `model utt utt ...` of TRIALS.enroll. More: docs/trials.md
+The enroll side may be models, in lines `model utt utt ...` of TRIALS.enroll. More: docs/howto/trials.md
 """
 
 import argparse

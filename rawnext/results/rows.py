@@ -191,7 +191,8 @@ def method_notes(rows: list[Row]) -> list[str]:
     lines = []
     if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
         lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
-                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: docs/metrics.md.")
+                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: "
+                     "docs/reference/metrics.md.")
     for name in eer_definitions(rows):
         if name != EER_DEFINITION:
             lines.append(f"EER by the definition `{name}`: {EER_DEFINITIONS[name]}.")

@@ -3,11 +3,11 @@
 
     LLR = offset + weights[0] score + weights[1] measure_1 + ...
 
-At a prior P of a target trial, and costs 1 and 1, a trial is accepted where LLR >= -logit(P).
-Sources: Brümmer and du Preez, "Application-independent evaluation of speaker detection", 2006 (Cllr as objective);
+With a target prior P and costs of 1, a trial is accepted if LLR >= -logit(P).
+Sources: Brümmer and du Preez, "Application-independent evaluation of speaker detection", 2006 (Cllr as the objective);
 Brümmer et al., "Fusion of heterogeneous speaker recognition systems in the STBU submission for the NIST SRE 2006", 2007
 (logistic regression weighted by a prior); Mandasari et al., "Quality measure functions for calibration of speaker
-recognition systems in various duration conditions", 2013 (durations beside the score); Thienpondt et al., "The IDLAB
+recognition systems in various duration conditions", 2013 (durations as measures); Thienpondt et al., "The IDLAB
 VoxSRC-20 submission: large margin fine-tuning and quality-aware score calibration in DNN based speaker verification",
 2021 (measures that do not change when the sides are swapped).
 """
@@ -18,21 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-PRIOR = 0.5  # of a target trial, at which a calibration is fitted: there the objective is Cllr
+PRIOR = 0.5  # target prior at which a calibration is fitted: the objective is then Cllr
 RIDGE = 0.1  # see fit_calibration
 
 
 class Measure(NamedTuple):
-    """quantity: what is known of each side: duration (seconds), norm (of the embedding) or cohort_mean (of its cosines
-    with the nearest of a cohort).   of_sides: (N,) of the enroll and of the test side -> (N,); the same, swapped.
+    """quantity: duration (seconds), norm (of the embedding) or cohort_mean (mean of its cosines with a cohort's nearest
+    members), of each side.   of_sides: symmetric function of (N,) enroll and (N,) test quantities -> (N,).
     """
 
     quantity: str
     of_sides: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-# The variance of an embedding falls like 1 / duration, so for both sides together like the first; the next two are
-# Mandasari's Q with the sides made symmetric, the others Thienpondt's.
+# The variance of an embedding is about 1 / duration, so that of a trial is about inverse_duration. The next two are
+# Mandasari's Q made symmetric, the others are Thienpondt's.
 MEASURES = {
     "inverse_duration": Measure("duration", lambda enroll, test: 1 / enroll + 1 / test),
     "log_shorter": Measure("duration", lambda enroll, test: np.log(np.minimum(enroll, test))),
@@ -45,17 +45,17 @@ MEASURES = {
 
 
 def measure(names: Sequence[str], sides: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """(N, M) measures of these names of N trials.
+    """(N, M) measures of N trials, by name.
 
-    Args: sides: quantity -> (N,) of the enroll side and (N,) of the test side; durations in seconds, above 0.
+    Args: sides: quantity -> (N,) enroll and (N,) test values; durations in seconds, above 0.
     """
     return np.column_stack([MEASURES[name].of_sides(*sides[MEASURES[name].quantity]) for name in names])
 
 
 class Calibration(NamedTuple):
-    """weights: (1 + M,) of the score and M measures.   low, high: (M,) limits of the measures that it was fitted on.
+    """weights: (1 + M,) of the score and M measures.   low, high: (M,) range of the measures in the fit.
 
-    Beyond the limits a measure counts as the limit: a straight line says nothing about lengths that nobody has seen.
+    Measures outside this range are clipped to it: the linear model is not extrapolated to unseen durations.
     """
 
     weights: np.ndarray
@@ -64,9 +64,9 @@ class Calibration(NamedTuple):
     high: np.ndarray
 
     def llr(self, scores: ArrayLike, measures: ArrayLike | None = None) -> np.ndarray:
-        """(N,) log-likelihood ratios of (N,) scores and (N, M) measures (none where M is 0).
+        """(N,) log-likelihood ratios of (N,) scores and (N, M) measures (None if M is 0).
 
-        Raises: ValueError: shapes that do not fit, or a number that is not finite.
+        Raises: ValueError: shapes do not match, or a number is not finite.
         """
         x = _features(scores, measures)
         if x.shape[1] != len(self.weights):
@@ -74,11 +74,11 @@ class Calibration(NamedTuple):
         return x[:, 0] * self.weights[0] + self.shift(x[:, 1:])
 
     def shift(self, measures: ArrayLike) -> np.ndarray:
-        """(...) what is added to the weighted score, of (..., M) measures."""
+        """(...) offset that (..., M) measures add to the weighted score."""
         return self.offset + np.clip(measures, self.low, self.high) @ self.weights[1:]
 
     def outside(self, measures: ArrayLike) -> np.ndarray:
-        """(N,) bool: does a measure of the trial lie beyond the limits?"""
+        """(N,) bool: whether a measure of the trial is outside the range of the fit."""
         inside = np.clip(measures, self.low, self.high)
         return np.any(np.abs(inside - measures) > 1e-9, axis=-1)
 
@@ -97,28 +97,29 @@ def _features(scores: ArrayLike, measures: ArrayLike | None) -> np.ndarray:
 
 def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike | None = None, prior: float = PRIOR,
                     ridge: float = RIDGE) -> Calibration:
-    """The calibration of lowest cost at a prior (prior 0.5: of lowest Cllr) on held-out trials.
+    """The calibration with the lowest cost at a prior (prior 0.5: the lowest Cllr) on held-out trials.
 
     The weights of standardised score and measures have a normal prior of mean 0 and variance 1 / ridge against the
-    likelihood of N trials: too weak to be seen where target and nontarget scores overlap, and what keeps the weights
-    finite where they do not, as a few trials of a good system.
+    likelihood of N trials. It has no visible effect if target and nontarget scores overlap, and it keeps the weights
+    finite if they do not, as with a few trials of a good system.
 
     Args:
-        scores: (N,), the higher the more alike.   is_target: (N,) bool.   measures: (N, M).
-        prior: of a target trial, 0 < P < 1.   ridge: 0 for none; trials that a plane separates then have no solution.
-    Raises: ValueError: a side without trials, shapes that do not fit, a number that is not finite, a bad prior.
+        scores: (N,), higher is more similar.   is_target: (N,) bool.   measures: (N, M).
+        prior: of a target trial, 0 < P < 1.   ridge: 0: none; separable trials then have no solution.
+    Raises: ValueError: no target or no nontarget trials, shapes that do not match, a number that is not finite, a
+        prior out of range.
     """
     from scipy.special import logit
 
     x, target = _features(scores, measures), np.asarray(is_target, dtype=bool)
     if not 0 < prior < 1:
-        raise ValueError(f"the prior must lie between 0 and 1, got {prior}")
+        raise ValueError(f"the prior must be between 0 and 1, got {prior}")
     if target.shape != x.shape[:1]:
         raise ValueError(f"{len(x)} scores, but {len(target)} labels")
     if target.all() or not target.any():
         raise ValueError(f"there is no {'nontarget' if target.all() else 'target'} trial")
     mean, std = x.mean(axis=0), x.std(axis=0)
-    std[std <= 1e-12 * np.abs(mean)] = np.inf  # what never varies tells nothing: weight 0
+    std[std <= 1e-12 * np.abs(mean)] = np.inf  # constant features get weight 0
     z = np.column_stack([(x - mean) / std, np.ones(len(x))])
     share = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum())
     penalty = np.append(np.full(x.shape[1], ridge / len(x)), 0.0)
@@ -128,9 +129,9 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
 
 
 def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.ndarray, log_odds: float) -> np.ndarray:
-    """(F,) weights w of (N, F) features z that minimise a convex cost, by Newton's method within a trust region.
+    """(F,) weights w of (N, F) features z that minimise a convex cost, by a trust-region Newton method.
 
-    Cost: sum over trials of share log(1 + exp(-+(z w + log_odds))), - for targets, and w penalty w / 2.
+    Cost: sum over trials of share log(1 + exp(-+(z w + log_odds))), with - for targets, plus w penalty w / 2.
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -151,31 +152,31 @@ def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.
 
 
 class OperatingPoint(NamedTuple):
-    """What a prior means for one list.   llr, score: accepted from here on.   Rates are fractions."""
+    """Thresholds for a prior and their error rates on one list.   llr, score: accept from here.   Rates: fractions."""
 
     prior: float
     llr: float
     score: float
-    miss: float              # where each trial's LLR decides
+    miss: float              # with the threshold on each trial's LLR
     false_alarm: float
-    score_miss: float        # where the one score decides for all
+    score_miss: float        # with the same threshold on all raw scores
     score_false_alarm: float
 
 
 def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np.ndarray, measures: np.ndarray,
                      priors: Sequence[float]) -> list[OperatingPoint]:
-    """Thresholds that the calibration implies at these priors, and the error rates that they have on a list.
+    """Thresholds that the calibration implies at these priors, and their error rates on a list.
 
     Args:
         scores: (N,).   is_target: (N,) bool.   measures: (N, M).
-    The threshold on the score is the one of a trial whose measures are the list's medians; NaN, which nothing reaches,
-    where a higher score does not make a higher LLR.
+    The threshold on the score is that of a trial with the list's median measures; NaN, which no score reaches, if a
+    higher score does not give a higher LLR.
     """
     from scipy.special import logit
 
     llr = calibration.llr(scores, measures)
     slope = float(calibration.weights[0])
-    middle = float(calibration.shift(np.median(measures, axis=0)))
+    median_shift = float(calibration.shift(np.median(measures, axis=0)))
 
     def rates(x: np.ndarray, limit: float) -> tuple[float, float]:
         accepted = x >= limit
@@ -184,6 +185,6 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     points = []
     for prior in priors:
         limit = 0.0 - float(logit(prior))  # no -0.0
-        score = (limit - middle) / slope if slope > 0 else float("nan")
+        score = (limit - median_shift) / slope if slope > 0 else float("nan")
         points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *rates(scores, score)))
     return points

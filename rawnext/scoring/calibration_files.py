@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calibration on disk: its model as JSON, what is known of the sides of trials, the table of thresholds."""
+"""Files of calibration: the model as JSON, durations and qualities of trial sides, tables of thresholds."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %",
 
 
 class ScoreFile(NamedTuple):
-    """A score file, the seconds to which its sides were cut (0: not), and the folders of their embeddings, if named."""
+    """A score file, the seconds to which its sides were cut (0: not cut), and the folders of their embeddings."""
 
     path: str
     enroll: float
@@ -34,9 +34,9 @@ class ScoreFile(NamedTuple):
 
 
 def score_file(text: str) -> ScoreFile:
-    """`SCORES:ENROLL:TEST` or `SCORES:ENROLL:TEST:DIR:DIR`, each side `full` or the seconds it was cut to.
+    """`SCORES:ENROLL:TEST` or `SCORES:ENROLL:TEST:DIR:DIR`, each side `full` or the seconds to which it was cut.
 
-    Raises: ValueError: something else.
+    Raises: ValueError: another form.
     """
     for num_folders in (0, 2):
         path, *words = text.rsplit(":", 2 + num_folders)
@@ -47,13 +47,13 @@ def score_file(text: str) -> ScoreFile:
 
 
 def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None = None) -> dict[str, float]:
-    """utt -> seconds of a data directory's utt2dur, at most `cut` where that is not 0; model -> those of all its utts.
+    """utt -> seconds by utt2dur, at most `cut` if that is not 0; with enroll_map, model -> total seconds of its utts.
 
-    Raises: InputError: there is no utt2dur, a duration is not above 0, or an utterance of a model has none.
+    Raises: InputError: utt2dur is missing, a duration is not above 0, or an utterance of a model has none.
     """
     path = Path(data) / "utt2dur"
     if not path.exists():
-        raise InputError(path, None, "no such file, and the measures are made of durations")
+        raise InputError(path, None, "no such file; the measures need durations")
     seconds = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
     for number, (utt, value) in enumerate(seconds.items(), 1):
         if not 0 < value < np.inf:
@@ -64,7 +64,7 @@ def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None =
 
 def of_models(values: Mapping[str, float], enroll_map: PathLike, quantity: str, path: Path,
               over: Callable[[list[float]], float]) -> dict[str, float]:
-    """model -> what its utterances have together.   Raises: InputError: one of them has no value in `path`."""
+    """model -> `over` of its utterances' values.   Raises: InputError: an utterance has no value in `path`."""
     models = read_enroll_map(enroll_map)
     for number, utts in enumerate(models.values(), 1):
         if missing := [utt for utt in utts if utt not in values]:
@@ -73,27 +73,27 @@ def of_models(values: Mapping[str, float], enroll_map: PathLike, quantity: str, 
 
 
 def read_quality(quantity: str, folder: str, enroll_map: PathLike | None = None) -> dict[str, float]:
-    """utt -> number, of utt2QUANTITY beside the embeddings (steps/quality.py); model -> the mean of its utts'.
+    """utt -> value by utt2QUANTITY in the embeddings' folder (steps/quality.py); with enroll_map, model -> mean.
 
-    Raises: InputError: there is no such table or folder, or a value is not a finite number.
+    Raises: InputError: the table or folder is missing, or a value is not a finite number.
     """
     if not folder:
-        raise InputError("SCORES:ENROLL:TEST:DIR:DIR", None, f"name the embeddings' folders, for {quantity}")
+        raise InputError("SCORES:ENROLL:TEST:DIR:DIR", None, f"{quantity} needs the folders of the embeddings")
     path = Path(folder) / f"utt2{quantity}"
     if not path.exists():
         raise InputError(path, None, "no such file; steps/quality.py writes it")
     values = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
     for number, (utt, value) in enumerate(values.items(), 1):
         if not np.isfinite(value):
-            raise InputError(path, number, f"{utt}: want a number")
+            raise InputError(path, number, f"{utt}: not a number")
     return values if enroll_map is None else of_models(values, enroll_map, quantity, path, fmean)
 
 
 def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str], test: Sequence[str], enroll_data: Path,
                    test_data: Path, enroll_map: PathLike | None = None) -> np.ndarray:
-    """(N, M) measures of these names of a score file's N trials.
+    """(N, M) measures of a score file's N trials, by name.
 
-    Raises: InputError: an utterance of which a quantity is not known.
+    Raises: InputError: a quantity of an utterance is not known.
     """
     if not names:
         return np.empty((len(enroll), 0))
@@ -115,16 +115,16 @@ def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str],
 
 
 def save_model(path: PathLike, calibration: Calibration, names: Sequence[str], about: Mapping[str, Any]) -> None:
-    """Write a model as JSON.   names: of its measures.   about: what it was fitted on."""
+    """Write a model as JSON.   names: of its measures.   about: data it was fitted on."""
     model = {"form": FORM, "names": ["score", *names], "weights": calibration.weights.tolist(),
              "offset": calibration.offset, "low": calibration.low.tolist(), "high": calibration.high.tolist(), **about}
     write_lines(path, [json.dumps(model, indent=2, ensure_ascii=False)])
 
 
 def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
-    """Calibration, names of its measures, and all that the file says.
+    """Calibration, names of its measures, and all contents of the file.
 
-    Raises: InputError: it is not what save_model writes.
+    Raises: InputError: the file was not written by save_model.
     """
     try:
         model = json.loads(path.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ Tables = list[tuple[ScoreFile, list[OperatingPoint]]]
 
 
 def threshold_rows(tables: Tables) -> Iterator[list[str]]:
-    """One line a condition and prior, as COLUMNS."""
+    """One row for each condition and prior, with COLUMNS."""
     for file, points in tables:
         sides = [f"{seconds:g} s" if seconds else "full" for seconds in (file.enroll, file.test)]
         for point in points:
@@ -159,8 +159,8 @@ def thresholds_page(tables: Tables, title: str, fitted_on: str) -> list[str]:
     """Lines of thresholds.md."""
     lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables)]
     return [f"# Thresholds: {title}", "",
-            "Accept where the LLR reaches the column *llr*; where there are only raw scores, where these reach "
-            "*score*, right for a trial of the list's middle duration. Prior: share of target trials among those that "
-            "will come; costs 1 and 1. For other costs take the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",
+            "Accept a trial if its LLR reaches the column *llr*. If only raw scores are available, accept if the score "
+            "reaches *score*, which is right for a trial of the list's median duration. Prior: expected share of "
+            "target trials, with costs of 1. For other costs use the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",
             *(f"| {' | '.join(cells)} |" for cells in lines), "",
-            f"Error rates: on {fitted_on}, where the calibration was fitted too; expect other trials to be worse."]
+            f"Error rates: on {fitted_on}, on which the calibration was fitted; expect worse on other trials."]

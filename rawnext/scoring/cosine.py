@@ -4,7 +4,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-BLOCK = 1 << 18  # numbers of one side that are gathered at a time: they stay in a cache of the second level
+BLOCK = 1 << 18  # numbers of one side that are gathered at a time: fits the L2 cache
 
 
 def lengths(x: np.ndarray) -> np.ndarray:
@@ -16,7 +16,7 @@ def lengths(x: np.ndarray) -> np.ndarray:
     bad = np.argwhere(~((length > 0) & np.isfinite(length)))
     if len(bad):
         raise ValueError(f"embedding {', '.join(map(str, bad[0]))} is zero or not finite and has no direction "
-                         f"({len(bad)} such in all)")
+                         f"({len(bad)} in total)")
     return length
 
 
@@ -24,14 +24,14 @@ def unit_vectors(x: ArrayLike) -> np.ndarray:
     """Scale the last axis to Euclidean length 1; see lengths.
 
     Args:
-        x: (..., D) float32 or float64, kept as it is; anything else becomes float64.
+        x: (..., D); float32 and float64 are kept, other types become float64.
     """
     x = floating(x)
     return x / lengths(x)[..., None]
 
 
 def floating(x: ArrayLike) -> np.ndarray:
-    """As float32 or float64 if it is that, else as float64."""
+    """x as an array; types other than float32 and float64 become float64."""
     x = np.asarray(x)
     return x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
 
@@ -71,17 +71,17 @@ def cosine_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, t
     enroll_length = lengths(enroll)
     test_length = enroll_length if one_set else lengths(test)
     scores = dot_products(enroll, test, enroll_index, test_index)
-    scores /= enroll_length[enroll_index] * test_length[test_index]  # so no unit vectors take memory
+    scores /= enroll_length[enroll_index] * test_length[test_index]  # avoids copies of all embeddings as unit vectors
     return scores
 
 
 def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, test_index: ArrayLike,
                    weight: ArrayLike, bias: float) -> np.ndarray:
-    """Minus the logit of a siamese head, weight . |e1 - e2| + bias, for every trial: the higher, the more alike.
+    """Minus the logit of a siamese head, weight . |e1 - e2| + bias, for every trial; higher is more similar.
 
     Args:
         enroll: (M, D).   test: (N, D).   enroll_index, test_index: (T,) rows of the two.   weight: (D,).
-    Returns: (T,) scores; above 0 where the head says one speaker.
+    Returns: (T,) scores; above 0 if the head decides for the same speaker.
     Raises: ValueError: the dimensions differ.
     """
     enroll, test, weight = np.asarray(enroll), np.asarray(test), np.asarray(weight)
@@ -102,7 +102,7 @@ def segment_distance_scores(enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
 
     Args:
         enroll: (M, S, D) embeddings of S segments.   test: (N, S, D).
-    Returns: (M, N), every utterance against every other.
+    Returns: (M, N), every enroll against every test utterance.
     Source: Chung et al., "In defence of metric learning for speaker recognition", 2020.
     """
     from scipy.spatial.distance import cdist

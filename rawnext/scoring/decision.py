@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From cosines and durations to log-likelihood ratios and decisions, by the calibration that an experiment keeps."""
+"""From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model
 from rawnext.scoring.cosine import unit_vectors
 
-PLACE = Path("calibration/cosine/native/model.json")  # in an experiment; where steps/verification.sh puts it
+MODEL_PATH = Path("calibration/cosine/native/model.json")  # in an experiment, as stage 7 of the recipes writes it
 
 
 class Operating(NamedTuple):
-    """What a decision is made for: share of target pairs among those that will come, and costs of the two errors."""
+    """Operating point of a decision: prior of target pairs, and costs of the two errors."""
 
     prior: float = PRIOR
     cost_miss: float = 1.0
@@ -30,11 +30,11 @@ class Operating(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """The LLR from which to accept."""
+        """The lowest LLR that is accepted."""
         return 0.0 + float(np.log((1 - self.prior) * self.cost_false_alarm / (self.prior * self.cost_miss)))
 
     def chance(self, llr: float) -> float:
-        """Probability that a pair of this LLR is a target pair; NaN of NaN."""
+        """Posterior probability of a target pair given its LLR; NaN for NaN."""
         with np.errstate(over="ignore"):
             return float(1 / (1 + np.exp(-llr) * (1 - self.prior) / self.prior))
 
@@ -43,9 +43,9 @@ class Operating(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Of one pair.   llr, threshold: NaN, and same: None, where there is no calibration.
+    """Decision on one pair.   llr, threshold: NaN without a calibration; same: None.
 
-    score: cosine.   same: one speaker?   outside: a length that the calibration never saw, and took for its limit.
+    score: cosine.   same: same speaker?   outside: a duration is outside the range of the calibration and was clipped.
     """
 
     score: float
@@ -56,16 +56,19 @@ class Verdict(NamedTuple):
 
 
 class Judge(NamedTuple):
-    """LLRs of cosines of an experiment's whole-utterance embeddings; why: there is no calibration, else empty."""
+    """LLRs and decisions from cosines of an experiment's whole-utterance embeddings.
+
+    names: of the calibration's measures.   why: why there is no calibration; empty if there is one.
+    """
 
     calibration: Calibration | None
-    names: list[str]  # of its measures
+    names: list[str]
     why: str = ""
 
     def llr(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) LLRs of (N,) cosines and seconds of both sides, and (N,) bool: lengths that the calibration never saw.
+        """(N,) LLRs of (N,) cosines and seconds of both sides, and (N,) bool: a duration is outside its range.
 
-        An enroll side of several utterances has their seconds together. NaN where there is no calibration.
+        An enroll side of several utterances has their total seconds. NaN without a calibration.
         """
         scores, sides = np.asarray(scores), (np.asarray(enroll_s), np.asarray(test_s))
         if self.calibration is None:
@@ -74,7 +77,7 @@ class Judge(NamedTuple):
         return self.calibration.llr(scores, measures), self.calibration.outside(measures)
 
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
-        """Of two (D,) embeddings and their seconds.   Raises: ValueError: an embedding is zero or not finite."""
+        """Decide on two (D,) embeddings and their seconds.   Raises: ValueError: one is zero or not finite."""
         score = float(unit_vectors(enroll) @ unit_vectors(test))
         (llr,), (outside,) = (values.tolist() for values in self.llr([score], [enroll_s], [test_s]))
         if self.calibration is None:
@@ -85,15 +88,15 @@ class Judge(NamedTuple):
 def read_judge(exp: PathLike) -> Judge:
     """The calibration of an experiment folder.
 
-    Raises: InputError: it is damaged, or of other scores.
+    Raises: InputError: it is damaged, or was fitted on other scores.
     """
-    path = Path(exp) / PLACE
+    path = Path(exp) / MODEL_PATH
     if not path.exists():
-        return Judge(None, [], f"no calibration: there is no {path}")
+        return Judge(None, [], f"no calibration: no such file {path}")
     calibration, names, about = read_model(path)
     if (about.get("backend"), about.get("protocol")) != ("cosine", "native"):
         raise InputError(path, None, f"was fitted for {about.get('backend')} and {about.get('protocol')}, not for "
                                      "cosine and native")
-    if strange := [name for name in names if MEASURES[name].quantity != "duration"]:
-        return Judge(None, [], f"no calibration: that of {path} wants {strange[0]}, which single files have not")
+    if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
+        return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
     return Judge(calibration, names)

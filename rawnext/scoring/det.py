@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The DET curve in whole numbers, of which every measure of rawnext.scoring.metrics is a function.
+"""The DET curve as integer counts; every measure of rawnext.scoring.metrics is a function of it.
 
-A trial is accepted if its score reaches the threshold, so trials with one score stand or fall together.
-N1 and N0 are the numbers of target and nontarget trials, N their sum, L the number of points; all takes O(N log N).
+A trial is accepted if its score reaches the threshold, so trials with equal scores are decided alike.
+N1 and N0 are the numbers of target and nontarget trials, N their sum, L the number of points. Takes O(N log N).
 """
 
 from typing import NamedTuple
@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 class Det(NamedTuple):
     """DET curves from the strictest threshold (reject all) to the loosest (accept all).
 
-    num_false_accepts, num_misses: (..., L) whole numbers.   num_nontargets, num_targets: N0, N1, (...).
-    thresholds: (L,) lowest score that each point accepts; infinite where it accepts none. All curves have the same.
+    num_false_accepts, num_misses: (..., L) integers.   num_nontargets, num_targets: N0, N1, (...).
+    thresholds: (L,) lowest score that each point accepts; infinite if it accepts none. Shared by all curves.
     """
 
     num_false_accepts: np.ndarray
@@ -26,17 +26,17 @@ class Det(NamedTuple):
 
     @property
     def fpr(self) -> np.ndarray:
-        """(..., L) share of nontarget trials that are accepted."""
+        """(..., L) share of accepted nontarget trials."""
         return self.num_false_accepts / np.asarray(self.num_nontargets)[..., None]
 
     @property
     def fnr(self) -> np.ndarray:
-        """(..., L) share of target trials that are missed."""
+        """(..., L) share of missed target trials."""
         return self.num_misses / np.asarray(self.num_targets)[..., None]
 
     @property
     def trials_at(self) -> tuple[np.ndarray, np.ndarray]:
-        """(..., L - 1) numbers of target and of nontarget trials at each threshold but the first."""
+        """(..., L - 1) numbers of target and nontarget trials at each threshold except the first."""
         return -np.diff(self.num_misses), np.diff(self.num_false_accepts)
 
     def curves(self) -> list["Det"]:
@@ -47,7 +47,7 @@ class Det(NamedTuple):
                 zip(*counts, *totals)]
 
     def hull(self) -> "Det":
-        """The corners of one curve's convex hull: what the best merging of neighbouring scores reaches.
+        """The corners of one curve's convex hull, reached by the best merging of neighbouring scores.
 
         Source: Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", 2007: its edges are the pools of isotonic
             regression.
@@ -55,10 +55,10 @@ class Det(NamedTuple):
         from scipy.optimize import isotonic_regression
 
         targets, nontargets = self.trials_at
-        there = np.flatnonzero(targets + nontargets)
-        num = (targets + nontargets)[there]
-        pools = isotonic_regression(targets[there] / num, weights=num, increasing=False).blocks
-        corners = np.append(0, there[pools[1:] - 1] + 1)
+        used = np.flatnonzero(targets + nontargets)
+        num = (targets + nontargets)[used]
+        pools = isotonic_regression(targets[used] / num, weights=num, increasing=False).blocks
+        corners = np.append(0, used[pools[1:] - 1] + 1)
         return self._replace(num_false_accepts=self.num_false_accepts[corners], num_misses=self.num_misses[corners],
                              thresholds=self.thresholds[corners])
 
@@ -74,11 +74,11 @@ def sorted_scores(scores: ArrayLike, name: str) -> np.ndarray:
 
 
 def det_points(target: ArrayLike, nontarget: ArrayLike) -> Det:
-    """All L points of the DET curve: one for each distinct score, and one above them all.
+    """All L points of the DET curve: one for each distinct score, and one above all scores.
 
     Args:
         target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
-    Raises: ValueError: either side is empty or holds NaN.
+    Raises: ValueError: either side is empty or contains NaN.
     """
     targets, nontargets = sorted_scores(target, "target"), sorted_scores(nontarget, "nontarget")
     thresholds = np.unique(np.concatenate([targets, nontargets]))[::-1]

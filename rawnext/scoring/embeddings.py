@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embeddings of the two sides of a trial list: read, moved by a back end's mean and LDA, averaged by model."""
+"""Embeddings of both sides of a trial list: read, transformed by a back end's mean and LDA, averaged per model."""
 
 from collections.abc import Container, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,26 +11,28 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
-from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
 
-BLOCK = 1 << 14  # embeddings that are in float64 at a time
+BLOCK = 1 << 14  # embeddings in float64 at a time
 
 
 class Side(NamedTuple):
-    """keys: N utts or models.   x: (N, D) float32, none of which is zero.   num_utts: (N,) utterances behind each."""
+    """Embeddings of the enroll or test side.
+
+    keys: N utts or models.   x: (N, D) float32, no zero vectors.   num_utts: (N,) utterances averaged in each.
+    """
 
     keys: list[str]
     x: np.ndarray
     num_utts: np.ndarray
 
 
-class Front(NamedTuple):
-    """What is done to each embedding x before it is scored: linear @ (x - mean) + offset.
+class Transform(NamedTuple):
+    """Transform of each embedding x before scoring: linear @ (x - mean) + offset.
 
-    mean: (D,).   linear: (K, D), None: the identity.   offset: (K,).
+    mean: (D,).   linear: (K, D); None: identity.   offset: (K,).
     """
 
     mean: np.ndarray
@@ -38,7 +40,7 @@ class Front(NamedTuple):
     offset: np.ndarray | None = None
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, K) float32 of (N, D)."""
+        """(N, D) -> (N, K) float32."""
         if self.linear is None or self.offset is None:
             return x - self.mean.astype(np.float32)
         out = np.empty((len(x), len(self.linear)), np.float32)
@@ -48,35 +50,35 @@ class Front(NamedTuple):
         return out
 
 
-def read_front(folder: Path, lda: bool) -> Front:
-    """mean.vec and, if wanted, transform.mat of a folder of Kaldi's models.
+def backend_transform(folder: Path, lda: bool) -> Transform:
+    """The transform of mean.vec and, with lda, transform.mat in a folder.
 
-    Raises: InputError: one is missing or damaged, or their sizes do not fit.
+    Raises: InputError: one is missing or damaged, or their sizes do not match.
     """
     mean = read_vector(folder / "mean.vec")
-    return Front(mean, *read_transform(folder / "transform.mat", len(mean))) if lda else Front(mean)
+    return Transform(mean, *read_transform(folder / "transform.mat", len(mean))) if lda else Transform(mean)
 
 
-def check_directions(keys: list[str], x: np.ndarray, path: PathLike) -> None:
-    """Raise InputError if a vector is zero; path: the table whose keys these are, or some of them."""
+def check_nonzero(keys: list[str], x: np.ndarray, path: PathLike) -> None:
+    """Raise InputError if a vector is zero; path: the table that lists the keys."""
     zero = ~x.any(axis=1)
     if zero.any():
         key = keys[int(np.argmax(zero))]
-        raise InputError(path, list(read_table(path)).index(key) + 1, f"{key} is a zero vector, which has no direction")
+        raise InputError(path, list(read_table(path)).index(key) + 1, f"{key} is a zero vector")
 
 
-def read_side(scp: PathLike, front: Front | None = None, wanted: Container[str] | None = None) -> Side:
-    """The embeddings of an scp, or those of the wanted utts, moved by `front`.
+def read_side(scp: PathLike, transform: Transform | None = None, wanted: Container[str] | None = None) -> Side:
+    """The embeddings of an scp, or of the wanted utts in it, transformed.
 
-    Raises: InputError: one cannot be read, is zero, or does not fit.
+    Raises: InputError: one cannot be read, is zero, or has another dimension than the transform.
     """
     keys, x = read_matrix(scp, wanted)
-    check_directions(keys, x, scp)
-    if front:
-        if x.shape[1] != len(front.mean):
-            raise InputError(scp, None, f"{x.shape[1]} dimensions, but the back end has {len(front.mean)}")
-        x = front(x)
-        check_directions(keys, x, scp)
+    check_nonzero(keys, x, scp)
+    if transform:
+        if x.shape[1] != len(transform.mean):
+            raise InputError(scp, None, f"{x.shape[1]} dimensions, but the back end has {len(transform.mean)}")
+        x = transform(x)
+        check_nonzero(keys, x, scp)
     return Side(keys, x, np.ones(len(keys), int))
 
 
@@ -84,28 +86,28 @@ def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -
     """The models of an enroll map, each the average of its utterances' embeddings.
 
     Args:
-        scp: whose utts the side has, for messages.   unit: average unit vectors (cosine), so that each counts alike.
-    Raises: InputError: the map is wrong, names an utt that is not there, or the average is zero.
+        scp: source of the side, for messages.   unit: average unit vectors, so that all utterances weigh the same.
+    Raises: InputError: the map is malformed, has an unknown utt, or an average is zero.
     """
     models = read_enroll_map(enroll_map)
-    place = {key: row for row, key in enumerate(side.keys)}
+    row_of = {key: row for row, key in enumerate(side.keys)}
     vectors = unit_vectors(side.x) if unit else side.x
     means = np.empty((len(models), side.x.shape[1]), np.float32)
     for row, utts in enumerate(models.values()):
-        if missing := [utt for utt in utts if utt not in place]:
+        if missing := [utt for utt in utts if utt not in row_of]:
             raise InputError(enroll_map, row + 1, f"{missing[0]} not in {scp}")
-        means[row] = vectors[[place[utt] for utt in utts]].mean(axis=0, dtype=np.float64)
-    check_directions(list(models), means, enroll_map)
+        means[row] = vectors[[row_of[utt] for utt in utts]].mean(axis=0, dtype=np.float64)
+    check_nonzero(list(models), means, enroll_map)
     return Side(list(models), means, np.array([len(utts) for utts in models.values()]))
 
 
 def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) -> np.ndarray:
-    """(T,) rows of a side that the trials name, line by line.
+    """(T,) row of each trial's id in a side.
 
-    Raises: InputError: one is not there.
+    Raises: InputError: an id is not in the side.
     """
-    place, ids = {key: row for row, key in enumerate(side.keys)}, Ids.of(wanted)
-    rows = np.array([place.get(utt, -1) for utt in ids.names], np.int64)[ids.which]
+    row_of = {key: row for row, key in enumerate(side.keys)}
+    rows = np.fromiter(map(row_of.get, wanted, repeat(-1)), np.int64, len(wanted))
     if (rows < 0).any():
         line = int(np.argmax(rows < 0))
         raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
@@ -113,7 +115,7 @@ def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) 
 
 
 class Sides(NamedTuple):
-    """Both sides of T trials. enroll, test: the sides; enroll_index, test_index: (T,) rows of them."""
+    """Both sides of T trials. enroll_index, test_index: (T,) rows of enroll and test."""
 
     enroll: Side
     test: Side
@@ -121,14 +123,15 @@ class Sides(NamedTuple):
     test_index: np.ndarray
 
 
-def read_sides(enroll_scp: str, test_scp: str, front: Front | None, enroll_map: str | None, unit: bool,
+def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enroll_map: str | None, unit: bool,
                trials: PathLike, enroll_ids: Sequence[str], test_ids: Sequence[str]) -> Sides:
-    """The embeddings that a trial list wants, in columns of which these ids stand; see read_side and enroll_models."""
+    """The embeddings of a trial list with these ids in its columns; see read_side and enroll_models."""
     models = read_enroll_map(enroll_map).values() if enroll_map else ()
-    enrolled, tested = set(chain(*models)) if models else Ids.of(enroll_ids).distinct(), Ids.of(test_ids).distinct()
-    one_set = test_scp == enroll_scp
-    enroll = read_side(enroll_scp, front, enrolled | tested if one_set else enrolled)
-    test = enroll if one_set else read_side(test_scp, front, tested)
+    enroll_utts = set(chain(*models)) if models else set(enroll_ids)
+    test_utts = set(test_ids)
+    same_scp = test_scp == enroll_scp
+    enroll = read_side(enroll_scp, transform, enroll_utts | test_utts if same_scp else enroll_utts)
+    test = enroll if same_scp else read_side(test_scp, transform, test_utts)
     if enroll.x.shape[1] != test.x.shape[1]:
         raise InputError(test_scp, None, f"{test.x.shape[1]} dimensions, but {enroll_scp} has {enroll.x.shape[1]}")
     if enroll_map:

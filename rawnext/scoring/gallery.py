@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gallery of enrolled speakers: Kaldi's ark and scp of their models, and what they were made from beside it, as JSON.
+"""A gallery of enrolled speakers: an ark and scp with their models, and a JSON file with their origin.
 
-A model is the mean of its utterances' unit vectors; it keeps their number and seconds, so that more can be added.
+A model is the mean of its utterances' unit vectors. Their number and seconds are kept, so that more can be added.
 """
 
 import json
@@ -21,7 +21,7 @@ FORM = "gallery 1"
 
 
 class Speaker(NamedTuple):
-    """mean: (D,) of its utterances' unit vectors.   utts: how many.   seconds: of all of them."""
+    """mean: (D,) of the utterances' unit vectors.   utts: number of utterances.   seconds: their total duration."""
 
     mean: np.ndarray
     utts: int
@@ -32,58 +32,58 @@ class Gallery:
     """Speakers by name.
 
     Args:
-        place: ark and scp where it is kept; beside them SCP's name with .json.
-        fingerprint: of the model that makes its embeddings; those of another are not comparable.
-    Raises: InputError: what is there is damaged, or of another model.
+        paths: the ark and the scp; the JSON file has the scp's name with .json.
+        fingerprint: of the embedding model; embeddings of different models are not comparable.
+    Raises: InputError: an existing gallery is damaged, or belongs to another model.
     """
 
-    def __init__(self, place: tuple[PathLike, PathLike], fingerprint: str):
-        self.ark, self.scp, self.fingerprint = Path(place[0]), Path(place[1]), fingerprint
-        self.about = self.scp.with_suffix(".json")
-        self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.about.exists() else {}
+    def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str):
+        self.ark, self.scp, self.fingerprint = Path(paths[0]), Path(paths[1]), fingerprint
+        self.json = self.scp.with_suffix(".json")
+        self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.json.exists() else {}
 
     def _read(self) -> dict[str, Speaker]:
         try:
-            about = json.loads(self.about.read_text(encoding="utf-8"))
-            known = {name: (int(of["utts"]), float(of["seconds"])) for name, of in about["speakers"].items()}
+            about = json.loads(self.json.read_text(encoding="utf-8"))
+            known = {name: (int(spk["utts"]), float(spk["seconds"])) for name, spk in about["speakers"].items()}
             form, ark_sha256, fingerprint = about["form"], about["ark_sha256"], about["model"]
         except FileNotFoundError:
-            raise InputError(self.about, None, "no such file; without it the vectors are no gallery") from None
+            raise InputError(self.json, None, "no such file; a gallery needs it") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             form = None
         if form != FORM:
-            raise InputError(self.about, None, "is not a gallery of rawnext enroll")
+            raise InputError(self.json, None, "is not a gallery made by rawnext enroll")
         if fingerprint != self.fingerprint:
-            raise InputError(self.about, None, "was made with another model; enroll again with this one")
+            raise InputError(self.json, None, "was made with another model; enroll again with this one")
         keys, means = read_matrix(self.scp)
         if keys != list(known) or sha256(self.ark) != ark_sha256:
-            raise InputError(self.about, None, f"does not belong to {self.ark}: enroll again in a new gallery")
+            raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")
         return {name: Speaker(mean, *known[name]) for name, mean in zip(keys, means)}
 
     def enroll(self, name: str, embeddings: np.ndarray, seconds: float, add: bool = False) -> Speaker:
-        """Make (or replace) a speaker of (N, D) embeddings of N utterances, or add them to the one that is there.
+        """Make or replace a speaker from (N, D) embeddings of N utterances, or add them to an existing speaker.
 
-        Raises: InputError: the name cannot be an id, or add, and there is no such speaker.
+        Raises: InputError: the name cannot be an id; with add, there is no such speaker.
         """
         utts, total = len(embeddings), unit_vectors(embeddings.astype(np.float64)).sum(axis=0)
         if add:
             if name not in self.speakers:
-                raise InputError(self.scp, None, f"{name} is not enrolled, so nothing can be added")
-            mean, num, had_seconds = self.speakers[name]
-            total, utts, seconds = total + num * mean, utts + num, seconds + had_seconds
+                raise InputError(self.scp, None, f"{name} is not enrolled; nothing can be added")
+            old = self.speakers[name]
+            total, utts, seconds = total + old.utts * old.mean, utts + old.utts, seconds + old.seconds
         self.speakers[check_id(name, self.scp)] = Speaker(total / utts, utts, seconds)
         return self.speakers[name]
 
     def save(self) -> None:
-        """Write it: models, then what belongs to them."""
+        """Write the models, then the JSON file."""
         speakers = dict(sorted(self.speakers.items(), key=lambda item: item[0].encode()))
         write_vectors(self.ark, self.scp, ((name, speaker.mean) for name, speaker in speakers.items()))
         about = {"form": FORM, "model": self.fingerprint, "ark_sha256": sha256(self.ark),
                  "speakers": {name: {"utts": speaker.utts, "seconds": round(speaker.seconds, 3)}
                               for name, speaker in speakers.items()}}
-        write_lines(self.about, [json.dumps(about, indent=1, ensure_ascii=False)])
+        write_lines(self.json, [json.dumps(about, indent=1, ensure_ascii=False)])
 
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
-        """(N, S) cosines of (N, D) embeddings with all S speakers, in the order of `speakers`."""
+        """(N, S) cosines of (N, D) embeddings with the S speakers, in the order of `speakers`."""
         means = np.stack([speaker.mean for speaker in self.speakers.values()])
         return unit_vectors(embeddings) @ unit_vectors(means).T

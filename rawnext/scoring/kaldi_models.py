@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kaldi's files of one thing each: a vector (mean.vec), a matrix (transform.mat), a PLDA model; binary or text.
+"""Kaldi's files of a single object: a vector (mean.vec), a matrix (transform.mat) or a PLDA model; binary or text.
 
-Kaldi's programs read what is written here. Whatever is read is checked as archives are (rawnext/kaldi/ark.py): regular
-files only, and nothing is allocated that the file does not hold.
+Kaldi's programs read the files written here. Files are read with the checks of archives (rawnext/kaldi/ark.py):
+regular files only, and no allocation beyond the size of the file.
 """
 
 import re
@@ -23,8 +23,8 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
     """The arrays of a file, float64.
 
     Args:
-        axes: of each array: 1 a vector, 2 a matrix.   tag: what stands about them, as in `<Plda> ... </Plda>`.
-    Raises: InputError: missing, cut off, something else, not finite.
+        axes: for each array 1 (vector) or 2 (matrix).   tag: enclosing tag, as in `<Plda> ... </Plda>`.
+    Raises: InputError: missing, cut off, another kind of file, not finite.
     """
     try:
         with open_regular(str(path)) as file:
@@ -37,9 +37,9 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
     try:
         arrays = _binary(data[2:], axes, tag) if data.startswith(b"\0B") else _text(data, axes, tag)
     except ValueError as why:
-        raise InputError(path, None, f"not {'a PLDA model' if tag else 'what is wanted'} of Kaldi: {why}") from None
+        raise InputError(path, None, f"not {'a PLDA model' if tag else 'a vector or matrix'} of Kaldi: {why}") from None
     if not all(array.size and np.isfinite(array).all() for array in arrays):
-        raise InputError(path, None, "holds an empty array, or a number that is not finite")
+        raise InputError(path, None, "contains an empty array or a number that is not finite")
     return arrays
 
 
@@ -47,23 +47,23 @@ def _binary(data: bytes, axes: Sequence[int], tag: str) -> list[np.ndarray]:
     head, tail = (f"<{tag}> ".encode(), f"</{tag}> ".encode()) if tag else (b"", b"")
     if not data.startswith(head):
         raise ValueError(f"no {head.decode()}")
-    arrays, place = [], len(head)
+    arrays, offset = [], len(head)
     for num_axes in axes:
-        kind, found = KINDS.get(data[place:place + 3], ("", 0))
+        kind, found = KINDS.get(data[offset:offset + 3], ("", 0))
         if found != num_axes:
-            raise ValueError(f"expected a {('vector', 'matrix')[num_axes - 1]} at byte {place + 2}")
-        sizes = data[place + 3:place + 3 + 5 * num_axes]
-        place += 3 + len(sizes)
+            raise ValueError(f"expected a {('vector', 'matrix')[num_axes - 1]} at byte {offset + 2}")
+        sizes = data[offset + 3:offset + 3 + 5 * num_axes]
+        offset += 3 + len(sizes)
         if len(sizes) < 5 * num_axes or sizes[0] != 4 or sizes[-5] != 4:
             raise ValueError("damaged sizes")
         shape = [struct.unpack("<i", sizes[k + 1:k + 5])[0] for k in range(0, len(sizes), 5)]
         count = shape[0] * shape[-1] if num_axes == 2 else shape[0]
-        if min(shape) < 0 or count * np.dtype(kind).itemsize > len(data) - place:
-            raise ValueError(f"cut off or damaged: {shape} numbers promised, {len(data) - place} bytes there")
-        arrays.append(np.frombuffer(data, kind, count, place).reshape(shape).astype(np.float64))
-        place += count * np.dtype(kind).itemsize
-    if data[place:] != tail:
-        raise ValueError("more in it than that")
+        if min(shape) < 0 or count * np.dtype(kind).itemsize > len(data) - offset:
+            raise ValueError(f"cut off or damaged: {shape} numbers expected, {len(data) - offset} bytes left")
+        arrays.append(np.frombuffer(data, kind, count, offset).reshape(shape).astype(np.float64))
+        offset += count * np.dtype(kind).itemsize
+    if data[offset:] != tail:
+        raise ValueError("unexpected data at the end")
     return arrays
 
 
@@ -86,11 +86,11 @@ def _text(data: bytes, axes: Sequence[int], tag: str) -> list[np.ndarray]:
 
 
 def write_arrays(path: PathLike, arrays: Sequence[np.ndarray], tag: str = "") -> None:
-    """Write vectors and matrices in binary, float32 or float64 as they are; under a temporary name, and renamed."""
+    """Write vectors and matrices (float32 or float64) in binary form by atomic rename."""
     parts = [b"\0B", f"<{tag}> ".encode() if tag else b""]
     for array in arrays:
         if not np.isfinite(array).all():
-            raise ValueError(f"{path}: a number that is not finite")
+            raise ValueError(f"{path}: a number is not finite")
         number, form = ("<f4", "F") if array.dtype == np.float32 else ("<f8", "D")
         parts += [f"{form}{'VM'[array.ndim - 1]} ".encode(), *(struct.pack("<bi", 4, size) for size in array.shape),
                   np.ascontiguousarray(array, number).tobytes()]
@@ -99,12 +99,12 @@ def write_arrays(path: PathLike, arrays: Sequence[np.ndarray], tag: str = "") ->
 
 
 def read_vector(path: PathLike) -> np.ndarray:
-    """(D,) float64."""
+    """A vector (D,), float64."""
     return read_arrays(path, [1])[0]
 
 
 def read_transform(path: PathLike, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix for vectors of this dimension, linear (K, dim) or affine (K, dim + 1): its (K, dim) and (K,) parts."""
+    """The (K, dim) linear part and (K,) offset of a transform, stored as (K, dim) or as affine (K, dim + 1)."""
     matrix = read_arrays(path, [2])[0]
     if matrix.shape[1] - dim not in (0, 1):
         raise InputError(path, None, f"a transform of {matrix.shape[1]} columns does not fit {dim} dimensions")
@@ -112,14 +112,14 @@ def read_transform(path: PathLike, dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_plda(path: PathLike) -> Plda:
-    """What ivector-compute-plda writes."""
+    """Read a model as written by ivector-compute-plda."""
     plda = Plda(*read_arrays(path, [1, 2, 1], "Plda"))
     dim = len(plda.mean)
     if plda.transform.shape != (dim, dim) or len(plda.psi) != dim or not (plda.psi >= 0).all():
-        raise InputError(path, None, "the sizes of mean, transform and psi do not fit, or psi is negative")
+        raise InputError(path, None, "the sizes of mean, transform and psi do not match, or psi is negative")
     return plda
 
 
 def write_plda(path: PathLike, plda: Plda) -> None:
-    """In float64, as ivector-compute-plda."""
+    """Write a model in float64, as ivector-compute-plda does."""
     write_arrays(path, [np.asarray(array, np.float64) for array in plda], "Plda")

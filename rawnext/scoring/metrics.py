@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum. docs/metrics.md has the formulas.
+"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum.
 
-Each is a function of DET curves, `eer_of(det)`, and beside it one of scores, `eer(target, nontarget)`, which takes
+docs/reference/metrics.md has the formulas.
+
+Each is a function of DET curves, such as `eer_of(det)`, and of scores, such as `eer(target, nontarget)`, with
     target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
-    Raises: ValueError: either side is empty or holds NaN.
+    Raises: ValueError: either side is empty or contains NaN.
 """
 
 import numpy as np
@@ -13,20 +15,19 @@ from rawnext.scoring.det import Det, det_points, sorted_scores
 
 EER_DEFINITIONS = {
     "mean": "mean of both error rates at the threshold where they are closest",
-    "max": "the greater of both error rates at the threshold where they are closest",
+    "max": "the larger of both error rates at the threshold where they are closest",
     "interpolated": "where the line through the points of the DET curve crosses the diagonal",
-    "kaldi": "as Kaldi's compute-eer: share of targets missed at the first target score that lets no more nontargets "
-             "through",
+    "kaldi": "as in Kaldi's compute-eer: share of missed targets at the first target score with no more false alarms",
     "hull": "where the convex hull of the ROC curve crosses the diagonal",
 }
-EER_DEFINITION = "mean"  # RawNeXt's; which published figures use which: docs/metrics.md
+EER_DEFINITION = "mean"  # that of RawNeXt; docs/reference/metrics.md lists those of other publications
 
 
 def eer_of(det: Det, definition: str = EER_DEFINITION) -> np.ndarray:
     """(...) equal error rates of the curves, fractions.   Raises: ValueError: unknown definition."""
     if definition in ("mean", "max"):
         gap = np.abs(_gap(det))
-        closest = gap.argmin(axis=-1)[..., None]  # the strictest, if several are
+        closest = gap.argmin(axis=-1)[..., None]  # the strictest of several
         rates = [np.take_along_axis(counts, closest, axis=-1)[..., 0] / total for counts, total in
                  ((det.num_false_accepts, det.num_nontargets), (det.num_misses, det.num_targets))]
         return np.maximum(*rates) if definition == "max" else (rates[0] + rates[1]) / 2
@@ -45,7 +46,7 @@ def eer_of(det: Det, definition: str = EER_DEFINITION) -> np.ndarray:
 
 
 def _gap(det: Det) -> np.ndarray:
-    """(..., L) (fpr - fnr) N0 N1, ascending, in whole numbers: rounding must not decide between thresholds."""
+    """(..., L) (fpr - fnr) N0 N1, ascending, as integers: rounding must not decide between thresholds."""
     return (det.num_false_accepts * np.asarray(det.num_targets, dtype=np.int64)[..., None]
             - det.num_misses * np.asarray(det.num_nontargets, dtype=np.int64)[..., None])
 
@@ -53,7 +54,7 @@ def _gap(det: Det) -> np.ndarray:
 def _kaldi_eer(det: Det) -> np.ndarray:
     """(...) p / N1 for the first p = 0, 1, ... at which fpr(score of target p, ascending) <= p / N1.
 
-    The targets that a threshold accepts and the next stricter one does not, are p = misses ... stricter misses - 1.
+    A threshold accepts, beyond those of the next stricter one, the targets p = misses ... stricter misses - 1.
     Source: Kaldi, src/ivectorbin/compute-eer.cc.
     """
     num_targets, num_nontargets = (np.asarray(x, dtype=np.int64)[..., None]
@@ -63,7 +64,7 @@ def _kaldi_eer(det: Det) -> np.ndarray:
     last = fits.shape[-1] - 1 - fits[..., ::-1].argmax(axis=-1)[..., None]  # the loosest threshold that fits
     least = -(-np.take_along_axis(accepted, last, axis=-1) // num_nontargets)
     first = np.maximum(np.take_along_axis(det.num_misses[..., 1:], last, axis=-1), least)
-    last_target = num_targets - 1  # where compute-eer stops if none fits
+    last_target = num_targets - 1  # the result of compute-eer if none fits
     return (np.where(fits.any(axis=-1)[..., None], np.minimum(first, last_target), last_target) / num_targets)[..., 0]
 
 
@@ -71,17 +72,17 @@ def eer(target: ArrayLike, nontarget: ArrayLike, definition: str = EER_DEFINITIO
     """Equal error rate, a fraction.
 
     Args: definition: a key of EER_DEFINITIONS.
-    Raises: ValueError: also for an unknown definition.
+    Raises: ValueError: see above; or an unknown definition.
     """
-    if definition == "kaldi":  # which reads scores in single precision: other ties
+    if definition == "kaldi":  # compute-eer reads scores as float32, which changes ties
         target, nontarget = np.asarray(target, dtype=np.float32), np.asarray(nontarget, dtype=np.float32)
     return float(eer_of(det_points(target, nontarget), definition))
 
 
 def _costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """What a miss rate and a false alarm rate of 1 cost, in costs of the better system without ears."""
+    """Costs of miss rate 1 and false alarm rate 1, relative to the best trivial system (accept or reject all)."""
     if not 0 < p_target < 1:
-        raise ValueError(f"p_target must lie between 0 and 1, got {p_target}")
+        raise ValueError(f"p_target must be between 0 and 1, got {p_target}")
     if not (c_miss > 0 and c_fa > 0):
         raise ValueError(f"costs must be greater than 0, got {c_miss} and {c_fa}")
     miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
@@ -100,8 +101,8 @@ def min_dcf(target: ArrayLike, nontarget: ArrayLike, p_target: float = 0.01, c_m
 
     Args:
         p_target: prior of a target trial, 0 < p < 1.   c_miss, c_fa: cost of a miss and of a false alarm.
-    Returns: cost divided by that of the better system without ears (reject all or accept all): at most 1.
-    Raises: ValueError: also for a prior or a cost out of range.
+    Returns: cost divided by that of the best trivial system (accept or reject all): at most 1.
+    Raises: ValueError: see above; or a prior or cost out of range.
     Source: NIST 2016 Speaker Recognition Evaluation Plan.
     """
     return float(min_dcf_of(det_points(target, nontarget), p_target, c_miss, c_fa))

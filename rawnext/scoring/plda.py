@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two-covariance PLDA: a speaker is drawn about the mean by one covariance, its utterances about it by another.
+"""Two-covariance PLDA: Gaussian speakers around the mean, Gaussian utterances around each speaker.
 
-With the mean taken off and both covariances made diagonal by one transform, within speakers the identity and between
-them psi, an average u of n utterances has covariance psi + 1/n. Trained, smoothed and scored as Kaldi does it.
+After subtraction of the mean, one transform makes the within-speaker covariance the identity and the between-speaker
+covariance diagonal (psi); the average of n utterances then has covariance psi + 1/n. Training, smoothing and scoring
+are those of Kaldi.
 Source: Ioffe, "Probabilistic linear discriminant analysis", 2006; Kaldi's ivector/plda.cc.
 """
 
@@ -26,18 +27,18 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
     """Maximum likelihood by EM from unit covariances.
 
     Args:
-        x: (N, D) vectors, as a rule scaled to length sqrt(D).   speaker: (N,) whose each is.
-    Raises: ValueError: no more vectors than dimensions, or no speaker has two.
+        x: (N, D) vectors, usually scaled to length sqrt(D).   speaker: (N,) speaker of each.
+    Raises: ValueError: no more vectors than dimensions, or no speaker with two vectors.
     """
     from scipy.linalg import cholesky, eigh, solve_triangular
 
     x = np.asarray(x, dtype=np.float64)
     means, label, count = speaker_means(x, speaker)
     if len(x) <= x.shape[1] or count.max() < 2:
-        raise ValueError(f"PLDA of {x.shape[1]} dimensions wants more vectors than that and two of some speaker, got "
+        raise ValueError(f"PLDA of {x.shape[1]} dimensions needs more vectors than that and a speaker with two, got "
                          f"{len(x)} vectors of {len(count)} speakers")
     residual = x - means[label]
-    mean = means.mean(axis=0)  # of speakers, whatever their number of utterances
+    mean = means.mean(axis=0)  # of speakers, not weighted by their utterances
     within = between = np.eye(x.shape[1])
     for _ in range(iterations):
         within, between = em_step(within, between, residual.T @ residual, means - mean, count)
@@ -48,21 +49,21 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
 
 def em_step(within: np.ndarray, between: np.ndarray, scatter: np.ndarray, means: np.ndarray,
             count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One iteration: the within-speaker and between-speaker covariance, (D, D) each.
+    """One EM iteration: new within-speaker and between-speaker covariances, (D, D) each.
 
     Args:
-        scatter: (D, D) of the utterances about their speakers' means.   means: (S, D) of speakers, less the mean of
-            these.   count: (S,) utterances of each.
+        scatter: (D, D) of utterances around their speakers' means.   means: (S, D) of speakers, with their mean
+            subtracted.   count: (S,) utterances of each.
     """
     within_inverse, between_inverse = np.linalg.inv(within), np.linalg.inv(between)
     new_within, new_between = scatter.copy(), np.zeros_like(between)
     for n in np.unique(count):
         m = means[count == n]
-        posterior = np.linalg.inv(between_inverse + n * within_inverse)  # covariance of a speaker, n utterances seen
+        posterior = np.linalg.inv(between_inverse + n * within_inverse)  # covariance of a speaker given n utterances
         spk = m @ (n * within_inverse @ posterior)                       # and its mean
         new_between += len(m) * posterior + spk.T @ spk
         new_within += n * (len(m) * posterior + (m - spk).T @ (m - spk))
-    # the scatter has N - S degrees of freedom, the speakers' means one each
+    # the scatter has N - S degrees of freedom, each speaker mean one
     return new_within / count.sum(), new_between / len(count)
 
 
@@ -73,7 +74,7 @@ def smooth(plda: Plda, factor: float) -> Plda:
 
 
 def project(plda: Plda, x: np.ndarray, num_utts: np.ndarray | int = 1, normalize_length: bool = True) -> np.ndarray:
-    """Into the space where both covariances are diagonal; there to the length that the model expects.
+    """Project into the space with diagonal covariances, and there to the length that the model expects.
 
     Args:
         x: (N, D), each the average of num_utts utterances, (N,) or one number for all.
@@ -88,22 +89,22 @@ def project(plda: Plda, x: np.ndarray, num_utts: np.ndarray | int = 1, normalize
 
 def plda_scores(plda: Plda, enroll: np.ndarray, test: np.ndarray, enroll_index: np.ndarray, test_index: np.ndarray,
                 num_utts: np.ndarray | int = 1, normalize_length: bool = True) -> np.ndarray:
-    """Log likelihood ratio (natural) of every trial: is the test vector of the enrolled speaker, or of any?
+    """Log-likelihood ratio (natural) of every trial: the test vector is of the enrolled speaker, or of any speaker.
 
     Args:
         enroll: (M, D), each the average of num_utts utterances.   test: (N, D).   enroll_index, test_index: (T,) rows.
         num_utts: (M,) or one number for all.
     Returns: (T,) float64.
-    Source: Kaldi's Plda::LogLikelihoodRatio; as there, an average is scaled to length like a single vector.
+    Source: Kaldi's Plda::LogLikelihoodRatio; as in Kaldi, an average is length-normalised like a single vector.
     """
     counts, which = np.unique(np.broadcast_to(num_utts, len(enroll)), return_inverse=True)
     u = project(plda, enroll, counts[which], normalize_length)
     v = project(plda, test, 1, normalize_length)
     n = counts[:, None]
-    share = n * plda.psi / (n * plda.psi + 1)             # (C, D); n utterances of mean u make the speaker's share * u
+    share = n * plda.psi / (n * plda.psi + 1)             # (C, D); given n utterances of mean u: mean share * u
     variance = 1 + plda.psi / (n * plda.psi + 1)          # (C, D), of a further utterance of that speaker
     spk = share[which] * u
-    # log N(v; spk, variance) - log N(v; 0, 1 + psi), with the square multiplied out
+    # log N(v; spk, variance) - log N(v; 0, 1 + psi), with the square expanded
     square = (v * v) @ (0.5 / (1 + plda.psi) - 0.5 / variance).T   # (N, C)
     constant = 0.5 * (np.log1p(plda.psi) - np.log(variance)).sum(axis=1)[which]
     constant -= 0.5 * (spk * spk / variance[which]).sum(axis=1)

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose the two sides of each trial are: what an interval or a test over speakers must know."""
+"""The speakers of both sides of each trial, for intervals and tests over speakers."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 
 
 def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt2spk: PathLike) -> np.ndarray:
-    """(2, N) number of the speaker of each trial's enroll and test side, in the order of the speakers' names.
+    """(2, N) speaker indices of each trial's enroll and test side, in the order of the speakers' names.
 
     Args:
-        path: the list's file. Where PATH.enroll lies beside it, enroll ids are models of the utterances it names.
-        utt2spk, enroll_utt2spk: tables of the test and of the enroll side's utterances.
+        path: the list's file; if PATH.enroll exists, it maps the enroll ids (models) to utterances.
+        utt2spk, enroll_utt2spk: tables of the test and enroll side's utterances.
     Raises: InputError: an utterance without a speaker, a target trial of two speakers or a nontarget trial of one.
     """
     test = read_table(utt2spk, one_word=True)
@@ -26,8 +26,8 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
     if models.exists():
         enroll = model_speakers(models, enroll, enroll_utt2spk)
     order = sorted({*enroll.values(), *test.values()})
-    number = {name: row for row, name in enumerate(order)}
-    sides = np.stack([numbered(ids, table, number, path, where) for ids, table, where in
+    index = {name: row for row, name in enumerate(order)}
+    sides = np.stack([speaker_indices(ids, table, index, path, where) for ids, table, where in
                       ((trials.enroll, enroll, models if models.exists() else enroll_utt2spk),
                        (trials.test, test, utt2spk))])
     wrong = np.flatnonzero((sides[0] == sides[1]) != trials.is_target)
@@ -35,15 +35,15 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
         line = int(wrong[0])
         one, other = (order[side[line]] for side in sides)
         raise InputError(path, line + 1, f"a target trial of {one} and {other}" if one != other else
-                         f"a nontarget trial of {one} alone")
-    return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # of the speakers that the trials have
+                         f"a nontarget trial within {one}")
+    return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # only speakers that occur in the trials
 
 
-def numbered(ids: Sequence[str], table: dict[str, str], number: dict[str, int], path: PathLike,
-             where: PathLike) -> np.ndarray:
-    """(N,) number of the speaker of each line's id."""
-    column = Ids.of(ids)
-    speakers = np.array([number[table[utt]] if utt in table else -1 for utt in column.names])[column.which]
+def speaker_indices(ids: Sequence[str], table: dict[str, str], index: dict[str, int], path: PathLike,
+                    where: PathLike) -> np.ndarray:
+    """(N,) index of the speaker of each id; where: source of `table`, for the message."""
+    of_utt = {utt: index[spk] for utt, spk in table.items()}
+    speakers = np.fromiter(map(of_utt.get, ids, repeat(-1)), np.int64, len(ids))
     if (speakers < 0).any():
         line = int(np.argmax(speakers < 0))
         raise InputError(path, line + 1, f"{ids[line]} is not in {where}")
@@ -51,12 +51,12 @@ def numbered(ids: Sequence[str], table: dict[str, str], number: dict[str, int], 
 
 
 def model_speakers(path: PathLike, utt2spk: dict[str, str], where: PathLike) -> dict[str, str]:
-    """Model -> the one speaker of its utterances."""
+    """Model -> the speaker of its utterances."""
     speakers = {}
     for line, (model, utts) in enumerate(read_enroll_map(path).items(), 1):
         found = {utt2spk.get(utt, "") for utt in utts}
         if found == {""} or len(found) > 1:
-            why = f"{model} has an utterance that is not in {where}" if "" in found else f"{model} is of two speakers"
+            why = f"{model} has an utterance that is not in {where}" if "" in found else f"{model} has two speakers"
             raise InputError(path, line, why)
         speakers[model] = found.pop()
     return speakers

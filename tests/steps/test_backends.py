@@ -146,7 +146,7 @@ def test_normalised_scores(folder, options, t_cohort, z_cohort, top):
     ("score.py", ["--backend", "plda", "--model", "wrong"], "wrong/plda: 2 dimensions, but transform.mat gives 4"),
     ("score.py", ["--backend", "cosine_mean", "--model", "kaldi4"], "test.scp: 6 dimensions, but the back end has 4"),
     ("score.py", ["--enroll-map", "map"], "trials:1: s6-0 not in map"),
-    ("normalize.py", ["--cohort", "one.scp"], "one.scp: 1 of a cohort: statistics want two or more")])
+    ("normalize.py", ["--cohort", "one.scp"], "one.scp: a cohort of 1: statistics need two or more")])
 def test_faults_are_one_line_and_leave_no_scores(folder, step, args, message):
     for name in ("mean.vec", "transform.mat"):
         (folder.path / "wrong").mkdir(exist_ok=True)
@@ -168,5 +168,5 @@ def test_training_that_cannot_be(folder):
     write_lines(folder.path / "lonely", (f"{utt} {utt}" for utt in folder.vectors))
     done = folder.run("train_backend.py", "train.scp", "lonely", "out")
     assert (done.returncode, done.stderr) == (
-        1, "train_backend.py: lonely: LDA wants two vectors of some speaker, each has one\n")
+        1, "train_backend.py: lonely: LDA needs a speaker with two vectors; each has one\n")
     assert not (folder.path / "out").exists()

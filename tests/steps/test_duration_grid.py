@@ -92,7 +92,7 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
 
 
 def test_the_command_of_the_page(root, place, tmp_path):
-    page = example(root, "docs/recipes.md", "steps/duration_grid.sh")
+    page = example(root, "docs/howto/durations.md", "steps/duration_grid.sh")
     page[-4:-4] = "--grid", "2"     # longer than what there is
     (tmp_path / "data/vox1_test").mkdir()
     for name in ("wav.scp", "utt2spk", "spk2utt"):

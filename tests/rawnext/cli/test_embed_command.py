@@ -57,7 +57,7 @@ def test_a_folder_as_text_and_json(extractor, capsys, work):
     (work / "audio/notes.txt").write_text("x")
     main(["embed", "audio"])
     out, said = capsys.readouterr()
-    assert "audio: 1 files are not audio by their names: 1 of .txt" in said
+    assert "audio: 1 files were skipped, not audio by their names: 1 of .txt" in said
     (work / "text").write_text(out)
     with kaldi_native_io.SequentialFloatVectorReader("ark,t:text") as reader:
         found = {key: np.array(value) for key, value in reader}
@@ -101,10 +101,10 @@ def test_windows_are_a_data_directory_that_gives_the_same(extractor, capsys):
 
 @pytest.mark.parametrize(("words", "why"), [
     ([], "name files, folders or a list"), (["touch ran|"], "is a command, not a file"),
-    (["audio/no.wav"], "^audio/no.wav: no such file$"), (["empty"], "^empty: holds no audio file"),
+    (["audio/no.wav"], "^audio/no.wav: no such file$"), (["empty"], "^empty: contains no audio files"),
     (["audio/b.wav", "audio/sub"], "^audio/sub/b.wav: .* would both be b; name them in a list"),
     (["a b.wav"], "'a b' cannot be an id"), (["-l", "list"], "^list:2: 'cat x |' is a command"),
-    (["-l", "nothing"], "nothing: no such file"), (["audio/b.wav", "--shift", "1"], "--shift: goes with --window"),
+    (["-l", "nothing"], "nothing: no such file"), (["audio/b.wav", "--shift", "1"], "--shift: needs --window"),
     (["audio/b.wav", "--window", "0.05"], "want a window from 0.1 s"),
     (["audio/b.wav", "--window", "inf"], "--window and --shift: "),
     (["audio/b.wav", "--longest", "0.1"], "--longest: longest_s: at least"),
@@ -137,5 +137,5 @@ def test_output_is_two_names(words, capsys):
 
 def test_a_model_must_be_named(monkeypatch):
     monkeypatch.delenv("RAWNEXT_MODEL")
-    with pytest.raises(InputError, match=r"--model: name a folder of a trained model, here or in \$RAWNEXT_MODEL"):
+    with pytest.raises(InputError, match=r"--model: no model: name its folder by this option or \$RAWNEXT_MODEL"):
         main(["embed", "audio"])

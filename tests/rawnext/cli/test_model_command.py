@@ -17,7 +17,7 @@ import rawnext.export.onnx
 from rawnext import Extractor
 from rawnext.cli.main import main
 from rawnext.errors import InputError
-from rawnext.scoring.decision import PLACE
+from rawnext.scoring.decision import MODEL_PATH
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
@@ -65,14 +65,14 @@ def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
     first, again = (Extractor.from_pretrained(folder, "cpu") for folder in (exp, out))
     assert np.array_equal(first.embed(voice(0, 0, 1)), again.embed(voice(0, 0, 1)))
     assert first.fingerprint == again.fingerprint
-    assert (out / PLACE).read_bytes() == (exp / PLACE).read_bytes()
+    assert (out / MODEL_PATH).read_bytes() == (exp / MODEL_PATH).read_bytes()
     capsys.readouterr()
     for folder in (exp, out):
         main(["info", str(folder)])
     lines = capsys.readouterr().out.splitlines()
     half = len(lines) // 2
     assert [a for a, b in zip(lines[:half], lines[half:]) if a != b] == [f"weights: {exp}/model.pt"]
-    with pytest.raises(InputError, match="release: holds a model already"):
+    with pytest.raises(InputError, match="release: already has a model"):
         main(["export", str(exp), "--safetensors", str(out)])
 
 
@@ -111,5 +111,5 @@ def test_onnx_says_what_it_was_made_of(exp, tmp_path, monkeypatch, capsys):
     said = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert said["model_sha256"] == sha256(exp / "model.pt") and said["commit"] and said["sample_rate"] == "16000"
     assert said["config"] == (exp / "config.yaml").read_text()
-    with pytest.raises(InputError, match="say what to write"):
+    with pytest.raises(InputError, match="needs --onnx FILE"):
         main(["export", str(exp)])

@@ -38,8 +38,8 @@ def test_where_it_listens_and_what_it_serves(exp, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "why"), [
-    (["--seconds", "0"], "--megabytes and --seconds: want"), (["--seconds", "nan"], "want 0.01 to 1000 MB"),
-    (["--megabytes", "inf"], "want 0.01 to 1000 MB"), (["--prior", "2"], "want 0 < prior < 1"),
+    (["--seconds", "0"], "--megabytes and --seconds: expected"), (["--seconds", "nan"], "expected 0.01 to 1000 MB"),
+    (["--megabytes", "inf"], "expected 0.01 to 1000 MB"), (["--prior", "2"], "want 0 < prior < 1"),
     (["-m", "no"], "^no/"), (["--port", "-1"], "cannot listen at")])
 def test_what_is_refused(exp, words, why):
     with pytest.raises(InputError, match=why):

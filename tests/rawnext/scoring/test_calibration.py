@@ -212,7 +212,7 @@ def test_scores_that_tell_nothing_accept_nothing_by_score(scores):
     ([1.0, np.nan], [True, False], None, 0.5, "not finite"),
     ([1.0, 2], [True, False], [[1.0], [np.inf]], 0.5, "not finite"),
     ([1.0, 2], [True, False], [[1.0]], 0.5, "want .N,. scores and .N, M. measures"),
-    ([2.0, 1], [True, False], None, 1.0, "the prior must lie between 0 and 1, got 1.0"),
+    ([2.0, 1], [True, False], None, 1.0, "the prior must be between 0 and 1, got 1.0"),
 ])
 def test_what_cannot_be_fitted_is_refused(scores, is_target, measures, prior, message):
     with pytest.raises(ValueError, match=message):

@@ -56,7 +56,7 @@ def test_embeddings_without_direction_are_named():
     with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
         cosine_scores(x, np.ones((1, 3)), [0], [0])
     x[2] = np.nan
-    with pytest.raises(ValueError, match=r"embedding 2 is zero or not finite .* \(1 such"):
+    with pytest.raises(ValueError, match=r"embedding 2 is zero or not finite .* \(1 in total"):
         cosine_scores(np.ones((1, 3)), x, [0], [0])
     with pytest.raises(ValueError, match="embedding 1, 0 is zero"):
         unit_vectors([[[1.0], [1.0]], [[0.0], [1.0]]])

@@ -9,7 +9,7 @@ import pytest
 from tiny_model import calibrate
 
 from rawnext.errors import InputError
-from rawnext.scoring.decision import PLACE, Operating, read_judge
+from rawnext.scoring.decision import MODEL_PATH, Operating, read_judge
 
 
 @pytest.mark.parametrize(("point", "threshold"), [
@@ -39,14 +39,14 @@ def test_llr_and_lengths_never_seen(tmp_path):
 
 def test_without_a_calibration(tmp_path):
     judge = read_judge(tmp_path)
-    assert "no calibration: there is no" in judge.why and np.isnan(judge.llr([0.5], [1], [1])[0]).all()
-    assert "wants norm_lower" in read_judge(calibrate(tmp_path, ["norm_lower"])).why
+    assert "no calibration: no such file" in judge.why and np.isnan(judge.llr([0.5], [1], [1])[0]).all()
+    assert "needs norm_lower" in read_judge(calibrate(tmp_path, ["norm_lower"])).why
 
 
 def test_calibrations_that_are_refused(tmp_path):
     with pytest.raises(InputError, match="was fitted for plda and native"):
         read_judge(calibrate(tmp_path, backend="plda"))
-    content = json.loads((tmp_path / PLACE).read_text())
-    (tmp_path / PLACE).write_text(json.dumps({**content, "backend": "cosine", "weights": [1]}))
+    content = json.loads((tmp_path / MODEL_PATH).read_text())
+    (tmp_path / MODEL_PATH).write_text(json.dumps({**content, "backend": "cosine", "weights": [1]}))
     with pytest.raises(InputError, match="is not a calibration"):
         read_judge(tmp_path)

@@ -9,7 +9,7 @@ from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.scoring import embeddings
-from rawnext.scoring.embeddings import Front, enroll_models, read_front, read_side, read_sides, rows_of
+from rawnext.scoring.embeddings import Transform, backend_transform, enroll_models, read_side, read_sides, rows_of
 from rawnext.scoring.kaldi_models import write_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -28,9 +28,9 @@ def test_mean_and_transform(monkeypatch, tmp_path, scp, block):
     mean, matrix = np.arange(4.0), np.random.default_rng(1).normal(size=(2, 5))
     write_arrays(tmp_path / "mean.vec", [mean])
     write_arrays(tmp_path / "transform.mat", [matrix])
-    np.testing.assert_allclose(read_side(scp, read_front(tmp_path, lda=False)).x, X - mean, atol=1e-6)
+    np.testing.assert_allclose(read_side(scp, backend_transform(tmp_path, lda=False)).x, X - mean, atol=1e-6)
     expected = np.stack([matrix @ np.append(x - mean, 1) for x in X])
-    np.testing.assert_allclose(read_side(scp, read_front(tmp_path, lda=True)).x, expected, atol=1e-5)
+    np.testing.assert_allclose(read_side(scp, backend_transform(tmp_path, lda=True)).x, expected, atol=1e-5)
 
 
 def test_means_and_counts_are_kaldis(shared, tmp_path):
@@ -46,7 +46,7 @@ def test_means_and_counts_are_kaldis(shared, tmp_path):
 
 def test_subtraction_of_the_mean_is_kaldis(shared):
     kaldi = shared / "parity" / "kaldi"
-    centred = Front(read_text_vector(kaldi / "train_mean.vec"))(read_ark(kaldi / "eval.ark")[1])
+    centred = Transform(read_text_vector(kaldi / "train_mean.vec"))(read_ark(kaldi / "eval.ark")[1])
     np.testing.assert_allclose(centred, read_text(kaldi / "eval_centered.txt")[1], rtol=1e-5, atol=1e-5)
 
 
@@ -71,13 +71,13 @@ def test_faults(tmp_path, scp):
     write_lines(tmp_path / "map", ["m u0", "n u1 u9"])
     fails("map:2: u9 not in e.scp", enroll_models, read_side(scp), tmp_path / "map", "e.scp", unit=True)
     fails("t:2: x not in e.scp", rows_of, ["u0", "x"], read_side(scp), "t", "e.scp")
-    fails("4 dimensions, but the back end has 3", read_side, scp, Front(np.zeros(3)))
-    fails("e.scp:3: u2 is a zero vector", read_side, scp, Front(X[2].astype(np.float64)))
+    fails("4 dimensions, but the back end has 3", read_side, scp, Transform(np.zeros(3)))
+    fails("e.scp:3: u2 is a zero vector", read_side, scp, Transform(X[2].astype(np.float64)))
     write_vectors(tmp_path / "o.ark", tmp_path / "o.scp", [("a", X[0]), ("b", -X[0])])
     write_lines(tmp_path / "map", ["m a b"])
     fails("map:1: m is a zero vector", enroll_models, read_side(tmp_path / "o.scp"), tmp_path / "map", "o", unit=True)
     write_arrays(tmp_path / "mean.vec", [np.zeros(4)])
-    fails("transform.mat: no such file", read_front, tmp_path, lda=True)
+    fails("transform.mat: no such file", backend_transform, tmp_path, lda=True)
 
 
 def test_only_what_the_trials_want_is_read(tmp_path, scp):
@@ -96,7 +96,7 @@ def test_only_what_the_trials_want_is_read(tmp_path, scp):
     assert np.array_equal(sides.test.x[sides.test_index], X[[4]])
     for test_scp in (scp, str(tmp_path / "o.scp")):
         with pytest.raises(InputError, match=r"t:2: x not in .*\.scp"):
-            read_sides(scp, test_scp, Front(np.zeros(4)), None, True, "t", ["u0", "u0"], ["u1", "x"])
+            read_sides(scp, test_scp, Transform(np.zeros(4)), None, True, "t", ["u0", "u0"], ["u1", "x"])
 
 
 def test_a_zero_vector_is_told_by_its_line_in_the_whole_scp(tmp_path):

@@ -51,18 +51,18 @@ def test_refusals(place):
 
 
 @pytest.mark.parametrize(("change", "why"), [
-    (lambda ark, scp, about: about.unlink(), "no such file; without it the vectors are no gallery"),
+    (lambda ark, scp, about: about.unlink(), "no such file; a gallery needs it"),
     (lambda ark, scp, about: about.write_text("{}"), "is not a gallery"),
     (lambda ark, scp, about: about.write_text("["), "is not a gallery"),
-    (lambda ark, scp, about: about.write_text(about.read_text().replace("anna", "bert")), "does not belong to"),
+    (lambda ark, scp, about: about.write_text(about.read_text().replace("anna", "bert")), "does not match"),
     (lambda ark, scp, about: about.write_text(about.read_text().replace('utts": 9', 'utts": "x"')), "is not a gallery"),
-    (lambda ark, scp, about: ark.write_bytes(ark.read_bytes()[:-1] + b"\1"), "does not belong to"),
+    (lambda ark, scp, about: ark.write_bytes(ark.read_bytes()[:-1] + b"\1"), "does not match"),
     (lambda ark, scp, about: scp.unlink(), "g.scp: no such file")])
 def test_damage_is_told(place, change, why):
     gallery = Gallery(place, "model")
     gallery.enroll("anna", X, 1.0)
     gallery.save()
-    assert json.loads(gallery.about.read_text())["speakers"] == {"anna": {"utts": 9, "seconds": 1.0}}
-    change(*place, gallery.about)
+    assert json.loads(gallery.json.read_text())["speakers"] == {"anna": {"utts": 9, "seconds": 1.0}}
+    change(*place, gallery.json)
     with pytest.raises(InputError, match=why):
         Gallery(place, "model")

@@ -124,7 +124,7 @@ def test_projected_vectors_have_the_length_that_is_expected_of_them():
 
 @pytest.mark.parametrize("speaker", [[0, 1, 2, 3, 4, 5], [0, 0, 1, 1]])
 def test_too_little_to_train_on(speaker):
-    with pytest.raises(ValueError, match="PLDA of 4 dimensions wants more"):
+    with pytest.raises(ValueError, match="PLDA of 4 dimensions needs more"):
         fit_plda(np.random.default_rng(0).normal(size=(len(speaker), 4)), np.array(speaker))
 
 

@@ -76,8 +76,8 @@ def test_both_sides_count_alike():
 
 
 @pytest.mark.parametrize(("x", "cohort", "why"), [
-    (X, COHORT[:1], "1 of a cohort"), (X, COHORT[:, :5], "6 dimensions, but the cohort has 5"),
-    (X, np.ones((4, 6)), "vector 0 is as near to each"), (np.zeros((1, 6)), COHORT, "embedding 0 is zero")])
+    (X, COHORT[:1], "a cohort of 1"), (X, COHORT[:, :5], "6 dimensions, but the cohort has 5"),
+    (X, np.ones((4, 6)), "vector 0 has the same cosine"), (np.zeros((1, 6)), COHORT, "embedding 0 is zero")])
 def test_cohorts_that_tell_nothing(x, cohort, why):
     with pytest.raises(ValueError, match=why):
         cohort_stats(x, cohort)

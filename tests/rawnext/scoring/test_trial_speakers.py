@@ -37,7 +37,7 @@ def test_models_are_those_of_their_utterances(speakers, tmp_path):
     write_lines(tmp_path / "t.enroll", ["m a-1 a-2", "n b-1"])
     assert speakers("m a-1 target", "n a-1 nontarget").tolist() == [[0, 1], [0, 0]]
     write_lines(tmp_path / "t.enroll", ["m a-1 b-1"])
-    with pytest.raises(InputError, match=r"t.enroll:1: m is of two speakers"):
+    with pytest.raises(InputError, match=r"t.enroll:1: m has two speakers"):
         speakers("m a-1 target")
 
 
@@ -50,7 +50,7 @@ def test_two_tables(speakers, tmp_path):
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    ("a-1 b-1 target", "t:2: a target trial of a and b"), ("a-1 a-2 nontarget", "t:2: a nontarget trial of a alone"),
+    ("a-1 b-1 target", "t:2: a target trial of a and b"), ("a-1 a-2 nontarget", "t:2: a nontarget trial within a"),
     ("x a-2 nontarget", "t:2: x is not in .*utt2spk"), ("a-1 x target", "t:2: x is not in .*utt2spk")])
 def test_faults(speakers, line, why):
     with pytest.raises(InputError, match=why):

@@ -105,7 +105,7 @@ def test_pairs_that_are_none(client, change):
     assert client.post("/verify", {"enroll": good, "test": good})[0] == 200
     for body in ({"enroll": good, "test": good} | change, b"[" * 100000, b"\xff", b"[]"):
         status, answer = client.post("/verify", body)
-        assert status == 422 and answer["error"].startswith("want embedding and seconds")
+        assert status == 422 and answer["error"].startswith("expected embedding and seconds")
 
 
 def test_other_addresses(client):
@@ -155,7 +155,7 @@ def test_what_takes_too_long_is_given_up(serving, audio):
     service = Service(slow, Judge(None, [], "none"), Operating(), Limits(wait_s=0.2))
     with serving(service) as client:
         status, answer = client.post("/embed", audio())
-        assert status == 503 and "not done within 0.2 s" in answer["error"] and service.busy == 0
+        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.busy == 0
         slow.go.set()
 
 
@@ -165,7 +165,7 @@ def test_a_bug_is_not_shown_to_the_page(serving, audio, caplog):
             raise ZeroDivisionError("secret")
 
     with serving(Service(Broken(), Judge(None, [], "none"), Operating(), Limits())) as client:
-        assert client.post("/embed", audio()) == (500, {"error": "the server has met a bug; its terminal tells more"})
+        assert client.post("/embed", audio()) == (500, {"error": "internal error; the server's terminal shows details"})
 
 
 written = None  # paths that were opened to be written, while a test asks

@@ -51,7 +51,7 @@ def test_the_browser_finds_a_server(host, url, monkeypatch, capsys):
         server.serve(PlainTextResponse("page"), sock, host, browser=True)
     out, err = capsys.readouterr()
     assert seen == [url.format(port), b"page"] and url.format(port) in out and servers[0].config.access_log is False
-    assert ("rawnext: warning: everyone who reaches" in err) == (host == "0.0.0.0")
+    assert ("rawnext: warning: everyone who can reach" in err) == (host == "0.0.0.0")
 
 
 def test_no_browser_and_the_end(monkeypatch, capsys):
@@ -64,4 +64,4 @@ def test_no_browser_and_the_end(monkeypatch, capsys):
     monkeypatch.setattr(uvicorn.Server, "main_loop", main_loop)
     with server.listen("127.0.0.1", 0) as sock:
         server.serve(PlainTextResponse("page"), sock, "127.0.0.1", browser=False)
-    assert capsys.readouterr().out.endswith("(Ctrl-C ends it)\n") and opened == []
+    assert capsys.readouterr().out.endswith("(press Ctrl-C to stop)\n") and opened == []
