@@ -163,7 +163,9 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
 
 
 def test_page_says_where_figures_come_from(results):
-    assert results.page.startswith("# x: rawnext with aam + ge2e\n\n```\n./run.sh  --stage 3\n```\n")
+    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
+    assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
+    assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
                  "whole utterance at its own length", "RawNeXt AAM aug, as published (Table 2, Table 3)"):
         assert text in results.page
