@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of training, input, extraction, scoring and start-up, as ratios of programs that are timed in turns.
+"""Speed of training, input, extraction, scoring and start-up, as ratios of programs that are timed alternately.
 
 bench/performance.py [training input_pipeline extraction scoring startup]
 
-Prints the machine, a table of ratios, one of the cost as work grows, and notes
-(docs/explanation/performance.md). With a GPU the training part also measures bf16 and torch.compile. Each part is a module of bench/ and a process of its own here.
+Prints the machine, a table of ratios, a table of the cost as work grows, and notes (docs/explanation/performance.md).
+With a GPU the training part also measures bf16 and torch.compile. Each part is a module of bench/ and runs in its own
+process.
 """
 
 import argparse

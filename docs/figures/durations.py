@@ -17,9 +17,9 @@ Row = list[tuple[float, float, float]]     # (EER %, low, high) for each of LENG
 
 
 def read_rows(path: Path, heading: str) -> dict[str, Row]:
-    """System -> its EERs, from the first table behind `### heading`.
+    """System -> its EERs, from the first table after `### heading`.
 
-    Raises: InputError: no such heading, or a cell that is no `EER [low, high]`.
+    Raises: InputError: no such heading, or a cell that is not `EER [low, high]`.
     """
     section = re.search(rf"^### {re.escape(heading)}\n\n((?:\|.*\n)+)", path.read_text(encoding="utf-8"), re.M)
     if not section:
@@ -38,7 +38,7 @@ def read_cell(text: str, path: Path) -> tuple[float, float, float]:
 
 
 def draw_durations(rows: dict[str, Row], systems: Sequence[str]) -> Drawing:
-    """A line and a band for each system; systems with nearly equal lines stand side by side at each length."""
+    """A line with intervals for each system; the systems are side by side at each length."""
     draw = Drawing("EER against the length of the test side: " + "; ".join(
         f"{name} {', '.join(f'{row[0]:.2f} % at {length}' for length, row in zip(LENGTHS, rows[name]))}"
         for name in systems), 360)
@@ -61,9 +61,9 @@ def draw_durations(rows: dict[str, Row], systems: Sequence[str]) -> Drawing:
     return draw
 
 
-def draw_line(draw: Drawing, plane: Plane, row: Row, colour: str, aside: float) -> None:
-    """Markers with whiskers, moved aside so that no system hides another, and a line through them."""
-    x = np.arange(len(row)) + aside
+def draw_line(draw: Drawing, plane: Plane, row: Row, colour: str, shift: float) -> None:
+    """Markers with whiskers, shifted so that no system hides another, and a line through them."""
+    x = np.arange(len(row)) + shift
     eer, low, high = np.array(row).T
     draw.add(f'<path d="{plane.path(x, eer)}" style="stroke:{colour};stroke-width:1.6"/>')
     for (right, bottom), up in zip(np.stack(plane.place(x, low), 1), plane.place(x, high)[1]):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/howto/embeddings.md: every block runs as it stands."""
+"""docs/howto/embeddings.md: every block runs unchanged."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from rawnext.cli.main import main
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
-    """The folder that the page speaks of."""
+    """The folder that the page describes."""
     if not which("ffmpeg"):
         pytest.skip("no ffmpeg, which b.m4a needs")
     monkeypatch.chdir(tmp_path)

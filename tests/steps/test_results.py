@@ -103,7 +103,7 @@ def test_commit_names_this_checkout(experiment, root):
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs[:-1]]), "trials:200: a19 b199 has no score in scores"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in [*x.pairs, "a0 b1"]]), "scores:201: a0 b1 is not in trials"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs] + ["a0 b0 2.0"]),
-     "scores:201: a0 b0 had another score before"),
+     "scores:201: a0 b0 has two different scores"),
     (lambda x: x.write("scores", [f"{p} nan" for p in x.pairs]), "scores:1: not a score: 'nan'"),
     (lambda x: x.write("trials", [f"{p} target" for p in x.pairs]), "trials: has no nontarget trial"),
     (lambda x: (x.folder / "trials").unlink(), "trials: no such file"),
