@@ -73,7 +73,7 @@ lock: env .venv/.docs
 	.venv/bin/python -c 'import sys; print("# python %d.%d" % sys.version_info[:2])' > .requirements.lock
 	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
 	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+.*//' | \
-	  tr A-Z_ a-z- | LC_ALL=C sort >> .requirements.lock
+	  tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
 	mv .requirements.lock requirements.lock
 	touch .venv/.complete .venv/.docs
 

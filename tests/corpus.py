@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A corpus of a few seconds for tests: each speaker a pitch and two resonances, each utterance a melody of its own."""
+"""A corpus of a few seconds for tests: speakers differ in pitch and resonances, utterances in melody."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def voice(speaker: int, utt: int, seconds: float) -> np.ndarray:
 
 
 def by_ffmpeg(wave, rate, path, *options):
-    """Write a file of a kind that soundfile cannot."""
+    """Write a file in a format that soundfile does not support."""
     command = ["ffmpeg", "-v", "error", "-y", "-f", "f32le", "-ar", str(rate), "-ac", str(wave.ndim), "-i", "pipe:0",
                *options, f"file:{path}"]
     subprocess.run(command, input=wave.T.astype("<f4").tobytes() if wave.ndim == 1 else wave.astype("<f4").tobytes(),
@@ -44,8 +44,8 @@ def write_corpus(folder: Path, num_speakers: int = 6, num_utts: int = 4, seconds
             path = folder / "audio" / f"{utt}.{kind}"
             soundfile.write(path, wave, RATE)
             recording = Recording(utt, [AudioSource("file", [0], str(path))], RATE, len(wave), len(wave) / RATE, [0])
-            said = SupervisionSegment(utt, utt, 0, recording.duration, 0, speaker=spk)
-            cuts.append(json.dumps(MonoCut(utt, 0, recording.duration, 0, [said], recording=recording).to_dict()))
+            segment = SupervisionSegment(utt, utt, 0, recording.duration, 0, speaker=spk)
+            cuts.append(json.dumps(MonoCut(utt, 0, recording.duration, 0, [segment], recording=recording).to_dict()))
             tables["wav.scp"].append(f"{utt} {path}")
             tables["utt2spk"].append(f"{utt} {spk}")
             utts.append(utt)

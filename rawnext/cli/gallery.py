@@ -44,13 +44,13 @@ def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.kaldi.tables import check_id
     from rawnext.scoring.gallery import Gallery
-    from rawnext.training.lock import alone_in
+    from rawnext.training.lock import lock_folder
 
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):
         raise InputError("rawnext enroll", None, "a file is named twice")
     x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
-    with alone_in(args.gallery[1].parent):
+    with lock_folder(args.gallery[1].parent):
         gallery = Gallery(args.gallery, extractor.fingerprint)
         known = args.name in gallery.speakers
         speaker = gallery.enroll(args.name, x, float(seconds.sum()), args.add)

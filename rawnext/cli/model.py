@@ -38,9 +38,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-    from rawnext.export.release import describe, read_trained
+    from rawnext.export.release import describe
+    from rawnext.inference.extract import load_model
 
-    facts = describe(read_trained(args.model))
+    facts = describe(args.model, *load_model(args.model))
     if args.json:
         print_json(**facts)
         return

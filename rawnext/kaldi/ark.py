@@ -11,14 +11,13 @@ import struct
 from collections import UserDict
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.kaldi.ark_blocks import read_plain
-from rawnext.kaldi.columns import Ids, Numbers
 from rawnext.kaldi.tables import check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
@@ -44,19 +43,27 @@ def split_place(place: str) -> tuple[str, int]:
     return path, int(offset)
 
 
-def split_places(places: Iterable[str]) -> tuple[Ids, np.ndarray] | None:
-    """Paths and (N,) offsets of N places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
-    numbers, which, offsets = Numbers(), list[int](), list[str]()
+class Places(NamedTuple):
+    """N places. paths: the archives.   which: (N,) the archive of each.   offsets: (N,) bytes."""
+
+    paths: list[str]
+    which: np.ndarray
+    offsets: np.ndarray
+
+
+def split_places(places: Iterable[str]) -> Places | None:
+    """N places that all are `file.ark:offset`, in a fifth of split_place's time; None if one is not."""
+    number, which, offsets = dict[str, int](), list[int](), list[str]()
     for place in places:
         path, _, offset = place.rpartition(":")
-        which.append(numbers[path])
+        which.append(number.setdefault(path, len(number)))
         offsets.append(offset)
     digits = "".join(offsets)
     if not (all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
         return None
-    if any(not path or path.startswith("|") for path in numbers):
+    if any(not path or path.startswith("|") for path in number):
         return None
-    return Ids(list(numbers), np.array(which)), np.fromiter(map(int, offsets), np.int64, len(offsets))
+    return Places(list(number), np.array(which), np.fromiter(map(int, offsets), np.int64, len(offsets)))
 
 
 class Reader:
@@ -213,15 +220,15 @@ def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray
     """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
     if vectors.places is None:
         return np.arange(len(lines))
-    left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
-    which = paths.which[lines]
+    left, places = np.ones(len(lines), bool), vectors.places
+    which = places.which[lines]
     order = np.argsort(which, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
         try:
-            file = vectors.reader.open(paths.names[which[rows[0]]])
+            file = vectors.reader.open(places.paths[which[rows[0]]])
         except ValueError:
             continue  # what is left is read alone, which says what is wrong
-        for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
+        for part, numbers in read_plain(file, places.offsets[lines[rows]], matrix.shape[1]):
             matrix[rows[part]] = numbers
             left[rows[part]] = False
     return np.flatnonzero(left)

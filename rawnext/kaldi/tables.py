@@ -6,7 +6,7 @@ Everything that a user gave us is checked here, and a fault becomes an InputErro
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
@@ -15,10 +15,50 @@ from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, read_lines, write_lines
-from rawnext.kaldi import columns
-from rawnext.kaldi.columns import ID_LIMIT
 
 T = TypeVar("T")
+
+ID_LIMIT = 200  # bytes; utils/validate_data_dir.py has the same rule, tests/fuzz/test_ids.py compares them
+BLOCK = 1 << 22  # characters of a file that are split at a time
+NOT_IN_IDS = ("\"", "'", "\\", "..", "\n/", "\n-")
+
+
+class OddFile(ValueError):
+    """A file that must be read line by line: it has an error, or is valid but unusual."""
+
+
+def read_columns(path: PathLike, num: int) -> Iterator[list[list[str]]]:
+    """The words of a regular file with `num` on each line, as columns of blocks of lines; the words are not checked.
+
+    Raises: OddFile: another number of words, a space at a line's beginning or end, a pipe (which cannot be read twice).
+        OSError, UnicodeDecodeError.
+    """
+    if not os.path.isfile(path):
+        raise OddFile
+    with open(path, encoding="utf-8", newline="\n") as file:
+        at_once = min(BLOCK, os.fstat(file.fileno()).st_size + 1)  # read() takes the memory before it reads
+        while text := file.read(at_once):
+            text = (text + file.readline()).removesuffix("\n").replace("\t", " ")
+            words = text.replace("\n", " \n ").split(" ")
+            words.append("\n")
+            lines = text.count("\n") + 1
+            if len(words) != lines * (num + 1) or words[num::num + 1].count("\n") != lines:
+                raise OddFile
+            yield [words[column::num + 1] for column in range(num)]
+
+
+def check_ids(ids: Iterable[str]) -> None:
+    """Raise OddFile if one of these words may not be an id."""
+    text = "".join(map("\n{}".format, check_words(list(ids))))
+    if any(mark in text for mark in NOT_IN_IDS) or max(map(len, text.encode().split(b"\n"))) > ID_LIMIT:
+        raise OddFile
+
+
+def check_words(words: list[str]) -> list[str]:
+    """These words; OddFile if one is empty or not printable."""
+    if "" in words or not "".join(words).isprintable():
+        raise OddFile
+    return words
 
 
 def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
@@ -28,8 +68,14 @@ def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
     Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
     """
     try:
-        table = columns.table(path)
-    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
+        table, lines = dict[str, str](), 0
+        for keys, values in read_columns(path, 2):
+            table.update(zip(keys, check_words(values)))
+            lines += len(keys)
+        check_ids(table)
+        if len(table) < lines:
+            raise OddFile
+    except (OSError, ValueError):  # the same line by line, which names the error if there is one
         table = _table_by_lines(path, one_word)
     if not table:
         raise InputError(path, None, "is empty")
@@ -83,8 +129,8 @@ LINES = 1 << 14  # of scores that are written at a time
 class Trials(NamedTuple):
     """A trial list. enroll, test: N ids; is_target: (N,) bool."""
 
-    enroll: Sequence[str]
-    test: Sequence[str]
+    enroll: list[str]
+    test: list[str]
     is_target: np.ndarray
 
 
@@ -114,35 +160,47 @@ def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         yield number, words
 
 
-def read_pairs(path: PathLike, convert: Callable[[np.ndarray], T],
-               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[Sequence[str], Sequence[str], list[T]]:
-    """Columns of a trial list or a score file: N enroll ids, N test ids, and what the third columns mean, in parts.
+def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
+               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[list[str], list[str], list[T]]:
+    """Columns of a trial list or a score file: N enroll ids, N test ids, and the meaning of the third column, in parts.
+
+    Equal ids are one object, so a long list takes the memory of its utterances.
 
     Args:
-        convert: a part of the third column's words (of bytes) to what they mean; ValueError if one means nothing.
-        convert_line: (path, line number, its three words) to the same, of one line; InputError if it means nothing.
+        convert: a part of the third column to its meaning; ValueError or KeyError if a word has none.
+        convert_line: (path, line number, its three words) to the same for one line; InputError if its word has none.
     """
+    ids, third = dict[str, str](), list[T]()
+    enroll, test = list[str](), list[str]()
     try:
-        return columns.pairs(path, convert)
-    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
-        rows = [(*words[:2], convert_line(path, number, words)) for number, words in pair_lines(path)]
-        enroll, test, third = (list(column) for column in zip(*rows)) if rows else ([], [], [])
+        for one, other, words in read_columns(path, 3):
+            enroll += map(ids.setdefault, one, one)
+            test += map(ids.setdefault, other, other)
+            third.append(convert(words))
+        check_ids(ids)
         return enroll, test, third
+    except (OSError, ValueError, KeyError):  # the same line by line, which names the error if there is one
+        lines = [(words, convert_line(path, number, words)) for number, words in pair_lines(path)]
+        return [words[0] for words, _ in lines], [words[1] for words, _ in lines], [third for _, third in lines]
+
+
+KINDS = {"target": True, "nontarget": False}
 
 
 def read_trials(path: PathLike) -> Trials:
     """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = read_pairs(path, columns.labels, _kind)
+    enroll, test, kinds = read_pairs(
+        path, lambda words: np.fromiter(map(KINDS.__getitem__, words), bool, len(words)), _kind)
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.concatenate(kinds))
 
 
 def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
-    if words[2] not in ("target", "nontarget"):
+    if words[2] not in KINDS:
         why = foreign_form(" ".join(words))
         raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
-    return np.array([words[2] == "target"])
+    return np.array([KINDS[words[2]]])
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
@@ -159,22 +217,36 @@ def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
     return models
 
 
-def read_unlabelled(path: PathLike) -> tuple[Sequence[str], Sequence[str], list[str]]:
-    """Read pairs of which nobody has said what they are, `enroll test idx`: three columns of N words."""
-    enroll, test, idx = read_pairs(path, columns.texts, lambda path, number, words: words[2:])
+def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
+    """Read pairs without a label, `enroll test idx`: three columns of N words."""
+    enroll, test, idx = read_pairs(path, check_words, lambda path, number, words: words[2:])
     if not enroll:
         raise InputError(path, None, "is empty")
     return enroll, test, list(chain.from_iterable(idx))
+
+
+def check_trial_ids(trials: Trials, path: PathLike, known: Collection[str], where: PathLike) -> None:
+    """Raise InputError unless all ids of the trial list `path` are known; where: the place that lists known ids."""
+    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
+        if missing := [utt for utt in pair if utt not in known]:
+            raise InputError(path, line, f"{missing[0]} is not in {where}")
 
 
 def write_trials(path: PathLike, trials: Trials) -> None:
     write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
 
 
-def read_scores(path: PathLike) -> tuple[Sequence[str], Sequence[str], np.ndarray]:
+def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
     """Read `enroll test score`: two columns of N ids and (N,) float64 scores, all finite."""
-    enroll, test, scores = read_pairs(path, columns.numbers, _score)
+    enroll, test, scores = read_pairs(path, _scores, _score)
     return enroll, test, np.concatenate(scores) if scores else np.empty(0)
+
+
+def _scores(words: list[str]) -> np.ndarray:
+    text, scores = "".join(check_words(words)), np.fromiter(map(float, words), np.float64, len(words))
+    if "_" in text or not text.isascii() or not np.isfinite(scores).all():
+        raise OddFile
+    return scores
 
 
 def _score(path: PathLike, number: int, words: list[str]) -> np.ndarray:

@@ -67,7 +67,7 @@ def test_slurm_queues_a_preempted_training_again(slurm, mini):
         slurm.ask("scancel", "--signal=TERM", job[1])  # as before the end of a time limit, or at a preemption
         assert_good(run.result())
     told = log.read_text()
-    words = ("asked to end by SIGTERM", "to be run again", "continuing from", "with status 0")
+    words = ("stopped by SIGTERM", "to be run again", "continuing from", "with status 0")
     assert [word for word in words if told.count(word) != 1] == [], told
     assert_good(unbroken.result())
     models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("unbroken", "preempted")]

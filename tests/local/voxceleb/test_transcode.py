@@ -98,7 +98,7 @@ def test_wav_is_left_where_it_is(transcode, tmp_path):
         path.parent.mkdir(parents=True)
         soundfile.write(path, tone(16000), 16000)
     path.with_suffix(".txt").write_text("not audio")
-    assert "no m4a to transcode here" in transcode(path=tmp_path)
+    assert "no m4a to transcode" in transcode(path=tmp_path)
     assert not (tmp_path / "flac").exists()
 
 

@@ -72,7 +72,7 @@ def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     half = len(lines) // 2
     assert [a for a, b in zip(lines[:half], lines[half:]) if a != b] == [f"weights: {exp}/model.pt"]
-    with pytest.raises(InputError, match="release: holds a model already"):
+    with pytest.raises(InputError, match="release: already has a model"):
         main(["export", str(exp), "--safetensors", str(out)])
 
 

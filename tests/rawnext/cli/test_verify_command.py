@@ -115,7 +115,7 @@ def test_what_is_refused(exps, work, capsys):
 
 
 def test_one_enrolment_at_a_time(root, work):
-    code = "from rawnext.training.lock import alone_in\nwith alone_in('.'): print('held', flush=True); input()"
+    code = "from rawnext.training.lock import lock_folder\nwith lock_folder('.'): print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"

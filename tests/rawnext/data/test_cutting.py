@@ -127,7 +127,7 @@ def test_program_drops_short_utterances_with_their_trials(root, tmp_path):
     assert run("--durations", "0.3").returncode == 0
     assert len(read_sources(tmp_path / "out/full")) == 5, "what the trials do not name is left out"
     assert "0.3s\t1\t5\t4\t0\t0" in (tmp_path / "out/cuts.tsv").read_text()
-    for args, why in ((("--short", "drop", "--durations", "0.55"), "trials: without short utterances has no target"),
+    for args, why in ((("--short", "drop", "--durations", "0.55"), "trials: has no target or no nontarget trials left"),
                       (("--durations", "0"), "cut_data_dir.py: --durations: want seconds")):
         done = run(*args)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1) and why in done.stderr, done.stderr
