@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi's text tables: `utt2spk`, `wav.scp`, trials, scores.
 
-Everything that a user gave us is checked here, and a fault becomes an InputError that names file, line and reason.
+All user input is checked here; an error becomes an InputError with file, line and reason.
 """
 
 import os
@@ -65,7 +65,7 @@ def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
     """A Kaldi table `key value...`, one entry a line, in the order of the file.
 
     Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
-    Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
+    Raises: InputError: a line without a value, a key that cannot be an id, a repeated key.
     """
     try:
         table, lines = dict[str, str](), 0
@@ -90,7 +90,7 @@ def _table_by_lines(path: PathLike, one_word: bool) -> dict[str, str]:
             raise InputError(path, number, f"expected 2 columns, got {len(line.split())}")
         key, value = check_id(parts[0], path, number), parts[1].rstrip()
         if key in table:
-            raise InputError(path, number, f"{key} stands twice")
+            raise InputError(path, number, f"{key} is listed twice")
         table[key] = value
     return table
 
@@ -108,7 +108,7 @@ _bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 
 
 def check_id(text: str, path: PathLike, line: int | None = None) -> str:
-    """Return an utt or spk id unchanged if Kaldi's tables and file names can carry it, else raise InputError."""
+    """Return an utt or spk id unchanged if it is valid in Kaldi's tables and file names; else raise InputError."""
     if not text.isprintable() or _bad_id.search(text) or not 1 <= len(text.encode()) <= ID_LIMIT:
         raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, "
                                      "quotes, backslashes or '..', not starting with '/' or '-'")
@@ -119,11 +119,11 @@ _number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
 
 
 def to_number(text: str) -> float:
-    """A number as every program reads it, NaN for anything else (Python alone also reads 1_000)."""
+    """A number in the form that every program reads; NaN for anything else (only Python also reads 1_000)."""
     return float(text) if _number.fullmatch(text) else float("nan")
 
 
-LINES = 1 << 14  # of scores that are written at a time
+LINES = 1 << 14  # lines of scores that are written at a time
 
 
 class Trials(NamedTuple):
@@ -135,16 +135,16 @@ class Trials(NamedTuple):
 
 
 def foreign_form(line: str) -> str:
-    """For the message about a line that is no `enroll test target|nontarget`: which form it seems to have, if any."""
+    """Hint for a line that is not `enroll test target|nontarget`: the format it seems to have, if any."""
     words = line.split()
     labels = {"0", "1"}
     if len(words) == 3 and (words[0] in labels or words[2] in labels):
-        form = "VoxCeleb's form" if words[0] in labels else "labels 1 and 0"
+        form = "VoxCeleb's format" if words[0] in labels else "labels 1 and 0"
     elif len(words) != 3 and len(re.split("[,;\t]", line)) > 2:
         form = "CSV"
     else:
         return ""
-    return f" ({form}? local/convert_trials.py makes a trial list of it)"
+    return f" ({form}? local/convert_trials.py converts it)"
 
 
 def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
@@ -188,7 +188,7 @@ KINDS = {"target": True, "nontarget": False}
 
 
 def read_trials(path: PathLike) -> Trials:
-    """Read Kaldi's form `enroll test target|nontarget`."""
+    """Read Kaldi's format `enroll test target|nontarget`."""
     enroll, test, kinds = read_pairs(
         path, lambda words: np.fromiter(map(KINDS.__getitem__, words), bool, len(words)), _kind)
     if not enroll:
@@ -204,9 +204,9 @@ def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
-    """Model -> the utterances it is enrolled by, of lines `model utt utt ...` (in the form of spk2utt).
+    """Model -> its enrollment utterances, from lines `model utt utt ...` (as in spk2utt).
 
-    Raises: InputError: a line without an utterance, a model that stands twice, an utterance twice in one model.
+    Raises: InputError: a line without an utterance, a repeated model, an utterance twice in one model.
     """
     models = {model: utts.split() for model, utts in read_table(path).items()}
     for number, (model, utts) in enumerate(models.items(), 1):
@@ -261,7 +261,7 @@ def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], sco
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for part in (slice(start, start + LINES) for start in blocks):
             words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
-            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # a third of the time of a line at a time
+            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # three times as fast as line by line
 
 
 def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
@@ -276,7 +276,7 @@ def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Tr
     by_pair: dict[tuple[str, str], float] = {}
     for number, (pair, score) in enumerate(zip(zip(enroll, test), scores.tolist()), 1):
         if by_pair.setdefault(pair, score) != score:
-            raise InputError(scores_path, number, f"{' '.join(pair)} had another score before")
+            raise InputError(scores_path, number, f"{' '.join(pair)} has two different scores")
     pairs = list(zip(trials.enroll, trials.test))
     for number, pair in enumerate(pairs, 1):
         if pair not in by_pair:

@@ -42,7 +42,7 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
 def speaker_indices(ids: Sequence[str], table: dict[str, str], index: dict[str, int], path: PathLike,
                     where: PathLike) -> np.ndarray:
     """(N,) index of the speaker of each id; where: source of `table`, for the message."""
-    of_utt = {utt: number[spk] for utt, spk in table.items()}
+    of_utt = {utt: index[spk] for utt, spk in table.items()}
     speakers = np.fromiter(map(of_utt.get, ids, repeat(-1)), np.int64, len(ids))
     if (speakers < 0).any():
         line = int(np.argmax(speakers < 0))

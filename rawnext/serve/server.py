@@ -51,7 +51,7 @@ def is_loopback(host: str) -> bool:
 
 
 def names_of(host: str) -> set[str]:
-    """Names, beside addresses, that a server at this host answers to."""
+    """Host names, in addition to addresses, of a server at this host."""
     return {"localhost", host.lower()} | (set() if is_loopback(host) else {socket.gethostname().lower()})
 
 

@@ -15,7 +15,6 @@ from page_commands import example
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
-from rawnext.results.analysis import duration_plots
 from rawnext.scoring.metrics import eer
 
 # Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
@@ -116,16 +115,3 @@ def test_mistakes_end_at_once(place, tmp_path):
         assert done.returncode != 0 and why in done.stderr and not (tmp_path / "asked").exists()
     (tmp_path / "exp/one/model.pt").unlink()
     assert "no such file exp/one/model.pt" in place().stderr
-
-
-def test_bands_are_drawn_where_there_are_intervals(monkeypatch):
-    saved = []
-    monkeypatch.setattr(duration_plots, "save", lambda figure, path: saved.append(figure))
-    panels = {"test side cut": {"a": {"1": (5.0, (4.0, 6.5)), "full": (2.0, (1.0, 3.0))}, "b": {"full": (3.0, None)}}}
-    duration_plots.plot_grid(panels, ["1", "2", "full"], ["x.png"])
-    axis = saved[0].axes[0]
-    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0, 5], [2, 2]], [[2, 3]]]
-    band, = axis.collections
-    low, high = band.get_paths()[0].get_extents().get_points()
-    assert (low.tolist(), high.tolist()) == ([0, 1], [2, 6.5])
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1 s", "2 s", "full"]

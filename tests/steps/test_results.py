@@ -103,7 +103,7 @@ def test_commit_names_this_checkout(experiment, root):
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs[:-1]]), "trials:200: a19 b199 has no score in scores"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in [*x.pairs, "a0 b1"]]), "scores:201: a0 b1 is not in trials"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs] + ["a0 b0 2.0"]),
-     "scores:201: a0 b0 had another score before"),
+     "scores:201: a0 b0 has two different scores"),
     (lambda x: x.write("scores", [f"{p} nan" for p in x.pairs]), "scores:1: not a score: 'nan'"),
     (lambda x: x.write("trials", [f"{p} target" for p in x.pairs]), "trials: has no nontarget trial"),
     (lambda x: (x.folder / "trials").unlink(), "trials: no such file"),
@@ -163,7 +163,9 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
 
 
 def test_page_says_where_figures_come_from(results):
-    assert results.page.startswith("# x: rawnext with aam + ge2e\n\n```\n./run.sh  --stage 3\n```\n")
+    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
+    assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
+    assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
                  "whole utterance at its own length", "RawNeXt AAM aug, as published (Table 2, Table 3)"):
         assert text in results.page

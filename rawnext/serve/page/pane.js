@@ -46,7 +46,7 @@ export class Pane {
     }
   }
 
-  say(state, fault = "") {
+  showState(state, fault = "") {
     this.part(".state").textContent = state;
     this.part(".error").textContent = fault;
     this.part(".error").hidden = !fault;
@@ -66,23 +66,23 @@ export class Pane {
   async take(blob, label) {
     const signal = this.forget();
     if (blob.size > 1e6 * this.limits.megabytes) {
-      this.say(label, `larger than ${this.limits.megabytes} MB`);
+      this.showState(label, `larger than ${this.limits.megabytes} MB`);
       return;
     }
-    this.say(`${label}: analysing…`);
+    this.showState(`${label}: analysing…`);
     try {
       const body = await blob.arrayBuffer();
       const headers = { "Content-Type": "application/octet-stream" };
       this.heard = await ask("embed", { method: "POST", headers, body, signal });
       this.show(blob, label);
     } catch (error) {
-      if (error.name !== "AbortError") this.say(label, error.message);
+      if (error.name !== "AbortError") this.showState(label, error.message);
     }
     if (!signal.aborted) this.onChange();
   }
 
   show(blob, label) {
-    this.say(`${label}: ${this.heard.seconds.toFixed(2)} s, ${this.heard.rate / 1000} kHz`);
+    this.showState(`${label}: ${this.heard.seconds.toFixed(2)} s, ${this.heard.rate / 1000} kHz`);
     this.part(".wave path").setAttribute("d", outline(this.heard.envelope));
     URL.revokeObjectURL(this.part("audio").src);
     this.part("audio").src = URL.createObjectURL(blob);
@@ -98,20 +98,20 @@ export class Pane {
   async record() {
     this.forget();
     const most = this.limits.seconds;
-    this.say("Waiting for the microphone…");
+    this.showState("Waiting for the microphone…");
     this.part(".record").disabled = true;
     try {
       this.stop = await record(most, (now) => this.showTime(now, most), (blob) => this.recorded(blob));
       this.showRecording(true);
     } catch (error) {
-      this.say("No recording yet.", `The microphone is not available: ${error.message}`);
+      this.showState("No recording yet.", `The microphone is not available: ${error.message}`);
     }
     this.part(".record").disabled = false;
   }
 
   showTime(now, most) {
     const text = `Recording: ${now.toFixed(0)} s of at most ${most} s`;
-    if (this.part(".state").textContent !== text) this.say(text); // screen readers read each text once
+    if (this.part(".state").textContent !== text) this.showState(text); // screen readers read each text once
   }
 
   recorded(blob) {

@@ -129,7 +129,7 @@ def test_scored_trials_in_any_order(tmp_path, order):
 @pytest.mark.parametrize(("lines", "why"), [
     (["a-1 b 1", "b ä-3 2"], "t:3: a-1 ä-3 has no score in .*s$"), (["a-1 b 1", "b ä-3 x"], "s:2: not a score"),
     (["a-1 b 1", "b ä-3 2", "a-1 ä-3 3", "b b 1"], "s:4: b b is not in"),
-    (["a-1 b 1", "b ä-3 2", "a-1 ä-3 3", "a-1 b 4"], "s:4: a-1 b had another score before"),
+    (["a-1 b 1", "b ä-3 2", "a-1 ä-3 3", "a-1 b 4"], "s:4: a-1 b has two different scores"),
     (["a-1 b 1", "b ä-3 2", "b ä-3 2"], "t:3: a-1 ä-3 has no score"),
     (["a-1 b 1", "b b 2", "a-1 ä-3 3"], "t:2: b ä-3 has no score")])
 def test_scores_that_do_not_fit_the_trials(tmp_path, lines, why):

@@ -22,7 +22,7 @@ from rawnext.kaldi.tables import (
 
 
 @pytest.mark.parametrize(("text", "line", "why"), [
-    (b"", None, "is empty"), (b"a 1\nb\n", 2, "expected 2 columns, got 1"), (b"a 1\na 2\n", 2, "a stands twice"),
+    (b"", None, "is empty"), (b"a 1\nb\n", 2, "expected 2 columns, got 1"), (b"a 1\na 2\n", 2, "a is listed twice"),
     (b"a 1\r\nb 2\r\n", 1, "CRLF"), (b"a 1\n\nb 2\n", 2, "empty line"), (b"a 1\nb \xff\n", None, "UTF-8")])
 def test_table_faults(tmp_path, text, line, why):
     path = tmp_path / "t"
@@ -52,7 +52,7 @@ def test_trial_faults(tmp_path, line, why):
 
 
 @pytest.mark.parametrize(("line", "form"), [
-    ("1 id1/x/1.wav id2/y/2.wav", "VoxCeleb's form?"), ("a b 1", "labels 1 and 0?"), ("enroll,test,label", "CSV?"),
+    ("1 id1/x/1.wav id2/y/2.wav", "VoxCeleb's format?"), ("a b 1", "labels 1 and 0?"), ("enroll,test,label", "CSV?"),
     ("a;b;1;2 3", "CSV?"), ("a b\tx\tc", "CSV?"), ("a b", ""), ("a b maybe", "")])
 def test_a_list_in_another_form_is_told_how_to_convert(tmp_path, line, form):
     (tmp_path / "trials").write_text(f"{line}\n")
@@ -68,7 +68,7 @@ def test_enroll_map(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    ("m", "expected 2 columns"), ("a-m1 b-1", "stands twice"), ("m a-1 a-2 a-1", "m has an utterance twice"),
+    ("m", "expected 2 columns"), ("a-m1 b-1", "is listed twice"), ("m a-1 a-2 a-1", "m has an utterance twice"),
     ("m a-1 ../b", "cannot be an id"), ("-m a-1", "cannot be an id")])
 def test_enroll_map_faults(tmp_path, line, why):
     (tmp_path / "map").write_text(f"a-m1 a-1\n{line}\n")
