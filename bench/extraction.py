@@ -6,9 +6,9 @@ bench/extraction.py
 bench/extraction.py --exp exp/rawnext --data data/test --trials data/test/trials
 
 Uses one CPU thread except in the last row. The default is a full-size RawNeXt with random weights on noise with
-VoxCeleb's durations; the result column is then the largest difference from the plain model's embeddings, relative to their largest
-value. With --exp it is a trained model on the first --utts utterances of a data directory, and with --trials the result
-is the EER of the list.
+VoxCeleb's durations; the result column is then the largest difference from the plain model's embeddings, relative to
+their largest value. With --exp it is a trained model on the first --utts utterances of a data directory, and with
+--trials the result is the EER of the list.
 """
 
 import argparse
