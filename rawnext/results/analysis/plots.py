@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from rawnext.files import PathLike, atomic_path
 from rawnext.results.analysis.curves import LOG_ODDS, Curves
-from rawnext.results.rows import durations_of, label_of, seconds
+from rawnext.results.rows import Row, durations_of, label_of, seconds
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind readers
 BRANCH_COLOURS = {"low": COLOURS[0], "original": COLOURS[2], "high": COLOURS[1]}
@@ -206,6 +206,16 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
     for axis in axes[0]:
         axis.set_ylim(0, highest)
     save(figure, *paths)
+
+
+def duration_lines(cells: Iterable[tuple[str, str, Row, str]], intervals: bool = True) -> dict[str, dict[str, dict]]:
+    """Panel -> line -> duration -> (value, interval).   Args: cells: (panel, line, evaluation, measure)."""
+    panels: dict[str, dict[str, dict]] = {}
+    for panel, line, row, name in cells:
+        if name in row:
+            ends = row.get(f"{name}_interval") if intervals else None
+            panels.setdefault(panel, {}).setdefault(line, {})[row["duration"]] = row[name], ends
+    return panels
 
 
 def measured_durations(lines: Mapping[str, Measured]) -> list[str]:
