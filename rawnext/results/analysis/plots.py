@@ -201,7 +201,8 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
     for axis, (title, lines) in zip(axes[0], panels.items()):
         duration_panel(axis, lines, names, durations)
         axis.set_title(title, parse_math=False)
-        add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
+        if axis is axes[0, -1] or list(lines) != names:  # one legend for panels with the same lines
+            add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
     highest = max(axis.get_ylim()[1] for axis in axes[0])
     for axis in axes[0]:
         axis.set_ylim(0, highest)
