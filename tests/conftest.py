@@ -43,9 +43,15 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def parity() -> Path:
+    """Numbers of released code; README.md there describes them."""
+    return ROOT / "tests/data/parity"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference values and real audio next to the checkout; tests that need them are skipped without."""
+    """More reference values, and real audio, next to the checkout, not part of the project; without: skip."""
     folder = ROOT.parent / "shared"
     if not (folder / "parity").is_dir():
-        pytest.skip(f"no reference data at {folder}")
+        pytest.skip(f"needs reference data that is not part of the project: {folder}")
     return folder

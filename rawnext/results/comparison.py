@@ -68,8 +68,8 @@ def difference_table(chosen: dict[str, dict[str, Row]]) -> Table:
 
 def training_table(systems: dict[str, list[Row]]) -> Table:
     """How each system was trained; what its train_info.json lacks is an empty cell."""
-    lines = [["system", "steps", "epochs", "s per epoch", "processes x threads", "training speakers", "utts", "trained on",
-              "commit"]]
+    lines = [["system", "steps", "epochs", "s per epoch", "processes x threads", "training speakers", "utts",
+              "trained on", "commit"]]
     for name, rows in systems.items():
         info: dict[str, Any] = next((row["train"] for row in rows if row.get("train")), {})
         seconds, epochs = info.get("seconds"), info.get("epochs")

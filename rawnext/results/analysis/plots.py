@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of an experiment, for EXP/figures and for report.html.
 
-A `*_panel` function draws on a matplotlib axis and returns the figure's content in words, for readers who cannot see it.
+A `*_panel` function draws on a matplotlib axis and returns the content in words, for readers who cannot see it.
 Only this module imports matplotlib, and only inside functions.
 """
 
@@ -178,7 +178,8 @@ def plot_det(panels: Mapping[str, Sequence[Curves]], path: PathLike) -> None:
         det_panel(axis, curves)
         axis.set_title(title, fontsize="medium", parse_math=False)
         # a poor system's curves pass through the upper right corner
-        add_legend(axis, fontsize="small", loc="upper right" if max(c.row["eer"] for c in curves) < 15 else "lower left")
+        good = max(c.row["eer"] for c in curves) < 15
+        add_legend(axis, loc="upper right" if good else "lower left", fontsize="small")
     for axis in axes.flat[len(panels):]:
         axis.set_visible(False)
     save(figure, path)
@@ -200,7 +201,7 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
     for axis, (title, lines) in zip(axes[0], panels.items()):
         duration_panel(axis, lines, names, durations)
         axis.set_title(title, parse_math=False)
-        add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside: there may be a dozen lines
+        add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
     highest = max(axis.get_ylim()[1] for axis in axes[0])
     for axis in axes[0]:
         axis.set_ylim(0, highest)

@@ -35,8 +35,8 @@ def model(exp):
     return load_model(exp, torch.device("cpu"))[0]
 
 
-def test_segments_equal_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_segments_equal_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     found = [name for name in z.files if name.startswith("wav_")]
     assert found
     for name in found:

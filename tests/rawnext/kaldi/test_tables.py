@@ -120,7 +120,7 @@ def test_output_below_a_file_is_refused(tmp_path):
 
 def test_full_disk_is_one_line_and_keeps_the_last_good_file(tmp_path):
     write_lines(tmp_path / "x", ["good"])
-    code = ("import resource, sys; from rawnext.kaldi.tables import *\n"
+    code = ("import resource, sys; from rawnext.errors import *; from rawnext.files import *\n"
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
             "run_main(lambda: write_lines(sys.argv[1], ['x' * 99] * 999))")

@@ -15,8 +15,8 @@ def all_pairs(num):
     return first, second
 
 
-def test_equal_to_published_implementations(shared):
-    z = np.load(shared / "parity" / "metrics.npz")
+def test_equal_to_published_implementations(parity):
+    z = np.load(parity / "metrics.npz")
     segments = z["cosine/segments"]
     means = segments.mean(axis=1)
     ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)

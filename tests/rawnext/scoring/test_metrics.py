@@ -43,8 +43,8 @@ def from_sklearn(target, nontarget):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_equal_to_published_implementations(shared, name):
-    z = np.load(shared / "parity" / "metrics.npz")
+def test_equal_to_published_implementations(parity, name):
+    z = np.load(parity / "metrics.npz")
     score, label = z[f"{name}/score"], z[f"{name}/label"]
     target, nontarget = score[label == 1], score[label == 0]
     assert eer(target, nontarget) == pytest.approx(float(z[f"{name}/rawnext_eer"]), rel=1e-12)

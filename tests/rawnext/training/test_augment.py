@@ -27,8 +27,8 @@ from rawnext.training.augment import (
 )
 
 
-def test_equals_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_equals_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     wave = z["aug/audio"]
     noises, snrs = z["aug/noise_files"][:, : len(wave)], z["aug/snr_db"]
     assert np.abs(add_noise(wave, mix_noises(noises[:1], snrs[:1])) - z["aug/noise_mix"]).max() < 1e-5

@@ -11,8 +11,8 @@ from rawnext.errors import InputError
 from rawnext.training.optim import build_optimizer, learning_rate, margin_share
 
 
-def test_rates_equal_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_rates_equal_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     cosine, config = z["lr/rawnext_code_cosine_7it_80ep"][:560], Optim(final_lr=1e-6)
     assert np.allclose([learning_rate(i, i / 7, 80, config) for i in range(560)], cosine, rtol=1e-9, atol=0)
     cycles, config = z["lr/nexttdnn_cyclic_stepup65"], Optim(schedule="cyclical", final_lr=1e-8, cycle_steps=65)
