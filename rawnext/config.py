@@ -14,8 +14,6 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.registry import nearest
 
-DEPTH_LIMIT = 10  # of lists and sections in a YAML file
-
 
 @dataclass
 class Batch:
@@ -95,6 +93,7 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
         of the wrong type or out of range.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     merged: Any = OmegaConf.structured(Config)
     if init:
@@ -104,23 +103,27 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
         merged = merge(merged, read_yaml(path), path)
     for override in sorted(overrides, key=lambda text: not text.startswith("model.name=")):  # it drops others' options
         merged = merge(merged, read_override(override), "--set")
-    config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    check(config, ", ".join(map(str, paths)) or "--set")
+    source = ", ".join(map(str, paths)) or "--set"
+    try:
+        config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:  # of ${...}
+        raise InputError(source, None, str(error).splitlines()[0]) from None
+    check(config, source)
     return config
 
 
 def read_yaml(path: PathLike):
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        check_yaml(path)
         content = OmegaConf.load(Path(path))
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
     except OSError as error:
         raise InputError(path, None, f"cannot be read: {error.strerror}") from None
-    except (YAMLError, ValueError) as error:  # among the latter UnicodeDecodeError
+    except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:  # ValueError: not UTF-8
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None
     if not OmegaConf.is_dict(content):
@@ -128,28 +131,17 @@ def read_yaml(path: PathLike):
     return content
 
 
-def check_yaml(path: PathLike) -> None:
-    """Raise InputError for what a few bytes could make endless: aliases, deep nesting, ${...} of other values."""
-    import yaml
-
-    depth = 0
-    with open(path, encoding="utf-8") as file:
-        for event in yaml.parse(file, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH_LIMIT or isinstance(event, yaml.AliasEvent) or "${" in getattr(event, "value", ""):
-                raise InputError(path, event.start_mark.line + 1, "no aliases, ${...} or deep nesting in a config")
-
-
 def read_override(text: str):
     """What `key=value` sets."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    if "=" not in text or "${" in text or text.count("[") > DEPTH_LIMIT or text.count("{") > DEPTH_LIMIT:
+    if "=" not in text:
         raise InputError("--set", None, f"want key=value, got {text!r}")
     try:
         return OmegaConf.from_dotlist([text])
-    except (YAMLError, ValueError, IndexError, TypeError):
+    except (YAMLError, ValueError, IndexError, TypeError, RecursionError, OmegaConfBaseException):
         raise InputError("--set", None, f"want key=value, where value is YAML, got {text!r}") from None
 
 
@@ -158,10 +150,10 @@ def merge(base, update, path: PathLike):
     from omegaconf.errors import OmegaConfBaseException
 
     # `model` and the lists are replaced as a whole: options of one model mean nothing to another
-    for key in ("model", "losses", "augment"):
-        if key in update and (key != "model" or (OmegaConf.is_dict(update[key]) and "name" in update[key])):
-            OmegaConf.update(base, key, {} if key == "model" else [], merge=False)
     try:
+        for key in ("model", "losses", "augment"):
+            if key in update and (key != "model" or (OmegaConf.is_dict(update[key]) and "name" in update[key])):
+                OmegaConf.update(base, key, {} if key == "model" else [], merge=False)
         return OmegaConf.merge(base, update)
     except OmegaConfBaseException as error:
         key = str(error.full_key)

@@ -25,8 +25,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--enroll", metavar="UTT[,UTT...]", help="utterances of the reference, in the data directory")
     parser.add_argument("--time-only", action="store_true",
-                        help="average gradients over frequency only, so that each frame has its own channel weights")
-    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; only if you trust them")
+                        help="average gradients over frequency only: each frame has its own channel weights")
+    parser.add_argument("--allow-pipes", action="store_true",
+                        help="run wav.scp's commands `... |`; only if you trust them")
     parser.add_argument("exp_dir", type=Path, help="experiment, with config.yaml and model.pt")
     parser.add_argument("data_dir", type=Path, help="data directory with wav.scp and utt2spk")
     parser.add_argument("utt", help="utterance to draw")

@@ -23,13 +23,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--durations", default="1 2 3 4 5 6 7 8 9 10", metavar="'S ...'",
                         help="seconds (default %(default)s)")
-    parser.add_argument("--policy", choices=POLICIES, default="tiled", help="tiled: cuts are repeated up to the longest "
-                        "duration, so that all inputs are equally long (default); native: they are not")
+    parser.add_argument("--policy", choices=POLICIES, default="tiled", help="tiled: repeat cuts up to the longest "
+                        "duration, so that all inputs are equally long (default); native: do not")
     parser.add_argument("--short", choices=("drop", "tile"), default="drop", help="utterances shorter than the longest "
                         "duration: leave them out (default), or repeat them up to each duration")
     parser.add_argument("--num-utts", type=int, default=200, help="maximum number, spread over the directory; 0: all "
                         "(default %(default)s)")
-    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; only if you trust them")
+    parser.add_argument("--allow-pipes", action="store_true",
+                        help="run wav.scp's commands `... |`; only if you trust them")
     parser.add_argument("exp", type=Path, help="experiment, with config.yaml and model.pt")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="(default EXP/analysis/branch_variation)")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Collect the results of steps/duration_grid.sh: OUT/grid.tsv and OUT/GRID.md, or, with --plot, OUT/eer.png and eer.pdf.
+"""Collect the results of steps/duration_grid.sh in OUT/grid.tsv and GRID.md, or, with --plot, in eer.png and eer.pdf.
 
 steps/duration_table.py exp/duration_grid/vox1_test_trials_O_centre_keep rawnext resnext
 """

@@ -79,7 +79,7 @@ def page(grid: Grid) -> list[str]:
 
 def policy_lines(cut: dict[str, str], first: Row) -> list[str]:
     part = {"centre": "the middle", "start": "the beginning",
-            "random": f"a random part, drawn by utterance (seed {cut['seed']}, the same for all lengths)"}[cut["policy"]]
+            "random": f"a random part, drawn by utterance (seed {cut['seed']}, equal for all lengths)"}[cut["policy"]]
     short = {"keep": "Shorter utterances are kept whole.", "tile": "Shorter utterances are repeated up to the cut.",
              "drop": "Utterances shorter than the longest cut are left out of all cells: "
                      f"{cut['dropped_utts']} utterances and their {cut['dropped_trials']} trials."}[cut["short"]]

@@ -153,7 +153,7 @@ def headline(rows: list[Row]) -> str:
 
 
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
-    """(title, table) of each measure: a line for each list, protocol and backend, then the paper's line for the list."""
+    """(title, table) of each measure: a line for each list, protocol and backend; below them the paper's."""
     found = []
     for measure, (title, _) in MEASURES.items():
         own = [row for row in rows if measure in row]

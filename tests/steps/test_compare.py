@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""steps/compare.py: systems side by side, and nothing in a cell that nobody measured."""
+"""steps/compare.py: tables of several systems; cells without a measurement are empty."""
 
 import json
 import subprocess

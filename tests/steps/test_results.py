@@ -162,7 +162,7 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
     assert not [line for line in section(results.page, "minDCF, P_target 0.05") if line[2] == "*paper*"]
 
 
-def test_page_says_where_figures_come_from(results):
+def test_page_reports_the_origin_of_figures(results):
     headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
     assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
     assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
@@ -236,7 +236,7 @@ def test_bad_experiments_are_one_line(results, tmp_path, spoil, message):
     assert not (exp / "RESULTS.md").exists()
 
 
-def test_a_system_that_the_paper_has_not_is_named(results, tmp_path):
+def test_unknown_paper_system_is_reported(results, tmp_path):
     official(results, tmp_path, "O", 10)
     (tmp_path / "x" / "config.yaml").write_text("paper: RawNeXt softmx\n")
     done = results.run("results.py", tmp_path / "x")
@@ -247,7 +247,7 @@ def test_a_system_that_the_paper_has_not_is_named(results, tmp_path):
 # --- conf/paper.tsv
 
 def test_published_figures_agree_with_themselves(root):
-    """Numbers that stand in two tables of the paper are the same, and rates are rates."""
+    """Numbers that occur in two tables of the paper are equal, and all are valid rates."""
     path = root / "conf" / "paper.tsv"
 
     def eers(system):

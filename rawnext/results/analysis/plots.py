@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of an experiment, for EXP/figures and for report.html.
 
-A `*_panel` function draws on a matplotlib axis and returns the figure's content in words, for readers who cannot see it.
+A `*_panel` function draws on a matplotlib axis and returns the content in words, for readers who cannot see it.
 Only this module imports matplotlib, and only inside functions.
 """
 
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from rawnext.files import PathLike, atomic_path
 from rawnext.results.analysis.curves import LOG_ODDS, Curves
-from rawnext.results.rows import durations_of, label_of, seconds
+from rawnext.results.rows import Row, durations_of, label_of, seconds
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind readers
 BRANCH_COLOURS = {"low": COLOURS[0], "original": COLOURS[2], "high": COLOURS[1]}
@@ -178,7 +178,8 @@ def plot_det(panels: Mapping[str, Sequence[Curves]], path: PathLike) -> None:
         det_panel(axis, curves)
         axis.set_title(title, fontsize="medium", parse_math=False)
         # a poor system's curves pass through the upper right corner
-        add_legend(axis, fontsize="small", loc="upper right" if max(c.row["eer"] for c in curves) < 15 else "lower left")
+        good = max(c.row["eer"] for c in curves) < 15
+        add_legend(axis, loc="upper right" if good else "lower left", fontsize="small")
     for axis in axes.flat[len(panels):]:
         axis.set_visible(False)
     save(figure, path)
@@ -200,11 +201,22 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
     for axis, (title, lines) in zip(axes[0], panels.items()):
         duration_panel(axis, lines, names, durations)
         axis.set_title(title, parse_math=False)
-        add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside: there may be a dozen lines
+        if axis is axes[0, -1] or list(lines) != names:  # one legend for panels with the same lines
+            add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
     highest = max(axis.get_ylim()[1] for axis in axes[0])
     for axis in axes[0]:
         axis.set_ylim(0, highest)
     save(figure, *paths)
+
+
+def duration_lines(cells: Iterable[tuple[str, str, Row, str]], intervals: bool = True) -> dict[str, dict[str, dict]]:
+    """Panel -> line -> duration -> (value, interval).   Args: cells: (panel, line, evaluation, measure)."""
+    panels: dict[str, dict[str, dict]] = {}
+    for panel, line, row, name in cells:
+        if name in row:
+            ends = row.get(f"{name}_interval") if intervals else None
+            panels.setdefault(panel, {}).setdefault(line, {})[row["duration"]] = row[name], ends
+    return panels
 
 
 def measured_durations(lines: Mapping[str, Measured]) -> list[str]:
