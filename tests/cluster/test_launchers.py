@@ -108,7 +108,7 @@ def test_a_job_that_is_killed_without_a_word(cluster):
     assert eventually(lambda: "# Finished at" in cluster.read("x.1.log"))
     kill_at_once(cluster.folder / "q/x.JOB.sh")
     done = cluster.end(launcher)
-    assert done.returncode == 1 and "1 / 2 failed" in done.stderr and "x.2.log has no end: the job was" in done.stderr
+    assert done.returncode == 1 and "1 / 2 failed" in done.stderr and "x.2.log is incomplete: the job was" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
