@@ -78,11 +78,11 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
 
     Returns: the process, and a function that returns all its output so far (all its output after it has ended).
     """
-    ours, terminal = os.openpty()
+    controller, terminal = os.openpty()
     parts: list[bytes] = []
 
     def read() -> None:
-        with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as file:  # OSError: end of file
+        with contextlib.suppress(OSError), open(controller, "rb", buffering=0) as file:  # OSError: end of file
             parts.extend(iter(lambda: file.read(4096), b""))
 
     try:
@@ -95,17 +95,12 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
 
-    def written() -> str:
+    def output_so_far() -> str:
         if process.returncode is not None:
             reader.join(1)  # not for ever: a child process may keep the terminal open
         return b"".join(parts).decode(errors="replace").replace("\r", "")
 
-    return process, written
-
-
-def join_lines(text: str) -> str:
-    """Join lines to one line."""
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    return process, output_so_far
 
 
 class Launcher:
@@ -188,7 +183,8 @@ class Launcher:
             job_id = self.scheduler.job_id(text)
             if job_id is None and ended:
                 self._record("")
-                raise LauncherError(f"{command[0]} refused: {join_lines(text) or f'exit code {process.returncode}'}", 1)
+                reason = "; ".join(filter(None, map(str.strip, text.splitlines())))
+                raise LauncherError(f"{command[0]} refused: {reason or f'exit code {process.returncode}'}", 1)
             if job_id is None and (number := self._pause(0.05)):
                 if stopped:
                     raise LauncherError(f"stopped before {command[0]} printed a job id; the job may be in the queue", 2)

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 
 from jobs import Request, launcher_main
-from scheduler import Launcher, Scheduler, join_lines, run_program
+from scheduler import Launcher, Scheduler, run_program
 
 DEFAULT_CONF = """
 command qsub -v PATH -S /bin/bash -notify
@@ -77,7 +77,7 @@ class GridEngine(Scheduler):
     def exit_info(self, job_id: str, job: int | None) -> str:
         shown = run_program("qacct", "-j", job_id, *(["-t", str(self.tasks.get(job, job))] if job else [])).stdout
         lines = re.findall(r"^(hostname|failed|exit_status) +(.*\S)", shown, re.M)
-        return join_lines("\n".join(" ".join(line) for line in lines[-3:]))
+        return "; ".join(" ".join(line) for line in lines[-3:])
 
 
 if __name__ == "__main__":

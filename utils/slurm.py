@@ -27,7 +27,7 @@ from itertools import groupby
 from pathlib import Path
 
 from jobs import Request, launcher_main
-from scheduler import Launcher, Scheduler, join_lines, run_program
+from scheduler import Launcher, Scheduler, run_program
 
 DEFAULT_CONF = """
 command sbatch --export=PATH --requeue --signal=TERM@60
@@ -86,8 +86,8 @@ class Slurm(Scheduler):
 
     def exit_info(self, job_id: str, job: int | None) -> str:
         shown = run_program("scontrol", "--oneliner", "show", "job", job_id + (f"_{job}" if job else "")).stdout
-        fields = [re.search(rf" {key}=(\S+)", shown) for key in ("JobState", "Reason", "NodeList", "RunTime")]
-        return join_lines("\n".join(field[0] for field in fields if field and field[1] != "None"))
+        fields = [re.search(rf" ({key}=\S+)", shown) for key in ("JobState", "Reason", "NodeList", "RunTime")]
+        return "; ".join(field[1] for field in fields if field and not field[1].endswith("=None"))
 
 
 if __name__ == "__main__":

@@ -81,25 +81,25 @@ class Cluster:
         path = self.folder / name
         return path.read_text() if path.exists() else ""
 
-    def ask(self, *command: str) -> str:
+    def query(self, *command: str) -> str:
         """The output of one of the scheduler's programs."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30).stdout
 
     def queue(self) -> list[str]:
         """Ids of the jobs in the queue that were submitted from `folder`."""
         if self.name == "slurm":
-            lines = self.ask("squeue", "--noheader", "--format", "%F %Z").splitlines()
+            lines = self.query("squeue", "--noheader", "--format", "%F %Z").splitlines()
             return sorted({line.split(" ", 1)[0] for line in lines if line.endswith(f" {self.folder}")})
-        ids = sorted({line.split()[0] for line in self.ask("qstat", "-u", "*").splitlines()[2:]})
-        return [job for job in ids if re.search(rf"^(sge_o_workdir|cwd): +{self.folder}$", self.ask("qstat", "-j", job),
-                                                re.M)]
+        ids = sorted({line.split()[0] for line in self.query("qstat", "-u", "*").splitlines()[2:]})
+        pattern = re.compile(rf"^(sge_o_workdir|cwd): +{self.folder}$", re.M)
+        return [job for job in ids if pattern.search(self.query("qstat", "-j", job))]
 
     def cancel(self, job: str, task: int | None = None) -> None:
         """Cancel a job, or one of its tasks, as its user would."""
         if self.name == "slurm":
-            self.ask("scancel", f"{job}_{task}" if task else job)
+            self.query("scancel", f"{job}_{task}" if task else job)
         else:
-            self.ask("qdel", job, *(["-t", str(task)] if task else []))
+            self.query("qdel", job, *(["-t", str(task)] if task else []))
 
     def kill(self, launcher: subprocess.Popen) -> None:
         launcher.send_signal(signal.SIGKILL)

@@ -64,7 +64,7 @@ def test_slurm_requeues_preempted_training(slurm, mini):
         run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, *options)
         assert eventually(lambda: run.done() or (log.exists() and " epoch=2 " in log.read_text()), 120)
         job = re.search(r"^# SLURM_JOB_ID: (\d+)$", log.read_text(), re.M)
-        slurm.ask("scancel", "--signal=TERM", job[1])  # as at a preemption or before the time limit
+        slurm.query("scancel", "--signal=TERM", job[1])  # as at a preemption or before the time limit
         assert_good(run.result())
     text = log.read_text()
     words = ("stopped by SIGTERM", "to be run again", "continuing from", "with status 0")

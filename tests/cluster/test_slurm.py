@@ -34,7 +34,7 @@ def test_jobs_that_exit_with_75_are_requeued(slurm):
                                                                   .replace("-e second ", "-e second.$1 ")))
     assert eventually((slurm.folder / "began.2").exists) and eventually((slurm.folder / "began.1").exists)
     [job] = slurm.queue()
-    slurm.ask("scancel", "--signal=TERM", f"{job}_1", f"{job}_2")     # signals the steps only, not the batch script
+    slurm.query("scancel", "--signal=TERM", f"{job}_1", f"{job}_2")     # signals the steps only, not the batch script
     done = slurm.end(launcher)
     assert (done.returncode, done.stderr) == (0, "")
     for log in (slurm.read("x.1.log"), slurm.read("x.2.log")):
