@@ -62,17 +62,18 @@ def test_kinds(tmp_path, kind):
         vector = read_vectors(tmp_path / "a.scp")["a"]
         assert vector.dtype == np.float32 and np.array_equal(vector, WAVES["a"])
     else:
-        with pytest.raises(InputError, match=r"a.scp:1: a: (a matrix, not a vector|no vector of Kaldi)"):
+        with pytest.raises(InputError, match=r"a.scp:1: a: (a matrix, not a vector|no Kaldi vector)"):
             read_matrix(tmp_path / "a.scp")
 
 
 @pytest.mark.parametrize(("place", "why"), [
     ("touch {0}/ran |", "a command, not a file"), ("touch {0}/ran|", "a command"), ("| tee {0}/ran", "a command"),
     ("-", "standard input"), ("{0}/e.ark:2[0:1]", "range"), ("{0}/e.ark:99999", "ends before byte 99999"),
-    ("{0}/e.ark:-2", "No such file"), ("{0}/e.ark:3", "no vector"), ("http://127.0.0.1/e.ark:2", "No such file"),
+    ("{0}/e.ark:-2", "No such file"), ("{0}/e.ark:3", "no Kaldi vector"), ("http://127.0.0.1/e.ark:2", "No such file"),
     ("{0}/none.ark:2", "No such file"), ("{0}", "not a file"), ("/dev/zero", "not a file"), ("/dev/stdin:2", ""),
     ("{0}/fifo:2", "not a file"), ("{0}/locked\u00a0.ark:2", "unusual space"), ("gzip:{0}/e.ark", "No such file"),
-    ("{0}/pickle.ark:2", "no vector"), ("{0}/npy.ark:2", "no vector"), ("x" * 5000 + ":1", "name too long")])
+    ("{0}/pickle.ark:2", "no Kaldi vector"), ("{0}/npy.ark:2", "no Kaldi vector"),
+    ("x" * 5000 + ":1", "name too long")])
 def test_places_that_are_no_files(files, tmp_path, place, why):
     import os
 
@@ -119,7 +120,7 @@ def test_dimensions_that_differ(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "why"), [("a b", "cannot be an id"), ("../a", "cannot be an id"),
-                                          ("a", "stands twice")])
+                                          ("a", "is listed twice")])
 def test_keys_that_no_reader_finds_again(tmp_path, key, why):
     with pytest.raises(InputError, match=why):
         write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.ones(2)), (key, np.ones(2))])

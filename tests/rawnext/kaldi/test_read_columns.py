@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables read in blocks: the same result, or the same error, as line by line."""
+"""Tables read in blocks give the same result or the same error as read line by line."""
 
 import os
 import threading
@@ -53,16 +53,16 @@ def outcome(read, path):
 @settings(deadline=None, max_examples=100, derandomize=True, database=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), kind=st.sampled_from(sorted(READ)), block=st.sampled_from([1, 9, 1 << 22]))
-def test_both_ways_agree(tmp_path, monkeypatch, data, kind, block):
+def test_block_and_line_reading_agree_on_damaged_files(tmp_path, monkeypatch, data, kind, block):
     monkeypatch.setattr(tables, "BLOCK", block)
     text = GOOD[kind]
     for _ in range(data.draw(st.integers(0, 2))):
         at = data.draw(st.integers(0, len(text)))
         text = text[:at] + data.draw(st.sampled_from(ODD)) + text[at + data.draw(st.integers(0, 3)):]
     (tmp_path / "t").write_bytes(text.encode() + data.draw(st.sampled_from([b"", b"\xff", b"a b target"])))
-    quick = outcome(READ[kind], tmp_path / "t")
+    by_blocks = outcome(READ[kind], tmp_path / "t")
     with line_by_line():
-        assert outcome(READ[kind], tmp_path / "t") == quick
+        assert outcome(READ[kind], tmp_path / "t") == by_blocks
 
 
 WORDS = ["'a", "a'", "\"a", "a\\b", "../a", "a/..", "a..b", "/a", "-a", "-", "a", "1_0", "nan", "-inf", "1e999",
@@ -71,15 +71,15 @@ WORDS = ["'a", "a'", "\"a", "a\\b", "../a", "a/..", "a..b", "/a", "-a", "-", "a"
 
 
 @pytest.mark.parametrize("kind", sorted(READ))
-def test_both_ways_agree_on_a_word_in_any_column(tmp_path, kind):
+def test_block_and_line_reading_agree_on_any_word_in_any_column(tmp_path, kind):
     for word in WORDS:
         for column in range(len(GOOD[kind].split("\n")[1].split())):
             lines = [line.split() for line in GOOD[kind].splitlines()]
             lines[1][column] = word
             (tmp_path / "t").write_text("".join(f"{' '.join(words)}\n" for words in lines))
-            quick = outcome(READ[kind], tmp_path / "t")
+            by_blocks = outcome(READ[kind], tmp_path / "t")
             with line_by_line():
-                assert outcome(READ[kind], tmp_path / "t") == quick, (word, column)
+                assert outcome(READ[kind], tmp_path / "t") == by_blocks, (word, column)
 
 
 @pytest.mark.parametrize("kind", sorted(READ))
@@ -93,7 +93,7 @@ def test_good_files_are_not_read_line_by_line(tmp_path, monkeypatch, kind, block
     assert outcome(READ[kind], tmp_path / "t") == expected
 
 
-def test_a_pipe_is_read_once(tmp_path):
+def test_named_pipe_is_read(tmp_path):
     os.mkfifo(tmp_path / "p")
     writer = threading.Thread(target=(tmp_path / "p").write_text, args=(GOOD["trials"].replace(" ", "  "),))
     writer.start()
@@ -101,13 +101,13 @@ def test_a_pipe_is_read_once(tmp_path):
     writer.join()
 
 
-def test_a_long_word_among_many(tmp_path):
+def test_long_word_among_short_ones_is_read_whole(tmp_path):
     lines = [*("a b 1" for _ in range(1000)), f"a {'b' * 200} 1"]
     (tmp_path / "t").write_text("\n".join(lines))
     assert read_scores(tmp_path / "t")[1] == ["b"] * 1000 + ["b" * 200]
 
 
-def test_scores_are_written_as_lines_would_be(tmp_path, monkeypatch):
+def test_scores_written_in_blocks_equal_single_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "LINES", 7)
     scores = np.random.default_rng(0).normal(size=50).astype(np.float32)
     enroll, test = [f"a%s{n}" for n in range(50)], [f"ä{n}" for n in range(50)]
@@ -118,7 +118,7 @@ def test_scores_are_written_as_lines_would_be(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
-def test_scored_trials_in_any_order(tmp_path, order):
+def test_scores_are_matched_to_trials_in_any_order(tmp_path, order):
     lines = ["a-1 b 1", "b ä-3 2", "a-1 ä-3 3"]
     (tmp_path / "t").write_text(GOOD["trials"])
     (tmp_path / "s").write_text("".join(f"{lines[n]}\n" for n in order))
@@ -132,15 +132,15 @@ def test_scored_trials_in_any_order(tmp_path, order):
     (["a-1 b 1", "b ä-3 2", "a-1 ä-3 3", "a-1 b 4"], "s:4: a-1 b has two different scores"),
     (["a-1 b 1", "b ä-3 2", "b ä-3 2"], "t:3: a-1 ä-3 has no score"),
     (["a-1 b 1", "b b 2", "a-1 ä-3 3"], "t:2: b ä-3 has no score")])
-def test_scores_that_do_not_fit_the_trials(tmp_path, lines, why):
+def test_missing_surplus_and_contradictory_scores_are_refused(tmp_path, lines, why):
     (tmp_path / "t").write_text(GOOD["trials"])
     (tmp_path / "s").write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(InputError, match=why):
         read_scored_trials(tmp_path / "s", tmp_path / "t")
 
 
-def test_an_id_is_one_object_wherever_it_stands(tmp_path):
-    """So a list of many trials takes the memory of its utterances."""
+def test_equal_ids_share_one_object(tmp_path):
+    """So the ids of a long trial list take the memory of its utterances' ids only."""
     (tmp_path / "t").write_text("a-1 b-1 target\nb-1 a-1 target\n")
     trials = read_trials(tmp_path / "t")
     assert trials.enroll[0] is trials.test[1] and trials.test[0] is trials.enroll[1]
