@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Hours of speech that become embeddings in a second: the ways to extract, beside each other, and what they keep.
+"""Hours of speech embedded per second by several ways to extract, and the difference of their results.
 
 bench/extraction.py
 bench/extraction.py --exp exp/rawnext --data data/test --trials data/test/trials
 
-On one CPU thread, but for the last row. By default a full-size RawNeXt with random weights over noise of VoxCeleb's
-lengths, where the result is the difference of the embeddings from those of the plain model, relative to the largest
-number. With --exp a trained model over the first --utts utterances of a data directory, or all of them, of which the
-result is then the EER of a trial list.
+Uses one CPU thread except in the last row. The default is a full-size RawNeXt with random weights on noise with
+VoxCeleb's durations; the result column is then the largest difference from the plain model's embeddings, relative to
+their largest value. With --exp it is a trained model on the first --utts utterances of a data directory, and with
+--trials the result is the EER of the list.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from rawnext.errors import run_main
 PART, RATE = "extraction", 16000
 Waves = list[np.ndarray]
 Embed = Callable[[Waves], Any]
-_job: Any = None  # (model, waves) of a process of a pool
+_job: Any = None  # (model, waves) of a pool's process
 
 
 def noise(num: int) -> Waves:
-    """Noise of 4 to 20 s, most of it short, as VoxCeleb's utterances are."""
+    """Noise of 4 to 20 s with the distribution of VoxCeleb's durations, mostly short."""
     rng = np.random.default_rng(0)
     seconds = np.clip(4 + rng.exponential(4.2, num), 4, 20)
     return [0.1 * rng.standard_normal(int(s * RATE), dtype=np.float32) for s in seconds]
@@ -43,7 +43,7 @@ def hours(waves: Waves) -> float:
 
 
 def build(exp: str):
-    """The trained model of an experiment; a full-size RawNeXt where there is none."""
+    """The trained model of an experiment, or a full-size RawNeXt without one."""
     import torch
 
     from rawnext.inference.extract import load_model
@@ -54,10 +54,7 @@ def build(exp: str):
 
 
 def alone(model, waves: Waves) -> Waves:
-    """One utterance at a time."""
-    from rawnext.inference.extract import embed_native
-
-    return [embed_native(model, [wave])[0] for wave in waves]
+    return [batches(model, [wave])[0] for wave in waves]
 
 
 def batches(model, waves: Waves) -> Waves:
@@ -85,7 +82,7 @@ def in_onnx(runtime, waves: Waves) -> Waves:
 
 
 def onnx_models(model, num_threads: int) -> tuple:
-    """The model in ONNX Runtime, and with 8-bit matrices."""
+    """The model in ONNX Runtime, in float32 and with 8-bit matrices."""
     from onnxruntime.quantization import quantize_dynamic
 
     from rawnext.export.onnx import OnnxModel, trace
@@ -98,7 +95,7 @@ def onnx_models(model, num_threads: int) -> tuple:
 
 
 class Trials:
-    """What a list of embeddings is worth: EER in % of a trial list, or the difference from those of the plain model."""
+    """Quality of embeddings: EER in % on a trial list, or the difference from the plain model's embeddings."""
 
     def __init__(self, reference: Waves, utts: Sequence[str], trials: str):
         self.reference, self.utts, self.trials = np.stack(reference), utts, trials
@@ -118,7 +115,7 @@ class Trials:
 
 
 def set_up(exp: str, num_threads: int, waves: Waves) -> None:
-    """Give a process of a pool its model, its threads and the speech."""
+    """Set the model, threads and speech of a pool's process."""
     import torch
 
     from rawnext.models.folded import folded
@@ -138,7 +135,7 @@ def pool_of(exp: str, processes: int, num_threads: int, waves: Waves):
 
 
 def processes_row(exp: str, waves: Waves, rounds: int) -> Ratio:
-    """One process with a thread for each CPU, beside a process for each CPU."""
+    """One process with a thread per CPU against one process per CPU."""
     cpus = len(os.sched_getaffinity(0))
     with pool_of(exp, 1, cpus, waves) as one, pool_of(exp, cpus, 1, waves) as many:
         shares = [slice(i, None, cpus) for i in range(cpus)]
@@ -148,7 +145,7 @@ def processes_row(exp: str, waves: Waves, rounds: int) -> Ratio:
 
 
 def ways(model, num_threads: int) -> dict[str, Embed]:
-    """Name -> what embeds a list of waveforms."""
+    """Name -> function that embeds a list of waveforms."""
     from rawnext.models.folded import folded
 
     quick = folded(model)
@@ -163,14 +160,14 @@ def ways(model, num_threads: int) -> dict[str, Embed]:
 WHOLE = [("one at a time", "batches"), ("one at a time", "one at a time, folded"), ("one at a time", "batches, folded"),
          ("one at a time, folded", "ONNX Runtime"),
          ("one at a time, folded", "ONNX Runtime, int8")]
-SEGMENTS = [("one at a time", "one at a time, folded"), ("ten segments", "one at a time, folded")]
+SEGMENTS = [("ten segments", "one at a time, folded")]
 SHORT = [("one at a time", "one at a time, folded"), ("one at a time", "batches, folded"),
          ("one at a time, folded", "ONNX Runtime"), ("one at a time, folded", "bfloat16")]
 
 
 def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tuple[str, str]], utts: Sequence[str],
           trials: str, rounds: int) -> Iterator[Ratio]:
-    """The rows (before, after) of `which`; each way runs once a round, however many rows it stands in."""
+    """The rows (before, after) of `which`; each way runs once per round, even if several rows use it."""
     names = sorted({name for pair in which for name in pair})
     results: dict[str, Waves] = {}
 
@@ -178,7 +175,7 @@ def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tu
         results[name] = options[name](waves)
 
     times = dict(zip(names, in_turns([functools.partial(run, name) for name in names], rounds)))
-    worth = Trials(results["one at a time"], utts, trials)
+    worth = Trials(results.get("one at a time") or options["one at a time"](waves), utts, trials)
     for before, after in which:
         kept = f"{worth(results[before])} -> {worth(results[after])}" if trials else worth(results[after])
         yield ratio(PART, what, hours(waves), "h", (before, times[before]), (after, times[after]), kept)
@@ -186,28 +183,28 @@ def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tu
 
 def rows(exp: str = "", waves: Waves | None = None, utts: Sequence[str] = (), trials: str = "", rounds: int = 2,
          ) -> list[Ratio]:
-    """Ways to extract, in pairs. exp, waves, utts, trials: a trained model and its test; by default random ones."""
+    """Ways to extract, in pairs. exp, waves, utts, trials: a trained model and its test set (default: random)."""
     import torch
 
     torch.set_num_threads(1)
     waves = waves or noise(6)
     options, few = ways(build(exp), 1), waves if trials else waves[:2]
     return [*pairs("whole utterances", options, waves, WHOLE, utts, trials, rounds),
-            *list(pairs("whole utterances", options, few, SEGMENTS, utts, trials, rounds))[1:],
+            *pairs("whole utterances", options, few, SEGMENTS, utts, trials, rounds),
             *pairs("1 s of each", options, [wave[:RATE] for wave in waves], SHORT, utts, trials, rounds),
             processes_row(exp, waves, rounds)]
 
 
-def growth_rows(rounds: int = 1) -> list[Growth]:
-    """Batches of a folded model over 1, 4 and 16 times as much speech."""
+def growth_rows() -> list[Growth]:
+    """Batches of a folded model on 1, 4 and 16 utterances."""
     from rawnext.models.folded import folded
 
     model, most = folded(build("")), noise(16)
-    return [growth(PART, "utterances, 4 to 20 s each", 1, lambda num: batches(model, most[:num]), rounds)]
+    return [growth(PART, "utterances, 4 to 20 s each", 1, lambda num: batches(model, most[:num]), 1)]
 
 
 def read(data: str, num: int) -> tuple[list[str], Waves]:
-    """The first `num` utterances of a data directory, all for 0."""
+    """The first `num` utterances of a data directory; 0: all."""
     from rawnext.data.wav import check_sources, load_wave, read_sources
 
     sources = read_sources(data)[:num or None]
@@ -217,14 +214,14 @@ def read(data: str, num: int) -> tuple[list[str], Waves]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exp", default="", help="a trained experiment")
-    parser.add_argument("--data", default="", help="its test data")
-    parser.add_argument("--trials", default="", help="and trials")
-    parser.add_argument("--utts", type=int, default=0, help="how many utterances of --data; 0 (default): all of them")
-    parser.add_argument("--rounds", type=int, default=2, help="of each pair (default 2)")
+    parser.add_argument("--exp", default="", help="trained experiment")
+    parser.add_argument("--data", default="", help="test data directory")
+    parser.add_argument("--trials", default="", help="trial list of all of --data")
+    parser.add_argument("--utts", type=int, default=0, help="number of utterances of --data; 0 (default): all")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each pair (default 2)")
     args = parser.parse_args()
     if bool(args.exp) != bool(args.data) or (args.trials and (not args.exp or args.utts)):
-        parser.error("--exp and --data go together, and --trials with all of both")
+        parser.error("--exp and --data go together; --trials needs both, without --utts")
     utts, waves = read(args.data, args.utts) if args.data else ([], noise(6))
     print(*ratio_table(rows(args.exp, waves, utts, args.trials, args.rounds)), "", sep="\n", flush=True)
     print(*growth_table(growth_rows()), sep="\n")

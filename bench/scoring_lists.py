@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trial lists of any size with embeddings of which an EER can be told, in the files of the recipe."""
+"""Trial lists of any size and embeddings with a realistic EER, in the recipe's files."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import Trials, write_trials
 
-DIM, SPEAKERS_UTTS, NOISE, SEED = 512, 116, 2.5, 0  # NOISE: within speakers, where between them is 1
+DIM, SPEAKERS_UTTS, NOISE, SEED = 512, 116, 2.5, 0  # NOISE: std within speakers; between them it is 1
 
 
 class Size(NamedTuple):
-    """Of a list: its name, how many trials, of how many utterances."""
+    """A list's name, number of trials and number of utterances."""
 
     name: str
     trials: int
@@ -24,7 +24,7 @@ class Size(NamedTuple):
 
 
 def vectors(names: list[str], speaker_utts: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Embeddings of utterances in the order of their speakers: a speaker's mean, and noise."""
+    """Embeddings of utterances sorted by speaker: the speaker's mean plus noise."""
     rng = np.random.default_rng(SEED)
     for start in range(0, len(names), speaker_utts):
         mean, utts = rng.standard_normal(DIM, np.float32), names[start : start + speaker_utts]
@@ -32,7 +32,7 @@ def vectors(names: list[str], speaker_utts: int) -> Iterator[tuple[str, np.ndarr
 
 
 def trial_list(size: Size, names: list[str]) -> Trials:
-    """Each utterance in turn is enrolled, and tested against any: every second trial is a target's."""
+    """Every utterance is enrolled in turn and tested against a random one; every second trial is a target."""
     rng, enroll = np.random.default_rng(SEED), np.arange(size.trials) * size.utts // size.trials
     is_target, begin = np.arange(size.trials) % 2 == 0, enroll // SPEAKERS_UTTS * SPEAKERS_UTTS
     own = np.minimum(begin + SPEAKERS_UTTS, size.utts) - begin
@@ -41,16 +41,16 @@ def trial_list(size: Size, names: list[str]) -> Trials:
 
 
 class Lists:
-    """A folder that has trial lists, their embeddings (`scp[NAME]`), those of a cohort, and an experiment."""
+    """A folder of trial lists, their embeddings (`scp[NAME]`), a cohort's embeddings, and an experiment."""
 
     def __init__(self, cohort: int):
-        self.room = tempfile.TemporaryDirectory(prefix="scoring.")
-        self.folder, self.scp = Path(self.room.name), dict[str, str]()
+        self.temporary = tempfile.TemporaryDirectory(prefix="scoring.")
+        self.folder, self.scp = Path(self.temporary.name), dict[str, str]()
         write_lines(self.folder / "config.yaml", ["model: {name: rawnext}"])
         self.cohort = self.embed([f"c{row:06d}" for row in range(cohort)], 1)
 
     def add(self, size: Size, utts: int = 0) -> None:
-        """A list, whose embeddings stand among those of `utts` utterances (default: are all there are)."""
+        """Add a list over `utts` utterances, of which it uses the first size.utts (default: all of them)."""
         names = [f"id{10001 + row // SPEAKERS_UTTS}-{row * 7919:011d}-00001" for row in range(utts or size.utts)]
         write_trials(self.folder / size.name, trial_list(size, names))
         self.scp[size.name] = self.embed(names, SPEAKERS_UTTS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user waits for before anything happens: --help of every program, and the first step of a training."""
+"""Waiting time of a user: --help of every program, and the first step of a training."""
 
 import os
 import subprocess
@@ -11,19 +11,20 @@ from pathlib import Path
 from bench.input_pipeline import write_corpora
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEAKERS = 4  # of a batch of two utterances each, of the full model: a step takes a CPU two or three seconds
+SPEAKERS = 4  # in a batch, two utterances each; a step of the full model takes 2 to 3 s on a CPU
 ROUNDS = 3
 
 
 def programs() -> list[Path]:
     """Every program that answers --help."""
-    found = [path for room in ("steps", "local", "utils", "bench", "egs/*") for path in ROOT.glob(f"{room}/*")
+    found = [path for folder in ("steps", "local", "local/*", "utils", "bench", "egs/*")
+             for path in ROOT.glob(f"{folder}/*")
              if path.is_file() and not path.is_symlink() and os.access(path, os.X_OK)]
     return sorted(path for path in found if "--help" in path.read_text() or "argparse" in path.read_text())
 
 
 def help_seconds(program: Path) -> float:
-    """The least of the rounds."""
+    """Minimum over the rounds."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
@@ -33,7 +34,7 @@ def help_seconds(program: Path) -> float:
 
 
 def first_step_seconds(folder: Path) -> float:
-    """From the start of steps/train.py to its line about the first step: full RawNeXt, noise, rooms, data workers."""
+    """From the start of steps/train.py to the log line of the first step: full RawNeXt, noise, RIRs, data workers."""
     began = time.perf_counter()
     words = [sys.executable, f"{ROOT}/steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
              f"batch.speakers={SPEAKERS} train.log_every=1", "--train", f"{folder}/train", "--banks", str(folder),

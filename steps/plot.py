@@ -28,10 +28,10 @@ def det_panels(rows: list[Row]) -> dict:
 
 def duration_panels(rows: list[Row], paper: list[dict[str, str]]) -> dict:
     """List -> scoring or `published` -> duration -> (EER, no interval)."""
-    panels: dict = {}
-    for row in rows:
-        scoring = f"{row['data_set']}, protocol {row['protocol']}, {row['backend']}"
-        panels.setdefault(row["list"], {}).setdefault(scoring, {})[row["duration"]] = row["eer"], None
+    from rawnext.results.analysis.plots import duration_lines
+
+    panels = duration_lines(((row["list"], f"{row['data_set']}, protocol {row['protocol']}, {row['backend']}", row,
+                              "eer") for row in rows), intervals=False)
     for line in paper:
         if line["list"] in panels and line["eer"]:
             panels[line["list"]].setdefault("published", {})[line["duration"]] = float(line["eer"]), None

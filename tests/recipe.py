@@ -5,6 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from programs import forking
+
 
 def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
     """Link egs/NAME/run.sh and all that it uses into `folder`; returns the environment to start it in."""
@@ -17,6 +19,6 @@ def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
 
 def run_recipe(root: Path, name: str, folder: Path, *options) -> subprocess.CompletedProcess:
     """Run egs/NAME/run.sh with these options in `folder`."""
-    env = place_recipe(root, name, folder)
+    env = forking(place_recipe(root, name, folder))
     return subprocess.run(["./run.sh", *map(str, options)], cwd=folder, env=env, capture_output=True, text=True,
                           timeout=500)

@@ -9,6 +9,7 @@ import kaldiio
 import numpy as np
 import pytest
 from corpus import integer_voice, write_corpus
+from programs import forking
 
 from rawnext import Extractor, read_audio
 
@@ -49,8 +50,8 @@ def embeddings(work):
 
 def shell(work, *command):
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(["bash", "-c", '. ./path.sh && exec "$@"', "-", *map(str, command)], cwd=work, env=env,
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(["bash", "-c", '. ./path.sh && exec "$@"', "-", *map(str, command)], cwd=work,
+                          env=forking(env), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

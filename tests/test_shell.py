@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shell scripts parse, and the recipes' links resolve."""
+"""Shell scripts have valid syntax; symbolic links resolve."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def project_files() -> list[Path]:
-    """Files of the project, including new ones, excluding those that git ignores."""
+    """All files of the project, including untracked ones but not those that git ignores."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: the project's files are unknown", allow_module_level=True)
+        pytest.skip("not a git checkout", allow_module_level=True)
     listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return sorted({ROOT / name for name in listing.splitlines()})
 
@@ -29,14 +29,14 @@ def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_scripts_and_links_are_found():
+def test_files_were_found():
     assert {"path.sh", "cmd.sh", ".ci/run", "utils/parse_options.sh", "utils/stages.sh",
             "steps/options.sh"} <= set(map(name, SHELL))
     assert LINKS
 
 
 @pytest.mark.parametrize("path", SHELL, ids=name)
-def test_bash_parses_the_script(path):
+def test_valid_bash_syntax(path):
     done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -21,7 +21,7 @@ def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: l
     for note in notes(rows, paper):
         lines += [note, ""]
     return [*lines, "## Where the figures come from", "", *code_block(unique(rows, "command")), "",
-            *markdown(list_table(rows), 2), "", *protocol_lines(config, rows), "",
+            *markdown(list_table(rows)), "", *protocol_lines(config, rows), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) for value in values)]
 
 
@@ -44,11 +44,9 @@ def code_block(lines: list[str]) -> list[str]:
 
 def list_table(rows: list[Row]) -> Table:
     """The trial lists, each once."""
-    names = ("list", "data_set", "num_trials", "num_target", "trials", "trials_sha256")
-    lists = dict.fromkeys(tuple(row[name] for name in names) for row in rows)
-    return [["list", "data set", "trials", "target", "file", "sha256 of the file"],
-            *([name, data_set, f"{num:,}", f"{num_target:,}", f"`{path}`", f"`{digest}`"]
-              for name, data_set, num, num_target, path, digest in lists)]
+    return [["list", "data set", "file", "sha256 of the file", "trials", "target"],
+            *map(list, dict.fromkeys((row["list"], row["data_set"], f"`{row['trials']}`", f"`{row['trials_sha256']}`",
+                                      f"{row['num_trials']:,}", f"{row['num_target']:,}") for row in rows))]
 
 
 def protocol_lines(config: Mapping[str, Any], rows: list[Row]) -> list[str]:

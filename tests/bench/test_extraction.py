@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/extraction.py: every way embeds the same speech, and the result column tells which differ."""
+"""bench/extraction.py: every way embeds the same speech, and the result column shows which differ."""
 
 import runpy
 
@@ -16,7 +16,7 @@ def bench(root, monkeypatch):
     return runpy.run_path(str(root / "bench/extraction.py"))
 
 
-def test_ways_and_what_they_keep(bench, tmp_path):
+def test_ways_and_their_differences(bench, tmp_path):
     model = MODELS.build("rawnet2", SMALL).eval()
     waves = [wave[: 20000 + 999 * i] for i, wave in enumerate(bench["noise"](4))]
     (tmp_path / "trials").write_text("a b target\na c nontarget\nb d nontarget\n")
@@ -29,8 +29,8 @@ def test_ways_and_what_they_keep(bench, tmp_path):
         assert 1e-4 < float(rows[name].kept) < 0.5, name
     seconds = sum(map(len, waves)) / 16000
     assert rows["batches"].unit == "h/s" and bench["hours"](waves) == pytest.approx(seconds / 3600)
-    told = next(bench["pairs"]("x", options, waves, bench["WHOLE"][:1], "abcd", str(tmp_path / "trials"), 1)).kept
-    before, after = told.split(" -> ")
+    kept = next(bench["pairs"]("x", options, waves, bench["WHOLE"][:1], "abcd", str(tmp_path / "trials"), 1)).kept
+    before, after = kept.split(" -> ")
     assert before == after and before.startswith("EER ")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the speed benchmark compares does the same work, and its arithmetic is right."""
+"""The programs that the speed benchmark compares do the same work, and its arithmetic is right."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from rawnext.config import Config
 from rawnext.training.task import build_task
 
 SMALL = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 4, "embedding_dim": 8}
-# fewer samples than the published form's 59,050 leave too few frames for BatchNorm to be calm
+# with fewer samples than the published form's 59,050 BatchNorm would have too few frames
 TINY = dataclasses.replace(Config(), model=SMALL, batch=dataclasses.replace(Config().batch, speakers=4))
 
 
@@ -36,8 +36,8 @@ def test_the_published_form_is_the_same_function(model):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-11 * largest)
 
 
-def test_programs_run_in_turns_and_the_first_round_does_not_count(monkeypatch):
-    clock = itertools.count()  # a second passes with each look at it
+def test_programs_alternate_and_the_first_round_is_not_counted(monkeypatch):
+    clock = itertools.count()  # each reading is a second later
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
     calls = []
     times = timing.in_turns([lambda: calls.append("a"), lambda: [calls.append("b"), next(clock)]], 2)
@@ -70,7 +70,7 @@ def test_training_rows():
     with torch.utils.flop_counter.FlopCounterMode(display=False) as forward:
         step.task(step.wave, step.label)
     assert roof.flops == pytest.approx(3 * forward.get_total_flops(), rel=0.05)  # backward: twice the forward pass
-    # the widest map of all, (2, 19683, 8), is kept by a convolution, by BatchNorm and by ReLU at least
+    # at least a convolution, BatchNorm and ReLU keep the widest map, (2, 19683, 8)
     assert 3 * 2 * 19683 * 8 * 4 < roof.map_bytes < 60 * 2 * 19683 * 8 * 4
     assert sum(training.profile(step).values()) == pytest.approx(1)
 

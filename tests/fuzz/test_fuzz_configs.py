@@ -91,7 +91,7 @@ def test_damaged_launcher_files(folder, raw, value):
     request = jobs.parse(["--mem", value, "x.log", "true"])
     try:
         words = conf.submit_command(conf.read_conf(str(path), str(path), ""), request)
-    except jobs.Refused as why:
+    except jobs.LauncherError as why:
         assert str(why) and "\n" not in str(why)
     else:
         assert words

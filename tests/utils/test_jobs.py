@@ -44,21 +44,21 @@ def test_parse_takes_options_before_and_after_the_range():
     assert (request.name, list(request.jobs)) == ("N", [3, 4, 5])
     assert (request.mem, request.num_threads, request.gpu) == ("4G", 2, 1)
     assert request.command == "cmd --job N --gpu 7"               # what follows the log is the command's own
-    assert request.other == [["-V"], ["-pe", "smp", "4"]]         # kept for launchers with a scheduler
-    assert str(request.log_of(4)) == "x.4.log"
-    assert request.command_of(4) == "cmd --job 4 --gpu 7"
+    assert request.short_options == [["-V"], ["-pe", "smp", "4"]]         # kept for launchers with a scheduler
+    assert str(request.log_path(4)) == "x.4.log"
+    assert request.job_command(4) == "cmd --job 4 --gpu 7"
 
 
 def test_every_occurrence_of_the_name_is_replaced():
     request = jobs.parse(["JOB=2", "JOB/x.JOB.log", "cp", "a.JOB", "bJOBc dJOB"])
-    assert str(request.log_of(2)) == "2/x.2.log"
-    assert request.command_of(2) == 'cp a.2 "b2c d2"'
+    assert str(request.log_path(2)) == "2/x.2.log"
+    assert request.job_command(2) == 'cp a.2 "b2c d2"'
 
 
 def test_options_by_their_names_in_a_config_file():
     request = parse("--num-threads 02 --time 1-0 --own x --max-jobs-run 7 -tc 3 --pick all --config f -q a --mem 1 x c")
-    assert request.given == {"num_threads": "2", "time": "1-0", "own": "x", "max_jobs_run": "3", "mem": "1"}
-    assert (request.time, request.num_nodes, request.other) == ("1-0", 1, [["-q", "a"]])
+    assert request.long_options == {"num_threads": "2", "time": "1-0", "own": "x", "max_jobs_run": "3", "mem": "1"}
+    assert (request.time, request.num_nodes, request.short_options) == ("1-0", 1, [["-q", "a"]])
 
 
 def test_the_smallest_limit_holds():
@@ -68,26 +68,26 @@ def test_the_smallest_limit_holds():
 @pytest.mark.parametrize("line, code, why", [
     ("", 255, "usage"),
     ("x.log", 255, "usage"),
-    ("--mem", 255, "lacks its value"),
+    ("--mem", 255, "needs a value"),
     ("JOB=0:3 x.JOB.log true", 255, "invalid job range 'JOB=0:3'"),
     ("JOB=3:1 x.JOB.log true", 255, "invalid job range 'JOB=3:1'"),
     ("JOB=1: x.JOB.log true", 255, "invalid job range 'JOB=1:'"),
-    ("JOB=1:2 K=1:2 x.JOB.log true", 255, "two job ranges"),
-    ("--gpu --mem 4G x.log true", 255, "--gpu takes a whole number from 0, got '--mem'"),
-    ("--num-threads 0 x.log true", 255, "--num-threads takes"),
-    ("--max-jobs-run -1 x.log true", 255, "--max-jobs-run takes"),
-    ("--num-nodes 0 x.log true", 255, "--num-nodes takes"),
-    ("--pick some x.log true", 255, "--pick takes all, failed, incomplete"),
+    ("JOB=1:2 K=1:2 x.JOB.log true", 255, "more than one job range"),
+    ("--gpu --mem 4G x.log true", 255, "--gpu must be an integer >= 0, got '--mem'"),
+    ("--num-threads 0 x.log true", 255, "--num-threads must be an integer >= 1"),
+    ("--max-jobs-run -1 x.log true", 255, "--max-jobs-run must be an integer >= 1"),
+    ("--num-nodes 0 x.log true", 255, "--num-nodes must be an integer >= 1"),
+    ("--pick some x.log true", 255, "--pick must be one of all, failed, incomplete"),
     ("JOB=1:3 x.log true", 1, "putting the output into just one log file (x.log)"),
 ])
 def test_refusals(line, code, why):
-    with pytest.raises(jobs.Refused) as refused:
+    with pytest.raises(jobs.LauncherError) as refused:
         parse(line)
     assert refused.value.code == code and why in str(refused.value)
 
 
 def test_one_job_needs_no_number_in_its_log():
-    assert str(parse("JOB=1:1 x.log true").log_of(1)) == "x.log"
+    assert str(parse("JOB=1:1 x.log true").log_path(1)) == "x.log"
 
 
 def test_a_slip_is_named_and_a_foreign_option_passes(capsys):
@@ -117,7 +117,7 @@ def test_last_state(tmp_path, text, state):
     log = tmp_path / "x.log"
     if text is not None:
         log.write_text(text)
-    assert jobs.last_state(log) == state
+    assert jobs.job_state(log) == state
 
 
 def test_tail_of_a_long_log(tmp_path):

@@ -53,7 +53,7 @@ def test_options(line, words):
 @pytest.mark.parametrize("line", ["--foo 3", "--queue 3", "--queue short"])
 def test_an_option_or_a_value_that_is_not_described(line):
     option, value = line[2:].split()
-    with pytest.raises(jobs.Refused) as refused:
+    with pytest.raises(jobs.LauncherError) as refused:
         command(line)
     assert refused.value.code == 255
     message = f"Command line option {option} not described in x.conf (or value '{value}' not allowed)"     # Kaldi's
@@ -68,18 +68,18 @@ def test_a_default_counts_like_an_option_of_the_command_line():
 
 @pytest.mark.parametrize("line, why", [
     ("option mem=* -l mem", r"x.conf:2: expected \$0"),
-    ("option mem", "x.conf:2: unable to parse line 'option mem'"),
+    ("option mem", "x.conf:2: unable to parse 'option mem'"),
     ("defaults gpu=0", "x.conf:2: unable to parse"),
     ("default gpu", "x.conf:2: unable to parse"),
 ])
 def test_lines_that_make_no_sense(line, why):
-    with pytest.raises(jobs.Refused, match=why) as refused:
+    with pytest.raises(jobs.LauncherError, match=why) as refused:
         launcher_conf.parse_conf("x.conf", f"command qsub\n{line}  # why\n")
     assert refused.value.code == 1
 
 
 def test_a_file_without_a_command():
-    with pytest.raises(jobs.Refused, match=r"x.conf: there is no line 'command \.\.\.'"):
+    with pytest.raises(jobs.LauncherError, match=r"x.conf: no line 'command \.\.\.'"):
         launcher_conf.parse_conf("x.conf", "option mem=0\n")
 
 
@@ -94,7 +94,7 @@ def test_which_file_is_read(tmp_path):
     usual.write_text("command usual\n")
     assert (read(None), read(other)) == ("usual", "other")
     for missing in (tmp_path / "none.conf", tmp_path):      # a folder cannot be read either
-        with pytest.raises(jobs.Refused, match="cannot read config file") as refused:
+        with pytest.raises(jobs.LauncherError, match="cannot read config file") as refused:
             read(missing)
         assert refused.value.code == 1
 

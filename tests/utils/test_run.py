@@ -206,7 +206,7 @@ def test_more_jobs_than_gpus_share_them_if_asked(run, script, tmp_path):
 
 def test_too_few_gpus(run, smi):
     done = run("--gpu", 8, "x.log", "true", PATH=smi)
-    assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) here" in done.stderr
+    assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) available" in done.stderr
 
 
 def test_no_gpu_at_all(run, script):

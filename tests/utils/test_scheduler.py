@@ -123,7 +123,7 @@ def test_a_path_that_fails_is_in_the_log(call, tmp_path, launcher):
     ("", 255, "usage"),
     ("--foo 3 x.log true", 255, r"Command line option foo not described in the built-in config \(or value '3'"),
     ("--config none.conf x.log true", 1, "cannot read config file none.conf: No such file"),
-    ("/dev/null true", 255, "not a file"),
+    ("/dev/null true", 255, "not a regular file"),
 ])
 def test_refusals_touch_nothing(call, tmp_path, state, launcher, line, code, why):
     (tmp_path / "x.log").write_text("old")
@@ -163,7 +163,7 @@ def test_a_job_that_dies_without_a_word(call, state, launcher):
     (state / "kill").touch()
     (state / "fate").write_text("JobId=12 JobState=OUT_OF_MEMORY Reason=OutOfMemory\nfailed       37  : no memory\n")
     code, errors = call(launcher, "x.log", "true")
-    assert code == 1 and re.search(r"x\.log has no end: the job was killed or deleted \(.*memory", errors, re.I)
+    assert code == 1 and re.search(r"x\.log is incomplete: the job was killed or deleted \(.*memory", errors, re.I)
 
 
 @SLURM
@@ -202,7 +202,7 @@ def test_a_file_asks_for_the_same(call, tmp_path, launcher, jobs):
 def test_no_progress_ends(call, tmp_path, launcher):
     (tmp_path / "job.sh").write_text(AGAIN.format(turns=100, code=75))
     code, errors = call(launcher, "x.log", "bash", "job.sh")
-    assert code == 1 and "Stopped 6 times within a minute: not run again" in errors
+    assert code == 1 and "Stopped after less than a minute 6 times in a row: not run again" in errors
     assert (tmp_path / "x.log").read_text().count("\nturn") == 6
 
 

@@ -80,22 +80,23 @@ def test_the_id_of_a_job(text, job_id):
     ("error: commlib error: got select error (Connection refused)\n", True),    # nobody knows
 ])
 def test_is_the_job_alive(monkeypatch, answer, alive):
-    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert sge.GridEngine().alive("12") == alive
+    monkeypatch.setattr(sge, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().is_active("12") == alive
 
 
 def test_a_job_in_error_state(monkeypatch):
     answer = "job_number: 12\nerror reason    1:          can't chdir to /x: No such file or directory\nscheduling: -\n"
-    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert sge.GridEngine().trouble("12") == \
+    monkeypatch.setattr(sge, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().problem("12") == \
         "can't chdir to /x: No such file or directory (qmod -cj 12 clears the error)"
 
 
 def test_what_grid_engine_tells_of_a_dead_job(monkeypatch):
-    shown = "qname all.q\nhostname     n7\njobnumber 12\nfailed       37  : enforced h_rt\nexit_status  137 (Killed)\n"
-    asked = []
-    monkeypatch.setattr(sge, "ask", lambda *words: asked.append(words) or subprocess.CompletedProcess([], 0, shown))
+    output = "qname all.q\nhostname     n7\njobnumber 12\nfailed       37  : enforced h_rt\nexit_status  137 (Killed)\n"
+    calls = []
+    monkeypatch.setattr(sge, "run_program",
+                        lambda *words: calls.append(words) or subprocess.CompletedProcess([], 0, output))
     engine = sge.GridEngine()
     engine.tasks = {7: 2}
-    assert engine.fate("12", 7) == "hostname n7; failed 37  : enforced h_rt; exit_status 137 (Killed)"
-    assert asked == [("qacct", "-j", "12", "-t", "2")]
+    assert engine.exit_info("12", 7) == "hostname n7; failed 37  : enforced h_rt; exit_status 137 (Killed)"
+    assert calls == [("qacct", "-j", "12", "-t", "2")]

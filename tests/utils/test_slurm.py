@@ -81,22 +81,22 @@ def test_one_node_has_no_such_environment(submitted, tmp_path):
     ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", True),    # nobody knows
 ])
 def test_is_the_job_alive(monkeypatch, answer, alive):
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert slurm.Slurm().alive("12") == alive
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().is_active("12") == alive
 
 
-@pytest.mark.parametrize("answer, trouble", [
+@pytest.mark.parametrize("answer, problem", [
     ("Resources\nPriority\n", ""),
     ("Dependency\nJobHeldUser\n", "JobHeldUser"),
     ("launch failed requeued held\n", "launch failed requeued held"),
     ("PartitionTimeLimit\n", "PartitionTimeLimit"),
 ])
-def test_a_job_that_will_not_begin(monkeypatch, answer, trouble):
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert slurm.Slurm().trouble("12") == trouble
+def test_a_job_that_will_not_begin(monkeypatch, answer, problem):
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().problem("12") == problem
 
 
 def test_what_slurm_tells_of_a_dead_job(monkeypatch):
     shown = "JobId=12 JobName=x JobState=NODE_FAIL Reason=None RunTime=00:01:02 NodeList=n[1-2] BatchHost=n1"
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, shown))
-    assert slurm.Slurm().fate("12", None) == "JobState=NODE_FAIL; NodeList=n[1-2]; RunTime=00:01:02"
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, shown))
+    assert slurm.Slurm().exit_info("12", None) == "JobState=NODE_FAIL; NodeList=n[1-2]; RunTime=00:01:02"

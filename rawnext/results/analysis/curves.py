@@ -46,10 +46,9 @@ def curves_of(system: str, row: Row, is_target: np.ndarray, scores: np.ndarray) 
     target, nontarget = scores[is_target], scores[~is_target]
     low, high = np.percentile(scores, (0.05, 99.95))  # a few outliers must not squeeze the others into one bin
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    targets, nontargets = (np.histogram(side.clip(edges[0], edges[-1]), edges, density=True)[0]
-                           for side in (target, nontarget))
+    own, other = (np.histogram(x.clip(edges[0], edges[-1]), edges, density=True)[0] for x in (target, nontarget))
     det, llr = det_points(target, nontarget), "cllr" in row
-    return Curves(system, row, det_line(det), edges, targets, nontargets, thresholds(det, llr),
+    return Curves(system, row, det_line(det), edges, own, other, thresholds(det, llr),
                   bayes_error(det) if llr else None)
 
 

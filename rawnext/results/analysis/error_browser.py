@@ -19,7 +19,7 @@ from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 from rawnext.results.rows import Row, seconds
 
 HEARD_S = 10          # longer speech is cut to its first seconds
-MP3_LEVEL = 0.5       # libsndfile's scale, 0 to 1
+MP3_LEVEL = 0.8       # libsndfile's scale, 0 to 1
 WAVE_COLUMNS = 180
 IMAGE_COLUMNS, IMAGE_ROWS = 320, 96
 WINDOW = 400          # samples of a spectrum

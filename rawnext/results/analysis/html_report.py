@@ -183,32 +183,22 @@ def score_pictures(curves: list[Curves]) -> list[Picture]:
 
 def duration_pictures(systems: Sequence[System], paper: Sequence[dict[str, str]]) -> list[Picture]:
     """EER against duration: a figure for each list and backend with several durations."""
-    panels: dict[tuple[str, ...], dict[str, dict]] = {}
-    for system in systems:
-        for row in system.rows:
-            panel = panels.setdefault(tuple(row[name] for name in ("list", "data_set", "backend")), {})
-            panel.setdefault(f"{system.name}, {row['protocol']}", {})[row["duration"]] = (
-                row["eer"], row.get("eer_interval"))
-    for (name, *_), panel in panels.items():
-        for line in paper:
-            if line["list"] == name and line["eer"]:
+    panels = plots.duration_lines((f"{row['list']} of {row['data_set']}, {row['backend']}",
+                                   f"{s.name}, {row['protocol']}", row, "eer") for s in systems for row in s.rows)
+    lists = {f"{row['list']} of {row['data_set']}, {row['backend']}": row["list"] for s in systems for row in s.rows}
+    for line in paper:
+        for title, panel in panels.items():
+            if line["list"] == lists[title] and line["eer"]:
                 panel.setdefault("published", {})[line["duration"]] = float(line["eer"]), None
-    return duration_figures({f"{name} of {data_set}, {backend}": panel
-                             for (name, data_set, backend), panel in panels.items()
+    return duration_figures({title: panel for title, panel in panels.items()
                              if any(len(line) > 1 for line in panel.values())}, "EER (%)")
 
 
 def cllr_pictures(systems: Sequence[System]) -> list[Picture]:
     """Cllr and minimum Cllr against duration, for each calibrated scoring."""
-    panels: dict[str, dict[str, dict]] = {}
-    for system in systems:
-        for row in system.rows:
-            for name, title in (("cllr", "Cllr"), ("min_cllr", "minimum Cllr")):
-                if name in row:
-                    lines = panels.setdefault(title_of(row), {})
-                    lines.setdefault(f"{system.name}, {title}", {})[row["duration"]] = (
-                        row[name], row.get(f"{name}_interval"))
-    return duration_figures(panels, "Cllr (bits)")
+    return duration_figures(plots.duration_lines(
+        (title_of(row), f"{s.name}, {title}", row, name) for s in systems for row in s.rows
+        for name, title in (("cllr", "Cllr"), ("min_cllr", "minimum Cllr"))), "Cllr (bits)")
 
 
 def duration_figures(panels: dict[str, dict[str, dict]], unit: str) -> list[Picture]:

@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from rawnext.files import PathLike, atomic_path
 from rawnext.results.analysis.curves import LOG_ODDS, Curves
-from rawnext.results.rows import durations_of, label_of, seconds
+from rawnext.results.rows import Row, durations_of, label_of, seconds
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # safe for colour-blind readers
 BRANCH_COLOURS = {"low": COLOURS[0], "original": COLOURS[2], "high": COLOURS[1]}
@@ -201,11 +201,22 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
     for axis, (title, lines) in zip(axes[0], panels.items()):
         duration_panel(axis, lines, names, durations)
         axis.set_title(title, parse_math=False)
-        add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
+        if axis is axes[0, -1] or list(lines) != names:  # one legend for panels with the same lines
+            add_legend(axis, loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # outside, for a dozen lines
     highest = max(axis.get_ylim()[1] for axis in axes[0])
     for axis in axes[0]:
         axis.set_ylim(0, highest)
     save(figure, *paths)
+
+
+def duration_lines(cells: Iterable[tuple[str, str, Row, str]], intervals: bool = True) -> dict[str, dict[str, dict]]:
+    """Panel -> line -> duration -> (value, interval).   Args: cells: (panel, line, evaluation, measure)."""
+    panels: dict[str, dict[str, dict]] = {}
+    for panel, line, row, name in cells:
+        if name in row:
+            ends = row.get(f"{name}_interval") if intervals else None
+            panels.setdefault(panel, {}).setdefault(line, {})[row["duration"]] = row[name], ends
+    return panels
 
 
 def measured_durations(lines: Mapping[str, Measured]) -> list[str]:
