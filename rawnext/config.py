@@ -51,7 +51,7 @@ class Train:
     epochs: int = 80
     amp: str = "auto"  # auto: bf16 on a GPU that supports it, otherwise fp16, none on a CPU; none; bf16; fp16
     compiled: bool = False  # torch.compile the model; takes minutes at the start, no gain on a CPU
-    augment_on: str = "workers"  # or device: rooms and all later operations are applied there, to whole batches
+    augment_on: str = "workers"  # or device: reverberation and all later operations run there, to whole batches
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as in the paper, whatever their number
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has its full margin; linear in between
