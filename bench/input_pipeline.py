@@ -17,7 +17,6 @@ import numpy as np
 
 from bench.timing import Growth, Ratio, compare, growth
 
-PART = "input_pipeline"
 SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a sixteenth of it
 STEP = 8 * UTTS
 ROUNDS = 5
@@ -137,16 +136,16 @@ def measured(folder: Path) -> Iterator[Ratio]:
     num, config, on_device = 2 * STEP, configuration(), configuration("train.augment_on=device")
     plain, ours, device = Plain(folder, config), Ours(folder, config), Ours(folder, on_device)
     old, new = ("plain loop", partial(plain.run, num)), ("EpochDataset", partial(ours.run, num))
-    yield compare(PART, "crops with noise and rooms", num, "utts", old, new, ROUNDS, "same probabilities, other draws")
+    yield compare("crops with noise and rooms", num, "utts", old, new, ROUNDS, "same probabilities, other draws")
     clean = configuration(augment=False)
-    yield compare(PART, "crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
+    yield compare("crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
                   ("EpochDataset", partial(Ours(folder, clean).run, num)), ROUNDS, "samples are the files'")
     yield segments(folder, num)
     yield rooms(folder)
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
-    yield compare(PART, "crops with noise and rooms, of which the device does rooms", num, "utts", new,
+    yield compare("crops with noise and rooms, of which the device does rooms", num, "utts", new,
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
-    yield compare(PART, "crops with noise and rooms, the device a CPU", num, "utts", new,
+    yield compare("crops with noise and rooms, the device a CPU", num, "utts", new,
                   ("both parts", partial(device.run, num)), ROUNDS, f"differs by {apart:.1g}")
 
 
@@ -158,7 +157,7 @@ def segments(folder: Path, num: int) -> Ratio:
     table, samples = CutTable(folder / "train"), configuration().crop.samples
     cuts = [table[i] for i in range(num)]
     apart = max(float(np.abs(decode(cut.path, 0, 100, 1000) - read_pcm(cut.path, 0, 100, 1000)).max()) for cut in cuts)
-    return compare(PART, "one segment", num, "segments",
+    return compare("one segment", num, "segments",
                    ("libsndfile", lambda: [decode(cut.path, 0, 0, samples) for cut in cuts]),
                    ("read_pcm", lambda: [read_pcm(cut.path, 0, 0, samples) for cut in cuts]), ROUNDS,
                    f"differs by {apart:.1g}")
@@ -178,7 +177,7 @@ def rooms(folder: Path) -> Ratio:
     responses = [unit_energy(read_segment(cut, 0, cut.num_samples)) for cut in cuts]
     full = [convolve(wave, response)[:samples] for response in responses]
     apart = max(float(np.abs(reverberate(wave, response) - one).max()) for response, one in zip(responses, full))
-    return compare(PART, "rooms", len(table), "utts",
+    return compare("rooms", len(table), "utts",
                    ("scipy.signal.convolve, full", lambda: [convolve(wave, one)[:samples] for one in responses]),
                    ("reverberate", lambda: [reverberate(wave, one) for one in responses]), ROUNDS,
                    f"differs by {apart:.1g} of {float(np.abs(full).max()):.2g}")
@@ -194,7 +193,7 @@ def growth_rows(place: str | None = None) -> list[Growth]:
     """Seconds as the number of utterances grows."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         ours = Ours(write_corpora(Path(folder)), configuration())
-        return [growth(PART, "crops with noise and rooms, utterances", STEP, ours.run)]
+        return [growth("crops with noise and rooms, utterances", STEP, ours.run)]
 
 
 def notes(place: str | None = None) -> list[str]:

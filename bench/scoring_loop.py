@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Baseline of bench/scoring.py: cosines or AS-norm in a plain loop over the trials, and their EER.
 
-bench/scoring_loop.py --cohort cohort.scp --first 1000 embedding.scp trials
+bench/scoring_loop.py --cohort cohort.scp --first 1000 embedding.scp trials scores
 
 Keeps all embeddings in a dictionary. Each trial takes a product and two norms; with a cohort also two products with all
-of it and two sorts. Prints JSON: eer (%), num_trials, seconds of the loop alone (`loop_s`) and of --scores (`write_s`).
+of it and two sorts. Writes the scores, one per line. Prints JSON: eer (%), num_trials, seconds of the loop alone
+(`loop_s`) and of writing (`write_s`).
 """
 
 import argparse
@@ -48,9 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", metavar="SCP", help="cohort embeddings for AS-norm (default: plain cosines)")
     parser.add_argument("--first", type=int, metavar="N", help="score only the first N trials")
-    parser.add_argument("--scores", metavar="FILE", help="write the scores, one per line")
     parser.add_argument("embeddings", metavar="SCP")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
+    parser.add_argument("scores", help="output")
     args = parser.parse_args()
 
     vectors = read(args.embeddings)
@@ -65,8 +66,7 @@ def main() -> None:
     found = {"num_trials": len(trials), "loop_s": time.perf_counter() - began}
     found["eer"] = float(eer(np.array(scores), np.array([kind == "target" for *_, kind in trials])))
     began = time.perf_counter()
-    if args.scores:
-        np.savetxt(args.scores, scores)
+    np.savetxt(args.scores, scores)
     print(json.dumps({**found, "write_s": time.perf_counter() - began}))
 
 

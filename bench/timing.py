@@ -7,8 +7,9 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 Program = Callable[[], object]
@@ -22,7 +23,6 @@ class Ratio(NamedTuple):
     kept: evidence that the results agree (EER before and after, largest difference).
     """
 
-    part: str
     what: str
     before: str
     after: str
@@ -38,7 +38,6 @@ class Ratio(NamedTuple):
 class Growth(NamedTuple):
     """Seconds of the same work at several sizes, and the exponent of seconds ~ size^exponent."""
 
-    part: str
     what: str
     sizes: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -85,27 +84,26 @@ def in_turns(programs: Sequence[Program], rounds: int) -> list[list[float]]:
     return times
 
 
-def compare(part: str, what: str, amount: float, unit: str, before: tuple[str, Program], after: tuple[str, Program],
+def compare(what: str, amount: float, unit: str, before: tuple[str, Program], after: tuple[str, Program],
             rounds: int = 5, kept: str = "") -> Ratio:
     """Time two programs, each (name, function), that do `amount` of `unit` per call."""
     old, new = in_turns([before[1], after[1]], rounds)
-    return ratio(part, what, amount, unit, (before[0], old), (after[0], new), kept)
+    return ratio(what, amount, unit, (before[0], old), (after[0], new), kept)
 
 
-def ratio(part: str, what: str, amount: float, unit: str, before: tuple[str, Sequence[float]],
-          after: tuple[str, Sequence[float]], kept: str = "") -> Ratio:
+def ratio(what: str, amount: float, unit: str, before: tuple[str, Sequence[float]], after: tuple[str, Sequence[float]],
+          kept: str = "") -> Ratio:
     """The Ratio of two programs, each (name, seconds of each round), timed alternately."""
     ratios = [one / other for one, other in zip(before[1], after[1])]
-    return Ratio(part, what, before[0], after[0], f"{unit}/s", amount / statistics.median(before[1]),
+    return Ratio(what, before[0], after[0], f"{unit}/s", amount / statistics.median(before[1]),
                  amount / statistics.median(after[1]), statistics.median(ratios), min(ratios), max(ratios), kept)
 
 
-def growth(part: str, what: str, base: int, run: Callable[[int], object], rounds: int = 3,
-           times: Sequence[int] = (1, 4, 16)) -> Growth:
+def growth(what: str, base: int, run: Callable[[int], object], rounds: int = 3) -> Growth:
     """Time `run(size)` at 1, 4 and 16 times `base`, the minimum over the rounds, and fit the exponent."""
-    sizes = tuple(base * factor for factor in times)
+    sizes = (base, 4 * base, 16 * base)
     seconds = tuple(map(min, in_turns([partial(run, size) for size in sizes], rounds)))
-    return Growth(part, what, sizes, seconds, exponent(sizes, seconds))
+    return Growth(what, sizes, seconds, exponent(sizes, seconds))
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
@@ -113,25 +111,26 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
     return statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
 
 
-def ratio_table(rows: Iterable[Ratio]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = ["| part | work | before | after | rate before | rate after | ratio (rounds) | result |",
-             "|---|---|---|---|---:|---:|---:|---|"]
-    for row in rows:
-        number = f"{figures(row.rate_before)} {row.unit} | {figures(row.rate_after)} {row.unit}"
-        spread = f"**{row.ratio:.2f}** ({row.low:.2f}-{row.high:.2f})"
-        lines.append(f"| {row.part} | {row.what} | {row.before} | {row.after} | {number} | {spread} | {row.kept} |")
-    return lines
+def ratio_row(row: Ratio) -> str:
+    """Line of a Markdown table."""
+    rates = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in (row.rate_before, row.rate_after))
+    return (f"| {row.what} | {row.before} | {row.after} | {' -> '.join(rates)} {row.unit} | "
+            f"**{row.ratio:.2f}** ({row.low:.2f}-{row.high:.2f}) | {row.kept} |")
 
 
-def growth_table(rows: Iterable[Growth]) -> list[str]:
-    lines = ["| part | work | size: seconds | exponent |", "|---|---|---|---:|"]
-    for row in rows:
-        cells = ", ".join(f"{size:,}: {seconds:.3g}" for size, seconds in zip(row.sizes, row.seconds))
-        lines.append(f"| {row.part} | {row.what} | {cells} | {row.exponent:.2f} |")
-    return lines
+def growth_row(row: Growth) -> str:
+    cells = ", ".join(f"{size:,}: {seconds:.3g}" for size, seconds in zip(row.sizes, row.seconds))
+    return f"| {row.what} | {cells} | {row.exponent:.2f} |"
 
 
-def figures(value: float) -> str:
-    """Three significant figures, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def print_part(part: ModuleType) -> None:
+    """Print what the functions rows, growth_rows and notes of a module of bench/ return, as far as it has them."""
+    print(f"\n## {part.__name__.removeprefix('bench.')}\n")
+    if hasattr(part, "rows"):
+        print("| work | before | after | rate | ratio (rounds) | result |\n|---|---|---|---:|---:|---|")
+        print(*map(ratio_row, part.rows()), "", sep="\n")
+    if hasattr(part, "growth_rows"):
+        print("| work | size: seconds | exponent |\n|---|---|---:|")
+        print(*map(growth_row, part.growth_rows()), "", sep="\n")
+    if hasattr(part, "notes"):
+        print(*part.notes(), sep="\n")

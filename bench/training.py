@@ -156,7 +156,7 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     published = "published order, float32", Step(config, batch, published=True)
 
     def against(before: tuple[str, Step], name: str, after: Step) -> Ratio:
-        return compare("training", what, batch, "utts", before, (name, after), rounds)
+        return compare(what, batch, "utts", before, (name, after), rounds)
 
     ours = Step(config, batch)
     plain = Step(dataclasses.replace(config, model={**config.model, "fast": False}), batch)
@@ -170,7 +170,7 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
         compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))
         found += [against(published, "ours, bf16", half),
                   against(published, "ours, bf16, compiled", Step(compiled, batch, amp=torch.bfloat16))]
-    return [*found, compare("training", "the optimiser alone", 1, "steps",
+    return [*found, compare("the optimiser alone", 1, "steps",
                             ("Adam, tensor by tensor", synchronous(published[1].optimizer.step)),
                             ("fused", synchronous(ours.optimizer.step)), rounds)]
 
@@ -180,7 +180,7 @@ def growth_rows() -> list[Growth]:
     config = Config()
     config = dataclasses.replace(config, crop=dataclasses.replace(config.crop, samples=3**9 + 1, short_from=0))
     steps = {batch: Step(config, batch) for batch in (2, 8, 32)}
-    return [growth("training", "step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), 2)]
+    return [growth("step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), 2)]
 
 
 def notes() -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An experiment of version 0.1 gives the scores that it gave then: tests/data/experiment_v0.1."""
+"""The experiment of version 0.1 in tests/data/experiment_v0.1 still gives its scores."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def work(root, exp, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embeddings(work):
-    """A function (protocol, seconds) -> folder of the embeddings, extracted as a user does."""
+    """A function (protocol, seconds) -> folder of the embeddings, extracted as by a user."""
     def extract(protocol, seconds):
         out = work / f"exp/embeddings/{protocol}_{seconds}"
         if not out.exists():
@@ -57,7 +57,7 @@ def shell(work, *command):
 
 
 @pytest.mark.parametrize("trials", SIDES)
-def test_scores_are_the_same_bytes(exp, work, embeddings, trials):
+def test_scores_are_identical_to_the_byte(exp, work, embeddings, trials):
     protocol, enroll, test = SIDES[trials]
     shell(work, "steps/score.py", "--enroll", embeddings(protocol, enroll) / "embedding.scp", "--test",
           embeddings(protocol, test) / "embedding.scp", exp / "trials" / trials, f"scores/{trials}")
@@ -67,7 +67,7 @@ def test_scores_are_the_same_bytes(exp, work, embeddings, trials):
 @pytest.mark.parametrize("protocol, seconds, old", [
     ("native", 0, "test_native"), ("native", 1, "test_native_1s"), ("paper", 0, "test_paper"),
     ("paper", 1, "test_paper_1s")])
-def test_embeddings_are_the_same(exp, embeddings, protocol, seconds, old):
+def test_embeddings_are_unchanged(exp, embeddings, protocol, seconds, old):
     new = kaldiio.load_scp(str(embeddings(protocol, seconds) / "embedding.scp"))
     old = dict(kaldiio.load_ark(str(exp / "embeddings" / old / "embedding.1.ark")))
     assert set(new) == set(old) and len(old) == 30

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/howto/extending.md does what it says: its model is added to a copy of the project by one file and one line."""
+"""The model of docs/howto/extending.md is added to a copy of the project by one file and one line, and trains."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def python(folder, *words):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_model_of_the_page(root, copy):
+def test_model_of_the_page_ignores_padding_and_trains(root, copy):
     python(copy, "-c", CHECK)
     write_corpus(copy / "data/train", num_speakers=4, num_utts=4)
     (copy / "data/dev").symlink_to("train")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained experiment for tests, without the training: a narrow model with random weights."""
+"""An experiment for tests as if after training: a narrow model with random weights."""
 
 import json
 from pathlib import Path

@@ -47,18 +47,18 @@ def test_programs_alternate_and_the_first_round_is_not_counted(monkeypatch):
 
 def test_a_ratio(monkeypatch):
     monkeypatch.setattr(timing, "in_turns", lambda programs, rounds: [[6.0, 8.0, 9.0], [2.0, 2.0, 3.0]])
-    row = timing.compare("part", "work", 12, "utts", ("slow", int), ("fast", int))
+    row = timing.compare("work", 12, "utts", ("slow", int), ("fast", int))
     assert (row.rate_before, row.rate_after, row.ratio, row.low, row.high) == (1.5, 6, 3, 3, 4)
-    assert timing.ratio_table([row])[2].endswith("| slow | fast | 1.5 utts/s | 6 utts/s | **3.00** (3.00-4.00) |  |")
+    assert timing.ratio_row(row) == "| work | slow | fast | 1.5 -> 6 utts/s | **3.00** (3.00-4.00) |  |"
 
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])
 def test_exponents(power, monkeypatch):
     monkeypatch.setattr(timing, "in_turns", lambda programs, rounds: [[9e9, 0.1 * program() ** power]
                                                                       for program in programs])
-    row = timing.growth("part", "work", 10, lambda size: size)
+    row = timing.growth("work", 10, lambda size: size)
     assert row.sizes == (10, 40, 160) and row.exponent == pytest.approx(power)
-    assert timing.growth_table([row])[2].endswith(f"| {power:.2f} |")
+    assert timing.growth_row(row).endswith(f"| {power:.2f} |")
 
 
 def test_training_rows():

@@ -30,7 +30,7 @@ def test_rows(bench):
 
 def test_sizes_of_lists(bench):
     size = bench.Size("x", 1000, 300)
-    bench.lists().add(size, 400)
+    bench.lists().add(size)
     trials = bench.read_trials(bench.lists().folder / "x")
     assert len(trials.enroll) == 1000 and len({*trials.enroll, *trials.test}) == 300
     same = [one.split("-")[0] == other.split("-")[0] for one, other in zip(trials.enroll, trials.test)]
@@ -39,6 +39,6 @@ def test_sizes_of_lists(bench):
 
 def test_growth_rows(bench, monkeypatch):
     monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 400, 300))
-    monkeypatch.setattr(bench, "programs", lambda where, name, asnorm: bench.read_trials(where.folder / name))
+    monkeypatch.setattr(bench, "programs", lambda name, asnorm: bench.read_trials(bench.lists().folder / name))
     monkeypatch.setattr(bench, "SCORES", 500)
     assert [row.sizes for row in bench.growth_rows()] == [(400, 1600, 6400)] * 2 + [(500, 2000, 8000)]

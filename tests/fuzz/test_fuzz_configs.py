@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations: a system that can be written and read again, or one line; the same of the launchers' files."""
+"""Configurations give a system that can be written and read back, or one line; so do the launchers' files."""
 
 from dataclasses import asdict
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 @example(raw=b"? [1, 2]\n: 3\n")
 @example(raw=b"batch: null\n")
 @example(raw=b"seed: 2001-99-99\n")
-def test_yaml(folder, raw):
+def test_damaged_yaml(folder, raw):
     path = folder / "c.yaml"
     path.write_bytes(raw)
     config = answer(lambda: load_system([path]), path)
@@ -66,7 +66,7 @@ def test_yaml(folder, raw):
 @given(words=st.lists(st.sampled_from(["seed", "optim", "lr", "model", "name", "losses", "=", ".", "[", "]", "{", "}",
                                        ":", "1", "1e-3", "-", ",", "'", '"', "${", "???", " ", "0", "null", "\n", "é"]),
                       max_size=9))
-def test_options(words):
+def test_arbitrary_overrides(words):
     answer(lambda: load_system([], ["".join(words)]), "--set")
 
 
@@ -84,14 +84,14 @@ default gpu=0
 @fuzz(150)
 @given(raw=damaged(CONF), value=st.sampled_from(["4G", "a b", "'", '"', "\\", "$0", "$(x)", ""]))
 @example(raw=b"command sbatch 'x\n", value="4G")
-def test_launchers(folder, raw, value):
+def test_damaged_launcher_files(folder, raw, value):
     jobs, conf = utils_module("jobs"), utils_module("launcher_conf")
     path = folder / "slurm.conf"
     path.write_bytes(raw)
     request = jobs.parse(["--mem", value, "x.log", "true"])
     try:
         words = conf.submit_command(conf.read_conf(str(path), str(path), ""), request)
-    except jobs.Refused as why:
+    except jobs.LauncherError as why:
         assert str(why) and "\n" not in str(why)
     else:
         assert words

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext verify`, `enroll` and `identify`: scores of the Python interface, decisions only by a calibration."""
+"""`rawnext verify`, `enroll` and `identify`: scores equal the Python interface's, decisions need a calibration."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_score_llr_and_decision(extractor, capsys):
+def test_verify_prints_score_llr_and_decision(extractor, capsys):
     main(["verify", "a.wav", "c.wav", "--json"])
     (row,) = rows(capsys)
     assert row["score"] == pytest.approx(unit(extractor, "a.wav") @ unit(extractor, "c.wav"), abs=2e-6)
@@ -74,7 +74,7 @@ def test_no_decision_without_a_calibration(exps, capsys):
     assert row["llr"] is None and row["same_speaker"] is None and row["threshold"] is None and -1 <= row["score"] <= 1
 
 
-def test_enroll_and_identify(extractor, capsys):
+def test_identify_ranks_enrolled_speakers(extractor, capsys):
     main(["enroll", *GALLERY, "anna", "a.wav", "b.flac", "--json"])
     main(["enroll", *GALLERY, "bert", "b.flac", "--json"])
     main(["enroll", *GALLERY, "bert", "c.wav", "--json"])
@@ -97,7 +97,7 @@ def test_enroll_and_identify(extractor, capsys):
     assert capsys.readouterr().out.startswith(f"a.wav 1 {found[0]['speaker']} {found[0]['score']:.4f} ")
 
 
-def test_what_is_refused(exps, work, capsys):
+def test_invalid_requests_are_refused(exps, work, capsys):
     main(["enroll", *GALLERY, "anna", "a.wav"])
     for words, why in (
             (["enroll", *GALLERY, "an na", "a.wav"], "cannot be an id"),
@@ -114,7 +114,7 @@ def test_what_is_refused(exps, work, capsys):
             main(words)
 
 
-def test_one_enrolment_at_a_time(root, work):
+def test_concurrent_enrolment_is_refused(root, work):
     code = "from rawnext.training.lock import lock_folder\nwith lock_folder('.'): print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as other:

@@ -62,8 +62,8 @@ def test_path_without_offset_is_read_from_byte_0(tmp_path):
 
 
 @pytest.mark.parametrize(("at", "byte", "why"), [
-    (0, 1, "no vector of Kaldi"), (1, 0, "no vector of Kaldi"), (2, ord("I"), "no vector of Kaldi"),
-    (3, ord("M"), "a matrix|no vector"), (5, 8, "damaged head"), (6, 4, "4 dimensions, the first has 5"),
+    (0, 1, "no Kaldi vector"), (1, 0, "no Kaldi vector"), (2, ord("I"), "no Kaldi vector"),
+    (3, ord("M"), "a matrix|no Kaldi vector"), (5, 8, "damaged header"), (6, 4, "4 dimensions, the first has 5"),
     (9, 1, "cut off or damaged"), (13, 0xff, "not finite")])
 def test_damaged_vector_is_reported_with_its_line(tmp_path, at, byte, why):
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
@@ -86,7 +86,7 @@ def test_truncated_archive_is_reported_at_its_first_missing_vector(tmp_path, cut
     (tmp_path / "e.ark").write_bytes(raw[:-cut])
     offsets = [int(line.rpartition(":")[2]) for line in (tmp_path / "e.scp").read_text().splitlines()]
     first = next(n for n, offset in enumerate(offsets) if offset + 30 > len(raw) - cut)
-    why = "cut off|its file ends|damaged head|no vector"
+    why = "cut off|its file ends|damaged header|no Kaldi vector"
     with pytest.raises(InputError, match=f"e.scp:{first + 1}: {KEYS[first]}: ({why})"):
         read_matrix(tmp_path / "e.scp")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each doubt is raised by what it names, and by nothing else."""
+"""Each warning is raised by its own cause only."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def speech(seconds=6.0, rate=16000):
-    """Half a second of voice, half a second of a pause, and so on."""
+    """Half a second of voice and half a second of pause, in turn."""
     wave = voice(0, 0, seconds * rate / 16000)
     return wave * np.where(np.arange(len(wave)) * 2 // rate % 2, 0.001, 1)
 
@@ -29,7 +29,7 @@ def names(wave, rate=16000):
     (speech(6, 44100), 44100, []), (voice(0, 0, 6), 16000, ["Noise"]),
     (speech() + 0.02 * RNG.standard_normal(96000), 16000, ["Noise"])],
     ids=["clean", "quiet", "short", "little", "clipped", "8 kHz", "44.1 kHz", "no pause", "noise"])
-def test_recordings(wave, rate, found):
+def test_recordings_get_the_right_warnings(wave, rate, found):
     assert names(wave, rate) == found
 
 
@@ -47,13 +47,13 @@ def test_levels_are_rms_in_dB():
     (Verdict(0.5, 4.0, 0.0, True, True), ["The calibration has not seen"]),
     (Verdict(0.99995, 9.0, 0.0, True, False), ["Both sides are the same"]),
     (Verdict(0.5, np.nan, np.nan, None, False), ["This model has no calibration"])])
-def test_pairs(verdict, found):
-    told = warnings.of_pair(verdict, Operating())
-    assert len(told) == len(found) and all(text.startswith(begin) for text, begin in zip(told, found))
+def test_pairs_get_the_right_warnings(verdict, found):
+    texts = warnings.of_pair(verdict, Operating())
+    assert len(texts) == len(found) and all(text.startswith(begin) for text, begin in zip(texts, found))
 
 
-def test_real_speech_is_not_doubted_and_noisy_speech_is(shared):
-    """As the limits were chosen, on some files that they were not looked up in alone."""
+def test_noise_is_reported_for_noisy_speech_only(shared):
+    """On a sample of the recordings by which the limits were chosen."""
     paths = sorted((shared / "data/speechocean762/WAVE").glob("*/*.ogg"))[::400]
     clean = noisy = 0
     for path in paths:
