@@ -46,7 +46,7 @@ def is_good(text):
 @example(text="貓" * 67)
 @example(text="..")
 def test_both_rooms_have_one_rule(text):
-    assert is_good(text) == utils_module("validate_data_dir").is_id(text)
+    assert is_good(text) == utils_module("data_tables").is_id(text)
 
 
 @pytest.mark.parametrize(("texts", "good"), [(GOOD, True), (BAD, False)])
@@ -142,7 +142,7 @@ def test_bad_ids_in_lists_from_elsewhere(root, tmp_path, capsys, bad):
     faults = utils_module("validate_data_dir").validate(tmp_path).found
     assert any(line.startswith(f"{tmp_path}/utt2spk:3: ") for line in faults[tmp_path / "utt2spk"])
     with pytest.raises(SystemExit):
-        utils_module("make_trials").read_speakers(tmp_path)
+        utils_module("make_trials").Speakers(tmp_path)
     assert f"{tmp_path}/utt2spk:3: " in capsys.readouterr().err
     readers = [(read_trials, "trials"), (read_scores, "scores"), (lambda path: read_table(path, True), "utt2spk")]
     if len(bad.split()) == 1:  # elsewhere the second word is taken for the value, which may be any
