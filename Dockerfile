@@ -1,5 +1,5 @@
-# docker build -t rawnext . && docker run --rm rawnext            the demonstration, on the CPU
-# docker run --rm -it -v /corpora:/corpora:ro rawnext bash        a shell, for the other recipes
+# docker build -t rawnext . && docker run --rm rawnext            run the demonstration on the CPU
+# docker run --rm -it -v /corpora:/corpora:ro rawnext bash        open a shell for the other recipes
 FROM python:3.11-slim
 RUN apt-get update \
   && apt-get install -y --no-install-recommends ffmpeg git make wget \

@@ -1,13 +1,15 @@
-# make demo    the environment, then egs/mini from its first stage to its results table and pictures
-# make test    the environment, then every check: ruff, shellcheck, shfmt, types, pytest (what CI runs)
-# make docs    the pages as a site, site/index.html, with its pictures drawn again from the code
+# make demo    make the environment, then run all stages of egs/mini
+# make test    make the environment, then run every check: ruff, import rules, shellcheck, shfmt, types, pytest (as CI)
+# make docs    build the website, site/index.html, with figures redrawn from the code
 # make newest  make test and make docs in a copy of the last commit, with the newest packages within pyproject.toml's
 #              bounds (BOUNDS=no: without upper bounds); prints what differs from requirements.lock
 # make lock    write the installed versions to requirements.lock, from which make env installs
-# make test-cluster    the launchers on a real Slurm and Grid Engine, started for it on this machine (needs Debian)
-# make bench   speed as ratios: training, input, extraction, scoring, start-up (docs/performance.md; some minutes)
-# make scale   time and memory at VoxCeleb2's size, on a synthetic corpus without audio (docs/scale.md; 3.5 GB in /tmp)
-# make fuzz    the tests of tests/fuzz with FUZZ_TIMES as many inputs, new ones in each run
+# make test-cluster    test the launchers on a real Slurm and Grid Engine, started on this machine (needs Debian)
+# make bench   measure speed as ratios: training, input, extraction, scoring, start-up; some minutes
+#              (docs/explanation/performance.md)
+# make scale   measure time and memory at VoxCeleb2's size, on a synthetic corpus without audio; 3.5 GB in /tmp
+#              (docs/explanation/scale.md)
+# make fuzz    run the tests of tests/fuzz with FUZZ_TIMES as many inputs, different ones in each run
 SHELL := bash
 SCHEDULERS ?= slurm sge
 FUZZ_TIMES ?= 20
@@ -71,7 +73,7 @@ lock: env .venv/.docs
 	.venv/bin/python -c 'import sys; print("# python %d.%d" % sys.version_info[:2])' > .requirements.lock
 	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
 	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+.*//' | \
-	  tr A-Z_ a-z- | LC_ALL=C sort >> .requirements.lock
+	  tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
 	mv .requirements.lock requirements.lock
 	touch .venv/.complete .venv/.docs
 

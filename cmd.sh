@@ -8,7 +8,7 @@
 #   sge.py    submits them to Grid Engine;   edit conf/sge.conf: queues, memory, GPUs
 # For instance, on a cluster with Slurm, here or in the environment:
 #   export train_cmd="slurm.py --mem 4G" extract_cmd="slurm.py --mem 4G" cuda_cmd="slurm.py --mem 32G --time 24:00:00"
-# Any launcher with Kaldi's command line can stand in their place (queue.pl, slurm.pl).
+# Any launcher with Kaldi's command line works as well (queue.pl, slurm.pl).
 # A job on a cluster inherits only PATH, goes to the folder it was sent from and sources path.sh there.
 # shellcheck shell=bash
 export train_cmd="${train_cmd:-run.py}"     # CPU work: preparation, scoring, back ends

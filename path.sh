@@ -14,6 +14,6 @@ export PATH="$RAWNEXT_ROOT/utils:$PATH"
 export PYTHONPATH="$RAWNEXT_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
 export LC_ALL=C                               # Kaldi's sort order
-export LHOTSE_AUDIO_BACKEND=LibsndfileBackend # the others fail beside a torchaudio without its extension
+export LHOTSE_AUDIO_BACKEND=LibsndfileBackend # the others fail with a torchaudio without its extension
 # Training on a CPU spends a fifth of its time on giving memory back to the system and asking for it again.
 export MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=34359738368

@@ -1,38 +1,30 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Hours of speech that become embeddings in a second: the ways to extract, beside each other, and what they keep.
+"""Hours of speech that one CPU thread embeds per second, by several ways to extract.
 
-bench/extraction.py
-bench/extraction.py --exp exp/rawnext --data data/test --trials data/test/trials
-
-On one CPU thread, but for the last row. By default a full-size RawNeXt with random weights over noise of VoxCeleb's
-lengths, where the result is the difference of the embeddings from those of the plain model, relative to the largest
-number. With --exp a trained model over the first --utts utterances of a data directory, or all of them, of which the
-result is then the EER of a trial list.
+A full-size RawNeXt with random weights, on noise with VoxCeleb's durations. The result column is the largest difference
+from the plain model's embeddings, relative to their largest value.
 """
 
-import argparse
-import functools
-import multiprocessing
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
+import torch
 
-from bench.timing import Growth, Ratio, compare, growth, growth_table, in_turns, ratio, ratio_table
-from rawnext.errors import run_main
+from bench.timing import Growth, Ratio, growth, in_turns, ratio
+from rawnext.config import Extract
+from rawnext.inference.extract import embed_native, embed_paper
+from rawnext.models import MODELS
+from rawnext.models.folded import folded
 
-PART, RATE = "extraction", 16000
+RATE = 16000
 Waves = list[np.ndarray]
-Embed = Callable[[Waves], Any]
-_job: Any = None  # (model, waves) of a process of a pool
+WHOLE = [("one at a time", "batches"), ("one at a time", "one at a time, folded"), ("one at a time", "batches, folded")]
+SEGMENTS = [("ten segments", "one at a time, folded")]
 
 
 def noise(num: int) -> Waves:
-    """Noise of 4 to 20 s, most of it short, as VoxCeleb's utterances are."""
+    """Noise of 4 to 20 s with the distribution of VoxCeleb's durations, mostly short."""
     rng = np.random.default_rng(0)
     seconds = np.clip(4 + rng.exponential(4.2, num), 4, 20)
     return [0.1 * rng.standard_normal(int(s * RATE), dtype=np.float32) for s in seconds]
@@ -42,193 +34,46 @@ def hours(waves: Waves) -> float:
     return sum(map(len, waves)) / RATE / 3600
 
 
-def build(exp: str):
-    """The trained model of an experiment; a full-size RawNeXt where there is none."""
-    import torch
-
-    from rawnext.inference.extract import load_model
-    from rawnext.models import MODELS
-
+def random_model():
     torch.manual_seed(0)
-    return load_model(exp, torch.device("cpu"))[0] if exp else MODELS.build("rawnext", {}).eval()
+    return MODELS.build("rawnext", {}).eval()
 
 
 def alone(model, waves: Waves) -> Waves:
-    """One utterance at a time."""
-    from rawnext.inference.extract import embed_native
-
     return [embed_native(model, [wave])[0] for wave in waves]
 
 
-def batches(model, waves: Waves) -> Waves:
-    from rawnext.inference.extract import embed_native
-
-    return embed_native(model, waves)
-
-
 def ten_segments(model, waves: Waves) -> Waves:
-    from rawnext.config import Extract
-    from rawnext.inference.extract import embed_paper
-
     return [embed_paper(model, wave, Extract()) for wave in waves]
 
 
-def in_bfloat16(model, waves: Waves) -> Waves:
-    import torch
-
-    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
-        return [model(torch.from_numpy(wave)[None])[0].float().numpy() for wave in waves]
-
-
-def in_onnx(runtime, waves: Waves) -> Waves:
-    return [runtime(wave[None], np.array([len(wave)]))[0] for wave in waves]
-
-
-def onnx_models(model, num_threads: int) -> tuple:
-    """The model in ONNX Runtime, and with 8-bit matrices."""
-    from onnxruntime.quantization import quantize_dynamic
-
-    from rawnext.export.onnx import OnnxModel, trace
-
-    with tempfile.TemporaryDirectory() as folder:
-        plain, small = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
-        trace(model, plain)
-        quantize_dynamic(plain, small, op_types_to_quantize=["MatMul", "Gemm"])
-        return OnnxModel(plain, num_threads), OnnxModel(small, num_threads)
-
-
-class Trials:
-    """What a list of embeddings is worth: EER in % of a trial list, or the difference from those of the plain model."""
-
-    def __init__(self, reference: Waves, utts: Sequence[str], trials: str):
-        self.reference, self.utts, self.trials = np.stack(reference), utts, trials
-
-    def __call__(self, embeddings: Waves) -> str:
-        found = np.stack([np.asarray(vector, np.float32) for vector in embeddings])
-        if not self.trials:
-            return f"{np.abs(found - self.reference).max() / np.abs(self.reference).max():.1e}"
-        from rawnext.kaldi.tables import read_trials
-        from rawnext.scoring.cosine import cosine_scores
-        from rawnext.scoring.metrics import eer
-
-        trials, place = read_trials(self.trials), {utt: i for i, utt in enumerate(self.utts)}
-        enroll, test = ([place[utt] for utt in side] for side in trials[:2])
-        scores = cosine_scores(found, found, enroll, test)
-        return f"EER {100 * eer(scores[trials.is_target], scores[~trials.is_target]):.3f} %"
-
-
-def set_up(exp: str, num_threads: int, waves: Waves) -> None:
-    """Give a process of a pool its model, its threads and the speech."""
-    import torch
-
-    from rawnext.models.folded import folded
-
-    global _job
-    torch.set_num_threads(num_threads)
-    _job = folded(build(exp)), waves
-
-
-def work(share: slice) -> int:
-    model, waves = _job
-    return len(batches(model, waves[share]))
-
-
-def pool_of(exp: str, processes: int, num_threads: int, waves: Waves):
-    return multiprocessing.get_context("spawn").Pool(processes, set_up, (exp, num_threads, waves))
-
-
-def processes_row(exp: str, waves: Waves, rounds: int) -> Ratio:
-    """One process with a thread for each CPU, beside a process for each CPU."""
-    cpus = len(os.sched_getaffinity(0))
-    with pool_of(exp, 1, cpus, waves) as one, pool_of(exp, cpus, 1, waves) as many:
-        shares = [slice(i, None, cpus) for i in range(cpus)]
-        return compare(PART, "a data directory", hours(waves), "h", (f"1 process, {cpus} threads",
-                       lambda: one.map(work, [slice(None)])), (f"{cpus} processes, 1 thread",
-                       lambda: many.map(work, shares, chunksize=1)), rounds, "same embeddings")
-
-
-def ways(model, num_threads: int) -> dict[str, Embed]:
-    """Name -> what embeds a list of waveforms."""
-    from rawnext.models.folded import folded
-
+def ways(model) -> dict[str, Callable[[Waves], Waves]]:
+    """Name -> function that embeds a list of waveforms."""
     quick = folded(model)
-    runtime, small = onnx_models(model, num_threads)
-    calls: dict[str, tuple[Callable[[Any, Waves], Any], Any]] = {
-        "one at a time": (alone, model), "batches": (batches, model), "ten segments": (ten_segments, model),
-        "one at a time, folded": (alone, quick), "batches, folded": (batches, quick),
-        "bfloat16": (in_bfloat16, quick), "ONNX Runtime": (in_onnx, runtime), "ONNX Runtime, int8": (in_onnx, small)}
-    return {name: functools.partial(embed, engine) for name, (embed, engine) in calls.items()}
+    return {"one at a time": partial(alone, model), "batches": partial(embed_native, model),
+            "ten segments": partial(ten_segments, model), "one at a time, folded": partial(alone, quick),
+            "batches, folded": partial(embed_native, quick)}
 
 
-WHOLE = [("one at a time", "batches"), ("one at a time", "one at a time, folded"), ("one at a time", "batches, folded"),
-         ("one at a time, folded", "ONNX Runtime"),
-         ("one at a time, folded", "ONNX Runtime, int8")]
-SEGMENTS = [("one at a time", "one at a time, folded"), ("ten segments", "one at a time, folded")]
-SHORT = [("one at a time", "one at a time, folded"), ("one at a time", "batches, folded"),
-         ("one at a time, folded", "ONNX Runtime"), ("one at a time, folded", "bfloat16")]
-
-
-def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tuple[str, str]], utts: Sequence[str],
-          trials: str, rounds: int) -> Iterator[Ratio]:
-    """The rows (before, after) of `which`; each way runs once a round, however many rows it stands in."""
+def pairs(what: str, options: dict[str, Callable[[Waves], Waves]], waves: Waves, which: Sequence[tuple[str, str]],
+          rounds: int = 2) -> Iterator[Ratio]:
+    """The rows (before, after) of `which`; each way runs once per round, even if several rows use it."""
     names = sorted({name for pair in which for name in pair})
-    results: dict[str, Waves] = {}
-
-    def run(name: str) -> None:
-        results[name] = options[name](waves)
-
-    times = dict(zip(names, in_turns([functools.partial(run, name) for name in names], rounds)))
-    worth = Trials(results["one at a time"], utts, trials)
+    times = dict(zip(names, in_turns([partial(options[name], waves) for name in names], rounds)))
+    plain = np.stack(options["one at a time"](waves))
     for before, after in which:
-        kept = f"{worth(results[before])} -> {worth(results[after])}" if trials else worth(results[after])
-        yield ratio(PART, what, hours(waves), "h", (before, times[before]), (after, times[after]), kept)
+        differs = np.abs(np.stack(options[after](waves)) - plain).max() / np.abs(plain).max()
+        yield ratio(what, hours(waves), "h", (before, times[before]), (after, times[after]), f"{differs:.1e}")
 
 
-def rows(exp: str = "", waves: Waves | None = None, utts: Sequence[str] = (), trials: str = "", rounds: int = 2,
-         ) -> list[Ratio]:
-    """Ways to extract, in pairs. exp, waves, utts, trials: a trained model and its test; by default random ones."""
-    import torch
-
+def rows() -> list[Ratio]:
     torch.set_num_threads(1)
-    waves = waves or noise(6)
-    options, few = ways(build(exp), 1), waves if trials else waves[:2]
-    return [*pairs("whole utterances", options, waves, WHOLE, utts, trials, rounds),
-            *list(pairs("whole utterances", options, few, SEGMENTS, utts, trials, rounds))[1:],
-            *pairs("1 s of each", options, [wave[:RATE] for wave in waves], SHORT, utts, trials, rounds),
-            processes_row(exp, waves, rounds)]
+    options, waves = ways(random_model()), noise(6)
+    return [*pairs("whole utterances", options, waves, WHOLE), *pairs("whole utterances", options, waves[:2], SEGMENTS),
+            *pairs("1 s of each", options, [wave[:RATE] for wave in waves], WHOLE[1:])]
 
 
-def growth_rows(rounds: int = 1) -> list[Growth]:
-    """Batches of a folded model over 1, 4 and 16 times as much speech."""
-    from rawnext.models.folded import folded
-
-    model, most = folded(build("")), noise(16)
-    return [growth(PART, "utterances, 4 to 20 s each", 1, lambda num: batches(model, most[:num]), rounds)]
-
-
-def read(data: str, num: int) -> tuple[list[str], Waves]:
-    """The first `num` utterances of a data directory, all for 0."""
-    from rawnext.data.wav import check_sources, load_wave, read_sources
-
-    sources = read_sources(data)[:num or None]
-    check_sources(sources)
-    return [source.utt for source in sources], [load_wave(source) for source in sources]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--exp", default="", help="a trained experiment")
-    parser.add_argument("--data", default="", help="its test data")
-    parser.add_argument("--trials", default="", help="and trials")
-    parser.add_argument("--utts", type=int, default=0, help="how many utterances of --data; 0 (default): all of them")
-    parser.add_argument("--rounds", type=int, default=2, help="of each pair (default 2)")
-    args = parser.parse_args()
-    if bool(args.exp) != bool(args.data) or (args.trials and (not args.exp or args.utts)):
-        parser.error("--exp and --data go together, and --trials with all of both")
-    utts, waves = read(args.data, args.utts) if args.data else ([], noise(6))
-    print(*ratio_table(rows(args.exp, waves, utts, args.trials, args.rounds)), "", sep="\n", flush=True)
-    print(*growth_table(growth_rows()), sep="\n")
-
-
-if __name__ == "__main__":
-    run_main(main)
+def growth_rows() -> list[Growth]:
+    """Batches of a folded model on 1, 4 and 16 utterances."""
+    model, most = folded(random_model()), noise(16)
+    return [growth("utterances, 4 to 20 s each", 1, lambda num: embed_native(model, most[:num]), 1)]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many utterances a second one core prepares for training, beside a plain loop that does the same work.
+"""Utterances per second that one core prepares for training, against a plain loop that does the same work.
 
-On a synthetic corpus in VoxCeleb's, MUSAN's and RIRS_NOISES' form (16-bit WAV, 16 kHz): noise instead of speech, as the
-work does not depend on what is heard; its files are in the page cache. Crops of 59,050 samples, conf/augment.yaml. The
-plain loop reads whole files (float32, soundfile) and convolves by scipy.signal.convolve in mode full.
+The synthetic corpus has the form of VoxCeleb, MUSAN and RIRS_NOISES (16-bit WAV, 16 kHz), with noise instead of speech,
+since the content does not affect the work. Its files are in the page cache. Crops of 59,050 samples, conf/augment.yaml.
+The plain loop reads whole files (float32, soundfile) and convolves by scipy.signal.convolve in mode full.
 """
 
 import os
@@ -17,13 +17,12 @@ import numpy as np
 
 from bench.timing import Growth, Ratio, compare, growth
 
-PART = "input_pipeline"
-SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a 16th of it
+SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a sixteenth of it
 STEP = 8 * UTTS
 ROUNDS = 5
 ADDED = {"music": ("musan_music", 5, 15, 1, 1), "noise": ("musan_noise", 0, 15, 1, 1),
-         "babble": ("musan_speech", 13, 20, 3, 7)}  # bank, dB from and to, least and most at a time
-GPU_RATES = (1000, 3000)  # utterances a second that a GPU may ask for
+         "babble": ("musan_speech", 13, 20, 3, 7)}  # bank, dB from and to, fewest and most at a time
+GPU_RATES = (1000, 3000)  # utterances per second that a GPU may take
 
 
 def lengths() -> dict[str, list[tuple[str, str, float]]]:
@@ -38,7 +37,7 @@ def lengths() -> dict[str, list[tuple[str, str, float]]]:
 
 
 def write_corpora(folder: Path) -> Path:
-    """Data directories by the names of `lengths`, their audio beside them."""
+    """Write the data directories of `lengths` with their audio."""
     import soundfile
 
     from rawnext.data.manifest import scan_audio, write_data_dir
@@ -56,14 +55,14 @@ def write_corpora(folder: Path) -> Path:
 
 
 class Plain:
-    """The usual loop: a function an utterance, whole files."""
+    """The usual loop: one call per utterance, whole files."""
 
     def __init__(self, folder: Path, config):
         self.files = {name: sorted(str(path) for path in (folder / name / "audio").iterdir()) for name in lengths()}
         self.samples, self.cases, self.rng = config.crop.samples, config.augment, random.Random(0)
 
     def run(self, num: int) -> np.ndarray:
-        """Batches of `num` utterances in all; the last is returned."""
+        """Prepare `num` utterances in batches; returns the last batch."""
         for first in range(0, num, STEP):
             batch = np.stack([self.utterance(path) for path in self.files["train"][first : first + STEP]])
         return batch
@@ -100,7 +99,7 @@ class Plain:
 
 
 class Ours:
-    """What a data worker of the training does; with `finish` also what is left to the device, on this core."""
+    """The work of a training's data worker; with `finish` also the part left to the device, on this core."""
 
     def __init__(self, folder: Path, config, finish: bool = True):
         from rawnext.data.cuts import CutTable
@@ -111,7 +110,7 @@ class Ours:
         self.data, self.finish = EpochDataset(CutTable(folder / "train"), config, banks, 0, 0, 1), finish
 
     def run(self, num: int):
-        """Batches of `num` utterances in all; the wave of the last is returned."""
+        """Prepare `num` utterances in batches; returns the waveforms of the last batch."""
         import torch
 
         from rawnext.training.dataset import to_device
@@ -137,35 +136,35 @@ def measured(folder: Path) -> Iterator[Ratio]:
     num, config, on_device = 2 * STEP, configuration(), configuration("train.augment_on=device")
     plain, ours, device = Plain(folder, config), Ours(folder, config), Ours(folder, on_device)
     old, new = ("plain loop", partial(plain.run, num)), ("EpochDataset", partial(ours.run, num))
-    yield compare(PART, "crops with noise and rooms", num, "utts", old, new, ROUNDS, "chances the same, draws its own")
+    yield compare("crops with noise and rooms", num, "utts", old, new, ROUNDS, "same probabilities, other draws")
     clean = configuration(augment=False)
-    yield compare(PART, "crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
+    yield compare("crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
                   ("EpochDataset", partial(Ours(folder, clean).run, num)), ROUNDS, "samples are the files'")
     yield segments(folder, num)
     yield rooms(folder)
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
-    yield compare(PART, "crops with noise and rooms, of which the device does rooms", num, "utts", new,
+    yield compare("crops with noise and rooms, of which the device does rooms", num, "utts", new,
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
-    yield compare(PART, "crops with noise and rooms, the device a CPU", num, "utts", new,
+    yield compare("crops with noise and rooms, the device a CPU", num, "utts", new,
                   ("both parts", partial(device.run, num)), ROUNDS, f"differs by {apart:.1g}")
 
 
 def segments(folder: Path, num: int) -> Ratio:
-    """The floor: 59,050 samples of each file, and nothing else."""
+    """The lower bound: read 59,050 samples of each file."""
     from rawnext.data.cuts import CutTable
     from rawnext.data.segment import decode, read_pcm
 
     table, samples = CutTable(folder / "train"), configuration().crop.samples
     cuts = [table[i] for i in range(num)]
     apart = max(float(np.abs(decode(cut.path, 0, 100, 1000) - read_pcm(cut.path, 0, 100, 1000)).max()) for cut in cuts)
-    return compare(PART, "one segment", num, "segments",
+    return compare("one segment", num, "segments",
                    ("libsndfile", lambda: [decode(cut.path, 0, 0, samples) for cut in cuts]),
                    ("read_pcm", lambda: [read_pcm(cut.path, 0, 0, samples) for cut in cuts]), ROUNDS,
                    f"differs by {apart:.1g}")
 
 
 def rooms(folder: Path) -> Ratio:
-    """Convolution alone, with rooms of all lengths."""
+    """Convolution alone, with RIRs of all lengths."""
     from scipy.signal import convolve
 
     from rawnext.data.cuts import CutTable
@@ -178,27 +177,27 @@ def rooms(folder: Path) -> Ratio:
     responses = [unit_energy(read_segment(cut, 0, cut.num_samples)) for cut in cuts]
     full = [convolve(wave, response)[:samples] for response in responses]
     apart = max(float(np.abs(reverberate(wave, response) - one).max()) for response, one in zip(responses, full))
-    return compare(PART, "rooms", len(table), "utts",
+    return compare("rooms", len(table), "utts",
                    ("scipy.signal.convolve, full", lambda: [convolve(wave, one)[:samples] for one in responses]),
                    ("reverberate", lambda: [reverberate(wave, one) for one in responses]), ROUNDS,
                    f"differs by {apart:.1g} of {float(np.abs(full).max()):.2g}")
 
 
 def rows(place: str | None = None) -> list[Ratio]:
-    """One core beside plain programs; the corpus is written below the folder `place` and removed."""
+    """One core against plain programs; place: folder for the temporary corpus."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         return list(measured(Path(folder)))
 
 
 def growth_rows(place: str | None = None) -> list[Growth]:
-    """Seconds for batches of more and more utterances."""
+    """Seconds as the number of utterances grows."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         ours = Ours(write_corpora(Path(folder)), configuration())
-        return [growth(PART, "crops with noise and rooms, utterances", STEP, ours.run)]
+        return [growth("crops with noise and rooms, utterances", STEP, ours.run)]
 
 
 def notes(place: str | None = None) -> list[str]:
-    """How many cores feed a GPU, by the CPU time of a data worker that reads an epoch and hands it over."""
+    """Number of cores that feed a GPU, by the CPU time of a data worker that reads an epoch and hands it over."""
     from rawnext.training.dataset import epoch_loader
 
     lines = []
@@ -209,12 +208,12 @@ def notes(place: str | None = None) -> list[str]:
             best = min(children_seconds(partial(list, epoch_loader(data, 1))) for _ in range(ROUNDS))
             rate = SPEAKERS * UTTS / best
             needs = ", ".join(f"{wanted / rate:.1f} for {wanted:,} utts/s" for wanted in GPU_RATES)
-            lines.append(f"augment_on {where}: {rate:,.0f} utts/s of a core, start and hand-over too; cores: {needs}")
+            lines.append(f"augment_on {where}: {rate:,.0f} utts/s per core with start and hand-over; cores: {needs}")
     return lines
 
 
 def children_seconds(work: Callable[[], object]) -> float:
-    """CPU time of the processes that `work` starts and ends."""
+    """CPU time of the processes that `work` starts and waits for."""
     before = os.times()
     work()
     after = os.times()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How often the bootstrap's intervals hold the truth, and how often its test finds a difference where there is none.
+"""How often bootstrap intervals contain the true value, and how often the test finds a difference that does not exist.
 
 bench/interval_coverage.py --speakers 20 40 100 --rounds 200
 
-Speakers are drawn from a population whose measures are known from 20,000 of them: Gaussian embeddings, of which some
-speakers vary more than others, scored by their cosine. 95 % of the intervals should hold the truth and 5 % of the p be
-below 0.05. `independent` is the interval of those who take trials for independent (EER only). `--time` prints instead
-what 1,000 samples of lists like VoxCeleb1's cost, in CPU seconds and peak memory.
+Speakers are drawn from a population whose measures are estimated on 20,000 speakers: Gaussian embeddings, with a
+variance that differs between speakers, scored by cosine. 95 % of the intervals should contain the true value, and 5 %
+of the p-values be below 0.05. `independent` is the interval that treats trials as independent (EER only). `--time`
+prints the CPU seconds and peak memory of 1,000 samples on lists like VoxCeleb1's instead.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def trials(random: np.random.Generator, num_speakers: int, num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(2, n) scores of two systems, equally good; (n,) is_target; (2, n) speakers. Half the trials are targets."""
+    """(2, n) scores of two equally good systems; (n,) is_target; (2, n) speakers. Half the trials are targets."""
     spread = 0.6 * np.exp(0.35 * random.normal(size=num_speakers))
     x = random.normal(size=(num_speakers, 1, DIM))
     x = x + spread[:, None, None] * random.normal(size=(num_speakers, UTTS, DIM))
@@ -39,9 +39,9 @@ def trials(random: np.random.Generator, num_speakers: int, num: int) -> tuple[np
     first = random.integers(UTTS, size=num)
     second = (first + random.integers(1, UTTS, size=num)) % UTTS
     score = np.einsum("nd,nd->n", x[enroll, first], x[test, second])
-    # each system has its own luck with each speaker
-    luck = 0.05 * random.normal(size=(2, num_speakers))
-    return score + luck[:, enroll] + luck[:, test] + 0.05 * random.normal(size=(2, num)), is_target, np.stack(
+    # an offset per system and speaker
+    offset = 0.05 * random.normal(size=(2, num_speakers))
+    return score + offset[:, enroll] + offset[:, test] + 0.05 * random.normal(size=(2, num)), is_target, np.stack(
         [enroll, test])
 
 
@@ -53,7 +53,7 @@ def truth() -> np.ndarray:
 
 
 def one_round(random: np.random.Generator, num_speakers: int, replicates: int, true: np.ndarray) -> list[bool]:
-    """Of one draw of speakers: does each measure's interval hold the truth, the independent one's, is each p low?"""
+    """For one draw of speakers: which intervals contain the true values, the independent one last; which p < 0.05?"""
     scores, is_target, speakers = trials(random, num_speakers, TRIALS_OF_A_SPEAKER * num_speakers)
     estimate, samples = bootstrap(list(scores), is_target, speakers, list(MEASURES.values()), replicates)
     low, high = interval(estimate[0], samples[:, 0])
@@ -63,7 +63,7 @@ def one_round(random: np.random.Generator, num_speakers: int, replicates: int, t
 
 
 def print_times() -> None:
-    """One line a list, smallest first, so that each has the peak memory of its own."""
+    """One line per list, smallest first, so that each line shows the list's own peak memory."""
     for name, num, num_speakers in (("O", 37_611, 40), ("E", 579_818, 1_251)):
         scores, is_target, speakers = trials(np.random.default_rng(0), num_speakers, num)
         began = time.process_time()
@@ -74,9 +74,9 @@ def print_times() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--speakers", type=int, nargs="+", default=[20, 40, 100], help="in a test set (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=200, help="test sets of each size (%(default)s)")
-    parser.add_argument("--replicates", type=int, default=400, help="of each bootstrap (%(default)s)")
+    parser.add_argument("--speakers", type=int, nargs="+", default=[20, 40, 100], help="per test set (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="test sets per size (%(default)s)")
+    parser.add_argument("--replicates", type=int, default=400, help="samples per bootstrap (%(default)s)")
     parser.add_argument("--time", action="store_true", help="measure time and memory")
     args = parser.parse_args()
 

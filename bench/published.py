@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNeXt as the paper draws it and torch offers it: over (B, C, T), one module behind the other, nothing composed.
+"""RawNeXt in the order of operations that the paper draws, with torch's layers over (B, C, T), nothing composed.
 
-What the speed of our form is measured against. The modules and weights are those of a RawNeXt of ours.
+The baseline for the speed of our form. It uses the modules and weights of a RawNeXt of ours.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rawnext.training.task import SpeakerTask
 
 
 class PublishedTask(torch.nn.Module):
-    """A task of ours that runs its model in the published form."""
+    """One of our tasks with its model in the published form."""
 
     def __init__(self, task: SpeakerTask):
         super().__init__()
@@ -30,7 +30,7 @@ class PublishedTask(torch.nn.Module):
 
 
 def published(model: RawNeXt, wave: Tensor) -> Tensor:
-    """(B, 59050) -> (B, D), the model's embeddings; lengths that 3^10 does not divide are not taken."""
+    """(B, 59050) waveforms -> (B, D) embeddings; other lengths must be a multiple of 3^10 plus 1."""
     x = model.base_layer(model.frontend(wave)[0].unsqueeze(1))
     for stem in (model.level0, model.level1):
         for layer in stem:
@@ -46,7 +46,7 @@ def published(model: RawNeXt, wave: Tensor) -> Tensor:
 
 
 def tree(node: Any, x: Tensor, extra: Sequence[Tensor]) -> Tensor:
-    if not isinstance(node, Tree):  # a chain, of a model without aggregation
+    if not isinstance(node, Tree):  # a chain: a model without aggregation
         for part in node:
             x = block(part, x)
         return x

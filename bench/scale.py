@@ -1,39 +1,39 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Time and memory of everything that grows with the corpus, on a synthetic one of VoxCeleb2's size without audio.
+"""Time and memory of everything that grows with the corpus, on a synthetic corpus of VoxCeleb2's size without audio.
 
 bench/scale.py --utts 1100000 --speakers 6112 --fractions 0.25 0.5 1
 
-Each task runs in a process of its own, at each fraction of the corpus. Its growth is the exponent e of CPU seconds ~
-utts^e, fitted through the fractions after the cost of a start (the same task on --start of the corpus) is taken off.
-Exit status 1 if a task fails, needs --max-gib in one process, or grows faster than --max-growth. Prints a table in
-Markdown; needs 3.5 GB of disk for the whole corpus, in --dir.
+Each task runs in its own process, at each fraction of the corpus. Its growth is the exponent e of CPU seconds ~ utts^e,
+fitted over the fractions after subtracting the start-up cost (the same task on --start of the corpus). Exit status 1 if
+a task fails, needs --max-gib in one process, or grows faster than --max-growth. Prints a Markdown table; the whole
+corpus takes 3.5 GB of disk, in --dir.
 """
 
 import argparse
-import math
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.timing import Usage, exponent, run_program
+
 ROOT = Path(__file__).resolve().parents[1]
-SHORT_S = 5.0  # a task below this much CPU time is repeated, as it may be noise
-LEAST_S = 0.5  # and the growth of one below this cannot be told
-EVAL_SHARE, EVAL_SPEAKERS = 150_000 / 1_100_000, 1251 / 6112  # VoxCeleb1 is so much of VoxCeleb2
-TARGETS = 262  # a speaker, at most: makes some 580,000 trials, as Vox1-E has
+SHORT_S = 5.0  # a task that takes less CPU time is repeated, to reduce noise
+LEAST_S = 0.5  # no growth is given for less CPU time
+EVAL_SHARE, EVAL_SPEAKERS = 150_000 / 1_100_000, 1251 / 6112  # VoxCeleb1 as a share of VoxCeleb2
+TARGETS = 262  # per speaker, at most: some 580,000 trials, as in Vox1-E
 
 Command = list[str]
 
 
 class Corpus(NamedTuple):
-    """A folder for a synthetic corpus of this size, and how many ranks train on it."""
+    """A folder for a synthetic corpus, its size, and the number of ranks that train on it."""
 
     folder: Path
     utts: int
@@ -42,18 +42,11 @@ class Corpus(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A row of the table; several commands do the same work, each on a rank. All can be run again."""
+    """A row of the table. Several commands do the same work, one per rank; all can be repeated."""
 
     name: str
     what: str
     commands: Callable[[Corpus], list[Command]]
-
-
-class Cost(NamedTuple):
-    wall_s: float
-    cpu_s: float
-    peak_gib: float
-    remark: str = ""
 
 
 def own(*words: object) -> Command:
@@ -67,7 +60,7 @@ def evaluation(c: Corpus) -> tuple[int, int]:
 
 
 def merge(c: Corpus) -> Command:
-    """extract.sh without its jobs, whose output lies there already."""
+    """extract.sh without its jobs, whose output is already there."""
     for name in ("wav.scp", "exp/model.pt", "exp/config.yaml"):
         (c.folder / "merge" / name).parent.mkdir(parents=True, exist_ok=True)
         (c.folder / "merge" / name).touch()
@@ -81,7 +74,7 @@ TASKS = [
          lambda c: [own("manifests", c.folder / "train", c.utts, c.speakers)]),
     Task("validate", "`utils/validate_data_dir.py`",
          lambda c: [["utils/validate_data_dir.py", f"{c.folder}/train"]]),
-    Task("trials", "`utils/make_trials.py`, 160 targets a speaker",
+    Task("trials", "`utils/make_trials.py`, 160 targets per speaker",
          lambda c: [["utils/make_trials.py", f"{c.folder}/train", f"{c.folder}/train.trials"]]),
     Task("table", "`CutTable`: what each process keeps of the manifest",
          lambda c: [own("table", c.folder / "train")]),
@@ -118,50 +111,37 @@ TASKS = [
 ]
 
 
-def measure(command: Command) -> Cost:
-    """Run a command; its cost is that of the process and of those it waited for, its memory that of the largest.
-
-    This process must stay small: what it holds when it starts another counts in that one's peak.
-    """
-    with tempfile.TemporaryFile("w+") as output:
-        began = time.monotonic()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        wall = time.monotonic() - began
-        output.seek(0)
-        last = (output.read().splitlines() or [""])[-1]
-    if process.returncode:
-        sys.exit(f"scale.py: exit status {process.returncode}: {shlex.join(command)}")
-    return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20,
-                last.removeprefix("# ") if last.startswith("# ") else "")
+def measure(command: Command) -> Usage:
+    """Cost of a command, with its remark (a last line that begins with `# `) as output."""
+    try:
+        cost = run_program(command)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"scale.py: exit status {error.returncode}: {shlex.join(command)}")
+    last = (cost.output.splitlines() or [""])[-1]
+    return cost._replace(output=last[2:] if last.startswith("# ") else "")
 
 
-def measure_task(commands: Sequence[Command], repeat: int) -> Cost:
-    """Of runs that do the same: the longest time, the least CPU time (more is the machine's noise), the most memory."""
+def measure_task(commands: Sequence[Command], repeat: int) -> Usage:
+    """Of several runs of the same work: the longest time, the least CPU time (against noise) and the most memory."""
     costs = [measure(command) for command in commands]
     while len(costs) < repeat and costs[-1].cpu_s < SHORT_S:
         costs.append(measure(commands[0]))
     slowest = max(costs, key=lambda cost: cost.wall_s)
-    return Cost(slowest.wall_s, min(c.cpu_s for c in costs), max(c.peak_gib for c in costs), slowest.remark)
+    return slowest._replace(cpu_s=min(c.cpu_s for c in costs), peak_gib=max(c.peak_gib for c in costs))
 
 
 def growth(sizes: Sequence[int], cpu_s: Sequence[float]) -> float | None:
-    """Exponent of CPU time over size, the first pair being the start that is taken off.
-
-    None if there is too little to tell: less work at the last size than the start took.
-    """
-    work = [(math.log(n - sizes[0]), math.log(t - cpu_s[0])) for n, t in zip(sizes[1:], cpu_s[1:]) if t > cpu_s[0]]
+    """Exponent of CPU time over size, after subtracting the first pair, the start-up; None for too little work."""
+    work = [(n - sizes[0], t - cpu_s[0]) for n, t in zip(sizes[1:], cpu_s[1:]) if t > cpu_s[0]]
     if len(work) < 2 or cpu_s[-1] - cpu_s[0] < max(LEAST_S, cpu_s[0]):
         return None
-    mean_x, mean_y = (sum(values) / len(work) for values in zip(*work))
-    return sum((x - mean_x) * (y - mean_y) for x, y in work) / sum((x - mean_x) ** 2 for x, _ in work)
+    return exponent(*zip(*work))
 
 
-def run(options: argparse.Namespace) -> tuple[list[int], dict[str, list[Cost]]]:
-    """Sizes, smallest first, and each task's costs at them."""
+def run(options: argparse.Namespace) -> tuple[list[int], dict[str, list[Usage]]]:
+    """Sizes in ascending order, and each task's cost at each size."""
     sizes: list[int] = []
-    costs: dict[str, list[Cost]] = {task.name: [] for task in TASKS}
+    costs: dict[str, list[Usage]] = {task.name: [] for task in TASKS}
     for fraction in filter(None, [options.start, *sorted(options.fractions)]):
         utts = round(options.utts * fraction)
         speakers = min(utts // 2, max(200, round(options.speakers * fraction)))
@@ -172,13 +152,12 @@ def run(options: argparse.Namespace) -> tuple[list[int], dict[str, list[Cost]]]:
                 cost = measure_task(task.commands(corpus), options.repeat)
                 costs[task.name].append(cost)
                 print(f"{utts:9,} utts, {speakers:5,} speakers  {task.name:15} {cost.wall_s:6.1f} s, CPU "
-                      f"{cost.cpu_s:6.1f} s, {cost.peak_gib:5.2f} GiB  {cost.remark}", file=sys.stderr)
+                      f"{cost.cpu_s:6.1f} s, {cost.peak_gib:5.2f} GiB  {cost.output}", file=sys.stderr)
     return sizes, costs
 
 
-def print_table(sizes: list[int], costs: dict[str, list[Cost]], grown: dict[str, float | None]) -> None:
-    sys.path.insert(0, str(ROOT))
-    from rawnext.stamp import stamp  # only now: see measure
+def print_table(sizes: list[int], costs: dict[str, list[Usage]], grown: dict[str, float | None]) -> None:
+    from rawnext.stamp import stamp  # not earlier: see run_program
 
     facts = stamp()
     print(f"{facts['hardware']}, {facts['date'][:10]}, commit {facts['commit']}: `{facts['command']}`\n")
@@ -188,29 +167,26 @@ def print_table(sizes: list[int], costs: dict[str, list[Cost]], grown: dict[str,
         last, exponent = costs[task.name][-1], grown[task.name]
         times = " | ".join(f"{cost.cpu_s:.1f}" for cost in costs[task.name])
         print(f"| {task.name} | {task.what} | {times} | {last.wall_s:.1f} | {last.peak_gib:.2f} | "
-              f"{'-' if exponent is None else f'{exponent:.2f}'} | {last.remark} |")
+              f"{'-' if exponent is None else f'{exponent:.2f}'} | {last.output} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utts", type=int, default=1_100_000, help="default: 1100000")
+    parser.add_argument("--utts", type=int, default=1_100_000, help="utterances; default: 1100000")
     parser.add_argument("--speakers", type=int, default=6112, help="default: 6112")
-    parser.add_argument("--ranks", type=int, default=8, help="of training, one after the other; default: 8")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of a short task; default: 3")
+    parser.add_argument("--ranks", type=int, default=8, help="training processes, run one after another; default: 8")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs of a short task; default: 3")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="default: 0.25 0.5 1")
-    parser.add_argument("--start", type=float, default=0.01, help="fraction for a start; 0: none; default: 0.01")
-    parser.add_argument("--max-gib", type=float, default=4.0, help="of memory in one process; default: 4")
-    parser.add_argument("--max-growth", type=float, default=1.25, help="exponent of CPU time; default: 1.25")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", choices=[task.name for task in TASKS],
-                        help="only these, which need what earlier ones write; default: all")
-    parser.add_argument("--dir", default=None, help="where the synthetic corpus goes for the time being; default: /tmp")
+    parser.add_argument("--start", type=float, default=0.01, help="start-up fraction; 0: none; default: 0.01")
+    parser.add_argument("--max-gib", type=float, default=4.0, help="bound on memory of one process; default: 4")
+    parser.add_argument("--max-growth", type=float, default=1.25, help="bound on CPU time's exponent; default: 1.25")
+    parser.add_argument("--dir", type=os.path.abspath, help="folder for the temporary corpus; default: /tmp")
     options = parser.parse_args()
     if not 0 <= options.start < min(options.fractions):
         parser.error("--start must be at least 0 and below all --fractions")
-    if options.tasks:
-        TASKS[:] = [task for task in TASKS if task.name in options.tasks]
+    os.chdir(ROOT)
     sizes, costs = run(options)
-    free = [] if options.start else [0]  # a start at no cost
+    free = [] if options.start else [0]  # no start-up cost
     grown = {name: growth(free + sizes, free + [cost.cpu_s for cost in its]) for name, its in costs.items()}
     print_table(sizes, costs, grown)
     faults = [f"{name} needs {cost.peak_gib:.2f} GiB, the bound is {options.max_gib:g}" for name, its in costs.items()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/scale.py measures inside the library, one task a process, on a synthetic corpus without audio.
+"""Tasks inside the library that bench/scale.py measures, one per process, on a synthetic corpus without audio.
 
 python bench/scale_tasks.py manifests data/train 1100000 6112
 
-A last line that begins with `#` is a remark for the table.
+A last output line that begins with `#` is a remark for the table.
 """
 
 import gc
@@ -19,7 +19,7 @@ WORLD = 8  # ranks of the flagship's training
 
 
 def counts(num_utts: int, num_speakers: int) -> np.ndarray:
-    """(S,) utterances of each speaker, one at least: skewed as in the wild, some far above the mean."""
+    """(S,) utterances of each speaker, at least one; skewed as in real corpora, some far above the mean."""
     rng = np.random.default_rng(num_utts)
     inner = np.sort(rng.choice(num_utts - 1, num_speakers - 1, replace=False)) + 1
     return np.diff(inner, prepend=0, append=num_utts)
@@ -42,8 +42,8 @@ def manifests(folder: str, num_utts: int, num_speakers: int) -> None:
 
 
 def table(folder: str) -> None:
-    """The start of every process that trains: the manifest."""
-    import lhotse.serialization  # noqa: F401 (its 0.2 GiB are not the table's)
+    """Start of every training process: the manifest."""
+    import lhotse.serialization  # noqa: F401 (to exclude its 0.2 GiB)
 
     from rawnext.data.cuts import CutTable
 
@@ -52,7 +52,7 @@ def table(folder: str) -> None:
 
 
 def epoch(folder: str, rank: int, num: int) -> None:
-    """All that steps/train.py does before the first batch is read, and the same for the following epochs."""
+    """All that steps/train.py does before it reads the first batch, and the same for the following epochs."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
     from rawnext.training.dataset import EpochDataset
@@ -68,7 +68,7 @@ def epoch(folder: str, rank: int, num: int) -> None:
 
 
 def workers(folder: str, num: int) -> None:
-    """Data workers are forks: what each comes to own by reading its share of an epoch's ids and some of its cuts."""
+    """Memory that each data worker (a fork) does not share after reading its part of an epoch's ids and some cuts."""
     from rawnext.config import load_config
     from rawnext.data.cuts import CutTable
     from rawnext.training.dataset import EpochDataset
@@ -87,24 +87,24 @@ def workers(folder: str, num: int) -> None:
             os._exit(0)
         os.wait()
         own.append(float(os.read(reader, 100)))
-    print(f"# {max(own):.0f} MiB more of its own in each of {num}, {num * max(own):.0f} MiB in all")
+    print(f"# {max(own):.0f} MiB not shared by each of {num}, {num * max(own):.0f} MiB in all")
 
 
 def resident(field: str = "Rss") -> float:
-    """MiB of this process in memory; Private_Dirty: shared with no other."""
+    """MiB of this process in memory; Private_Dirty: not shared with another process."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def sources(folder: str) -> None:
-    """The start of every job of the extraction: it reads the whole list and takes its share."""
+    """Start of every extraction job, which reads the whole list and takes its part."""
     from rawnext.data.wav import read_sources
 
     print(f"# {len(read_sources(folder)):,} utterances")
 
 
 def embeddings(data: str, out: str, dim: int, num_jobs: int) -> None:
-    """Random vectors as the extraction's jobs leave them."""
+    """Random vectors in the files of the extraction jobs."""
     from rawnext.kaldi.ark import write_vectors
     from rawnext.kaldi.tables import read_table
 

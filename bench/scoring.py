@@ -1,163 +1,169 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scoring from files to metrics, plain and by AS-norm, beside a plain loop over the trials (bench/scoring_loop.py).
+"""Scoring from files to metrics, plain and by AS-norm, against a plain loop over the trials (bench/scoring_loop.py).
 
-Lists of the sizes of VoxCeleb1's O, H and E, embeddings of random speakers. `programs` are the recipe's, one after the
-other: steps/score.py, steps/normalize.py (AS-norm), steps/evaluate.py, here without intervals, which the loop has not.
-For AS-norm the loop does the first 1,000 trials; its own time is multiplied, that of reading is not.
+Trial lists of the sizes of VoxCeleb1's O, E and H, and embeddings of random speakers with a realistic EER, in the
+recipe's files. `programs` are the recipe's, one after another: steps/score.py, steps/normalize.py (AS-norm) and
+steps/evaluate.py without intervals, which the loop lacks. For AS-norm the loop scores the first 1,000 trials; its own
+time is scaled up, the time of reading is not.
 """
 
 import functools
 import json
-import multiprocessing
-import os
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from bench.scoring_lists import SEED, Lists, Size
-from bench.timing import Growth, Ratio, growth, ratio
-from rawnext.kaldi.tables import read_scores, read_trials
+from bench.timing import Growth, Ratio, Usage, growth, in_turns, ratio, run_program
+from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import Trials, read_scores, read_trials, write_trials
 from rawnext.results.evaluation import evaluation
 from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.embeddings import read_sides
 from rawnext.scoring.metrics import EER_DEFINITION
 
 ROOT = Path(__file__).resolve().parents[1]
-# VoxCeleb1's cleaned lists; of E and H the embeddings stand together.
-SIZES, TOGETHER = (Size("O", 37_611, 4_708), Size("E", 579_818, 145_160), Size("H", 550_894, 137_924)), "H"
+
+
+class Size(NamedTuple):
+    """A list's name, number of trials and number of utterances."""
+
+    name: str
+    trials: int
+    utts: int
+
+
+SIZES = Size("O", 37_611, 4_708), Size("E", 579_818, 145_160), Size("H", 550_894, 137_924)  # cleaned lists
 GROWTH = Size("growth", 36_239, 9_072)  # a sixteenth of E
 COHORT, FIRST, ROUNDS = 6_000, 1_000, {"O": 5}
 SCORES = 62_500  # for the metrics alone; 16 times as many are a million
+DIM, SPEAKER_UTTS, NOISE, SEED = 512, 116, 2.5, 0  # NOISE: std within speakers; between them it is 1
+
+
+def vectors(names: list[str], speaker_utts: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Embeddings of utterances sorted by speaker: the speaker's mean plus noise."""
+    rng = np.random.default_rng(SEED)
+    for start in range(0, len(names), speaker_utts):
+        mean, utts = rng.standard_normal(DIM, np.float32), names[start : start + speaker_utts]
+        yield from zip(utts, mean + np.float32(NOISE) * rng.standard_normal((len(utts), DIM), np.float32))
+
+
+def trial_list(size: Size, names: list[str]) -> Trials:
+    """Every utterance is enrolled in turn and tested against a random one; every second trial is a target."""
+    rng, enroll = np.random.default_rng(SEED), np.arange(size.trials) * size.utts // size.trials
+    is_target, begin = np.arange(size.trials) % 2 == 0, enroll // SPEAKER_UTTS * SPEAKER_UTTS
+    own = np.minimum(begin + SPEAKER_UTTS, size.utts) - begin
+    test = np.where(is_target, begin + rng.integers(own), begin + own + rng.integers(size.utts - own)) % size.utts
+    return Trials([names[row] for row in enroll], [names[row] for row in test], is_target)
+
+
+class Lists:
+    """A temporary folder: an experiment, trial lists NAME with embeddings NAME.scp, and a cohort's embeddings."""
+
+    def __init__(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory(prefix="scoring.")
+        self.folder = Path(self.temporary.name)
+        write_lines(self.folder / "config.yaml", ["model: {name: rawnext}"])
+        self.embed("cohort", [f"c{row:06d}" for row in range(COHORT)], 1)
+        for size in SIZES:
+            self.add(size)
+
+    def add(self, size: Size) -> None:
+        names = [f"id{10001 + row // SPEAKER_UTTS}-{row * 7919:011d}-00001" for row in range(size.utts)]
+        write_trials(self.folder / size.name, trial_list(size, names))
+        self.embed(size.name, names, SPEAKER_UTTS)
+
+    def embed(self, name: str, utts: list[str], speaker_utts: int) -> None:
+        write_vectors(self.folder / f"{name}.ark", self.folder / f"{name}.scp", vectors(utts, speaker_utts))
+
+
+lists = functools.cache(Lists)
 
 
 class Result(NamedTuple):
-    """seconds: from files to metrics.   scoring_s: of the loop alone.   mib: peak of the (largest) program.
+    """seconds: from files to metrics.   mib: peak of the largest program.   scores: of the trials that were scored.
 
-    scores: of the trials that were done.
+    loop_s: of the loop alone.
     """
 
     seconds: float
-    scoring_s: float
     mib: float
     eer: float
     scores: np.ndarray
+    loop_s: float = 0
 
 
-@functools.cache
-def lists() -> Lists:
-    made = Lists(COHORT)
-    for size in SIZES:
-        made.add(size, SIZES[1].utts if size.name == TOGETHER else 0)
-    return made
+def run(program: str, *words: str | Path) -> Usage:
+    """Run a Python program of this checkout."""
+    return run_program([sys.executable, str(ROOT / program), *map(str, words)])
 
 
-def run(*command: str | Path) -> tuple[float, float, str]:
-    """Wall seconds, peak MiB (not below that of this process) and output of a program that succeeds."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen([sys.executable, *command], stdout=output,
-                                   env={**os.environ, "PYTHONPATH": str(ROOT)})
-        _, status, usage = os.wait4(process.pid, 0)  # which tells the memory of this one
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - began
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
-        output.seek(0)
-        return seconds, usage.ru_maxrss / 1024, output.read()
-
-
-def programs(where: Lists, name: str, asnorm: bool) -> Result:
-    trials, out = where.folder / name, where.folder / f"{name}.cosine"
-    both = ["--enroll", where.scp[name], "--test", where.scp[name]]
-    done = [run(ROOT / "steps/score.py", *both, trials, out)]
+def programs(name: str, asnorm: bool) -> Result:
+    trials = lists().folder / name
+    both, out = ["--enroll", f"{trials}.scp", "--test", f"{trials}.scp"], Path(f"{trials}.cosine")
+    done = [run("steps/score.py", *both, trials, out)]
     if asnorm:
-        cosines, out = out, where.folder / f"{name}.asnorm"
-        done.append(run(ROOT / "steps/normalize.py", *both, "--cohort", where.cohort, cosines, out))
-    done.append(run(ROOT / "steps/evaluate.py", "--exp", where.folder, "--list", name, "--data-set", "random",
+        cosines, out = out, Path(f"{trials}.asnorm")
+        done.append(run("steps/normalize.py", *both, "--cohort", lists().folder / "cohort.scp", cosines, out))
+    done.append(run("steps/evaluate.py", "--exp", lists().folder, "--list", name, "--data-set", "random",
                     "--protocol", "native", out, trials))
-    seconds, mib = [part[0] for part in done], [part[1] for part in done]
-    eer = json.loads(Path(f"{out}.json").read_text())["eer"]
-    return Result(sum(seconds), sum(seconds[:-1]), max(mib), eer, read_scores(out)[2])
+    return Result(sum(cost.wall_s for cost in done), 1024 * max(cost.peak_gib for cost in done),
+                  json.loads(Path(f"{out}.json").read_text())["eer"], read_scores(out)[2])
 
 
-def loop(where: Lists, size: Size, asnorm: bool) -> Result:
-    out = where.folder / f"{size.name}.loop"
-    options = ["--cohort", where.cohort, "--first", str(FIRST)] if asnorm else []
-    seconds, mib, output = run(ROOT / "bench/scoring_loop.py", *options, "--scores", out, where.scp[size.name],
-                               where.folder / size.name)
-    found = json.loads(output)
-    scoring_s = found["loop_s"] * size.trials / found["num_trials"]
-    return Result(seconds - found["loop_s"] - found["write_s"] + scoring_s, scoring_s, mib, found["eer"],
-                  np.loadtxt(out))
+def loop(size: Size, asnorm: bool) -> Result:
+    trials = lists().folder / size.name
+    options = ["--cohort", lists().folder / "cohort.scp", "--first", str(FIRST)] if asnorm else []
+    cost = run("bench/scoring_loop.py", *options, f"{trials}.scp", trials, f"{trials}.loop")
+    found = json.loads(cost.output)
+    loop_s = found["loop_s"] * size.trials / found["num_trials"]
+    return Result(cost.wall_s - found["loop_s"] - found["write_s"] + loop_s, 1024 * cost.peak_gib, found["eer"],
+                  np.loadtxt(f"{trials}.loop"), loop_s)
 
 
-def whole(where: Lists, size: Size, asnorm: bool, rounds: int) -> tuple[Ratio, float]:
-    """Files to metrics by both, in turns; and the seconds of the loop alone. Nothing to warm up: each starts anew."""
-    pairs = [(loop(where, size, asnorm), programs(where, size.name, asnorm)) for _ in range(rounds)]
-    (old, new), same = pairs[-1], len(pairs[-1][0].scores)
-    eer = f"EER {new.eer:.3f} %" if asnorm else f"EER {old.eer:.3f} -> {new.eer:.3f} %"
-    apart = np.abs(old.scores - new.scores[:same]).max()
-    kept = f"{eer}, scores within {apart:.0e}, peak {old.mib:,.0f} -> {new.mib:,.0f} MiB"
-    before = f"loop ({FIRST:,} trials, scaled)" if asnorm else "loop"
+def whole(size: Size, asnorm: bool) -> tuple[Ratio, float]:
+    """Both from files to metrics, alternately, and the seconds of the loop alone. Each starts cold, so no warm-up."""
+    results = [(loop(size, asnorm), programs(size.name, asnorm)) for _ in range(ROUNDS.get(size.name, 1))]
+    old, new = results[-1]
     what = f"{size.trials:,} trials, {'AS-norm' if asnorm else 'plain'}, files to metrics"
-    seconds = [(a.seconds, b.seconds) for a, b in pairs]
-    return in_pairs(what, before, "programs", size.trials, seconds, kept), old.scoring_s
+    before = f"loop ({FIRST:,} trials, scaled)" if asnorm else "loop"
+    eer = f"EER {new.eer:.3f} %" if asnorm else f"EER {old.eer:.3f} -> {new.eer:.3f} %"
+    apart = np.abs(old.scores - new.scores[:len(old.scores)]).max()
+    kept = f"{eer}, scores within {apart:.0e}, peak {old.mib:,.0f} -> {new.mib:,.0f} MiB"
+    return ratio(what, size.trials, "trials", (before, [one.seconds for one, _ in results]),
+                 ("programs", [one.seconds for _, one in results]), kept), old.loop_s
 
 
-def in_pairs(what: str, before: str, after: str, trials: int, seconds: list[tuple[float, float]], kept: str) -> Ratio:
-    """Of the seconds of both in each round."""
-    old, new = zip(*seconds)
-    return ratio("scoring", what, trials, "trials", (before, old), (after, new), kept)
-
-
-def alone(where: Lists, size: Size, loop_s: float) -> Ratio:
-    """The scores alone, all embeddings in memory, beside the loop's own time."""
-    # a process of its own: what this one has held would count in the peaks of the programs that it starts
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        seconds = pool.submit(cosine_seconds, where.folder / size.name, where.scp[size.name]).result()
-    what = f"{size.trials:,} trials, plain, scores alone"
-    return in_pairs(what, "loop", "cosine_scores", size.trials, [(loop_s, own) for own in seconds], "the same scores")
-
-
-def cosine_seconds(path: Path, scp: str, rounds: int = 5) -> list[float]:
-    """Of the cosines of a trial list, in each round."""
-    trials, seconds = read_trials(path), []
+def alone(size: Size, loop_s: float) -> Ratio:
+    """The scores alone, all embeddings in memory, against the loop alone."""
+    path, scp = lists().folder / size.name, str(lists().folder / f"{size.name}.scp")
+    trials = read_trials(path)
     sides = read_sides(scp, scp, None, None, True, path, trials.enroll, trials.test)
-    for _ in range(rounds):
-        began = time.perf_counter()
-        cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
-        seconds.append(time.perf_counter() - began)
-    return seconds
+    seconds = in_turns([lambda: cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)], 5)
+    return ratio(f"{size.trials:,} trials, plain, scores alone", size.trials, "trials",
+                 ("loop", [loop_s] * len(seconds[0])), ("cosine_scores", seconds[0]), "the same scores")
 
 
 def rows() -> list[Ratio]:
-    found = []
-    for size in SIZES:
-        rounds = ROUNDS.get(size.name, 1)
-        plain, loop_s = whole(lists(), size, False, rounds)
-        found += [plain, alone(lists(), size, loop_s), whole(lists(), size, True, rounds)[0]]
-    return found
+    # `alone` last: memory of this process counts in the peaks of the programs that it starts
+    measured = [(size, whole(size, False), whole(size, True)[0]) for size in SIZES]
+    return [row for size, (plain, loop_s), asnorm in measured for row in (plain, alone(size, loop_s), asnorm)]
 
 
 def growth_rows() -> list[Growth]:
-    """As trials and utterances grow together."""
+    """Cost as trials and utterances grow together."""
     for times in (1, 4, 16):
         lists().add(Size(str(GROWTH.trials * times), GROWTH.trials * times, GROWTH.utts * times))
-    def run(asnorm: bool, size: int) -> None:
-        programs(lists(), str(size), asnorm)
-
-    return [*(growth("scoring", f"trials, {name}, files to metrics", GROWTH.trials, functools.partial(run, asnorm), 1)
-              for name, asnorm in (("plain", False), ("AS-norm", True))),
-            growth("scoring", "scores, all metrics", SCORES, metrics)]
+    return [growth("trials, plain, files to metrics", GROWTH.trials, lambda num: programs(str(num), False), 1),
+            growth("trials, AS-norm, files to metrics", GROWTH.trials, lambda num: programs(str(num), True), 1),
+            growth("scores, all metrics", SCORES, metrics)]
 
 
 def metrics(num: int) -> None:
-    """Every measure of as many scores, a hundredth of them targets'."""
+    """All measures of this many scores, one per cent of them targets."""
     scores, is_target = np.random.default_rng(SEED).standard_normal(num), np.arange(num) % 100 == 0
     evaluation(scores + 3 * is_target, is_target, EER_DEFINITION, llr=True)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/scoring.py measures against: cosines or AS-norm in a plain loop over the trials, and their EER.
+"""Baseline of bench/scoring.py: cosines or AS-norm in a plain loop over the trials, and their EER.
 
-bench/scoring_loop.py --cohort cohort.scp --first 1000 embedding.scp trials
+bench/scoring_loop.py --cohort cohort.scp --first 1000 embedding.scp trials scores
 
-A dictionary of all embeddings; a product and two lengths for each trial; with a cohort also two products with all of
-it and two sorts. Prints JSON: eer (%), num_trials, seconds of the loop alone (`loop_s`) and of --scores (`write_s`).
+Keeps all embeddings in a dictionary. Each trial takes a product and two norms; with a cohort also two products with all
+of it and two sorts. Writes the scores, one per line. Prints JSON: eer (%), num_trials, seconds of the loop alone
+(`loop_s`) and of writing (`write_s`).
 """
 
 import argparse
@@ -30,14 +31,14 @@ def cosine(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def normalized(x: np.ndarray, y: np.ndarray, cohort: np.ndarray) -> float:
-    """A trial's cosine by AS-norm; cohort: (C, D) unit vectors."""
+    """A trial's cosine after AS-norm; cohort: (C, D) unit vectors."""
     score = cosine(x, y)
     near = [np.sort(np.dot(cohort, side / np.linalg.norm(side)))[-TOP:] for side in (x, y)]
     return sum((score - one.mean()) / one.std() for one in near) / 2
 
 
 def eer(scores: np.ndarray, is_target: np.ndarray) -> float:
-    """In per cent, where the two error rates are closest."""
+    """EER in per cent, where the two error rates are closest."""
     hits = is_target[np.argsort(-scores)]
     fnr, fpr = 1 - np.cumsum(hits) / hits.sum(), np.cumsum(~hits) / (~hits).sum()
     closest = np.argmin(np.abs(fnr - fpr))
@@ -46,11 +47,11 @@ def eer(scores: np.ndarray, is_target: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cohort", metavar="SCP", help="AS-norm by these embeddings (default: plain cosines)")
-    parser.add_argument("--first", type=int, metavar="N", help="no more than the first N trials")
-    parser.add_argument("--scores", metavar="FILE", help="write the scores, one a line")
+    parser.add_argument("--cohort", metavar="SCP", help="cohort embeddings for AS-norm (default: plain cosines)")
+    parser.add_argument("--first", type=int, metavar="N", help="score only the first N trials")
     parser.add_argument("embeddings", metavar="SCP")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
+    parser.add_argument("scores", help="output")
     args = parser.parse_args()
 
     vectors = read(args.embeddings)
@@ -65,8 +66,7 @@ def main() -> None:
     found = {"num_trials": len(trials), "loop_s": time.perf_counter() - began}
     found["eer"] = float(eer(np.array(scores), np.array([kind == "target" for *_, kind in trials])))
     began = time.perf_counter()
-    if args.scores:
-        np.savetxt(args.scores, scores)
+    np.savetxt(args.scores, scores)
     print(json.dumps({**found, "write_s": time.perf_counter() - began}))
 
 

@@ -1,42 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user waits for before anything happens: --help of every program, and the first step of a training."""
+"""Waiting time of a user: --help of every program, and the first step of a training."""
 
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from bench.input_pipeline import write_corpora
+from bench.timing import in_turns
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEAKERS = 4  # of a batch of two utterances each, of the full model: a step takes a CPU two or three seconds
+SPEAKERS = 4  # in a batch, two utterances each; a step of the full model takes 2 to 3 s on a CPU
 ROUNDS = 3
 
 
 def programs() -> list[Path]:
     """Every program that answers --help."""
-    found = [path for room in ("steps", "local", "utils", "bench", "egs/*") for path in ROOT.glob(f"{room}/*")
+    found = [path for folder in ("steps", "local", "local/*", "utils", "bench", "egs/*")
+             for path in ROOT.glob(f"{folder}/*")
              if path.is_file() and not path.is_symlink() and os.access(path, os.X_OK)]
     return sorted(path for path in found if "--help" in path.read_text() or "argparse" in path.read_text())
 
 
-def help_seconds(program: Path) -> float:
-    """The least of the rounds."""
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT / "egs/mini")
-        times.append(time.perf_counter() - began)
-    return min(times)
+def print_help(program: Path) -> None:
+    subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT / "egs/mini")
 
 
-def first_step_seconds(folder: Path) -> float:
-    """From the start of steps/train.py to its line about the first step: full RawNeXt, noise, rooms, data workers."""
+def first_step_seconds(folder: str) -> float:
+    """From the start of steps/train.py to the log line of the first step: full RawNeXt, noise, RIRs, data workers."""
     began = time.perf_counter()
     words = [sys.executable, f"{ROOT}/steps/train.py", "--config", f"{ROOT}/conf/augment.yaml", "--set",
-             f"batch.speakers={SPEAKERS} train.log_every=1", "--train", f"{folder}/train", "--banks", str(folder),
+             f"batch.speakers={SPEAKERS} train.log_every=1", "--train", f"{folder}/train", "--banks", folder,
              f"{folder}/exp{began}"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as training:
         assert training.stderr is not None
@@ -49,10 +46,10 @@ def first_step_seconds(folder: Path) -> float:
 
 
 def notes() -> list[str]:
-    times = {program: help_seconds(program) for program in programs()}
+    times = {path: min(in_turns([partial(print_help, path)], ROUNDS)[0]) for path in programs()}
     slowest = max(times, key=lambda program: times[program])
     with tempfile.TemporaryDirectory() as folder:
         write_corpora(Path(folder))
-        first = min(first_step_seconds(Path(folder)) for _ in range(ROUNDS))
+        first = min(first_step_seconds(folder) for _ in range(ROUNDS))
     return [f"--help of {len(times)} programs: {times[slowest]:.2f} s at most ({slowest.relative_to(ROOT)})",
             f"first step of a training: {first:.1f} s after its start (full RawNeXt, {2 * SPEAKERS} utts, 2 workers)"]

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs timed in turns in one run, so that what else the machine does falls on all of them; and tables of it."""
+"""Programs timed alternately in one run, so that other load on the machine affects all of them, and result tables."""
 
 import math
+import os
 import statistics
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 Program = Callable[[], object]
 
 
 class Ratio(NamedTuple):
-    """How much faster one program does the same work than another.
+    """Speed of one program relative to another that does the same work.
 
-    what: the work.   before, after: what does it.   unit: of the rates (utts/s, hours/s).
-    rate_before, rate_after: medians over the rounds.   ratio, low, high: median, least and greatest of the rounds.
-    kept: what shows that the result is as good (EER before and after, largest difference).
+    what: the work.   before, after: the programs.   unit: of the rates (utts/s, hours/s).
+    rate_before, rate_after: medians over the rounds.   ratio, low, high: median, minimum and maximum over the rounds.
+    kept: evidence that the results agree (EER before and after, largest difference).
     """
 
-    part: str
     what: str
     before: str
     after: str
@@ -33,17 +36,44 @@ class Ratio(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """Seconds of a work at several sizes, and the exponent of seconds ~ size^exponent."""
+    """Seconds of the same work at several sizes, and the exponent of seconds ~ size^exponent."""
 
-    part: str
     what: str
     sizes: tuple[int, ...]
     seconds: tuple[float, ...]
     exponent: float
 
 
+class Usage(NamedTuple):
+    """Cost of a program: wall and CPU seconds, peak memory, and its standard output."""
+
+    wall_s: float
+    cpu_s: float
+    peak_gib: float
+    output: str
+
+
+def run_program(command: Sequence[str | os.PathLike[str]]) -> Usage:
+    """Run a program, whose cost includes the processes that it waited for; its memory is that of the largest.
+
+    The caller must be small: a child's peak is at least the memory of the process that started it.
+
+    Raises: subprocess.CalledProcessError: the program failed.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        began = time.monotonic()
+        process = subprocess.Popen(command, stdout=output)
+        _, status, used = os.wait4(process.pid, 0)  # unlike wait(), returns the child's memory
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall_s = time.monotonic() - began
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        output.seek(0)
+        return Usage(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20, output.read())
+
+
 def in_turns(programs: Sequence[Program], rounds: int) -> list[list[float]]:
-    """Wall seconds of each program in each round; a first round, which warms caches, is not counted."""
+    """Wall seconds of each program in each round, after a round that warms caches and is not counted."""
     times: list[list[float]] = [[] for _ in programs]
     for number in range(rounds + 1):
         for program, own in zip(programs, times):
@@ -54,53 +84,53 @@ def in_turns(programs: Sequence[Program], rounds: int) -> list[list[float]]:
     return times
 
 
-def compare(part: str, what: str, amount: float, unit: str, before: tuple[str, Program], after: tuple[str, Program],
+def compare(what: str, amount: float, unit: str, before: tuple[str, Program], after: tuple[str, Program],
             rounds: int = 5, kept: str = "") -> Ratio:
-    """Time two programs, (name, function) each, that both do `amount` of `unit` in a call."""
+    """Time two programs, each (name, function), that do `amount` of `unit` per call."""
     old, new = in_turns([before[1], after[1]], rounds)
-    return ratio(part, what, amount, unit, (before[0], old), (after[0], new), kept)
+    return ratio(what, amount, unit, (before[0], old), (after[0], new), kept)
 
 
-def ratio(part: str, what: str, amount: float, unit: str, before: tuple[str, Sequence[float]],
-          after: tuple[str, Sequence[float]], kept: str = "") -> Ratio:
-    """Of two programs, (name, seconds in each round) each, that `in_turns` timed together."""
+def ratio(what: str, amount: float, unit: str, before: tuple[str, Sequence[float]], after: tuple[str, Sequence[float]],
+          kept: str = "") -> Ratio:
+    """The Ratio of two programs, each (name, seconds of each round), timed alternately."""
     ratios = [one / other for one, other in zip(before[1], after[1])]
-    return Ratio(part, what, before[0], after[0], f"{unit}/s", amount / statistics.median(before[1]),
+    return Ratio(what, before[0], after[0], f"{unit}/s", amount / statistics.median(before[1]),
                  amount / statistics.median(after[1]), statistics.median(ratios), min(ratios), max(ratios), kept)
 
 
-def growth(part: str, what: str, base: int, run: Callable[[int], object], rounds: int = 3,
-           times: Sequence[int] = (1, 4, 16)) -> Growth:
-    """Time `run(size)` at 1, 4 and 16 times `base`, the least of the rounds each, and fit the exponent."""
-    sizes = tuple(base * factor for factor in times)
+def growth(what: str, base: int, run: Callable[[int], object], rounds: int = 3) -> Growth:
+    """Time `run(size)` at 1, 4 and 16 times `base`, the minimum over the rounds, and fit the exponent."""
+    sizes = (base, 4 * base, 16 * base)
     seconds = tuple(map(min, in_turns([partial(run, size) for size in sizes], rounds)))
-    return Growth(part, what, sizes, seconds, exponent(sizes, seconds))
+    return Growth(what, sizes, seconds, exponent(sizes, seconds))
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The slope of log(seconds) over log(sizes), by least squares."""
+    """Slope of log(seconds) over log(sizes), by least squares."""
     return statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
 
 
-def ratio_table(rows: Iterable[Ratio]) -> list[str]:
-    """Lines of a Markdown table."""
-    lines = ["| part | work | before | after | before, a second | after, a second | ratio (rounds) | result |",
-             "|---|---|---|---|---:|---:|---:|---|"]
-    for row in rows:
-        number = f"{figures(row.rate_before)} {row.unit} | {figures(row.rate_after)} {row.unit}"
-        spread = f"**{row.ratio:.2f}** ({row.low:.2f}-{row.high:.2f})"
-        lines.append(f"| {row.part} | {row.what} | {row.before} | {row.after} | {number} | {spread} | {row.kept} |")
-    return lines
+def ratio_row(row: Ratio) -> str:
+    """Line of a Markdown table."""
+    rates = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in (row.rate_before, row.rate_after))
+    return (f"| {row.what} | {row.before} | {row.after} | {' -> '.join(rates)} {row.unit} | "
+            f"**{row.ratio:.2f}** ({row.low:.2f}-{row.high:.2f}) | {row.kept} |")
 
 
-def growth_table(rows: Iterable[Growth]) -> list[str]:
-    lines = ["| part | work | size: seconds | exponent |", "|---|---|---|---:|"]
-    for row in rows:
-        cells = ", ".join(f"{size:,}: {seconds:.3g}" for size, seconds in zip(row.sizes, row.seconds))
-        lines.append(f"| {row.part} | {row.what} | {cells} | {row.exponent:.2f} |")
-    return lines
+def growth_row(row: Growth) -> str:
+    cells = ", ".join(f"{size:,}: {seconds:.3g}" for size, seconds in zip(row.sizes, row.seconds))
+    return f"| {row.what} | {cells} | {row.exponent:.2f} |"
 
 
-def figures(value: float) -> str:
-    """Three figures, without an exponent."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def print_part(part: ModuleType) -> None:
+    """Print what the functions rows, growth_rows and notes of a module of bench/ return, as far as it has them."""
+    print(f"\n## {part.__name__.removeprefix('bench.')}\n")
+    if hasattr(part, "rows"):
+        print("| work | before | after | rate | ratio (rounds) | result |\n|---|---|---|---:|---:|---|")
+        print(*map(ratio_row, part.rows()), "", sep="\n")
+    if hasattr(part, "growth_rows"):
+        print("| work | size: seconds | exponent |\n|---|---|---:|")
+        print(*map(growth_row, part.growth_rows()), "", sep="\n")
+    if hasattr(part, "notes"):
+        print(*part.notes(), sep="\n")

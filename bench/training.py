@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of training: a step of our RawNeXt against the published order of operations and against the chip's peaks.
+"""Speed of training: a step of our RawNeXt against the published order of operations and the peaks of the hardware.
 
-Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, programs in turns. On a
-GPU also bf16 and torch.compile. Then the roofline (multiplications of a step against the rate of a large matrix
-product, bytes of its feature maps against the rate of a copy) and where the time goes.
+Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, timed alternately. On a
+GPU also bf16 and torch.compile. Then the roofline (operations of a step against the rate of a large matrix product,
+bytes of its feature maps against the rate of a copy) and a profile.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ from rawnext.training.task import build_task
 
 SPEAKERS = 5994  # of VoxCeleb2
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BATCH = 160 if DEVICE.type == "cuda" else 8  # the paper's 320 on two GPUs; on a CPU what 5 GiB hold
+BATCH = 160 if DEVICE.type == "cuda" else 8  # the paper's 320 on two GPUs; on a CPU, 5 GiB
 
 
 class Step:
-    """A training step that can be called: of our task, or of the published form with torch's plain Adam."""
+    """A training step, as a callable: our task, or the published form with torch's plain Adam."""
 
     def __init__(self, config: Config, batch: int, published: bool = False, amp: torch.dtype | None = None):
         torch.manual_seed(0)
@@ -52,8 +52,11 @@ class Step:
 
 
 class Roofline(NamedTuple):
-    """Of a step. flops: of its convolutions and matrix products.   byte_s, flop_s: what the chip reached.
-    map_bytes: of the tensors that the forward pass keeps for the backward pass."""
+    """Bounds on a step.
+
+    flops: of its convolutions and matrix products.   map_bytes: of tensors that the forward pass keeps for the backward
+    pass.   flop_s, byte_s: rates of a matrix product and of a copy.   step_s: seconds of a step.
+    """
 
     flops: float
     map_bytes: float
@@ -64,11 +67,11 @@ class Roofline(NamedTuple):
     def lines(self, batch: int) -> list[str]:
         floor = self.flops / self.flop_s
         memory = 3 * self.map_bytes / self.byte_s  # written once, read by the next layer and by the backward pass
-        return [f"a step of {batch}: {self.flops / 1e9:.1f} GFLOP ({self.flops / 1e9 / batch:.1f} an utterance); a "
+        return [f"a step of {batch}: {self.flops / 1e9:.1f} GFLOP ({self.flops / 1e9 / batch:.1f} per utterance); a "
                 f"matrix product reaches {self.flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
                 f"feature maps kept for the backward pass: {self.map_bytes / 2**20:,.0f} MiB, a copy moves "
                 f"{self.byte_s / 1e9:.1f} GB/s: at least {memory:.3f} s to write them once and read them twice",
-                f"measured: {self.step_s:.3f} s; {floor / self.step_s:.0%} of what the matrix product reaches"]
+                f"measured: {self.step_s:.3f} s; {floor / self.step_s:.0%} of the matrix product's rate"]
 
 
 def roofline(step: Step, rounds: int) -> Roofline:
@@ -76,7 +79,7 @@ def roofline(step: Step, rounds: int) -> Roofline:
 
     with FlopCounterMode(display=False) as counter:
         step.forward_backward()
-    kept: dict[int, int] = {}  # by address: several layers keep the same tensor
+    kept: dict[int, int] = {}  # by address, because several layers keep the same tensor
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -90,8 +93,7 @@ def roofline(step: Step, rounds: int) -> Roofline:
     a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
     x = torch.randn(1 << 25, device=DEVICE)
     y = torch.empty_like(x)
-    times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step],
-                     rounds)
+    times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step], rounds)
     product, copy, whole = map(min, times)
     maps = sum(kept.values()) - weights
     return Roofline(counter.get_total_flops(), maps, 2 * n**3 / product, 2 * x.nbytes / copy, whole)
@@ -134,7 +136,7 @@ def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
 
 
 class WithTorchConvolution(Step):
-    """Our step, whose dense convolutions find their gradients by torch."""
+    """Our step with gradients of dense convolutions by torch."""
 
     def __call__(self) -> None:
         from rawnext.models import rawnext
@@ -148,13 +150,13 @@ class WithTorchConvolution(Step):
 
 
 def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:
-    """Ours against the published form; then each gain alone, against ours without it."""
+    """Ours against the published form, then against ours without one of the gains."""
     config = config or Config()
     what = f"step, {batch} x {config.crop.samples:,} samples"
     published = "published order, float32", Step(config, batch, published=True)
 
     def against(before: tuple[str, Step], name: str, after: Step) -> Ratio:
-        return compare("training", what, batch, "utts", before, (name, after), rounds)
+        return compare(what, batch, "utts", before, (name, after), rounds)
 
     ours = Step(config, batch)
     plain = Step(dataclasses.replace(config, model={**config.model, "fast": False}), batch)
@@ -168,21 +170,21 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
         compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))
         found += [against(published, "ours, bf16", half),
                   against(published, "ours, bf16, compiled", Step(compiled, batch, amp=torch.bfloat16))]
-    return [*found, compare("training", "the optimiser alone", 1, "steps",
+    return [*found, compare("the optimiser alone", 1, "steps",
                             ("Adam, tensor by tensor", synchronous(published[1].optimizer.step)),
                             ("fused", synchronous(ours.optimizer.step)), rounds)]
 
 
-def growth_rows(config: Config | None = None, rounds: int = 2) -> list[Growth]:
-    """Steps of 2, 8 and 32 utterances, of a third of the paper's crop, that a CPU's memory can hold them."""
-    config = config or Config()
+def growth_rows() -> list[Growth]:
+    """Steps of 2, 8 and 32 utterances, of a third of the paper's crop to fit into a CPU's memory."""
+    config = Config()
     config = dataclasses.replace(config, crop=dataclasses.replace(config.crop, samples=3**9 + 1, short_from=0))
     steps = {batch: Step(config, batch) for batch in (2, 8, 32)}
-    return [growth("training", "step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), rounds)]
+    return [growth("step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), 2)]
 
 
-def notes(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[str]:
+def notes() -> list[str]:
     """Roofline and profile of our step."""
-    step = Step(config or Config(), batch, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
+    step = Step(Config(), BATCH, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
-    return [*roofline(step, rounds).lines(batch), f"profile: {shares}"]
+    return [*roofline(step, 3).lines(BATCH), f"profile: {shares}"]

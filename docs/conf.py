@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation as a site, by Sphinx: `make docs`.
+"""Sphinx configuration of the documentation website: `make docs`.
 
-The source is the whole checkout, of which only the pages named here are read: so links between them are the same on
-the site as in the repository, and the recipes' own pages need no copy.
+The source directory is the whole checkout, and Sphinx reads only the pages named here. Links between pages are
+therefore the same on the site as in the repository, and the recipes' pages need no copy.
 """
 
 import re
@@ -12,18 +12,19 @@ html_title = "RawNeXt"
 copyright = "the RawNeXt recipe's authors, Apache-2.0"
 
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "egs/*/README.md", "egs/*/RESULTS.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
+                    "egs/*/RESULTS.md"]
 exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
                     "egs/*/corpus", "rawnext", "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]    # RESULTS.md holds tables as steps/compare.py writes them, a level deeper
-highlight_language = "text"      # of commands: what a shell's words mean is told by the page
+suppress_warnings = ["myst.header"]    # RESULTS.md has steps/compare.py's tables, a heading level deeper
+highlight_language = "text"      # commands are shown without highlighting
 
 html_theme = "furo"              # system fonts; nothing is fetched
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_extra_path = ["root"]       # index.html, which leads to docs/index.html
+html_extra_path = ["root"]       # index.html, which redirects to docs/index.html
 html_use_index = False
 html_copy_source = False
 html_show_sphinx = False
@@ -31,13 +32,13 @@ html_theme_options = {"source_view_link": ""}
 
 autodoc_member_order = "bysource"
 autoclass_content = "class"
-default_role = "code"                      # of single backticks
-autodoc_class_signature = "separated"      # how to build an Extractor is from_pretrained's matter
-nitpick_ignore_regex = [("py:.*", r"(?!rawnext).*")]    # names of other projects lead nowhere
+default_role = "code"                      # for single backticks
+autodoc_class_signature = "separated"      # an Extractor is built with from_pretrained
+nitpick_ignore_regex = [("py:.*", r"(?!rawnext).*")]    # names of other projects have no links
 
 
 def open_sections(app, what, name, obj, options, lines):
-    """Docstrings as the code has them, `Args: a: ...   b: ...` on a line, as napoleon wants them: a line each."""
+    """Convert docstrings for napoleon: `Args: a: ...   b: ...` on one line becomes one line per argument."""
     text = re.sub(r"^( *)(Args|Returns|Raises): (?=\S)", r"\1\2:\n\1    ", "\n".join(lines), flags=re.M)
     text = re.sub(r"^( *)(.*)$", lambda line: line[1] + re.sub(r"(?<=\S) {3}(?=[\w, ]+: )", f"\n{line[1]}", line[2]),
                   text, flags=re.M)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make a trial list `enroll test target|nontarget` of one in another form; utterances are found in wav.scp.
+"""Convert a trial list to lines `enroll test target|nontarget`; utterances are found in wav.scp.
 
   local/convert_trials.py data/test my_trials.txt data/test/trials
 
-Forms, which the first line shows: `1|0 file file` (VoxCeleb's), `enroll test 1|0|target|nontarget`, and CSV (commas,
-semicolons or tabs) whose first line names its columns: one of enroll, left or path; one of test, right or path_other;
-one of label, target or same. An utterance is named by its utt id, or by the last parts of its file's path, of which the
-ending (.wav) does not count.
+Input formats, detected by the first line: `1|0 file file` (VoxCeleb), `enroll test 1|0|target|nontarget`, and CSV
+(commas, semicolons or tabs) with a header line: one of enroll, left or path; one of test, right or path_other; one of
+label, target or same. An utterance is named by its utt id or by the last parts of its file's path; the ending (.wav) is
+ignored.
 """
 
 import argparse
@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The parts of a path, without the ending of the last one."""
+    """The parts of a path; the last one without its ending."""
     return tuple(os.path.splitext(os.path.normpath(name))[0].strip("/").split("/"))
 
 
 def find_utts(names: Iterable[str], data_dir: Path) -> dict[str, str]:
-    """Name -> utt, as far as a data directory has it.
+    """Name -> utt, for names that are in a data directory.
 
-    Raises: InputError: a name that could be two utterances.
+    Raises: InputError: a name matches two utterances.
     """
-    if (data_dir / "segments").exists():  # a file is no utterance then
+    if (data_dir / "segments").exists():  # files are not utterances then
         return {name: name for name in read_table(data_dir / "segments").keys() & set(names)}
     scp = data_dir / "wav.scp"
     paths = read_table(scp)
@@ -51,12 +51,12 @@ def find_utts(names: Iterable[str], data_dir: Path) -> dict[str, str]:
         for length in lengths:
             for name in wanted.get(parts[-length:], ()):
                 if found.setdefault(name, utt) != utt:
-                    raise InputError(scp, line, f"{name} of the list could be {found[name]} or {utt}")
+                    raise InputError(scp, line, f"{name} in the list matches {found[name]} and {utt}")
     return found
 
 
 def convert_map(path: Path, data_dir: Path) -> dict[str, list[str]]:
-    """A table `model utt utt ...` whose utterances may be files."""
+    """Read a table `model utt utt ...`; utterances may be given as files."""
     models = {model: line.split() for model, line in read_table(path).items()}
     utts = find_utts({name for names in models.values() for name in names}, data_dir)
     for line, (model, names) in enumerate(models.items(), 1):
@@ -70,8 +70,9 @@ def convert_map(path: Path, data_dir: Path) -> dict[str, list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--columns", default="", metavar="ENROLL,TEST,LABEL", help="of a CSV: names, or numbers from 1")
-    parser.add_argument("--target-is-0", action="store_true", help="0 stands for the same speaker, 1 for another")
+    parser.add_argument("--columns", default="", metavar="ENROLL,TEST,LABEL",
+                        help="columns of a CSV: names, or numbers from 1")
+    parser.add_argument("--target-is-0", action="store_true", help="label 0 means the same speaker, 1 different ones")
     parser.add_argument("--enroll-map", type=Path, metavar="FILE",
                         help="lines `model utt utt ...` (or files) for the enroll side; becomes OUT_TRIALS.enroll")
     parser.add_argument("data_dir", type=Path)

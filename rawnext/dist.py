@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in several processes: torchrun's process group, and collectives that pass gradients on."""
+"""Training in several processes: torchrun's process group, and collectives with gradients."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ def barrier() -> None:
 
 
 class DelayedAny:
-    """Is a flag set in any process? Answers one call later, so that neither processes nor GPUs wait for each other."""
+    """Is a flag set in any process? The answer comes one call later, so neither processes nor GPUs wait."""
 
     def __init__(self, device: torch.device):
         self.device = device

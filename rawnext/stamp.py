@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a figure comes from: code, configuration, command, machine and time, to be written beside it."""
+"""The origin of a result, written with it: code, command, machine and time."""
 
 import datetime
 import hashlib
@@ -16,10 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def sha256(path: PathLike) -> str:
-    """Hexadecimal SHA-256 of a file.
-
-    Raises: InputError: it cannot be read.
-    """
+    """Hexadecimal SHA-256 of a file.   Raises: InputError: it cannot be read."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -34,7 +31,7 @@ def sha256(path: PathLike) -> str:
 
 def commit(root: Path = ROOT) -> str:
     """Short commit of the code, with `-dirty` if tracked files were changed; `unknown` outside a checkout."""
-    if not (root / ".git").exists():  # else git would name a repository further up
+    if not (root / ".git").exists():  # otherwise git would use a repository further up
         return "unknown"
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
     try:
@@ -56,7 +53,7 @@ def hardware() -> str:
 
 
 def stamp() -> dict[str, str]:
-    """Commit, command (environment variable RAWNEXT_COMMAND, else this program's), hardware and date (UTC)."""
+    """Commit, command (environment variable RAWNEXT_COMMAND, or else this program's), hardware and date (UTC)."""
     return {"commit": commit(),
             "command": os.environ.get("RAWNEXT_COMMAND") or shlex.join(sys.argv),
             "hardware": hardware(),

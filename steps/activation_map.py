@@ -4,9 +4,10 @@
 
 steps/activation_map.py exp/dtdy data/vox1 id10270-5r0dWxy17C8-00001 map.png
 
-The reference is the mean embedding of the utterances after --enroll, else of the speaker's others (by utt2spk, the
-first 20). Printed: the utterance's cosine with it, the same without the tenth of its frames that the map calls the
-most active, and without as many others. If the second is not the lowest, do not trust the picture.
+The reference is the mean embedding of the --enroll utterances, or by default of the speaker's other utterances (the
+first 20 in utt2spk). The program prints the utterance's cosine with it, then the cosine without the tenth of its frames
+that are most active in the map, then without as many other frames. If the second is not the lowest, do not trust the
+picture.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from rawnext.errors import InputError, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
-MOST_OTHERS = 20  # utterances of the speaker that are embedded for the reference
+MOST_OTHERS = 20  # utterances of the speaker in the reference
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
 
 
@@ -24,12 +25,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--enroll", metavar="UTT[,UTT...]", help="utterances of the reference, in the data directory")
     parser.add_argument("--time-only", action="store_true",
-                        help="average gradients over frequency only: each frame weighs the channels for itself")
-    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; do you trust it?")
+                        help="average gradients over frequency only: each frame has its own channel weights")
+    parser.add_argument("--allow-pipes", action="store_true",
+                        help="run wav.scp's commands `... |`; only if you trust them")
     parser.add_argument("exp_dir", type=Path, help="experiment, with config.yaml and model.pt")
     parser.add_argument("data_dir", type=Path, help="data directory with wav.scp and utt2spk")
-    parser.add_argument("utt")
-    parser.add_argument("out", type=Path, help="picture to write, .png or .pdf")
+    parser.add_argument("utt", help="utterance to draw")
+    parser.add_argument("out", type=Path, help="output file, .png or .pdf")
     args = parser.parse_args()
     if args.out.suffix not in (".png", ".pdf"):
         parser.error(f"{args.out}: want .png or .pdf")
@@ -44,7 +46,7 @@ def others_of(utt: str, data_dir: Path) -> list[str]:
         raise InputError(table, None, f"has no utt {utt!r}")
     others = [other for other, spk in speaker_of.items() if spk == speaker_of[utt] and other != utt]
     if not others:
-        raise InputError(table, None, f"{speaker_of[utt]} has no other utt than {utt}; name some after --enroll")
+        raise InputError(table, None, f"{speaker_of[utt]} has no other utt than {utt}; name some with --enroll")
     return others[:MOST_OTHERS]
 
 
@@ -82,7 +84,7 @@ def main() -> None:
         check_map(model)
     except ValueError as error:
         raise InputError(args.exp_dir / "config.yaml", None, str(error)) from None
-    model.requires_grad_(False)  # nothing before the map needs a gradient, so nothing is kept for one
+    model.requires_grad_(False)  # layers before the map need no gradient: saves memory
     reference = torch.from_numpy(np.mean(embed_native(model, enroll_samples), axis=0)).to(device)
     wave = torch.from_numpy(samples).to(device)
     activation = activation_map(model, wave, reference, args.time_only)

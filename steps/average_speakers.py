@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Mean embedding of each speaker, as Kaldi's ivector-mean: no length normalisation before the mean.
+"""Mean embedding of each speaker, without length normalisation before the mean, as Kaldi's ivector-mean.
 
 steps/average_speakers.py data/vox1/spk2utt exp/rawnext/embeddings/vox1
 

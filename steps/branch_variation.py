@@ -5,7 +5,8 @@
 steps/branch_variation.py exp/rawnext data/vox1_test
 
 Writes EXP/analysis/branch_variation.{tsv,png,pdf}, or OUT.{tsv,png,pdf}. Each utterance is cut to its middle 1, 2, ...
-10 s; the same utterances stand behind every length. Any model whose blocks have branches: RawNeXt, rows 3-6 of Table 4.
+10 s; the same utterances are used for every length. Works for models whose blocks have branches: RawNeXt, rows 3-6 of
+Table 4.
 """
 
 import argparse
@@ -22,13 +23,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--durations", default="1 2 3 4 5 6 7 8 9 10", metavar="'S ...'",
                         help="seconds (default %(default)s)")
-    parser.add_argument("--policy", choices=POLICIES, default="tiled", help="tiled: what was cut is repeated up to the "
-                        "longest duration, so that all inputs are equally long (default); native: it is not")
+    parser.add_argument("--policy", choices=POLICIES, default="tiled", help="tiled: repeat cuts up to the longest "
+                        "duration, so that all inputs are equally long (default); native: do not")
     parser.add_argument("--short", choices=("drop", "tile"), default="drop", help="utterances shorter than the longest "
-                        "duration: left out (default), or repeated up to each duration that they lack")
-    parser.add_argument("--num-utts", type=int, default=200, help="at most, spread over the directory; 0: all "
+                        "duration: leave them out (default), or repeat them up to each duration")
+    parser.add_argument("--num-utts", type=int, default=200, help="maximum number, spread over the directory; 0: all "
                         "(default %(default)s)")
-    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; do you trust it?")
+    parser.add_argument("--allow-pipes", action="store_true",
+                        help="run wav.scp's commands `... |`; only if you trust them")
     parser.add_argument("exp", type=Path, help="experiment, with config.yaml and model.pt")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="(default EXP/analysis/branch_variation)")
@@ -43,7 +45,7 @@ def parse() -> argparse.Namespace:
 
 
 def choose(args: argparse.Namespace) -> tuple[list, int]:
-    """Utterances to look at, and how many of the directory's are shorter than the longest duration."""
+    """The utterances to use, and the number of utterances shorter than the longest duration."""
     from rawnext.data.lengths import read_spans
     from rawnext.data.wav import read_sources
 
@@ -65,7 +67,7 @@ def main() -> None:
     from rawnext.data.wav import load_wave
     from rawnext.inference.extract import load_model
     from rawnext.results.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
-    from rawnext.results.analysis.duration_plots import plot_branches
+    from rawnext.results.analysis.plots import plot_branches
 
     model, _ = load_model(args.exp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
@@ -83,7 +85,7 @@ def main() -> None:
     mean, error = summary(scores.mean(2))
     plot_branches(args.durations, {name: (mean[:, j], error[:, j]) for j, name in enumerate(branches)},
                   f"{args.exp.name}: {len(sources)} utterances of {args.data_dir.name}, {len(blocks)} blocks\n{how}",
-                  [f"{stem}.png", f"{stem}.pdf"])
+                  f"{stem}.png", f"{stem}.pdf")
     ends = ", ".join(f"{name} {mean[-1, j]:+.4g}" for j, name in enumerate(branches))
     print(f"branch_variation.py: {stem}.tsv, .png, .pdf: {len(sources)} utterances; {num_short} of {args.data_dir} are "
           f"shorter than {args.durations[-1]:g} s; {how}; at {args.durations[-1]:g} s {ends}")

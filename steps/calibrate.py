@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Turn scores into log-likelihood ratios (natural logarithm) by a calibration that is fitted on held-out trials.
+"""Calibrate scores to log-likelihood ratios (natural logarithm) on held-out trials.
 
 steps/calibrate.py fit --backend cosine --protocol native --data data/dev --trials data/dev/trials \\
     --out exp/x/calibration/cosine/native exp/x/scores/cosine/dev/trials_native:full:full \\
@@ -10,9 +10,9 @@ steps/calibrate.py apply --backend cosine --protocol native --model exp/x/calibr
     --enroll-data data/vox1 --test-data data/vox1 exp/x/scores/cosine/vox1/trials_O_native_2s:full:2 \\
     exp/x/scores/cosine+cal/vox1/trials_O_native_2s
 
-A score file is named with the seconds to which enroll and test side were cut and, for measures of norm and cohort_mean,
-the folders of their embeddings, where steps/quality.py has been. fit pools its score files, and writes OUT/model.json
-and the thresholds of each prior and duration: OUT/thresholds.tsv and .md. See docs/calibration.md.
+A score file is given with the seconds to which its enroll and test side were cut and, for the measures norm and
+cohort_mean, the folders of their embeddings, with the tables of steps/quality.py. fit pools its score files and writes
+OUT/model.json and the thresholds of each prior and duration, OUT/thresholds.{tsv,md}. See docs/howto/calibration.md.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from rawnext.scoring.calibration_files import (
 from rawnext.scoring.metrics import cllr, min_cllr
 from rawnext.stamp import sha256, stamp
 
-PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # of the table of thresholds
+PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # in the table of thresholds
 
 
 def score_argument(text: str) -> ScoreFile:
@@ -59,7 +59,7 @@ def read_pool(args: argparse.Namespace, names: list[str]) -> list[tuple[np.ndarr
 
 
 def fitted_on(args: argparse.Namespace, is_target: np.ndarray) -> dict:
-    """What a model says about the trials behind it."""
+    """Description of the trials on which a model is fitted."""
     utt2spk = args.data / "utt2spk"
     speakers = {"num_speakers": len(set(read_table(utt2spk, one_word=True).values()))} if utt2spk.exists() else {}
     return {"trials": args.trials, "trials_sha256": sha256(args.trials), "num_trials": len(is_target),
@@ -91,10 +91,10 @@ def fit(args: argparse.Namespace) -> None:
           + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
             f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
     if calibration.weights[0] <= 0:
-        print(f"{args.trials}: target trials do not score higher than nontarget trials, so the LLRs tell nothing")
+        print(f"{args.trials}: target trials do not score higher than nontarget trials, so the LLRs are useless")
     if scores[is_target].min() > scores[~is_target].max():
-        print(f"{args.trials}: all target trials score higher than all nontarget trials; how large an LLR may be, so "
-              "few or so easy trials cannot tell")
+        print(f"{args.trials}: all target trials score higher than all nontarget trials; too few or too easy trials to "
+              "determine how large an LLR may be")
 
 
 def apply(args: argparse.Namespace) -> None:
@@ -107,35 +107,37 @@ def apply(args: argparse.Namespace) -> None:
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
     write_scores(args.out, enroll, test, calibration.llr(scores, measures))
     if outside := int(calibration.outside(measures).sum()):
-        print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than any that the calibration "
-              "was fitted on, and count as the shortest or longest of those")
+        print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than those that the "
+              "calibration was fitted on; their durations are clipped")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(required=True, metavar="fit|apply")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--backend", required=True, help="what made the scores; a model is for one of them")
-    common.add_argument("--protocol", required=True, help="how the embeddings were made; likewise")
+    common.add_argument("--backend", required=True, help="back end of the scores; a model is for one of them")
+    common.add_argument("--protocol", required=True, help="protocol of the embeddings; a model is for one of them")
     common.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
 
-    action = actions.add_parser("fit", parents=[common], help="a calibration from held-out trials")
+    action = actions.add_parser("fit", parents=[common], help="fit a calibration on held-out trials")
     action.set_defaults(run=fit)
     action.add_argument("--data", required=True, type=Path, help="data directory of the trials, with utt2dur")
     action.add_argument("--trials", required=True, help="lines `enroll test target|nontarget`")
     action.add_argument("--prior", type=float, default=PRIOR,
-                        help="of a target trial, at which the LLRs shall be best (default %(default)s)")
+                        help="target prior of the objective (default %(default)s)")
     action.add_argument("--measures", default="inverse_duration",
-                        help=f"beside the score, of {', '.join(MEASURES)}; empty: none (default %(default)s)")
-    action.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+                        help=f"measures in addition to the score: {', '.join(MEASURES)}; empty: none "
+                             "(default %(default)s)")
+    action.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     action.add_argument("scores", nargs="+", type=score_argument, metavar="SCORES:ENROLL:TEST",
                         help="scores of those trials; each side `full`, or the seconds to which it was cut")
 
-    action = actions.add_parser("apply", parents=[common], help="LLRs from scores")
+    action = actions.add_parser("apply", parents=[common], help="turn scores into LLRs")
     action.set_defaults(run=apply)
-    action.add_argument("--model", required=True, type=Path, metavar="JSON", help="what fit wrote")
+    action.add_argument("--model", required=True, type=Path, metavar="JSON", help="model.json written by fit")
     action.add_argument("--enroll-data", required=True, type=Path, help="data directory with utt2dur, enroll side")
-    action.add_argument("--test-data", required=True, type=Path, help="test side; may be the same")
+    action.add_argument("--test-data", required=True, type=Path,
+                        help="data directory of the test side; may be the same")
     action.add_argument("scores", type=score_argument, metavar="SCORES:ENROLL:TEST", help="as in fit")
     action.add_argument("out", help="file to write, lines `enroll test LLR`")
     args = parser.parse_args()

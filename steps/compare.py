@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Systems side by side: parameters, GMACs, EER and minDCF at each duration, as Markdown.
+"""Compare systems: parameters, GMACs, EER and minDCF at each duration, as Markdown tables.
 
 steps/compare.py --out exp/COMPARISON.md exp/rawnext exp/resnext exp/ecapa_tdnn
 
-Each experiment has been through stage 8; the file is printed too.
+Each experiment must have completed stage 8.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from rawnext.results.comparison import comparison
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where the tables go besides standard output")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables to FILE, too")
     parser.add_argument("--test", action="store_true",
-                        help="also how EERs differ from the first system's, with 95 %% interval and p")
-    parser.add_argument("exp", type=Path, nargs="+", help="experiments, in the order of the lines")
+                        help="add the difference of each EER from the first system's, with 95 %% interval and p")
+    parser.add_argument("exp", type=Path, nargs="+", help="experiments, in the order of the table's lines")
     args = parser.parse_args()
     lines = comparison(args.exp, args.test)
     if args.out:

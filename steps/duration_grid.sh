@@ -2,22 +2,23 @@
 # Error rates over duration: the test side, the enroll side or both cut to each length, of one or several experiments.
 #   steps/duration_grid.sh [options] DATA_DIR TRIALS EXP_DIR [EXP_DIR...]
 #   e.g.: steps/duration_grid.sh --nj 8 data/vox1_test data/vox1_test/trials_O exp/rawnext exp/resnext
-# Writes OUT/GRID.md, grid.tsv, eer.png, eer.pdf. Utterances keep their ids: every cell has the same trials. A cut is
-# embedded once, for both sides. The same command again goes on. Scores are cosines; where the experiment has a
-# calibration of them (steps/calibrate.py) their actual DCF is there too.
+# Writes OUT/GRID.md, grid.tsv, eer.png, eer.pdf. Utterances keep their ids, so every cell has the same trials. A cut is
+# embedded once, for both sides. If it is stopped, the same command continues. Scores are cosines; if the experiment has a
+# calibration of them (steps/calibrate.py), their actual DCF is in the tables too.
 set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
 stage=1 # first and last stage to run
 stop_stage=9
+again=false               # true, with --stage 1: cut again, though it is done
 grid="0.5 1 2 3 5 8 full" # seconds, and full
 sides="test enroll both"  # which side is cut
-policy=centre             # which part of an utterance stays: centre, start, or random (seeded, by utterance)
+policy=centre             # which part of an utterance is kept: centre, start, or random (seeded, by utterance)
 short=keep                # utterances shorter than a cut: keep them whole, tile them, or drop them with their trials
-seed=0                    # of --policy random
-protocol=native           # of extraction; of paper, see docs/recipes.md
-out=                      # where all of it goes; empty: duration_grid/DATA_TRIALS_POLICY_SHORT beside EXP_DIR
+seed=0                    # random seed of --policy random
+protocol=native           # of extraction; for paper see docs/reference/recipes.md
+out=                      # folder of all results; empty: duration_grid/DATA_TRIALS_POLICY_SHORT next to EXP_DIR
 nj=4                      # extraction jobs
 gpu=0                     # 1: each job takes a GPU
 allow_pipes=false         # true: run the commands `... |` of wav.scp
@@ -29,7 +30,7 @@ shift 2
 set -- "${@%/}"
 for f in "$data/wav.scp" "$data/utt2spk" "$trials" "${@/%//model.pt}"; do [ -f "$f" ] || die "$0: no such file $f"; done
 for side in $sides; do [[ "$side" == @(test|enroll|both) ]] || die "$0: --sides: $side is not test, enroll or both"; done
-[ "$(for exp in "$@"; do basename "$exp"; done | sort | uniq -d | wc -l)" -eq 0 ] || die "$0: two experiments of one name"
+[ "$(for exp in "$@"; do basename "$exp"; done | sort | uniq -d | wc -l)" -eq 0 ] || die "$0: two experiments have the same name"
 out=${out:-$(dirname "$1")/duration_grid/$(basename "$data")_$(basename "$trials")_${policy}_$short}
 export RAWNEXT_COMMAND="steps/duration_grid.sh --grid \"$grid\" --policy $policy --short $short --seed $seed --protocol $protocol $data $trials $*"
 mkdir -p "$out"
@@ -88,7 +89,7 @@ if in_stage 7 "calibrate"; then
   for exp in "$@"; do
     place=$out/$(basename "$exp") model=$exp/calibration/cosine/$protocol/model.json
     if [ ! -f "$model" ]; then
-      log "$model is not there: no actual DCF of $exp"
+      log "no such file $model: no actual DCF of $exp"
       rm -rf "$place/scores/cosine+cal"
       continue
     fi

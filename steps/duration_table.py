@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Collect what steps/duration_grid.sh measured: OUT/grid.tsv and OUT/GRID.md, or, by --plot, OUT/eer.png and eer.pdf.
+"""Collect the results of steps/duration_grid.sh in OUT/grid.tsv and GRID.md, or, with --plot, in eer.png and eer.pdf.
 
 steps/duration_table.py exp/duration_grid/vox1_test_trials_O_centre_keep rawnext resnext
 """
@@ -14,7 +14,7 @@ from rawnext.results.duration_grid import SIDES, Grid, page, read_grid, tsv
 
 
 def panels_of(grid: Grid) -> dict:
-    """What plot_grid draws."""
+    """Title -> system -> duration -> (EER, interval)."""
     def line(side: str, system: str) -> dict:
         rows = {d: grid.cells.get((system, side, d)) for d in grid.durations}
         return {d: (row["eer"], row.get("eer_interval")) for d, row in rows.items() if row}
@@ -24,15 +24,15 @@ def panels_of(grid: Grid) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plot", action="store_true", help="draw instead of writing tables")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("systems", nargs="+", help="names of the experiments, in the order of the lines")
+    parser.add_argument("--plot", action="store_true", help="draw the figure instead of writing the tables")
+    parser.add_argument("out", type=Path, help="output folder of steps/duration_grid.sh")
+    parser.add_argument("systems", nargs="+", help="names of the experiments, in the order of the table's lines")
     args = parser.parse_args()
     grid = read_grid(args.out, args.systems)
     if args.plot:
-        from rawnext.results.analysis.duration_plots import plot_grid
+        from rawnext.results.analysis.plots import plot_durations
 
-        plot_grid(panels_of(grid), grid.durations, [args.out / "eer.png", args.out / "eer.pdf"])
+        plot_durations(panels_of(grid), args.out / "eer.png", args.out / "eer.pdf", durations=grid.durations)
         return
     write_lines(args.out / "grid.tsv", tsv(grid))
     lines = page(grid)

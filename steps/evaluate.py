@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""EER, minDCF and their intervals of a score file, written beside it as SCORES.json with all that they depend on.
+"""Evaluate a score file: EER, minDCF and their intervals, written to SCORES.json with everything they depend on.
 
 steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --duration 2 --backend cosine \\
     exp/x/scores/cosine/vox1_test/trials_O_paper_2s data/vox1_test/trials_O
 
-Intervals (95 %, a bootstrap over speakers, docs/metrics.md) are there where each side's utt2spk is.
+95 % intervals (a bootstrap over speakers, docs/reference/metrics.md) are computed if the utt2spk of both sides exists.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def duration(text: str) -> str:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"want full or seconds, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected full or seconds, got {text!r}")
     return f"{seconds:g}"
 
 
 def read_train_info(path: Path) -> dict[str, Any]:
-    """What training wrote down about itself (parameters, GMACs, epochs, seconds, ...), or nothing."""
+    """Facts of the training (parameters, GMACs, epochs, seconds, ...); empty without the file."""
     if not path.exists():
         return {}
     try:
@@ -47,12 +47,12 @@ def read_train_info(path: Path) -> dict[str, Any]:
     except ValueError:
         raise InputError(path, None, "is not JSON") from None
     if not isinstance(info, dict):
-        raise InputError(path, None, "want a JSON object")
+        raise InputError(path, None, "expected a JSON object")
     return info
 
 
 def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
-    """Whose the sides of the trials are; None where nobody asked for it and the tables do not say."""
+    """Speakers of both sides (2, N); None if the tables are missing and were not requested."""
     folder = Path(args.trials).parent
     utt2spk = args.utt2spk or folder / "utt2spk"
     enroll = args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
@@ -69,7 +69,7 @@ def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
 
 
 def summary(row: dict[str, Any]) -> str:
-    """The figures in one line."""
+    """The results in one line."""
     between = " [{:.1f}, {:.1f}]".format(*row["eer_interval"]) if "eer_interval" in row else ""
     return ", ".join([f"EER {row['eer']:.2f} %{between}",
                       *(f"{title} {row[name]:.3f}" for name, title in TITLES.items() if name in row and name != "eer")])
@@ -81,14 +81,17 @@ def options() -> argparse.Namespace:
     parser.add_argument("--list", required=True, help="name of the trial list")
     parser.add_argument("--data-set", required=True)
     parser.add_argument("--protocol", required=True, choices=["paper", "native"])
-    parser.add_argument("--duration", type=duration, default="full", help="of the test side: full or seconds")
-    parser.add_argument("--crop", metavar="TEXT", help="what was cut, and how (default: test side, centre)")
-    parser.add_argument("--backend", default="cosine", help="what made the scores: cosine, asnorm, plda...")
+    parser.add_argument("--duration", type=duration, default="full", help="duration of the test side: full or seconds")
+    parser.add_argument("--crop", metavar="TEXT", help="description of the cut (default: test side, centre)")
+    parser.add_argument("--backend", default="cosine", help="back end of the scores: cosine, asnorm, plda, ...")
     parser.add_argument("--enroll", metavar="DIR", help="data directory of the enroll side (default: the trials')")
-    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk beside the trials)")
-    parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="of the enroll side, if elsewhere")
-    parser.add_argument("--eer-definition", choices=EER_DEFINITIONS, default=EER_DEFINITION, help="(%(default)s)")
-    parser.add_argument("--llr", action="store_true", help="scores are log-likelihood ratios: actual DCF and Cllr too")
+    parser.add_argument("--utt2spk", type=Path, metavar="FILE",
+                        help="speakers (default: utt2spk in the folder of the trials)")
+    parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="speakers of the enroll side, if different")
+    parser.add_argument("--eer-definition", choices=EER_DEFINITIONS, default=EER_DEFINITION,
+                        help="definition of the EER (default %(default)s)")
+    parser.add_argument("--llr", action="store_true",
+                        help="scores are log-likelihood ratios: also report actual DCF and Cllr")
     parser.add_argument("scores", help="lines `enroll test score`, in any order")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
     return parser.parse_args()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Embed one job's share of a Kaldi data directory: OUT_DIR/embedding.JOB.{ark,scp,sources}.
+"""Write the embeddings of one job's share of a Kaldi data directory: OUT_DIR/embedding.JOB.{ark,scp,sources}.
 
 steps/extract.py --job 1 --num-jobs 4 --protocol native data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_native
 
-A killed job, run again, goes on where it stopped; a finished one is left as it is. OUT_DIR/embedding.JOB.sources says
-what the embeddings were made from: what has changed is made anew.
+A killed job that is run again continues where it stopped; a complete one does nothing. OUT_DIR/embedding.JOB.sources
+lists the inputs of the embeddings: those with changed inputs are computed again.
 """
 
 import argparse
@@ -16,19 +16,19 @@ from pathlib import Path
 from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
 
-FORM = "embeddings 1"  # a new number where the same model and audio would give other embeddings
-CHUNK = 64  # utterances that are batched by length, and so lost together when the job is killed
+VERSION = "embeddings 1"  # to be increased if the same model and audio give other embeddings
+CHUNK = 64  # utterances that are batched by length together; a killed job loses at most one chunk
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which share (default 1)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="of how many (default 1)")
+    parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
     parser.add_argument("--protocol", choices=("native", "paper"), default="native",
                         help="native: whole utterance at once (default); paper: averaged segments of 59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--allow-pipes", action="store_true", help="run wav.scp's commands `... |`; do you trust it?")
+    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -40,19 +40,19 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def head(args: argparse.Namespace) -> list[str]:
-    """What all embeddings depend on."""
+def common_lines(args: argparse.Namespace) -> list[str]:
+    """Inputs of all embeddings: model, configuration and options."""
     from rawnext.stamp import sha256
 
-    return [FORM, *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml")),
+    return [VERSION, *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml")),
             f"protocol {args.protocol} duration {args.duration:g}"]
 
 
-def made_from(source) -> str:
-    """What an utterance's embedding depends on: place, size and time of its audio, start and end of the segment."""
+def source_line(source) -> str:
+    """Inputs of an utterance's embedding: path, size and time of its audio, start and end of the segment."""
     try:
         status = os.stat(source.path)
-    except OSError:  # a command; or a file that is missing, which is told when it is to be read
+    except OSError:  # a command, or a missing file, which is reported when it is read
         return f"{source.path} {source.start_s:g} {source.end_s:g}"
     return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}"
 
@@ -85,12 +85,11 @@ def main() -> None:
     first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
     sources = sources[first:last]
     if not sources:
-        raise InputError(args.data_dir, None, f"has fewer utterances than {args.num_jobs} jobs")
+        raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
     name = args.out_dir / f"embedding.{args.job}"
-    kept = write_journal(name, head(args), [(s.utt, made_from(s)) for s in sources],
+    kept = write_journal(name, common_lines(args), [(s.utt, source_line(s)) for s in sources],
                          1 if args.protocol == "paper" else CHUNK, lambda first: embed(args, sources[first:]))
-    done = "finished before" if kept == len(sources) else f"{kept} of them before" if kept else "all of them now"
-    print(f"extract.py: {len(sources)} embeddings in {name}.ark, {done}")
+    print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Embed every utterance of a Kaldi data directory (wav.scp with wav, flac or ogg paths; segments and spk2utt if there).
+# Embed every utterance of a Kaldi data directory (wav.scp with wav, flac or ogg paths; segments and spk2utt optional).
 #   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
 # Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark.
-# Run again after a kill it goes on where it stopped; what was finished with the same model and audio is left as it is.
+# If it was killed, the same command continues. Embeddings of the same model and audio are not made again.
 set -euo pipefail
 . ./path.sh
 
@@ -29,7 +29,7 @@ if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
-rm -f "$out/embedding.scp" # whoever finds it finds all of one run
+rm -f "$out/embedding.scp" # if it exists, all of it is of one run
 
 # shellcheck disable=SC2086
 $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \

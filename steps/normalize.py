@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Normalise cosine scores by a cohort of other speakers: AS-norm, or S-norm with --top 0.
+"""Normalise cosine scores with a cohort of other speakers: AS-norm, or S-norm with --top 0.
 
 steps/normalize.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
     --cohort exp/x/embeddings/cohort/embedding.scp exp/x/scores/cosine/vox1/E_2s exp/x/scores/asnorm/vox1/E_2s
 
-For short tests, --test-cohort names the same utterances cut as short: it is these that enrolled speakers are compared
-with, as impostors would be; tests are compared with the whole ones of --cohort.
+For short test utterances, --test-cohort names the cohort's utterances cut to the same duration. The enroll side is
+compared with these, as with impostors; the test side is compared with the whole utterances of --cohort.
 """
 
 import argparse
@@ -23,23 +23,23 @@ def main() -> None:
     parser.add_argument("--test", required=True, metavar="SCP", help="embeddings of the test side; may be the same")
     parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
     parser.add_argument("--cohort", required=True, metavar="SCP", help="embeddings of the cohort")
-    parser.add_argument("--test-cohort", metavar="SCP", help="the cohort as test side (default: the same)")
+    parser.add_argument("--test-cohort", metavar="SCP", help="the cohort for the enroll side (default: --cohort)")
     parser.add_argument("--top", type=int, default=TOP,
-                        help="of the cohort, the nearest to each side; 0, or more than there are: all (%(default)s)")
+                        help="number of nearest cohort members used for each side; 0: all (default: %(default)s)")
     parser.add_argument("cosines", help="lines `enroll test score`, by steps/score.py --backend cosine")
     parser.add_argument("scores", help="file to write")
     args = parser.parse_args()
     if args.top < 0 or args.top == 1:
-        parser.error("--top: 0, 2 or more")
+        parser.error("--top must be 0 or at least 2")
 
     enroll_ids, test_ids, cosines = read_scores(args.cosines)
     sides = read_sides(args.enroll, args.test, None, args.enroll_map, True, args.cosines, enroll_ids, test_ids)
     cohort = read_side(args.cohort).x
     test_cohort = read_side(args.test_cohort).x if args.test_cohort else cohort
-    one_side = sides.enroll is sides.test and test_cohort is cohort
+    same_side = sides.enroll is sides.test and test_cohort is cohort
     try:
         test = cohort_stats(sides.test.x, cohort, args.top)
-        enroll = test if one_side else cohort_stats(sides.enroll.x, test_cohort, args.top)
+        enroll = test if same_side else cohort_stats(sides.enroll.x, test_cohort, args.top)
         scores = normalize_scores(cosines, enroll, test, sides.enroll_index, sides.test_index)
     except ValueError as error:
         raise InputError(args.cohort, None, str(error)) from None

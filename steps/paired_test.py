@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Is system A better than system B, or did these test speakers suit it? A paired test on the same trials.
+"""Test whether two systems differ by more than the choice of test speakers explains: a paired test on the same trials.
 
 steps/paired_test.py exp/a/scores/cosine/vox1_test/trials_O_native exp/b/scores/cosine/vox1_test/trials_O_native \\
     data/vox1_test/trials_O
 
 Differences A - B (below 0: A is better) with their 95 % intervals and two-sided p, by a bootstrap that draws the same
-speakers for both (docs/metrics.md). Both score files cover all trials of the list.
+speakers for both (docs/reference/metrics.md). Both score files cover all trials of the list.
 """
 
 import argparse
@@ -20,10 +20,12 @@ from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk beside the trials)")
-    parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="of the enroll side, if elsewhere")
-    parser.add_argument("--eer-definition", choices=EER_DEFINITIONS, default=EER_DEFINITION, help="(%(default)s)")
-    parser.add_argument("--llr", action="store_true", help="scores are log-likelihood ratios: actual DCF and Cllr too")
+    parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk next to the trials)")
+    parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE",
+                        help="speakers of the enroll side (default: --utt2spk)")
+    parser.add_argument("--eer-definition", choices=EER_DEFINITIONS, default=EER_DEFINITION,
+                        help="definition of the EER (default %(default)s)")
+    parser.add_argument("--llr", action="store_true", help="scores are log-likelihood ratios: add actual DCF and Cllr")
     parser.add_argument("a", metavar="SCORES_A", help="lines `enroll test score`, in any order")
     parser.add_argument("b", metavar="SCORES_B", help="the same pairs, by the other system")
     parser.add_argument("trials", metavar="TRIALS", help="lines `enroll test target|nontarget`")

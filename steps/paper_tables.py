@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Table 2, 3 or 4 of the paper, with what finished experiments measured under each of its rows, as Markdown and TSV.
+"""Table 2, 3 or 4 of the paper with the results of finished experiments under its rows, as Markdown and TSV.
 
 steps/paper_tables.py --table 4 --out exp/TABLE4 exp/resnext exp/ablation_2 exp/rawnext
 steps/paper_tables.py --table 2 "RawNet2 softmax=exp/mine" exp/rawnext
 
-An experiment stands under the row that its configuration names (`paper:`), or under the SYSTEM of SYSTEM=EXP.
+An experiment is placed under the row named by its configuration (`paper:`), or by SYSTEM in SYSTEM=EXP.
 """
 
 import argparse
@@ -22,14 +22,15 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", required=True, choices=list(COLUMNS))
-    parser.add_argument("--protocol", default="paper", choices=("paper", "native"), help="(default %(default)s)")
-    parser.add_argument("--backend", default="cosine", help="what made the scores (default %(default)s)")
-    parser.add_argument("--data-set", help="which of several data sets that have the same list")
+    parser.add_argument("--table", required=True, choices=list(COLUMNS), help="number of the table")
+    parser.add_argument("--protocol", default="paper", choices=("paper", "native"),
+                        help="protocol of extraction (default %(default)s)")
+    parser.add_argument("--backend", default="cosine", help="scoring backend (default %(default)s)")
+    parser.add_argument("--data-set", help="data set to use if several have the same list")
     parser.add_argument("--list", action="append", default=[], metavar="O=NAME", dest="lists",
-                        help="list NAME stands for the paper's O (E, H); by default the lists are named so")
+                        help="use list NAME as the paper's O (E, H); by default the lists have these names")
     parser.add_argument("--out", metavar="STEM", help="write STEM.md and STEM.tsv too")
-    parser.add_argument("exps", nargs="*", metavar="[SYSTEM=]EXP", help="experiments that have been through stage 8")
+    parser.add_argument("exps", nargs="*", metavar="[SYSTEM=]EXP", help="experiments that have completed stage 8")
     args = parser.parse_args()
     given = dict(text.partition("=")[::2] for text in args.lists)
     if odd := set(given) - {"O", "E", "H"}:
@@ -46,7 +47,8 @@ def main() -> None:
     layout = [line for line in read_tsv(CONF / "paper_tables.tsv") if line["table"] == args.table]
     found, others = assign(layout, args.exps, lambda exp: read_yaml(exp / "config.yaml").get("paper") or "")
     for exp in others:
-        print(f"paper_tables.py: {exp} is of no row of Table {args.table}; name one by SYSTEM={exp}", file=sys.stderr)
+        print(f"paper_tables.py: {exp} belongs to no row of Table {args.table}; name one with SYSTEM={exp}",
+              file=sys.stderr)
     rows = {system: {str(exp): measured(exp, args.protocol, args.backend, args.data_set, args.lists)
                      for exp in exps} for system, exps in found.items()}
     lines = build(args.table, layout, read_tsv(CONF / "paper.tsv"), rows)

@@ -9,42 +9,39 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import run_main
-from rawnext.kaldi.tables import read_scored_trials
-from rawnext.results.rows import Row, read_paper, read_rows, read_training
-from rawnext.scoring.metrics import det_points
+from rawnext.results.rows import Row, read_paper, read_rows, read_training, title_of
 
 PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
 
-def det_curves(rows: list[Row]) -> dict:
-    """(list, scoring) -> duration -> (DET curve, EER)."""
-    curves: dict = {}
+def det_panels(rows: list[Row]) -> dict:
+    """Title -> curves, one for each duration."""
+    from rawnext.kaldi.tables import read_scored_trials
+    from rawnext.results.analysis.curves import curves_of
+
+    panels: dict = {}
     for row in rows:
         trials, scores = read_scored_trials(row["scores"], row["trials"])
-        det = det_points(scores[trials.is_target], scores[~trials.is_target])
-        curves.setdefault((row["list"], scoring(row)), {})[row["duration"]] = det, row["eer"]
-    return curves
+        panels.setdefault(title_of(row), []).append(curves_of("", row, trials.is_target, scores))
+    return panels
 
 
-def eer_lines(rows: list[Row], paper: list[dict[str, str]]) -> dict:
-    """list -> scoring or `published` -> duration -> EER, for the lists that we have."""
-    lines: dict = {}
-    for row in rows:
-        lines.setdefault(row["list"], {}).setdefault(scoring(row), {})[row["duration"]] = row["eer"]
+def duration_panels(rows: list[Row], paper: list[dict[str, str]]) -> dict:
+    """List -> scoring or `published` -> duration -> (EER, no interval)."""
+    from rawnext.results.analysis.plots import duration_lines
+
+    panels = duration_lines(((row["list"], f"{row['data_set']}, protocol {row['protocol']}, {row['backend']}", row,
+                              "eer") for row in rows), intervals=False)
     for line in paper:
-        if line["list"] in lines and line["eer"]:
-            lines[line["list"]].setdefault("published", {})[line["duration"]] = float(line["eer"])
-    return lines
-
-
-def scoring(row: Row) -> str:
-    return f"{row['data_set']}, protocol {row['protocol']}, {row['backend']}"
+        if line["list"] in panels and line["eer"]:
+            panels[line["list"]].setdefault("published", {})[line["duration"]] = float(line["eer"]), None
+    return panels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("exp", type=Path, help="experiment, with config.yaml, train.tsv and scores/**/*.json")
-    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+    parser.add_argument("exp", type=Path, help="experiment with config.yaml, train.tsv and scores/**/*.json")
+    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     args = parser.parse_args()
 
     from rawnext.config import read_yaml
@@ -52,11 +49,11 @@ def main() -> None:
 
     rows = read_rows(args.exp)
     paper = read_paper(args.paper, read_yaml(args.exp / "config.yaml").get("paper") or "")
-    training = args.exp / "train.tsv"  # there is none where the embeddings come from elsewhere
+    training = args.exp / "train.tsv"  # missing if the embeddings come from elsewhere
     table = read_training(training) if training.exists() else None
     figures = args.exp / "figures"
-    plot_det(det_curves(rows), figures / "det.png")
-    plot_durations(eer_lines(rows, paper), figures / "durations.png")
+    plot_det(det_panels(rows), figures / "det.png")
+    plot_durations(duration_panels(rows, paper), figures / "durations.png")
     if table:
         plot_training(table, figures / "training.png")
     else:

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of each utterance from its embedding: tables utt2norm and utt2cohort_mean beside it, for steps/calibrate.py.
+"""Quality measures from embeddings: tables utt2norm and utt2cohort_mean in DIR, for steps/calibrate.py.
 
 steps/quality.py --cohort exp/x/embeddings/cohort_native/embedding.scp exp/x/embeddings/dev_native_2s
 
-utt2norm: the embedding's length, which some networks make short where they are unsure. utt2cohort_mean: the mean of its
-cosines with the nearest of the cohort, high where it is like many speakers. Without --cohort, the first only.
+utt2norm: Euclidean length of the embedding; some networks give uncertain speech short embeddings. utt2cohort_mean: mean
+cosine with the nearest embeddings of the cohort, high if the utterance resembles many speakers; only with --cohort.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", metavar="SCP", help="embeddings of the cohort")
-    parser.add_argument("--top", type=int, default=TOP, help="nearest of the cohort (%(default)s)")
+    parser.add_argument("--top", type=int, default=TOP, help="nearest cohort embeddings (default %(default)s)")
     parser.add_argument("embeddings", type=Path, metavar="DIR", help="folder with embedding.scp")
     args = parser.parse_args()
     keys, x, _ = read_side(args.embeddings / "embedding.scp")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""One HTML page of one or several experiments, in one file: results, charts, and the worst errors to be heard.
+"""Write one HTML page on one or several experiments: results, figures, and the worst errors to listen to.
 
 steps/report.py exp/rawnext exp/resnext
 
-Each experiment has been through stage 8. The page opens in any browser, needs no network, and can be sent as it is. The
-errors are those of the first experiment in one list, at its longest and at its shortest duration.
+Each experiment must have completed stage 8. The page is one file, opens in any browser and works offline. The errors
+are those of the first experiment on one list, at its longest and its shortest duration.
 """
 
 import argparse
@@ -28,11 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first EXP)")
     parser.add_argument("--errors", type=count, default=10, metavar="N",
-                        help="of each kind to show, 0 for none (%(default)s)")
+                        help="number of errors of each kind, 0 for none (default %(default)s)")
     parser.add_argument("--errors-in", default="", metavar="WORDS",
-                        help="list, data set, protocol and backend whose errors are shown, as 'trials test_noisy "
-                             "native cosine' (default: those with most evaluations)")
-    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+                        help="list, data set, protocol and backend of the errors, for example 'trials test_noisy "
+                             "native cosine' (default: the ones with most evaluations)")
+    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
     args = parser.parse_args()
 

@@ -19,7 +19,7 @@ PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", type=Path, help="experiment, with config.yaml and scores/**/*.json")
-    parser.add_argument("--paper", default=PAPER, help="published figures (%(default)s)")
+    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     args = parser.parse_args()
 
     from rawnext.config import read_yaml

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Score trials by a back end: lines `enroll test score`, the higher, the more alike.
+"""Score trials with a back end; writes lines `enroll test score`, where higher is more similar.
 
 steps/score.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
     --backend plda --model exp/x/backend/native data/vox1/trials_E exp/x/scores/plda/vox1/trials_E_native_2s
 
-cosine: of the embeddings. cosine_mean: behind subtraction of the training embeddings' mean, MODEL/mean.vec. lda: the
-same, behind MODEL/transform.mat too. plda: log likelihood ratio by MODEL/plda, behind both and length normalisation.
-steps/train_backend.py or a recipe of Kaldi writes them. siamese: by the head of the experiment MODEL.
+Back ends: cosine of the embeddings. cosine_mean: cosine after subtraction of the mean MODEL/mean.vec. lda: as
+cosine_mean, after projection by MODEL/transform.mat. plda: log-likelihood ratio by MODEL/plda, after mean, LDA and
+length normalisation. siamese: the head of the experiment MODEL. The models are written by steps/train_backend.py or a
+Kaldi recipe.
 """
 
 import argparse
@@ -26,7 +27,7 @@ WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 
 
 def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
-    """Scores by the head that the siamese loss has trained in an experiment."""
+    """Scores by the head of the siamese loss in an experiment."""
     from rawnext.training.checkpoint import load
 
     path = exp / "model.pt"
@@ -35,7 +36,7 @@ def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
         head = state["losses"]["siamese"]
         weight, bias = head["linear.weight"][0].numpy(), float(head["linear.bias"])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError):
-        raise InputError(path, None, "has no siamese head: it was not trained with the siamese loss") from None
+        raise InputError(path, None, "has no siamese head; it was not trained with the siamese loss") from None
     if len(weight) != sides.enroll.x.shape[1]:
         raise InputError(scp, None, f"{sides.enroll.x.shape[1]} dimensions, but the siamese head of {exp} has "
                                     f"{len(weight)}")
@@ -58,10 +59,11 @@ def main() -> None:
     parser.add_argument("--enroll", required=True, metavar="SCP", help="embeddings of the enroll side")
     parser.add_argument("--test", required=True, metavar="SCP", help="embeddings of the test side; may be the same")
     parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")
-    parser.add_argument("--backend", choices=("cosine", *WITH_MODEL), default="cosine", help="(default: %(default)s)")
-    parser.add_argument("--model", type=Path, metavar="DIR", help=f"where the model of {', '.join(WITH_MODEL)} lies")
+    parser.add_argument("--backend", choices=("cosine", *WITH_MODEL), default="cosine",
+                        help="back end (default: %(default)s)")
+    parser.add_argument("--model", type=Path, metavar="DIR", help=f"folder of the model of {', '.join(WITH_MODEL)}")
     parser.add_argument("--normalize-length", action=argparse.BooleanOptionalAction, default=True,
-                        help="plda: scale to the length that the model expects, as ivector-plda-scoring")
+                        help="plda: scale to the length that the model expects, as in ivector-plda-scoring")
     parser.add_argument("--unlabelled", action="store_true", help="trials are lines `enroll test idx`")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
     parser.add_argument("scores", help="file to write")

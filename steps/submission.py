@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Decide for pairs of utterances whether one speaker says both: a CSV file with columns idx, score, label.
+"""Decide for pairs of utterances whether they have the same speaker: a CSV file with columns idx, score, label.
 
 steps/submission.py --dev-scores exp/x/scores/cosine/dev/trials_native --dev-trials data/dev/trials \\
     --pairs data/pairs/pairs exp/x/scores/cosine/pairs/pairs_native exp/x/submission.csv
 
-    LABEL 0 = THE SAME SPEAKER, 1 = DIFFERENT SPEAKERS, although the higher score is the more alike.
+    LABEL 0 = THE SAME SPEAKER, 1 = DIFFERENT SPEAKERS, although a higher score means more similar voices.
 
-Lines have the order and idx of the pairs. The threshold is the one with the highest accuracy on the validation trials,
-where target and nontarget trials count as equally many; that accuracy is therefore somewhat better than that of
-trials not yet seen. It lies near the one of the EER, which is printed beside it.
+Lines keep the order and idx of the pairs. The threshold is the one with the highest balanced accuracy on the validation
+trials, so this accuracy is slightly optimistic for unseen trials. The threshold is close to that of the EER, which is
+printed, too.
 """
 
 import argparse
@@ -26,10 +26,10 @@ SAME, DIFFERENT = 0, 1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dev-scores", required=True, help="of the validation trials: lines `enroll test score`")
-    parser.add_argument("--dev-trials", required=True, help="lines `enroll test target|nontarget`")
-    parser.add_argument("--pairs", required=True, help="lines `enroll test idx`")
-    parser.add_argument("scores", help="of the pairs, in their order: lines `enroll test score`")
+    parser.add_argument("--dev-scores", required=True, help="scores of validation trials: lines `enroll test score`")
+    parser.add_argument("--dev-trials", required=True, help="their list: lines `enroll test target|nontarget`")
+    parser.add_argument("--pairs", required=True, help="pairs: lines `enroll test idx`")
+    parser.add_argument("scores", help="scores of the pairs, in the same order: lines `enroll test score`")
     parser.add_argument("submission", help="CSV file to write")
     args = parser.parse_args()
 
@@ -42,7 +42,7 @@ def main() -> None:
     *pairs, idx = read_unlabelled(args.pairs)
     *scored, scores = read_scores(args.scores)
     if pairs != scored:
-        raise InputError(args.scores, None, f"has not the pairs of {args.pairs} in their order")
+        raise InputError(args.scores, None, f"does not have the pairs of {args.pairs} in the same order")
     labels = [SAME if score >= threshold else DIFFERENT for score in scores]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -51,7 +51,7 @@ def main() -> None:
     print(f"threshold {threshold:.6f}: accuracy {100 * accuracy:.2f} % of {sides[0].size} target and {sides[1].size} "
           f"nontarget validation trials, the highest of all thresholds; EER {100 * eer(*sides):.2f} %")
     print(f"{args.submission}: {labels.count(SAME)} of {len(labels)} pairs are of the same speaker (label {SAME}), the "
-          f"others of different ones (label {DIFFERENT})")
+          f"others of different speakers (label {DIFFERENT})")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Train a system, one process per GPU (or on the CPU), continuing where a killed run stopped.
+"""Train a system, one process per GPU (or on the CPU), from the newest checkpoint of an earlier run if there is one.
 
 steps/torchrun.py --standalone --nproc-per-node 4 steps/train.py --config conf/rawnext.yaml --train data/train \\
     --dev data/dev --banks data exp/rawnext
 
-Exit status: 0; 1 a fault; 75 SIGTERM came, the steps done are saved, run it again.
+Exit status: 0 success; 1 an error; 75 stopped by SIGTERM with its state saved, run it again.
 """
 
 import argparse
@@ -22,17 +22,17 @@ from rawnext.log import setup_log
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones win")
-    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options over them: 'optim.lr=5e-4 seed=2'")
-    parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from: its model (one "
-                        "in --config must be the same), and its losses' weights where losses and speakers are the "
-                        "same; without effect once this experiment has checkpoints of its own")
-    parser.add_argument("--check", action="store_true", help="check the configuration, build all of it, and stop")
+    parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones take precedence")
+    parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="overriding options: 'optim.lr=5e-4 seed=2'")
+    parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from: its model (a "
+                        "model in --config must be the same), and its losses' weights if losses and speakers are the "
+                        "same; ignored if this experiment has checkpoints")
+    parser.add_argument("--check", action="store_true", help="check the configuration, build the model, and stop")
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
-    parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; none: not")
+    parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; empty: none")
     parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
-    parser.add_argument("--num-workers", type=int, default=2, help="data workers of each process (default 2)")
-    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads of each process; 0: torch's choice")
+    parser.add_argument("--num-workers", type=int, default=2, help="data workers per process (default 2)")
+    parser.add_argument("--num-threads", type=int, default=0, help="CPU threads per process; 0: torch's default")
     parser.add_argument("exp", type=Path, help="experiment folder")
     return parser.parse_args()
 
@@ -47,7 +47,7 @@ def main() -> None:
     from rawnext.training.augment import needed_banks
     from rawnext.training.checkpoint import load_weights
     from rawnext.training.info import write_info
-    from rawnext.training.lock import alone_in
+    from rawnext.training.lock import lock_folder
     from rawnext.training.preemption import Preempted
     from rawnext.training.system import load_system
     from rawnext.training.task import build_task
@@ -61,7 +61,7 @@ def main() -> None:
             load_weights(task.model, args.init)
         return
     if args.init and Path(args.init).resolve() == args.exp.resolve():
-        raise InputError(args.init, None, "a training cannot start from its own folder; name another one")
+        raise InputError(args.init, None, "training cannot start from its own folder; give another one")
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     table = CutTable(args.train)
@@ -69,11 +69,11 @@ def main() -> None:
     device = init_process_group()
     world = rank_world()[1]
     if config.batch.speakers % world:
-        raise InputError("batch.speakers", None, f"{config.batch.speakers} cannot be shared by {world} processes")
-    with alone_in(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
+        raise InputError("batch.speakers", None, f"{config.batch.speakers} is not a multiple of {world} processes")
+    with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
         if is_main():
             save_config(config, args.exp / "config.yaml")
-        validate = make_validator(args.dev) if args.dev and is_main() else None
+        validate = make_validator(args.dev, config.extract) if args.dev and is_main() else None
         started = time.time()
         trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init)
         try:
@@ -89,29 +89,27 @@ def main() -> None:
     cleanup()
 
 
-def make_validator(dev: str):
-    """A function model -> {"eer_dev": %, "min_dcf_dev": cost at 0.05} over a data directory's trials."""
+def make_validator(dev: str, config):
+    """A function model -> {"eer_dev": %, "min_dcf_dev": minDCF at P_target 0.05} on a data directory's trials."""
     import numpy as np
 
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.inference.extract import embed_native
-    from rawnext.kaldi.tables import read_trials
+    from rawnext.inference.extract import embed_all
+    from rawnext.kaldi.tables import check_trial_ids, read_trials
     from rawnext.scoring.cosine import cosine_scores
     from rawnext.scoring.metrics import eer, min_dcf
 
     sources = read_sources(dev)
     check_sources(sources)
-    place = {source.utt: i for i, source in enumerate(sources)}
+    row_of = {source.utt: row for row, source in enumerate(sources)}
     trials = read_trials(Path(dev) / "trials")
-    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
-        if missing := [utt for utt in pair if utt not in place]:
-            raise InputError(Path(dev) / "trials", line, f"{missing[0]} is not in {dev}/wav.scp")
-    enroll, test = (np.array([place[utt] for utt in side]) for side in trials[:2])
+    check_trial_ids(trials, Path(dev) / "trials", row_of, f"{dev}/wav.scp")
+    enroll, test = (np.array([row_of[utt] for utt in side]) for side in trials[:2])
 
     def validate(model) -> dict[str, float]:
-        parts = [embed_native(model, [load_wave(s) for s in sources[i : i + 256]]) for i in range(0, len(sources), 256)]
-        matrix = np.stack([vector for part in parts for vector in part])
-        scores = cosine_scores(matrix, matrix, enroll, test)
+        waves = ((source.utt, load_wave(source)) for source in sources)
+        x = np.stack([vector for _, vector in embed_all(model, waves, "native", config)])
+        scores = cosine_scores(x, x, enroll, test)
         sides = scores[trials.is_target], scores[~trials.is_target]
         return {"eer_dev": 100 * eer(*sides), "min_dcf_dev": min_dcf(*sides, p_target=0.05)}
 

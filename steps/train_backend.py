@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Train mean, LDA and PLDA on embeddings of known speakers: OUT_DIR/{mean.vec,transform.mat,plda}, Kaldi's formats.
+"""Train mean, LDA and PLDA on embeddings of known speakers; writes OUT_DIR/{mean.vec,transform.mat,plda}.
 
 steps/train_backend.py exp/x/embeddings/cohort_native/embedding.scp exp/x/cohort/utt2spk exp/x/backend/native
 
-As Kaldi's recipes: the mean is taken off, LDA is trained and applied, vectors are scaled to length sqrt(dim), PLDA is
-trained on these.
+The steps are those of Kaldi's recipes: subtract the mean, train and apply LDA, scale to length sqrt(dim), train PLDA.
+The files have Kaldi's formats.
 """
 
 import argparse
@@ -25,17 +25,19 @@ from rawnext.scoring.plda import fit_plda, smooth
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lda-dim", type=int, default=200,
-                        help="at most; as many as the embeddings have, and one less than speakers (%(default)s)")
-    parser.add_argument("--total-covariance-factor", type=float, default=0.0, help="of LDA (%(default)s)")
+                        help="LDA's dimension, at most that of the embeddings and speakers - 1 (default %(default)s)")
+    parser.add_argument("--total-covariance-factor", type=float, default=0.0,
+                        help="LDA's share of the total covariance in the whitened one (default %(default)s)")
     parser.add_argument("--smoothing", type=float, default=0.0,
-                        help="share of the between-speaker covariance that is added to PLDA's other (%(default)s)")
+                        help="PLDA's smoothing: share of the between-speaker covariance added to the within-speaker "
+                             "one (default %(default)s)")
     parser.add_argument("embeddings", help="embedding.scp")
     parser.add_argument("utt2spk")
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
     for name, value in (("total-covariance-factor", args.total_covariance_factor), ("smoothing", args.smoothing)):
         if not 0 <= value <= 1:
-            parser.error(f"--{name} must lie between 0 and 1")
+            parser.error(f"--{name} must be between 0 and 1")
 
     spk_of = read_table(args.utt2spk, one_word=True)
     utts, x, _ = read_side(args.embeddings)

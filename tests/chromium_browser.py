@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chromium without a window, for tests of pages.
+"""Headless Chromium for tests of pages.
 
-Needs Chromium and its driver; on Debian and Ubuntu `apt-get install chromium chromium-driver`. Tests skip without.
+Needs Chromium and its driver (Debian and Ubuntu: `apt-get install chromium chromium-driver`), or the tests are skipped.
 """
 
 import shutil
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import pytest
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: pip install -e '.[dev]'")
-WAIT = 60  # seconds at most; a page takes one
+WAIT = 60  # timeout in seconds; a page takes one
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator:
-    """selenium's driver of a new browser, with further arguments of Chromium."""
+    """selenium's driver of a new browser; `arguments` are added to Chromium's command line."""
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if not all(programs):
         pytest.skip("no chromium: apt-get install chromium chromium-driver")
@@ -42,12 +42,12 @@ def until(driver, condition: Callable[[], object]) -> None:
 
 
 def set_width(driver, width: int) -> None:
-    """Of the window, in pixels; below 500 it is a telephone's."""
+    """Set the width of the window in pixels; below 500 it emulates a phone."""
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 800,
                                                                   "deviceScaleFactor": 1, "mobile": width < 500})
 
 
 def set_scheme(driver, scheme: str) -> None:
-    """light or dark."""
+    """Set the preferred colour scheme, light or dark."""
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme",
                                                                         "value": scheme}]})

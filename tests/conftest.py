@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 import os
 import signal
@@ -14,19 +14,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config) -> None:
-    """Every run of the tests is the same run, wherever it is started from."""
+    """Make every test run repeatable."""
     import torch
 
     class TorchRandom:
-        """torch's generator as hypothesis wants it: set back to the same state before each of its examples."""
+        """torch's generator for hypothesis, which resets it before each example."""
         seed, getstate, setstate = torch.manual_seed, torch.get_rng_state, torch.set_rng_state
 
-    torch.set_num_threads(1)   # as many tests run at a time as there are cores: more would only wait for each other
-    config.torch_random = TorchRandom   # hypothesis itself holds it by a weak reference
+    torch.set_num_threads(1)   # tests run in parallel, one per core: more threads would only wait for each other
+    config.torch_random = TorchRandom   # hypothesis keeps only a weak reference
     hypothesis.register_random(TorchRandom)
     hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
     hypothesis.settings.load_profile("repeatable")
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup our launchers would, rightly, not hear of it either
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup, launchers would inherit that SIGHUP is ignored
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,15 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def parity() -> Path:
+    """Numbers of released code; README.md there describes them."""
+    return ROOT / "tests/data/parity"
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """Reference numbers and real audio that may lie beside the checkout; tests that want them skip without."""
+    """More reference values, and real audio, next to the checkout, not part of the project; without: skip."""
     folder = ROOT.parent / "shared"
     if not (folder / "parity").is_dir():
-        pytest.skip(f"no reference data at {folder}")
+        pytest.skip(f"needs reference data that is not part of the project: {folder}")
     return folder

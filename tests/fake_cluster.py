@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Programs of Slurm and Grid Engine for tests of the launchers: their jobs run here, at once.
+"""Fake programs of Slurm and Grid Engine to test the launchers. Jobs run at once on this machine.
 
-`install(folder)` puts them into `folder`, which a test then names in PATH; each is this file under another name. What
-they know is in `folder/state`: `submitted` (the last command line), `alive.ID`, `group.ID.TASK` (of a job). A test may
-write `refusal` (what submission fails with), `fate` (what is told of a dead job), `early` (submitting does not wait)
-and `kill` (a job dies without a word).
+`install(folder)` puts them into `folder`, which the test adds to PATH; each is a copy of this file under another name.
+Their state is in `folder/state`: `submitted` (the last command line), `alive.ID` (a job's state, empty after its end)
+and `group.ID.TASK` (a task's process group). A test may create `refusal` (the error that submission fails with), `fate`
+(output of scontrol or qacct for a dead job), `early` (sbatch and qsub do not wait) and `kill` (jobs get SIGKILL).
 """
 
 import os
@@ -21,7 +21,7 @@ SLURM = Path(sys.argv[0]).name not in ("qsub", "qdel", "qstat", "qacct")
 
 
 def install(folder: Path) -> Path:
-    """Make the programs; returns the folder of what they know."""
+    """Write the programs to `folder`. Returns: the folder with their state."""
     (folder / "state").mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         (folder / name).write_text(f"#!{sys.executable} -SE\n" + Path(__file__).read_text())
@@ -30,7 +30,7 @@ def install(folder: Path) -> Path:
 
 
 def submitted(launcher: Path, folder: Path, *args: object) -> tuple[list[str], str]:
-    """Call a launcher whose jobs must succeed. Returns: the options that submission got, and the jobs' numbers."""
+    """Run a launcher; its jobs must succeed. Returns: the options passed to sbatch or qsub, and the job numbers."""
     state = install(folder / "bin")
     done = subprocess.run([sys.executable, launcher, *map(str, args)], cwd=folder, text=True, capture_output=True,
                           timeout=60, env={**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"})
@@ -40,7 +40,7 @@ def submitted(launcher: Path, folder: Path, *args: object) -> tuple[list[str], s
 
 
 def tasks_of(words: list[str]) -> list[str]:
-    """The numbers of an array, or one empty text."""
+    """The task ids of an array, or one empty string."""
     array = next((word[8:] for word in words if word.startswith("--array=")), None)
     if "-t" in words:
         array = words[words.index("-t") + 1]
@@ -52,7 +52,7 @@ def tasks_of(words: list[str]) -> list[str]:
 
 
 def start(job: str, task: str, command: list[str]) -> subprocess.Popen:
-    """Start a job or a task with no more of our environment than a cluster gives."""
+    """Start a job or a task with only the environment variables that a cluster sets."""
     variables = {"PATH": os.environ["PATH"]}
     if SLURM:
         variables |= {"SLURM_JOB_ID": job, "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_EXPORT_ENV": "PATH"}
@@ -67,14 +67,14 @@ def start(job: str, task: str, command: list[str]) -> subprocess.Popen:
 
 
 def submit(words: list[str]) -> int:
-    """sbatch, qsub: run the jobs, again those that ask for it, and wait for them."""
+    """sbatch, qsub: run the jobs, rerun those that are requeued, and wait for them."""
     (STATE / "submitted").write_text("\n".join(words))
     if (STATE / "refusal").exists():
         print((STATE / "refusal").read_text(), file=sys.stderr)
         return 1
     job = str(len(list(STATE.glob("alive.*"))) + 12)
     (STATE / f"alive.{job}").write_text("RUNNING")
-    print(job, flush=SLURM or sys.stdout.isatty())  # qsub keeps it back from anything but a terminal
+    print(job, flush=SLURM or sys.stdout.isatty())  # qsub flushes only to a terminal
     if (STATE / "early").exists() and os.fork():
         return 0
     command = words[next(i for i, word in enumerate(words) if word.endswith("cluster_job.sh")):]
@@ -93,24 +93,24 @@ def submit(words: list[str]) -> int:
 
 
 def cancel(job: str) -> None:
-    """scancel, qdel: the job's processes are asked to end."""
+    """scancel, qdel: send the signal that these programs send to a job's processes."""
     (STATE / f"alive.{job}").write_text("CANCELLED")
     for file in STATE.glob(f"group.{job}.*"):
         os.killpg(int(file.read_text()), signal.SIGTERM if SLURM else signal.SIGUSR2)
 
 
 def step(words: list[str]) -> int:
-    """srun: the command on each node."""
+    """srun: run the command once per node."""
     (STATE / "step").write_text("\n".join(words))
     nodes = int(next(word[8:] for word in words if word.startswith("--nodes=")))
     command = words[words.index("bash"):]
     processes = [subprocess.Popen(command, env={**os.environ, "SLURM_PROCID": str(i)}) for i in range(nodes)]
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # those of the step have got it too
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the step's processes get it too
     return max(abs(process.wait()) for process in processes)
 
 
 def control(words: list[str]) -> None:
-    """scontrol."""
+    """scontrol: requeue a job, or show nodes or a job."""
     if words[0] == "requeue":
         job, _, task = words[1].partition("_")
         (STATE / f"requeue.{job}.{task}").touch()
@@ -127,7 +127,7 @@ def control(words: list[str]) -> None:
 
 
 def listing(job: str) -> None:
-    """squeue, qstat: only jobs that live."""
+    """squeue, qstat: show a job if it has not ended."""
     file = STATE / f"alive.{job}"
     living = file.exists() and file.read_text()
     if SLURM:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Kaldi's programs computed, as arrays."""
+"""Numbers computed by Kaldi's programs, as arrays."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def read_ark(path: Path) -> tuple[list[str], np.ndarray]:
 
 
 def read_text(path: Path) -> tuple[list[str], np.ndarray]:
-    """Keys and numbers of `key  [ 1 2 3 ]` or `key 1`, a line each."""
+    """Keys and numbers of lines `key  [ 1 2 3 ]` or `key 1`."""
     words = [line.replace("[", "").replace("]", "").split() for line in path.read_text().splitlines()]
     return [row[0] for row in words], np.array([row[1:] for row in words], dtype=float)
 

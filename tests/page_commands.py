@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of a page: blocks of Markdown, the words of their commands, and what can be known of one unrun."""
+"""The commands of a page: code blocks, the words of their commands, and checks of a command without running it."""
 
 import argparse
 import contextlib
@@ -17,15 +17,15 @@ from unittest import mock
 
 from rawnext.training.system import load_system
 
-# What pages call that is not of this project.
+# Programs in the pages that are not part of this project.
 OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip",
            "cat", "unzip", "tar"}
 LAST_STAGE = 10
-OF_PAGES = ("conf/statistics_tdnn.yaml",)     # what a page tells its reader to write
+OF_PAGES = ("conf/statistics_tdnn.yaml",)     # written by the reader of a page
 
 
 class Block(NamedTuple):
-    """A block of code. line: of the page where it begins.   before: the page up to there."""
+    """A block of code. line: its first line in the page.   before: the text of the page before it."""
 
     line: int
     language: str
@@ -34,7 +34,7 @@ class Block(NamedTuple):
 
 
 class Command(NamedTuple):
-    """words: the program first.   folder: where the block has gone by `cd`, "" if nowhere."""
+    """words: program and arguments.   folder: the block's current folder after `cd`; "" if none."""
 
     words: list[str]
     folder: str
@@ -51,7 +51,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def commands(code: str) -> Iterator[Command]:
-    """Each simple command of a shell block, without assignments before it."""
+    """Each simple command of a shell block, without leading assignments."""
     lines = re.sub(r"(^|\s)#.*", r"\1", code, flags=re.M).replace("\\\n", " ")
     lexer = shlex.shlex(lines, posix=True, punctuation_chars=";|&<>()\n")
     lexer.commenters, lexer.whitespace_split, lexer.whitespace = "", True, " \t"
@@ -70,8 +70,8 @@ def commands(code: str) -> Iterator[Command]:
 
 
 def pages(root: Path) -> list[Path]:
-    """All that have commands."""
-    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/*.md")),
+    """All pages with commands."""
+    return [root / "README.md", root / "CONTRIBUTING.md", *sorted(root.glob("docs/**/*.md")),
             *sorted(root.glob("egs/*/README.md"))]
 
 
@@ -84,8 +84,8 @@ def of_page(page: Path) -> list[list[str]]:
 def example(root: Path, page: str, start: str) -> list[str]:
     """The words of the one command of a page that is, or begins with, `start`.
 
-    A test runs them, with options behind them that make it small. tests/docs/test_docs_run.py looks for these calls,
-    `example(root, "page", "start")` on a line, in all tests.
+    A test runs them with more options that make the run small. tests/docs/test_docs_run.py searches all tests for calls
+    `example(root, "page", "start")` on one line.
     """
     lines = {" ".join(words): words for words in of_page(root / page)}
     found = [start] if start in lines else [line for line in lines if line.startswith(start)]
@@ -95,11 +95,11 @@ def example(root: Path, page: str, start: str) -> list[str]:
 
 
 class Fault(Exception):
-    """Why a command of a page cannot be right."""
+    """The reason why a command of a page is wrong."""
 
 
 def check(command: Command, root: Path, page: Path, before: str) -> None:
-    """Raise Fault unless the program is there and knows its options, stages and files."""
+    """Raise Fault unless the program exists and accepts its options, stages and files."""
     name, *rest = command.words
     if name in ("cd", "."):
         if not (root / rest[0]).exists():
@@ -113,21 +113,21 @@ def check(command: Command, root: Path, page: Path, before: str) -> None:
     elif name.endswith(".py"):
         if not (root / name).is_file():
             raise Fault(f"no program {name}")
-        if (root / name).read_bytes().startswith(b"#!"):     # else a module, of which a sentence speaks
+        if (root / name).read_bytes().startswith(b"#!"):     # otherwise a module mentioned in a sentence
             check_python(lambda: runpy.run_path(str(root / name))["main"](), name, rest, root)
     elif name not in OUTSIDE | {"export"}:
-        raise Fault(f"unknown program {name}; what is no command stands in a block of language text")
+        raise Fault(f"unknown program {name}; text that is not a command needs a block of language text")
 
 
 def check_make(makefile: Path, words: list[str]) -> None:
     text = makefile.read_text()
     for word in words:
         if not re.search(rf"^{re.escape(word.split('=')[0])}(:| \?=)", text, re.M):
-            raise Fault(f"make knows no {word}")
+            raise Fault(f"make has no target or variable {word}")
 
 
 def scripts(name: str, folder: str, root: Path, page: Path, before: str) -> list[Path]:
-    """The scripts that `name` may be: of ./run.sh, the recipe last spoken of, or if none is, any."""
+    """The scripts that `name` may be; for ./run.sh, that of the recipe mentioned last, or of any if there is none."""
     if not name.startswith("./"):
         found = [root / name]
     else:
@@ -142,8 +142,12 @@ def scripts(name: str, folder: str, root: Path, page: Path, before: str) -> list
 
 
 def check_shell(paths: list[Path], words: list[str], root: Path) -> None:
-    """Options are the variables above `. utils/parse_options.sh`; one of the scripts must know them all."""
-    known = [set(re.findall(r"^([a-z]\w*)=", path.read_text().split("parse_options.sh")[0], re.M)) for path in paths]
+    """Options are the variables above `. utils/parse_options.sh`; one of the scripts must have them all."""
+    shared, known = (root / "steps/options.sh").read_text(), []
+    for path in paths:
+        block = path.read_text().split("parse_options.sh")[0]
+        block += shared if "\n. steps/options.sh\n" in block else ""
+        known.append(set(re.findall(r"^([a-z]\w*)=", block, re.M)))
     given = dict(zip(words, [*words[1:], ""]))
     names = {word[2:].replace("-", "_") for word in words[:words.index("--") if "--" in words else None]
              if word.startswith("--")} - {"help", "config"}
@@ -156,16 +160,16 @@ def check_shell(paths: list[Path], words: list[str], root: Path) -> None:
 
 
 def check_config(names: list[str], sets: list[str], root: Path) -> None:
-    """The YAML files that belong to the project, and options over them, load.
+    """The YAML files of the project load, with the options of --set.
 
-    Files of experiments are not there: over these, options of the model are not known, the others are.
+    Files of experiments do not exist: with these, options of the model are not checked, the others are.
     """
     ours = [root / name for name in names if name.startswith("conf/") and name not in OF_PAGES]
     load_system(ours, sets if len(ours) == len(names) else [text for text in sets if not text.startswith("model")])
 
 
 def entry_point(root: Path):
-    """What `rawnext` calls, by pyproject.toml."""
+    """The function that the program `rawnext` calls, from pyproject.toml."""
     found = re.search(r'^rawnext = "([\w.]+):(\w+)"', (root / "pyproject.toml").read_text(), re.M)
     if not found:
         raise Fault("pyproject.toml has no program rawnext")
@@ -173,11 +177,11 @@ def entry_point(root: Path):
 
 
 class Parsed(Exception):
-    """The options were read: nothing else shall happen."""
+    """The options were parsed; the program must not go on."""
 
 
 def check_python(main, name: str, words: list[str], root: Path) -> None:
-    """Let the program's own parser read the words; with `...` among them, only options are compared."""
+    """Parse the words with the program's own parser; if `...` is among them, only compare the options."""
     real = argparse.ArgumentParser.parse_args
 
     def parse(parser, args=None, namespace=None):
@@ -189,11 +193,11 @@ def check_python(main, name: str, words: list[str], root: Path) -> None:
             check_config(flat(read.config), flat(read.set), root)
         raise Parsed
 
-    told = io.StringIO()
+    output = io.StringIO()
     with mock.patch.object(argparse.ArgumentParser, "parse_args", parse), \
             mock.patch.object(sys, "argv", [name, *words]), \
             mock.patch.object(sys, "path", [str((root / name).parent), *sys.path]), \
-            contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+            contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         try:
             main()
         except Parsed:
@@ -201,11 +205,11 @@ def check_python(main, name: str, words: list[str], root: Path) -> None:
         except SystemExit as end:
             if not end.code:  # --help
                 return
-    raise Fault((told.getvalue().strip().splitlines() or ["ran, and read no options"])[-1])
+    raise Fault((output.getvalue().strip().splitlines() or ["ran without parsing options"])[-1])
 
 
 def flat(value: str | list | None) -> list[str]:
-    """Words of an option that takes several, however the program keeps them."""
+    """Words of an option with several values, as a string or as nested lists."""
     return value.split() if isinstance(value, str) else [word for item in value or () for word in flat(str(item))]
 
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a recipe in a folder of its own, so that nothing of it lands in the checkout."""
+"""Run a recipe in a folder of its own, so that it writes nothing into the checkout."""
 
 import os
 import subprocess
 from pathlib import Path
 
+from programs import forking
+
 
 def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
-    """Links to egs/NAME/run.sh and all that it uses, in `folder`; returns the environment to start it in."""
+    """Link egs/NAME/run.sh and all that it uses into `folder`; returns the environment to start it in."""
     folder.mkdir(exist_ok=True)
     for link in ("run.sh", "path.sh", "cmd.sh", "conf", "local", "steps", "utils"):
         if not (folder / link).exists():
@@ -16,7 +18,7 @@ def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
 
 
 def run_recipe(root: Path, name: str, folder: Path, *options) -> subprocess.CompletedProcess:
-    """egs/NAME/run.sh with these options, in `folder`."""
-    env = place_recipe(root, name, folder)
+    """Run egs/NAME/run.sh with these options in `folder`."""
+    env = forking(place_recipe(root, name, folder))
     return subprocess.run(["./run.sh", *map(str, options)], cwd=folder, env=env, capture_output=True, text=True,
                           timeout=500)

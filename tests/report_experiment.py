@@ -37,7 +37,7 @@ def write_data(folder: Path) -> list[tuple[str, str, bool]]:
 
 def write_experiment(exp: Path, data: Path, trials: list[tuple[str, str, bool]], seed: int, *,
                      durations=("full", "1"), backends=("cosine",), **more) -> None:
-    """exp with an evaluation for each duration and backend; more: further columns of each."""
+    """exp with an evaluation for each duration and backend.   more: further columns of each."""
     rng = np.random.default_rng(seed)
     write_lines(exp / "config.yaml", ["model: {name: rawnext}", "losses: [{name: softmax}]"])
     for backend in backends:
@@ -59,7 +59,7 @@ def write_training(exp: Path) -> None:
 
 
 def change(exp: Path, **columns) -> None:
-    """Set columns of all evaluations; None takes one away."""
+    """Set columns of all evaluations; None removes one."""
     for path in (exp / "scores").glob("*.json"):
         row = {**json.loads(path.read_text()), **columns}
         write_lines(path, [json.dumps({name: value for name, value in row.items() if value is not None})])

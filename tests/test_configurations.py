@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every YAML of conf/ that names a system takes training steps, at its full width on a tiny batch."""
+"""Every system in conf/ trains for a few steps, at its full width on a tiny batch."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rawnext.training.trainer import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.glob("**/*.yaml"))
-UNDER = {"augment.yaml": ["rawnext_aam.yaml"], "large_margin.yaml": ["rawnext_aam.yaml"]}  # what stands below a part
+BASES = {"augment.yaml": ["rawnext_aam.yaml"], "large_margin.yaml": ["rawnext_aam.yaml"]}  # what a part extends
 TINY = {"optim.lr=1e-3", "optim.final_lr=0", "optim.schedule=cosine", "batch.speakers=2", "crop.samples=4000",
            "crop.short_from=0", "crop.start_samples=0", "train.margin_from=0", "train.margin_full=0"}
 
@@ -28,9 +28,9 @@ def tables(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("_lda.yaml")])  # no network to train
-def test_some_steps(name, tables, tmp_path):
-    below = UNDER.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])
-    config = load_system([CONF / part for part in [*below, name]], sorted(TINY))
+def test_configuration_trains(name, tables, tmp_path):
+    bases = BASES.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])
+    config = load_system([CONF / part for part in [*bases, name]], sorted(TINY))
     table, banks = tables
     torch.manual_seed(0)
     trainer = Trainer(config, table, banks, tmp_path, torch.device("cpu"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/extending.md does what it says: its model is added to a copy of the project by one file and one line."""
+"""The model of docs/howto/extending.md is added to a copy of the project by one file and one line, and trains."""
 
 import os
 import re
@@ -28,7 +28,7 @@ assert torch.allclose(model(batch, torch.tensor([len(w) for w in waves])), singl
 @pytest.fixture
 def copy(root, tmp_path):
     """The project with the page's model, and the page's files by name."""
-    text = (root / "docs/extending.md").read_text()
+    text = (root / "docs/howto/extending.md").read_text()
     blocks = dict(re.findall(r"^(?:The line, in )?`([\w/.]+)`.*?```(?:python|yaml)\n(.*?)```", text, re.M | re.S))
     for name in ("rawnext", "steps", "utils"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,11 +50,11 @@ def python(folder, *words):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_the_model_of_the_page(root, copy):
+def test_model_of_the_page_ignores_padding_and_trains(root, copy):
     python(copy, "-c", CHECK)
     write_corpus(copy / "data/train", num_speakers=4, num_utts=4)
     (copy / "data/dev").symlink_to("train")
-    page = example(root, "docs/extending.md", "./run.sh --stage 3")
+    page = example(root, "docs/howto/extending.md", "./run.sh --stage 3")
     done = subprocess.run([*page, "--stop-stage", "3", "--set", "batch.speakers=4 crop.samples=8000 train.epochs=2"],
                           cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

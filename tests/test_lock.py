@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""requirements.lock agrees with pyproject.toml and is what make env installs; make lock and make newest."""
+"""requirements.lock agrees with pyproject.toml and is installed by make env; make lock and make newest."""
 
 import os
 import re
@@ -30,8 +30,8 @@ def test_every_dependency_is_pinned_within_its_bounds(root, lock):
     assert list(lock) == sorted(lock)
 
 
-def test_setup_takes_its_versions(root, lock):
-    """The Python of the lock, and torch: what the script greps for is there once."""
+def test_setup_takes_the_versions_of_the_lock(root, lock):
+    """The lock has the lines that the script searches for, once each: the version of Python, and torch."""
     text, script = (root / "requirements.lock").read_text(), (root / "utils/setup_env.sh").read_text()
     assert re.match(r"# python 3\.1[012]\n", text)
     for package in ("torch", "torchaudio"):
@@ -58,7 +58,7 @@ def program(path, text):
     return path
 
 
-def test_lock_holds_what_is_installed(root, tmp_path):
+def test_make_lock_writes_the_installed_versions(root, tmp_path):
     """pip's list, names as indexes compare them, without local labels."""
     repository(root, tmp_path)
     program(tmp_path / ".venv/bin/python", 'case "$*" in *"freeze --exclude-editable") echo "torch==2.13.0+cpu"; '
@@ -71,8 +71,8 @@ def test_lock_holds_what_is_installed(root, tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["", "test docs"])
-def test_trying_the_newest(root, tmp_path, failing):
-    """A copy is set up without the lock and tested; what differs is printed; the copy stays if a test fails."""
+def test_make_newest_tests_a_copy_without_the_lock(root, tmp_path, failing):
+    """A copy is set up without the lock and tested; differences are printed; the copy remains if a test fails."""
     folder = tmp_path / "checkout"
     folder.mkdir()
     repository(root, folder)
@@ -82,11 +82,11 @@ def test_trying_the_newest(root, tmp_path, failing):
                           text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
     setup, tests = done.stdout.split("make test docs")
     assert "make env lock NEWEST=1" in setup and "+b==2" in setup
-    assert '"numpy>=1.26"' in setup and '"numpy>=1.26,<3"' in tests, "the tests see the checkout as it is"
+    assert '"numpy>=1.26"' in setup and '"numpy>=1.26,<3"' in tests, "the tests see the checkout's own bounds"
     assert (done.returncode == 0) == (not failing) == (not list(tmp_path.glob("tmp.*"))), done.stderr
 
 
-def test_trying_the_newest_removes_the_upper_bounds(root):
+def test_make_newest_removes_the_upper_bounds(root):
     change = re.search(r"sed -i -E '(.*?)' pyproject.toml", (root / "Makefile").read_text())[1]
     done = subprocess.run(["sed", "-E", change, root / "pyproject.toml"], capture_output=True, text=True, check=True)
     own = [Requirement(line) for line in re.findall(r'^  "([\w.-]+[<>=][^"]*)",', done.stdout, re.M)]

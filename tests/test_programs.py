@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source file and every program owes its user; `lint-imports` checks which package may import which."""
+"""Rules for every source file and program; `lint-imports` checks which package may import which."""
 
 import ast
 import importlib.metadata
@@ -55,13 +55,13 @@ def test_third_party_imports_are_found():
         "numpy", "torch"}
 
 
-def test_egs_holds_no_python():
+def test_egs_has_no_python_files():
     assert not [path for path in (ROOT / "egs").glob("*/*.py")]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_no_script_hides_a_standard_module(path):
-    """A script's folder comes first on sys.path: a queue.py there breaks `import queue`, and with it torch."""
+    """A script's folder comes first on sys.path: a queue.py there would break `import queue`, and so torch."""
     assert path.stem not in sys.stdlib_module_names
 
 
@@ -73,7 +73,7 @@ def test_programs_and_only_programs_are_executable(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_licence_and_docstring(path):
+def test_file_has_a_licence_and_a_docstring(path):
     source = path.read_text(encoding="utf-8")
     lines = [line for line in source.split("\n")[:2] if not line.startswith("#!")]
     assert lines[0] == "# SPDX-License-Identifier: Apache-2.0"
@@ -81,7 +81,7 @@ def test_licence_and_docstring(path):
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=name_of)
-def test_help_answers_soon(path):
+def test_help_is_quick(path):
     for _ in range(3):  # a machine that is busy may be slow once
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, path, "--help"], env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -91,4 +91,4 @@ def test_help_answers_soon(path):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if (spent := after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) < 0.5:
             return
-    pytest.fail(f"{spent:.2f} s of a processor: import what is heavy inside functions")
+    pytest.fail(f"{spent:.2f} s of processor time: import heavy modules inside functions")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained experiment for tests, but for the training: a narrow model of random weights."""
+"""An experiment for tests as if after training: a narrow model with random weights."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.arra
 
 
 def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, **config_of: Any) -> Path:
-    """config.yaml and model.pt in `folder`; config_of: the other sections of its configuration."""
+    """Write config.yaml and model.pt in `folder`; config_of: the other sections of its configuration."""
     config = Config(model=model, **config_of)
     torch.manual_seed(seed)
     save_config(config, folder / "config.yaml")
@@ -29,13 +29,13 @@ def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, **confi
 
 
 def calibrate(exp: Path, names=("inverse_duration",), **about) -> Path:
-    """A calibration of an experiment's cosines: LLR = 5 score - 2 - (1 / enroll seconds + 1 / test seconds) / 4."""
+    """Write a calibration of cosines: LLR = 5 score - 2 - (1 / enroll seconds + 1 / test seconds) / 4."""
     save_model(exp / MODEL_PATH, CALIBRATION, names, {"backend": "cosine", "protocol": "native", **about})
     return exp
 
 
 def inform(exp: Path) -> Path:
-    """train_info.json, and one evaluation among its scores."""
+    """Write train_info.json and evaluations at two durations."""
     (exp / "train_info.json").write_text(json.dumps({"num_params": 1, "gmacs": 1.5, "num_speakers": 1211,
                                                      "num_utts": 148642, "epochs": 7}))
     row = {"list": "O", "data_set": "vox1", "protocol": "native", "backend": "cosine", "duration": "full",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A corpus of seconds that lies on disk as speechocean762 does."""
+"""A corpus of a few seconds in the folders of speechocean762."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A corpus of seconds that lies on disk as VoxCeleb, MUSAN and RIRS_NOISES do, and egs/voxceleb on it."""
+"""Corpora of a few seconds in the folders of VoxCeleb, MUSAN and RIRS_NOISES, and options of egs/voxceleb for them."""
 
 import itertools
 from pathlib import Path
@@ -48,7 +48,7 @@ def write_corpora(top: Path) -> Path:
 
 
 def options(folder: Path, corpora: Path) -> list[str]:
-    """Of run.sh, to run it on them in this folder with a tiny network."""
+    """Options of run.sh for a tiny network on these corpora, in this folder."""
     folder.mkdir(exist_ok=True)
     (folder / "tiny.yaml").write_text(CONF)
     places = [(f"--{name}", str(corpora / name)) for name in ("vox1", "vox2", "musan", "rirs")]

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# One job on a cluster: gives a command its log, and the log its frame. slurm.py and sge.py hand it to sbatch and qsub:
+# Run one job on a cluster and write its log. slurm.py and sge.py submit this script by sbatch and qsub:
 #   cluster_job.sh /home/me/vox/exp/log/q/x.JOB.sh /home/me/vox exp/log/x.JOB.log JOB 1 1 -
-# Arguments: the script that runs the command, the folder, the log from there, the name that stands for the job's number
-# in it (-: none), the numbers of threads and of nodes, the jobs (-: the scheduler's tasks; 3,7: its tasks 1 and 2).
-# A command that was asked to end (TERM) and exits with 75, or touches the file $RUN_AGAIN, is run again, in the same
-# log; not if somebody cancelled the job.
+# Arguments: the script that runs the command, the working folder, the log (relative to that folder), the identifier in
+# the log's name that the job's number replaces (-: none), the number of threads, the number of nodes, the job numbers
+# (-: equal to the task ids; 3,7: job 3 is task 1, job 7 is task 2).
+# If the command exits with 75, or fails and has created the file $RUN_AGAIN, the job is requeued and appends to the
+# same log, unless it was cancelled.
 set -u
 script=$1 folder=$2 log=$3 name=$4 threads=$5 nodes=$6 numbers=$7
 
@@ -20,44 +21,43 @@ else job=${listed[task - 1]}; fi
 [[ "$log" = /* ]] || log=$folder/$log
 exec >> "$log" 2>&1 < /dev/null
 
-restarts=${script%.sh}.$job.restarts # how often in a row it was run again after less than a minute
+restarts=${script%.sh}.$job.restarts # number of consecutive runs that were shorter than a minute
 export RUN_AGAIN=${script%.sh}.$job.again
 rm -f "$RUN_AGAIN"
-stoppable=yes # no: the job is being deleted, and must not come back
+deleted= # yes: the job was deleted by qdel and must not be requeued
 
-# Grid Engine warns of the end with a signal to all processes of the job; the command knows TERM only.
+# Grid Engine sends USR1 or USR2 to all processes of the job before it ends them; the command handles only TERM.
 # shellcheck disable=SC2329  # called by traps
-ask_to_end() {
-  asked=yes
+terminate() {
+  signalled=yes
   trap '' TERM
   kill -TERM 0
   trap : TERM
 }
 
 run() {
-  if [ -n "${SLURM_JOB_ID:-}" ]; then # as a step, so that Slurm's signals reach the command
+  if [ -n "${SLURM_JOB_ID:-}" ]; then # by srun, so that Slurm's signals reach the command
     srun --quiet --export=ALL --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=1 \
       ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash "$script" "$job"
     return
   fi
-  trap ask_to_end USR1
-  trap 'stoppable=no; ask_to_end' USR2
+  trap terminate USR1
+  trap 'deleted=yes; terminate' USR2
   (
     trap '' USR1 USR2
     exec bash "$script" "$job"
   ) &
-  local child=$! asked code
-  asked=yes
-  while [ -n "$asked" ]; do # a signal ends the waiting, not the child
-    asked=
+  local child=$! code signalled=yes
+  while [ -n "$signalled" ]; do # a signal interrupts `wait`
+    signalled=
     wait "$child"
     code=$?
   done
   return "$code"
 }
 
-# The words in which torchrun reads from the environment who its fellows are.
-describe_nodes() {
+# Set the variables from which torchrun reads the number of nodes and where they meet.
+set_torchrun_variables() {
   local first address
   first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
   address=$(scontrol -o show node "$first" | sed -n 's/.* NodeAddr=\([^ ]*\).*/\1/p')
@@ -65,17 +65,17 @@ describe_nodes() {
   export PET_RDZV_ENDPOINT=${address:-$first}:$((20000 + SLURM_JOB_ID % 10000))
 }
 
-# Does the scheduler let the job go on? (After scancel or qdel it does not.)
-may_go_on() {
+# Succeeds unless the job was cancelled by scancel or qdel.
+may_requeue() {
   if [ -n "${SLURM_JOB_ID:-}" ]; then
     [[ "$(scontrol -o show job "$SLURM_JOB_ID")" == *" JobState=RUNNING "* ]]
   else
-    [ "$stoppable" = yes ]
+    [ -z "$deleted" ]
   fi
 }
 
-# Put this job into the queue again. Slurm then ends this script; Grid Engine wants an exit code.
-run_again() {
+# Requeue this job. Slurm then ends this script; Grid Engine requeues on exit code 99.
+requeue() {
   if [ -n "${SLURM_JOB_ID:-}" ]; then
     scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}" || return
     sleep 60
@@ -90,26 +90,26 @@ for variable in SLURM_JOB_ID SLURM_ARRAY_JOB_ID SLURM_ARRAY_TASK_ID SLURM_JOB_NO
   [ -z "${!variable:-}" ] || echo "# $variable: ${!variable}"
 done
 begin=$(date +%s)
-trap : TERM # the job's own processes get it too; this one stays to see how they end
-[ "$nodes" -eq 1 ] || describe_nodes
+trap : TERM # the command gets it too; this script waits for the command's exit code
+[ "$nodes" -eq 1 ] || set_torchrun_variables
 run
 code=$?
 seconds=$(($(date +%s) - begin))
 echo "# Accounting: time=$seconds threads=$threads"
 
-if [ "$code" -ne 0 ] && [ -e "$RUN_AGAIN" ] && may_go_on; then
+if [ "$code" -ne 0 ] && [ -e "$RUN_AGAIN" ] && may_requeue; then
   quick=0
   if [ "$seconds" -lt 60 ]; then quick=$(($(cat "$restarts" 2> /dev/null || echo 0) + 1)); fi
   echo "$quick" > "$restarts"
   if [ "$quick" -le 5 ]; then
     echo "# Stopped at $(date) with status $code, to be run again"
-    run_again
-    echo "# The scheduler does not run it again"
+    requeue
+    echo "# The scheduler did not requeue the job"
   else
-    echo "# Stopped $quick times within a minute: not run again"
+    echo "# Stopped after less than a minute $quick times in a row: not run again"
   fi
 fi
 rm -f "$RUN_AGAIN" "$restarts"
 echo "# Finished at $(date) with status $code"
-case $code in 99 | 100) code=1 ;; esac # to Grid Engine these mean: once more; stay in the queue with an error
+case $code in 99 | 100) code=1 ;; esac # for Grid Engine, 99 means requeue and 100 error state
 exit "$code"

@@ -8,7 +8,7 @@ Errors (exit code 1): malformed lines, utterances or models missing from the dat
 utt2spk, only targets or only nontargets. Warnings: the original VoxCeleb1 lists, training speakers, trials of an
 utterance with itself, repeated pairs (also swapped), one speaker with most of the targets, a data directory mostly
 unused. Each kind is one line with its first place, `file:line: why`. The enroll side may be models, listed in
-TRIALS.enroll as `model utt utt ...`. See docs/trials.md.
+TRIALS.enroll as `model utt utt ...`. See docs/howto/trials.md.
 """
 
 import argparse

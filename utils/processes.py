@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals as data, and the end of every process that a launcher's jobs started, even if the launcher is killed."""
+"""Signal handling, and ending every process that a launcher's jobs started, even if the launcher is killed."""
 
 import contextlib
 import os
@@ -9,34 +9,38 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-GRACE_S = 30  # between asking processes to end (TERM) and ending them (KILL); a training writes a checkpoint in it
+GRACE_S = 30  # between SIGTERM and SIGKILL; long enough for training to save a checkpoint
 
 
 class SignalPipe:
-    """Signals as data: nothing is interrupted halfway, they are read from a pipe when we are ready for them."""
+    """Signals are written to a pipe and read when the launcher waits, so they interrupt no other operation."""
 
     def __init__(self) -> None:
         self.pipe, writer = os.pipe()
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup stays nohup
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # started by nohup
                 signal.signal(number, lambda *_: None)
 
-    def stop_within(self, seconds: float | None) -> int:
-        """The first signal to stop that arrives in this time (None: until any signal arrives), or 0."""
+    def wait_for_stop(self, seconds: float | None) -> int:
+        """Wait this long (None: without limit) or until a signal arrives. Returns: SIGINT, SIGTERM or SIGHUP, or 0."""
         ready, _, _ = select.select([self.pipe], [], [], seconds)
         numbers = os.read(self.pipe, 512) if ready else b""
         return next((number for number in numbers if number != signal.SIGCHLD), 0)
 
 
-def family(groups: set[int]) -> set[int]:
-    """Living processes below this one or in these process groups; groups that they opened are added to `groups`."""
+def descendants(groups: set[int]) -> set[int]:
+    """Running processes that descend from this one or belong to these process groups.
+
+    Args:
+        groups: ids of process groups. Changed in place: the groups of the processes found are added.
+    """
     living = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent, group = (folder / "stat").read_bytes().rpartition(b")")[2].split()[:3]
-        except OSError:  # it ended while we looked
+        except OSError:  # it has ended meanwhile
             continue
         if state not in (b"Z", b"X"):
             living[int(folder.name)] = int(parent), int(group)
@@ -48,31 +52,31 @@ def family(groups: set[int]) -> set[int]:
     return found
 
 
-def end(groups: set[int], hurried_within: Callable[[float], object]) -> None:
-    """End these process groups and all below them: first by asking, then by force.
+def end_processes(groups: set[int], wait: Callable[[float], object]) -> None:
+    """End these process groups and their descendants: SIGTERM, then SIGKILL after GRACE_S seconds.
 
     Args:
-        groups: their numbers; groups found below them are added.
-        hurried_within: waits so many seconds; true if somebody lost patience meanwhile.
+        groups: ids of process groups; see `descendants`.
+        wait: waits this many seconds; a true result skips the rest of the grace time.
     """
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 5)):
-        deadline = time.monotonic() + patience
-        told: set[int] = set()
-        while pids := family(groups):
-            for pid in sorted(pids - told):  # parents first: a launcher among them then knows why its jobs end
-                with contextlib.suppress(ProcessLookupError):  # it ended by itself
+    for number, timeout in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 5)):
+        deadline = time.monotonic() + timeout
+        signalled: set[int] = set()
+        while pids := descendants(groups):
+            for pid in sorted(pids - signalled):  # parents first: a nested launcher must get the signal before its jobs
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
                     os.kill(pid, number)
-            told |= pids
-            if hurried_within(0.05) or time.monotonic() > deadline:
+            signalled |= pids
+            if wait(0.05) or time.monotonic() > deadline:
                 break
 
 
 class Watchdog:
-    """A process that ends the jobs if this one is killed without a chance to do so itself (KILL, out of memory).
+    """A process that ends the jobs if the launcher itself is killed (SIGKILL, out of memory).
 
-    It reads from a pipe which process groups began (`+123`) and ended (`-123`). Where the pipe closes without a
-    goodbye, it ends those that are left. It has a session of its own, is nobody's child and holds no file of ours, so
-    that neither our callers nor our own search for processes (`family`) meet it.
+    It reads from a pipe which process groups have started (`+123`) and ended (`-123`). If the pipe closes without
+    `goodbye`, it ends the remaining groups. It runs as a daemon, in its own session and without the launcher's open
+    files, so no caller waits for it and `descendants` does not find it.
     """
 
     def __init__(self) -> None:
@@ -87,25 +91,25 @@ class Watchdog:
             if os.fork() == 0:
                 _watch(reader)
         finally:
-            os._exit(0)  # whatever happened, this is not the launcher
+            os._exit(0)  # the child must never return to the launcher's code
 
     def _write(self, word: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # somebody ended the watchdog: the jobs do without
+        with contextlib.suppress(BrokenPipeError):  # the watchdog was killed; go on without it
             os.write(self.writer, f"{word}\n".encode())
 
-    def began(self, group: int) -> None:
+    def add(self, group: int) -> None:
         self._write(f"+{group}")
 
-    def ended(self, group: int) -> None:
+    def remove(self, group: int) -> None:
         self._write(f"-{group}")
 
-    def goodbye(self) -> None:
+    def close(self) -> None:
         self._write("goodbye")
         os.close(self.writer)
 
 
 def _watch(reader: int) -> None:
-    """What the watchdog does. Ends when the launcher has ended."""
+    """The watchdog's main function. Returns after the launcher has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.dup2(reader, 0)
@@ -113,11 +117,11 @@ def _watch(reader: int) -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 65536))
-    os.chdir("/")  # holds no file system either
+    os.chdir("/")  # do not keep a file system busy
     words = b"".join(iter(lambda: os.read(0, 65536), b"")).decode().split()
     groups: set[int] = set()
-    for word in words:  # in order: a number may come back
+    for word in words:  # in order: a process id may be reused
         if word != "goodbye":
             (groups.add if word[0] == "+" else groups.discard)(int(word[1:]))
     if "goodbye" not in words:
-        end(groups, time.sleep)
+        end_processes(groups, time.sleep)

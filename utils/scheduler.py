@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slurm.py and sge.py share: submit the jobs of one call, wait for them, cancel them, judge them by their logs."""
+"""Shared by slurm.py and sge.py: submit jobs, wait for them, cancel them, and read their results from their logs."""
 
 import contextlib
 import os
@@ -13,54 +13,54 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from job_files import files_of, job_file, job_name, take_lock, write_script
-from jobs import PROGRAM, Refused, Request, has_end, last_state, say
+from job_files import base_path, job_name, lock_job_file, open_job_file, write_script
+from jobs import PROGRAM, LauncherError, Request, has_ended, job_state, print_message
 from launcher_conf import read_conf, submit_command
 from processes import SignalPipe
 
 JOB_SCRIPT = Path(__file__).resolve().with_name("cluster_job.sh")
-LOOK_S = 30      # between two looks at the queue
-CANCEL_S = 120   # how long cancelled jobs may take to end
-SEE_OFF_S = 10   # how long an ended job may stay in the queue before we go on
-LOG_S = 60       # how long a log's end may take through a network file system, if the scheduler calls it a success
-DEAD_LOG_S = 10  # ... and if it does not
+POLL_S = 30         # interval between queries of the queue
+CANCEL_S = 120      # timeout for cancelled jobs to end
+LEAVE_S = 10        # timeout for a finished job to leave the queue
+LOG_S = 60          # timeout for a log's last line to arrive through a network file system after a success
+FAILED_LOG_S = 10   # the same after a failure, when the last line may never come
 
 
 class Scheduler(ABC):
-    """What a launcher knows about its scheduler."""
+    """The commands of one scheduler."""
 
-    conf: str          # the config file that is read if it exists
-    default_conf: str  # what counts where it does not
+    conf: str          # path of the config file
+    default_conf: str  # its content if there is no such file
 
     @abstractmethod
-    def submission(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
-        """Options of the submitting program; and the jobs' numbers, as cluster_job.sh takes them."""
+    def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
+        """The options of sbatch or qsub, and the job numbers as cluster_job.sh expects them."""
 
     @abstractmethod
     def job_id(self, text: str) -> str | None:
-        """The job's id, from what the submitting program has printed so far."""
+        """The job's id in the output of sbatch or qsub, or None if it is not there yet."""
 
     @abstractmethod
-    def alive(self, job_id: str) -> bool:
-        """Does the scheduler still hold this job, or fail to answer?"""
+    def is_active(self, job_id: str) -> bool:
+        """Whether the job is in the queue or running. True if the scheduler does not answer."""
 
     @abstractmethod
-    def trouble(self, job_id: str) -> str:
-        """Why the job will not begin without help; empty if it will."""
+    def problem(self, job_id: str) -> str:
+        """The reason why the job cannot start without intervention; empty if there is none."""
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:
-        """Ask for the end of the job, all its tasks."""
+        """Cancel the job with all its tasks."""
 
     @abstractmethod
-    def fate(self, job_id: str, job: int | None) -> str:
-        """What the scheduler tells about the end of the only job (None) or of one of them; may be empty."""
+    def exit_info(self, job_id: str, job: int | None) -> str:
+        """How the scheduler reports the end of task `job` of an array, or of a single job (None); may be empty."""
 
 
-def ask(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run one of the scheduler's programs; its output and errors come together.
+def run_program(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the scheduler's programs, with stderr merged into stdout.
 
-    Raises: Refused: there is no such program here.
+    Raises: LauncherError: the program is not on PATH.
     """
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -69,21 +69,20 @@ def ask(*command: str) -> subprocess.CompletedProcess[str]:
         raise _no_program(command[0]) from None
 
 
-def _no_program(name: str) -> Refused:
-    return Refused(f"no program {name} on PATH: does this machine belong to the cluster?", 1)
+def _no_program(name: str) -> LauncherError:
+    return LauncherError(f"no program {name} on PATH; is this machine part of the cluster?", 1)
 
 
-def start_on_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[], str]]:
-    """Start a program that believes to write on a terminal: qsub keeps the job's id back from anything else.
+def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[], str]]:
+    """Start a program with a pseudo-terminal as its output, because qsub delays the job's id if it writes to a pipe.
 
-    Returns: the process, and a function that tells all that it has written so far; once the process has ended it waits
-        for the last of it.
+    Returns: the process, and a function that returns all its output so far (all its output after it has ended).
     """
-    ours, terminal = os.openpty()
+    controller, terminal = os.openpty()
     parts: list[bytes] = []
 
     def read() -> None:
-        with contextlib.suppress(OSError), open(ours, "rb", buffering=0) as file:  # how the end of a terminal looks
+        with contextlib.suppress(OSError), open(controller, "rb", buffering=0) as file:  # OSError: end of file
             parts.extend(iter(lambda: file.read(4096), b""))
 
     try:
@@ -96,21 +95,16 @@ def start_on_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
 
-    def written() -> str:
+    def output_so_far() -> str:
         if process.returncode is not None:
-            reader.join(1)  # a child that lives on may hold the terminal
+            reader.join(1)  # not for ever: a child process may keep the terminal open
         return b"".join(parts).decode(errors="replace").replace("\r", "")
 
-    return process, written
-
-
-def squeeze(text: str) -> str:
-    """Several lines as one."""
-    return "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    return process, output_so_far
 
 
 class Launcher:
-    """One call: from the lock on its files to the verdict over its jobs."""
+    """One call of slurm.py or sge.py."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -118,52 +112,52 @@ class Launcher:
 
     @contextlib.contextmanager
     def claim(self, request: Request) -> Iterator[None]:
-        """Check the options; then hold the lock on these jobs, and end those of a launcher that was killed."""
+        """Check the options, lock the jobs, and cancel those left by a launcher that was killed."""
         conf = read_conf(request.config, self.scheduler.conf, self.scheduler.default_conf)
         self.command = submit_command(conf, request)
         if Path(request.log).exists() and not Path(request.log).is_file():
-            raise Refused(f"the log {request.log} is not a file, which jobs on other machines need")
-        self.base = files_of(request)
-        with job_file(Path(f"{self.base}.job")) as self.file:
-            take_lock(self.file)
-            self._end_orphans()
+            raise LauncherError(f"the log {request.log} is not a regular file; jobs on other machines need one")
+        self.base = base_path(request)
+        with open_job_file(Path(f"{self.base}.job")) as self.file:
+            lock_job_file(self.file)
+            self._cancel_orphans()
             self._record("")
             yield
             self.file.truncate(0)
 
     def _record(self, job_id: str) -> None:
-        """Say in the locked file who we are and which job is ours."""
+        """Write this launcher's host, process id and job id to the locked file."""
         self.file.truncate(0)
         self.file.write(f"{socket.gethostname()} {os.getpid()} {PROGRAM} {job_id}\n")
         self.file.flush()
 
-    def _end_orphans(self) -> None:
-        """Cancel what a launcher left behind that was killed: it would write the same files as the new jobs."""
+    def _cancel_orphans(self) -> None:
+        """Cancel the jobs left by a launcher that was killed: they would write to the same files as the new jobs."""
         self.file.seek(0)
         words = self.file.read().split()
         if len(words) < 4:
             return
         program, job_id = words[2:4]
         if job_id == "?":
-            say(f"warning: an earlier {program} was killed while it submitted these jobs: are they in the queue?")
+            print_message(f"warning: an earlier {program} was killed while submitting these jobs; check the queue")
         elif program != PROGRAM:
-            raise Refused(f"job {job_id} of {program}, which was killed, may still write these logs: cancel it, then "
-                          f"remove {self.file.name}", 1)
-        elif self.scheduler.alive(job_id):
-            say(f"job {job_id} of an earlier {program}, which was killed, still writes these logs: cancelling it")
+            raise LauncherError(f"job {job_id} of {program}, which was killed, may still write to these logs; "
+                                f"cancel it, then remove {self.file.name}", 1)
+        elif self.scheduler.is_active(job_id):
+            print_message(f"cancelling job {job_id} of an earlier {program}, which was killed")
             self._cancel(job_id)
 
     def _cancel(self, job_id: str) -> None:
-        """Cancel a job and wait until it is gone; a signal cuts the waiting short."""
+        """Cancel a job and wait until it has ended. Raises: LauncherError: timeout, or a signal arrives."""
         self.scheduler.cancel(job_id)
         deadline = time.monotonic() + CANCEL_S
-        while self.scheduler.alive(job_id):
+        while self.scheduler.is_active(job_id):
             if time.monotonic() > deadline or self._pause(0.5):
-                raise Refused(f"job {job_id} is cancelled but has not ended yet", 2)
+                raise LauncherError(f"cancelled job {job_id}, but it has not ended yet", 2)
         self._record("")
 
     def run(self, request: Request, todo: list[int]) -> set[int]:
-        """Submit the jobs and wait; returns those that failed."""
+        """Submit the jobs and wait for them. Returns: the numbers of those that failed."""
         if not todo:
             return set()
         script, out = Path(f"{self.base}.sh"), Path(f"{self.base}.out")
@@ -171,17 +165,17 @@ class Launcher:
         for old in [out, *script.parent.glob("*.again"), *script.parent.glob("*.restarts")]:
             if old == out or old.name.startswith(f"{script.stem}."):
                 old.unlink(missing_ok=True)
-        options, numbers = self.scheduler.submission(request, todo, job_name(self.base, request), out)
+        options, numbers = self.scheduler.submit_options(request, todo, job_name(self.base, request), out)
         arguments = [str(script), os.getcwd(), request.log, request.name or "-", str(request.num_threads or 1),
                      str(request.num_nodes), numbers]
         self._record("?")
-        logs = [request.log_of(job) for job in todo]
-        job_id, good = self._submit_and_wait([*self.command, *options, str(JOB_SCRIPT), *arguments], logs)
-        return self._judge(request, todo, job_id, LOG_S if good else DEAD_LOG_S)
+        logs = [request.log_path(job) for job in todo]
+        job_id, succeeded = self._submit_and_wait([*self.command, *options, str(JOB_SCRIPT), *arguments], logs)
+        return self._failed_jobs(request, todo, job_id, LOG_S if succeeded else FAILED_LOG_S)
 
     def _submit_and_wait(self, command: list[str], logs: list[Path]) -> tuple[str, bool]:
-        """Returns the job's id, and whether the scheduler calls all its tasks a success."""
-        process, output = start_on_terminal(command)
+        """Returns: the job's id, and whether all logs are complete or the scheduler reports success."""
+        process, output = start_in_terminal(command)
         job_id, stopped = None, 0
         while job_id is None:
             ended = process.poll() is not None
@@ -189,70 +183,75 @@ class Launcher:
             job_id = self.scheduler.job_id(text)
             if job_id is None and ended:
                 self._record("")
-                raise Refused(f"{command[0]} refused: {squeeze(text) or f'exit code {process.returncode}'}", 1)
+                reason = "; ".join(filter(None, map(str.strip, text.splitlines())))
+                raise LauncherError(f"{command[0]} refused: {reason or f'exit code {process.returncode}'}", 1)
             if job_id is None and (number := self._pause(0.05)):
                 if stopped:
-                    raise Refused(f"stopped while {command[0]} did not answer: the job may be in the queue", 2)
+                    raise LauncherError(f"stopped before {command[0]} printed a job id; the job may be in the queue", 2)
                 stopped = number
         self._record(job_id)
         try:
             ended = self._wait(process, job_id, stopped, logs)
         finally:
-            process.kill()  # it would look for a job that has gone
+            process.kill()  # it may not have noticed that the job has ended
             process.wait()
         return job_id, ended or process.returncode == 0
 
     def _wait(self, process: subprocess.Popen, job_id: str, stopped: int, logs: list[Path]) -> bool:
-        """Wait until the job has ended; on a signal, cancel it. Returns whether all logs have an end.
+        """Wait until the job has ended; cancel it on a signal. Returns: whether all logs are complete.
 
-        The submitting program waits itself; but it may look as seldom as every 40 s (sbatch), where the end of a log is
-        seen at once, and a job that is queued again may outlive it.
+        sbatch and qsub also wait for the job. But sbatch polls as rarely as every 40 s, whereas the logs show at once
+        that a job has ended; and sbatch may exit before a requeued job has ended.
         """
-        told, looked, pause, waiting = "", time.monotonic(), 0.5, deque(logs)
-        while not stopped and (process.poll() is None or self.scheduler.alive(job_id)):
-            while waiting and has_end(waiting[0]):
+        reported, polled, pause, waiting = "", time.monotonic(), 0.5, deque(logs)
+        while not stopped and (process.poll() is None or self.scheduler.is_active(job_id)):
+            while waiting and has_ended(waiting[0]):
                 waiting.popleft()
             if not waiting:
-                self._see_off(job_id)
+                self._wait_until_gone(job_id)
                 return True
             stopped = self._pause(pause, process if process.poll() is None else None)
             pause = min(1.2 * pause, 10 if process.returncode is not None else 2)
-            if process.poll() is None and time.monotonic() > looked + LOOK_S:
-                if not self.scheduler.alive(job_id):
+            if process.poll() is None and time.monotonic() > polled + POLL_S:
+                if not self.scheduler.is_active(job_id):
                     return False
-                looked, trouble = time.monotonic(), self.scheduler.trouble(job_id)
-                if trouble not in ("", told):
-                    say(f"job {job_id} does not begin: {trouble}")
-                    told = trouble
+                polled, problem = time.monotonic(), self.scheduler.problem(job_id)
+                if problem not in ("", reported):
+                    print_message(f"job {job_id} does not start: {problem}")
+                    reported = problem
         if stopped:
-            say(f"stopped by {signal.Signals(stopped).name}, cancelling job {job_id}")
+            print_message(f"stopped by {signal.Signals(stopped).name}, cancelling job {job_id}")
             self._cancel(job_id)
-            raise Refused(f"job {job_id} is cancelled", 2)
+            raise LauncherError(f"cancelled job {job_id}", 2)
         return False
 
-    def _see_off(self, job_id: str) -> None:
-        """Give the scheduler a moment to take leave of a job that has ended."""
-        deadline = time.monotonic() + SEE_OFF_S
-        while self.scheduler.alive(job_id) and time.monotonic() < deadline and not self._pause(0.3):
+    def _wait_until_gone(self, job_id: str) -> None:
+        """Wait until a finished job has left the queue, or LEAVE_S seconds."""
+        deadline = time.monotonic() + LEAVE_S
+        while self.scheduler.is_active(job_id) and time.monotonic() < deadline and not self._pause(0.3):
             pass
 
     def _pause(self, seconds: float, process: subprocess.Popen | None = None) -> int:
-        """Wait so long, or until this process has ended. Returns the signal to stop that came meanwhile, or 0."""
+        """Wait this long, or until the process ends or a stop signal arrives. Returns: that signal, or 0."""
         deadline = time.monotonic() + seconds
-        stopped = 0  # a process that ends wakes us too, those of `ask` among them
+        stopped = 0  # in a loop, because any child process that ends interrupts the wait
         while not stopped and (left := deadline - time.monotonic()) > 0 and (not process or process.poll() is None):
-            stopped = self.signals.stop_within(left)
+            stopped = self.signals.wait_for_stop(left)
         return stopped
 
-    def _judge(self, request: Request, todo: list[int], job_id: str, patience: float) -> set[int]:
-        """The jobs whose logs do not say that they succeeded; those without an end get some time, then a word."""
-        deadline = time.monotonic() + patience
-        open_ended = todo
-        while open_ended := [job for job in open_ended if last_state(request.log_of(job)) == "incomplete"]:
+    def _failed_jobs(self, request: Request, todo: list[int], job_id: str, timeout: float) -> set[int]:
+        """The jobs that did not succeed, by their logs. Waits `timeout` seconds for incomplete logs, then reports them.
+
+        Returns: the numbers of the jobs.
+        """
+        deadline = time.monotonic() + timeout
+        incomplete = todo
+        while incomplete := [job for job in incomplete if job_state(request.log_path(job)) == "incomplete"]:
             if time.monotonic() > deadline or self._pause(0.5):
                 break
-            os.listdir(request.log_of(open_ended[0]).parent)  # a network file system looks again then
-        for job in open_ended[:3]:
-            fate = self.scheduler.fate(job_id, job if len(todo) > 1 else None)
-            say(f"{request.log_of(job)} has no end: the job was killed or deleted" + (f" ({fate})" if fate else ""))
-        return {job for job in todo if last_state(request.log_of(job)) != "succeeded"}
+            os.listdir(request.log_path(incomplete[0]).parent)  # makes NFS update its cache
+        for job in incomplete[:3]:
+            info = self.scheduler.exit_info(job_id, job if len(todo) > 1 else None)
+            print_message(f"{request.log_path(job)} is incomplete: the job was killed or deleted"
+                          + (f" ({info})" if info else ""))
+        return {job for job in todo if job_state(request.log_path(job)) != "succeeded"}

@@ -7,9 +7,9 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 LOCK=requirements.lock
-say() { echo "setup_env.sh: $*"; }
+log() { echo "setup_env.sh: $*"; }
 die() {
-  say "$*" >&2
+  log "$*" >&2
   exit 1
 }
 
@@ -27,7 +27,7 @@ find_python() {
 }
 
 python=$(find_python)
-say "$("$python" --version) -> .venv"
+log "$("$python" --version) -> .venv"
 rm -f .venv/.complete
 "$python" -m venv .venv || die "$python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
@@ -39,31 +39,31 @@ if [ -z "${NEWEST:-}" ] && grep -qx "# python $(.venv/bin/python -c 'import sys;
   TORCH=${TORCH:-$(grep '^torch==' $LOCK)}
   TORCHAUDIO=$(grep '^torchaudio==' $LOCK)
   grep -v '^torch' $LOCK > "$constraints" # torch is TORCH, whatever that is
-  say "the versions of $LOCK"
+  log "the versions of $LOCK"
 else
   TORCH=${TORCH:-$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)}
   TORCHAUDIO=torchaudio
-  say "the newest versions within pyproject.toml's bounds${NEWEST:+, as asked}"
+  log "the newest versions within pyproject.toml's bounds${NEWEST:+, as asked}"
 fi
 
 if nvidia-smi -L > /dev/null 2>&1; then
-  say "an NVIDIA GPU is here: $TORCH comes with CUDA"
+  log "an NVIDIA GPU is here: $TORCH comes with CUDA"
 elif [ -z "${TORCH_INDEX_URL:-}" ]; then
-  say "no NVIDIA GPU here. If pip starts to fetch gigabytes of CUDA, stop it and run again with" \
+  log "no NVIDIA GPU here. If pip starts to fetch gigabytes of CUDA, stop it and run again with" \
     "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
 pip install -q ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
 pip install -q --constraint "$constraints" -e '.[dev]'
 
-# torchaudio's wheel pins another torch and is linked against CUDA. What we use of it is plain Python, so it goes in
-# beside the torch that is there, and loses its compiled part where that cannot be loaded.
+# torchaudio's wheel pins another torch and is linked against CUDA. The recipe uses only its Python code, so it is
+# installed without its dependencies, and its compiled extension is removed if it cannot be loaded.
 pip install -q --no-deps "$TORCHAUDIO"
 if .venv/bin/python -c 'import torchaudio' 2> /dev/null; then
-  say "$TORCHAUDIO is complete"
+  log "$TORCHAUDIO is complete"
 else
   rm -f .venv/lib/python3*/site-packages/torchaudio/lib/*.so
-  .venv/bin/python -c 'import torchaudio' || die "$TORCHAUDIO does not work beside $TORCH"
-  say "$TORCHAUDIO: its compiled extension does not fit this torch and was left out; the recipe does not use it"
+  .venv/bin/python -c 'import torchaudio' || die "$TORCHAUDIO does not work with $TORCH"
+  log "$TORCHAUDIO: its compiled extension does not fit this torch and was left out; the recipe does not use it"
 fi
 
 .venv/bin/python - << 'PY'
@@ -72,4 +72,4 @@ gpus = f"{torch.cuda.device_count()} GPU(s)" if torch.cuda.is_available() else "
 print(f"setup_env.sh: torch {torch.__version__}, lhotse {lhotse.__version__}, {gpus}")
 PY
 touch .venv/.complete
-say "done; . ./path.sh activates it"
+log "done; . ./path.sh activates it"

@@ -1,30 +1,31 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command, or N of them, as jobs of Grid Engine, each with its log, and wait for them.
+"""Run a command, or N of them, as Grid Engine jobs, each with its own log, and wait for them.
 
   sge.py [options] [JOB=1:N] log/x.JOB.log command args...
   sge.py --mem 4G JOB=1:20 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 20
 
-The word JOB (any name: JOB, N, ...) becomes 1, 2, ..., N in the command and in the log's name.
+JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
 
-  --mem 4G  --gpu G  --num-threads T  --time 24:00:00   what each job needs
-  --max-jobs-run N  (-tc N)  at most N jobs at a time
-  --pick all|failed|incomplete   by their old logs: run all jobs; those that failed or did not end; those that
-                                 did not end
-  --config conf/sge.conf     how these and other --options become options of qsub (this file is read if it exists)
-  -q queue, -l x=y, -V, -pe smp N, ...   passed to qsub;  -sync y: always so
+  --mem 4G  --gpu G  --num-threads T  --time 24:00:00   resources and time limit per job
+  --max-jobs-run N  (-tc N)  run at most N jobs at a time
+  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
+                                 did not finish, or only those that did not finish
+  --config conf/sge.conf     maps these and other --options to options of qsub (default: this file, if it exists)
+  -q queue, -l x=y, -V, -pe smp N, ...   passed to qsub;  -sync y: ignored, always on
 
-A job inherits PATH only, goes to this folder, sources path.sh and runs the command there. If the command exits with 75
-(it was asked to end, and can go on from what it saved), the job is queued again, in the same log.
-Exit code: 0; 1 if a job failed; 255 for a wrong command line; 2 on INT, TERM or HUP, after the jobs were deleted.
+A job inherits only PATH, changes to the current folder, sources path.sh and runs the command. If the command exits with
+75 (stopped by a signal after it saved its state), the job is requeued and appends to the same log.
+Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP,
+on which sge.py deletes the jobs.
 """
 
 import re
 import sys
 from pathlib import Path
 
-from jobs import Request, front_door
-from scheduler import Launcher, Scheduler, ask, squeeze
+from jobs import Request, launcher_main
+from scheduler import Launcher, Scheduler, run_program
 
 DEFAULT_CONF = """
 command qsub -v PATH -S /bin/bash -notify
@@ -43,11 +44,11 @@ class GridEngine(Scheduler):
     default_conf = DEFAULT_CONF
 
     def __init__(self) -> None:
-        self.tasks: dict[int, int] = {}  # job -> task, where they differ
+        self.tasks: dict[int, int] = {}  # job -> task, if they differ
 
-    def submission(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
+    def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         options = ["-terse", "-sync", "y", "-N", name, "-j", "y", "-o", str(out)]
-        for option, *values in request.other:
+        for option, *values in request.short_options:
             if option not in ("-sync", "-tc"):
                 options += [option, *values]
         if len(todo) == 1:
@@ -56,29 +57,29 @@ class GridEngine(Scheduler):
             options += ["-tc", str(request.max_jobs_run)]
         if todo == list(range(todo[0], todo[-1] + 1)):
             return [*options, "-t", f"{todo[0]}-{todo[-1]}"], "-"
-        self.tasks = {job: task for task, job in enumerate(todo, 1)}  # qsub knows no gaps
+        self.tasks = {job: task for task, job in enumerate(todo, 1)}  # qsub -t takes no list of numbers
         return [*options, "-t", f"1-{len(todo)}"], ",".join(map(str, todo))
 
     def job_id(self, text: str) -> str | None:
         match = re.search(r"^(\d+)(\.\d+-\d+:\d+)?$", text, re.M)
         return match[1] if match else None
 
-    def alive(self, job_id: str) -> bool:
-        return "do not exist" not in ask("qstat", "-j", job_id).stdout
+    def is_active(self, job_id: str) -> bool:
+        return "do not exist" not in run_program("qstat", "-j", job_id).stdout
 
-    def trouble(self, job_id: str) -> str:
-        match = re.search(r"^error reason.*?:\s*(.*)$", ask("qstat", "-j", job_id).stdout, re.M)
+    def problem(self, job_id: str) -> str:
+        match = re.search(r"^error reason.*?:\s*(.*)$", run_program("qstat", "-j", job_id).stdout, re.M)
         return f"{match[1]} (qmod -cj {job_id} clears the error)" if match else ""
 
     def cancel(self, job_id: str) -> None:
-        ask("qdel", job_id)
+        run_program("qdel", job_id)
 
-    def fate(self, job_id: str, job: int | None) -> str:
-        shown = ask("qacct", "-j", job_id, *(["-t", str(self.tasks.get(job, job))] if job else [])).stdout
+    def exit_info(self, job_id: str, job: int | None) -> str:
+        shown = run_program("qacct", "-j", job_id, *(["-t", str(self.tasks.get(job, job))] if job else [])).stdout
         lines = re.findall(r"^(hostname|failed|exit_status) +(.*\S)", shown, re.M)
-        return squeeze("\n".join(" ".join(line) for line in lines[-3:]))
+        return "; ".join(" ".join(line) for line in lines[-3:])
 
 
 if __name__ == "__main__":
     launcher = Launcher(GridEngine())
-    sys.exit(front_door(__doc__, launcher.run, launcher.claim))
+    sys.exit(launcher_main(__doc__, launcher.run, launcher.claim))

@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command, or N of them, as jobs of Slurm, each with its log, and wait for them.
+"""Run a command, or N of them, as Slurm jobs, each with its own log, and wait for them.
 
   slurm.py [options] [JOB=1:N] log/x.JOB.log command args...
   slurm.py --mem 4G JOB=1:20 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 20
 
-The word JOB (any name: JOB, N, ...) becomes 1, 2, ..., N in the command and in the log's name.
+JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
 
-  --mem 4G  --gpu G  --num-threads T  --time 24:00:00   what each job needs
-  --num-nodes N              the command runs once on each of N nodes, in an environment that tells torchrun about them
-  --max-jobs-run N           at most N jobs at a time
-  --pick all|failed|incomplete   by their old logs: run all jobs; those that failed or did not end; those that
-                                 did not end
-  --config conf/slurm.conf   how these and other --options become options of sbatch (this file is read if it exists)
-  -p partition, -C x, ...    passed to sbatch;  -V: jobs get the whole environment;  -sync y: always so
+  --mem 4G  --gpu G  --num-threads T  --time 24:00:00   resources and time limit per job
+  --num-nodes N              run the command once on each of N nodes, with the environment variables that torchrun reads
+  --max-jobs-run N           run at most N jobs at a time
+  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
+                                 did not finish, or only those that did not finish
+  --config conf/slurm.conf   maps these and other --options to options of sbatch (default: this file, if it exists)
+  -p partition, -C x, ...    passed to sbatch;  -V: jobs inherit the whole environment;  -sync y: ignored, always on
 
-A job inherits PATH only, goes to this folder, sources path.sh and runs the command there. If the command exits with 75
-(it was asked to end, and can go on from what it saved), the job is queued again, in the same log.
-Exit code: 0; 1 if a job failed; 255 for a wrong command line; 2 on INT, TERM or HUP, after the jobs were cancelled.
+A job inherits only PATH, changes to the current folder, sources path.sh and runs the command. If the command exits with
+75 (stopped by a signal after it saved its state), the job is requeued and appends to the same log.
+Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP,
+on which slurm.py cancels the jobs.
 """
 
 import re
@@ -25,8 +26,8 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from jobs import Request, front_door
-from scheduler import Launcher, Scheduler, ask, squeeze
+from jobs import Request, launcher_main
+from scheduler import Launcher, Scheduler, run_program
 
 DEFAULT_CONF = """
 command sbatch --export=PATH --requeue --signal=TERM@60
@@ -37,12 +38,12 @@ option num_threads=* --cpus-per-task=$0
 option gpu=0
 option gpu=* --gres=gpu:$0
 """
-# Reasons to wait in the queue that do not pass by themselves.
+# Reasons to wait in the queue that do not resolve themselves.
 STUCK = re.compile("[Hh]eld|BadConstraints|Partition(Down|Inactive|NodeLimit|TimeLimit)|Invalid|launch failed")
 
 
 def ranges(numbers: list[int]) -> str:
-    """Numbers in sbatch's words: 1-3,7"""
+    """Sorted numbers in the format of sbatch --array, such as 1-3,7."""
     groups = [[number for _, number in group]
               for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     return ",".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)
@@ -52,11 +53,11 @@ class Slurm(Scheduler):
     conf = "conf/slurm.conf"
     default_conf = DEFAULT_CONF
 
-    def submission(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
+    def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         options = ["--parsable", "--wait", f"--job-name={name}", "--open-mode=append",
                    "--output=" + str(out).replace("%", "%%"),
                    f"--nodes={request.num_nodes}", "--ntasks-per-node=1"]
-        for option, *values in request.other:
+        for option, *values in request.short_options:
             if option == "-V":
                 options.append("--export=ALL")
             elif option == "-pe":
@@ -72,23 +73,23 @@ class Slurm(Scheduler):
         match = re.search(r"^(\d+)(;\S+)?$", text, re.M)
         return match[1] if match else None
 
-    def alive(self, job_id: str) -> bool:
-        answer = ask("squeue", "--noheader", "--jobs", job_id, "--format", "%T")
+    def is_active(self, job_id: str) -> bool:
+        answer = run_program("squeue", "--noheader", "--jobs", job_id, "--format", "%T")
         return bool(answer.stdout.strip()) and "Invalid job id" not in answer.stdout
 
-    def trouble(self, job_id: str) -> str:
-        reasons = ask("squeue", "--noheader", "--jobs", job_id, "--states", "PENDING", "--format", "%r").stdout
+    def problem(self, job_id: str) -> str:
+        reasons = run_program("squeue", "--noheader", "--jobs", job_id, "--states", "PENDING", "--format", "%r").stdout
         return next((line for line in reasons.splitlines() if STUCK.search(line)), "")
 
     def cancel(self, job_id: str) -> None:
-        ask("scancel", job_id)
+        run_program("scancel", job_id)
 
-    def fate(self, job_id: str, job: int | None) -> str:
-        shown = ask("scontrol", "--oneliner", "show", "job", job_id + (f"_{job}" if job else "")).stdout
-        words = [re.search(rf" {key}=(\S+)", shown) for key in ("JobState", "Reason", "NodeList", "RunTime")]
-        return squeeze("\n".join(word[0] for word in words if word and word[1] != "None"))
+    def exit_info(self, job_id: str, job: int | None) -> str:
+        shown = run_program("scontrol", "--oneliner", "show", "job", job_id + (f"_{job}" if job else "")).stdout
+        fields = [re.search(rf" ({key}=\S+)", shown) for key in ("JobState", "Reason", "NodeList", "RunTime")]
+        return "; ".join(field[1] for field in fields if field and not field[1].endswith("=None"))
 
 
 if __name__ == "__main__":
     launcher = Launcher(Slurm())
-    sys.exit(front_door(__doc__, launcher.run, launcher.claim, several_nodes=True))
+    sys.exit(launcher_main(__doc__, launcher.run, launcher.claim, several_nodes=True))

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of RawNeXt: a block's three branches, and the network with its trees. All numbers are `walk`'s."""
+"""Figures of RawNeXt: the three branches of a block, and the network with its trees. All numbers come from `walk`."""
 
 from svg import Drawing
 from walk import Stage, Step
 
-BRANCHES = {"low": 88, "original": 240, "high": 392}     # where each stands
+BRANCHES = {"low": 88, "original": 240, "high": 392}     # x of each column
 ROW = 52
-BOTTOM = 39                                              # lower edge of a box of two lines
+BOTTOM = 39                                              # height of a box of two lines
 LEVELS = {"base_layer": "pre-emphasis, convolution of 3, stride 3", "level0": "stem: convolution of 3",
           "level1": "stem: convolution of 3", "embedding": "attentive statistics, linear layer, BatchNorm"}
 NODE = 56
 
 
 def words(step: Step) -> str:
-    """What a step of a branch does."""
+    """The label of a step of a branch."""
     return {"pointwise": "1x1", "conv1d": f"3, {step.groups} groups", "upsample_by_3": "transposed 3",
             "mean_pool3": "mean of 3", "mean_pool3_ceil": "mean of 3"}[step.what]
 
@@ -23,16 +23,16 @@ def shape(step: Step | Stage) -> str:
 
 
 def draw_block(steps: dict[str, list[Step]], seconds: float) -> Drawing:
-    """A block: its input, the branches with the map behind each of their steps, the gate, the output."""
+    """A block: its input, the branches with the map after each step, the gate, the output."""
     draw = Drawing("A block of RawNeXt: branches at a third of the resolution, at its own and at three times it, "
-                   "weighed by a gate")
+                   "weighted by a gate")
     gate = 112 + ROW * max(len(steps[name]) for name in BRANCHES)
     draw.box(240, 10, 150, ["input", f"{shape(steps['input'][0])}  ({seconds:.2f} s)"])
     draw.text(466, 20, "frames x channels", "small pale", "end")
     for name, x in BRANCHES.items():
         draw_branch(draw, name, x, steps[name], gate)
-    draw.box(240, gate, 432, ["gate: for each channel, three weights that add up to 1",
-                              "from the branches' means over time; the weighed branches are added"], "root")
+    draw.box(240, gate, 432, ["gate: for each channel, three weights that sum to 1",
+                              "from the branches' means over time; the weighted branches are added"], "root")
     draw.arrow(f"M240,{gate + BOTTOM}V{gate + 53}")
     draw.box(240, gate + 55, 432, ["BatchNorm, + input (1x1 where the channels differ), ReLU",
                                    shape(steps["output"][0])])
@@ -51,7 +51,7 @@ def draw_branch(draw: Drawing, name: str, x: int, steps: list[Step], gate: int) 
 
 
 def draw_network(stages: list[Stage], seconds: float) -> Drawing:
-    """The levels from top to bottom with their trees, and what each costs."""
+    """The levels from top to bottom with their trees and costs."""
     total = f"{sum(s.parameters for s in stages):,} parameters, {sum(s.gmacs for s in stages):.3f} GMACs"
     draw = Drawing(f"RawNeXt from the waveform to the embedding: {total}")
     draw.text(14, 24, f"waveform, {seconds:.2f} s", "bold", "start")
@@ -70,7 +70,7 @@ def draw_network(stages: list[Stage], seconds: float) -> Drawing:
 
 
 def draw_level(draw: Drawing, stage: Stage, y: int) -> int:
-    """A level's sheet with its upper edge at y; returns its lower edge."""
+    """Draw a level with its upper edge at y and return its lower edge."""
     height = 98 if stage.nodes else 44
     number, blocks = stage.name[-1], sum(node.kind == "block" for node in stage.nodes)
     draw.sheet(10, y, 460, height)
@@ -84,7 +84,7 @@ def draw_level(draw: Drawing, stage: Stage, y: int) -> int:
 
 
 def draw_tree(draw: Drawing, stage: Stage, y: int) -> None:
-    """Nodes in the order in which they run; a straight arrow from the one before, an arc from any earlier one."""
+    """Nodes in order of execution; a straight arrow from the previous node, an arc from any earlier one."""
     places = [240 + NODE * (i - len(stage.nodes) / 2) for i in range(len(stage.nodes) + 1)]    # the input first
     draw.box(places[0], y + 4, 34, ["in"])
     for i, node in enumerate(stage.nodes):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes, words and arrows as SVG, on a light sheet of their own, so that they read the same in light and dark."""
+"""Boxes, text and arrows as SVG, on a light background, so that they look the same in light and dark themes."""
 
 import html
 
@@ -16,8 +16,7 @@ ARROW = ('<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6" m
 
 
 class Drawing:
-    """A sheet of width x height units; one is a pixel on a telephone.   title: what a reader who does not see it is
-    told."""
+    """A drawing of width x height units, each a pixel on a phone.   title: text for screen readers."""
 
     def __init__(self, title: str, width: int = 480):
         self.title, self.width, self.height = title, width, 0
@@ -27,7 +26,7 @@ class Drawing:
         self.add(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" class="{style}">{html.escape(words)}</text>')
 
     def box(self, x: float, y: float, width: float, lines: list[str], fill: str = "other") -> None:
-        """A box with its upper edge at y and its middle at x; the first line is dark, the others are small."""
+        """A box with its upper edge at y and its centre at x; the first line is large, the others are small."""
         self.sheet(x - width / 2, y, width, 9 + 15 * len(lines), fill)
         for i, line in enumerate(lines):
             self.text(x, y + 16 + 15 * i, line, "small" if i else "")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What really happens in a RawNeXt: its steps with their shapes, who feeds whom, parameters and multiplications.
+"""The execution of a RawNeXt, recorded: steps with their shapes, connections, parameters and multiplications.
 
-Nothing is computed: the network runs on torch's meta device, where tensors have a shape and no numbers.
+Nothing is computed: the network runs on torch's meta device, where tensors have a shape but no values.
 """
 
 import copy
@@ -23,7 +23,7 @@ STEPS = ("pointwise", "conv1d", "upsample_by_3", "mean_pool3", "mean_pool3_ceil"
 
 @dataclass
 class Step:
-    """One step of a branch. what: its function.   frames, channels: of the map that it gives.   groups: of conv1d."""
+    """One step of a branch. what: its function.   frames, channels: of its output map.   groups: of conv1d."""
 
     what: str
     frames: int
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass
 class Node:
-    """A block or a root of a stage's tree. feeds: what it gets, in order: places of earlier nodes, -1 the input."""
+    """A block or a root of a stage's tree. feeds: its inputs in order, as indices of earlier nodes; -1: the input."""
 
     kind: str
     feeds: list[int]
@@ -41,7 +41,7 @@ class Node:
 
 @dataclass
 class Stage:
-    """One level of the network: its shape, and what it costs (parameters; GMACs an utterance)."""
+    """One level of the network: its shape and cost (parameters; GMACs per utterance)."""
 
     name: str
     frames: int
@@ -52,7 +52,7 @@ class Stage:
 
 
 def on_meta(model: RawNeXt, fast: bool) -> RawNeXt:
-    """A copy without numbers, in the composed form or in the one to read."""
+    """A copy without values, in the composed form (fast) or in the readable one."""
     shapes = copy.deepcopy(model).to("meta").eval()
     for module in shapes.modules():
         if isinstance(module, Block):
@@ -61,12 +61,12 @@ def on_meta(model: RawNeXt, fast: bool) -> RawNeXt:
 
 
 def branch_steps(model: RawNeXt, samples: int, name: str = "level2.tree1") -> dict[str, list[Step]]:
-    """Steps of each branch of the block `name`, in the order in which they run, and `input` and `output`."""
+    """Steps of each branch of the block `name`, in order of execution, and `input` and `output`."""
     shapes = on_meta(model, fast=False)
     target = shapes.get_submodule(name)
     assert isinstance(target, Block)
     found: dict[str, list[Step]] = {}
-    running: list[str] = []   # the branch that runs, while this block does
+    running: list[str] = []   # the current branch, while this block runs
 
     def note(key: str, what: str, tensor: torch.Tensor, groups: int = 1) -> None:
         found.setdefault(key, []).append(Step(what, tensor.shape[1], tensor.shape[2], groups))
@@ -99,7 +99,7 @@ def run(shapes: nn.Module, samples: int, batch: int = 1) -> None:
 
 
 def stages(model: RawNeXt, samples: int, batch: int = 64) -> list[Stage]:
-    """The levels from the first convolution to the embedding; their costs add up to the whole network's.
+    """The levels from the first convolution to the embedding; their costs sum to those of the whole network.
 
     Args: batch: utterances that share the composition of matrices, as in rawnext.training.info.gmacs.
     """
@@ -118,7 +118,7 @@ def stages(model: RawNeXt, samples: int, batch: int = 64) -> list[Stage]:
     total = sum(counts["Global"].values()) / 2e9 / batch
     first, own = model.base_layer[0], num_parameters(model.base_layer)
     assert isinstance(first, nn.Conv1d)
-    base = found[0].frames * first.weight.numel() / 1e9   # counted in the total, but by no module
+    base = found[0].frames * first.weight.numel() / 1e9   # counted in the total, but not by a module
     found.insert(0, Stage("base_layer", found[0].frames, first.out_channels, own, base))
     return [*found, Stage("embedding", 1, model.embedding_dim, rest - own, total - base - sum(gmacs.values()))]
 
@@ -129,10 +129,10 @@ def num_parameters(module: nn.Module) -> int:
 
 @contextmanager
 def watched(shapes: nn.Module, names: list[str]) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, list[Node]]]]:
-    """What each level gives, and the trees of the stages, read from which tensors go where while it runs."""
+    """The output of each level and the trees of the stages, found by following tensors during execution."""
     outputs: dict[str, torch.Tensor] = {}
     trees: dict[str, list[Node]] = {}
-    seen: list[torch.Tensor] = []    # the stage's input and the nodes' results, alive, so that `is` tells them apart
+    seen: list[torch.Tensor] = []    # the stage's input and the nodes' results, kept alive for comparison by `is`
 
     def place(tensor: torch.Tensor) -> int:
         return next(i for i, other in enumerate(seen) if other is tensor) - 1

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Speaker verification from CSV files: who speaks in which file, and pairs of files of which nobody says who speaks.
+# shellcheck disable=SC2034 # options_of reads the options
+# Speaker verification from CSV files: one names files and their speakers, the other pairs of files by unknown speakers.
 #   ./run.sh --train-csv train.csv --pairs test_pairs.csv      # columns idx, wav path, speaker id; idx, left wav, right wav
 #   ./run.sh --train-csv train.csv --way triplet --wav-dir /corpora/wavs
 # Writes exp/NAME/submission.csv: idx, score, label, WHERE LABEL 0 MEANS THE SAME SPEAKER AND 1 DIFFERENT SPEAKERS.
@@ -7,35 +8,33 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=1 # first and last stage to run
+. steps/options.sh
+stage=1 # first and last stage to run; what is up to date is left alone
 stop_stage=10
 train_csv=         # CSV of the training utterances: idx, wav path, speaker id
 pairs=             # CSV of the pairs to decide: idx, left wav, right wav; empty: none
 wav_dir=           # where the CSVs' relative paths begin; empty: in each CSV's own folder
-train_columns=     # path,speaker by their names or numbers, if other than prepare_csv.py --help says
+train_columns=     # path,speaker by their names or numbers, if not those that prepare_csv.py --help lists
 pairs_columns=     # idx,left,right likewise
 dev_speakers=20    # speakers held out; the pairs of their utterances give the threshold
-max_bad_fraction=0 # of the training files that may be unreadable and left out
-musan=             # MUSAN and RIRS_NOISES, for the operations noise, music, babble, reverb; empty: not
-rirs=
-data=data       # where the data directories go
-way=siamese     # siamese (1st way); contrastive, triplet, angular_prototypical or aam (2nd way)
-conf=           # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
-set=            # single options over them, such as "optim.lr=5e-4 seed=2"
-init=           # trained experiment to start from, such as exp/aam; empty: from new weights
-name=           # results go to exp/$name; empty: $way
-backends=       # see docs/backend.md; the first decides; empty: siamese for the 1st way, else cosine
-protocol=native # paper: averaged segments of one length; native: true length, one pass
-ngpu=0          # GPUs for training; 0: one process on the CPU
-nj=$(nproc)     # parallel jobs of preparation and extraction
-num_threads=0   # CPU threads for training; 0: all of this machine
-num_workers=2   # data workers of each training process
+max_bad_fraction=0 # share of the training files that may be unreadable and left out
+musan=             # MUSAN, for the operations noise, music and babble; empty: none
+rirs=              # RIRS_NOISES, for the operation reverb; empty: none
+data=data          # where the data directories go
+way=siamese        # siamese (1st way); contrastive, triplet, angular_prototypical or aam (2nd way)
+conf=              # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
+name=              # results go to exp/$name; empty: $way
+backends=          # docs/reference/backend.md; the first decides the pairs; empty: siamese for the 1st way, else cosine
+protocol=native    # native: true length, one pass; paper: averaged segments of one length
+protocols=         # protocols of stages 4 to 9; empty: --protocol
+durations=
 . utils/parse_options.sh
 name=${name:-$way}
 backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
 backend=${backends%% *}
 exp=exp/$name
-export RAWNEXT_COMMAND="egs/csv/run.sh --way $way --name $name --backends \"$backends\"${conf:+ --conf \"$conf\"}${set:+ --set \"$set\"}${init:+ --init $init}"
+RAWNEXT_COMMAND="egs/csv/run.sh$(given way name backends conf set init)"
+export RAWNEXT_COMMAND
 conf="conf/csv/training.yaml conf/csv/augment.yaml conf/csv/$way.yaml${conf:+ $conf}"
 
 if [ "$stage" -le 1 ]; then
@@ -57,6 +56,7 @@ prepare() {
   utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
   for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
   utils/lint_trials.py --train "$data/train" "$data/dev/trials"
+  wrote "${sets[@]/%//wav.scp}"
 }
 
 if in_stage 1 "data directories, held-out speakers and their trials"; then
@@ -64,7 +64,6 @@ if in_stage 1 "data directories, held-out speakers and their trials"; then
   once "${sets[@]/%//.prepared}" -- prepare "$(cksum < "$train_csv")" "${pairs:+$(cksum < "$pairs")}" \
     ${wav_dir:+--wav-dir "$wav_dir"} ${pairs:+--pairs "$pairs" --pairs-columns "$pairs_columns"} \
     --train-columns "$train_columns" --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction" "$train_csv"
-  wrote "${sets[@]/%//wav.scp}"
 fi
 
 if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
@@ -74,10 +73,10 @@ if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
   if [ -n "$rirs" ]; then once "$data/rirs/.prepared" -- local/noise/prepare_rirs.py "$rirs" "$data"; fi
 fi
 
-hold shared "$data" # nobody may prepare it anew under a training
-steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
-  --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" --durations "" --protocols "$protocol" \
-  --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "$exp"
+hold shared "$data" # no other run may prepare it again during training
+protocols=${protocols:-$protocol}
+options_of steps/options.sh
+steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" "$exp"
 
 if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then
   out=$exp/embeddings/pairs_$protocol

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034 # options_of reads the options
 # speechocean762, an open corpus of 250 speakers (OpenSLR 101, free for any use): any system in an evening on a CPU.
 #   ./run.sh                                                        # downloads the corpus (520 MB)
 #   ./run.sh --corpus /corpora/speechocean762 --musan /corpora/musan --rirs /corpora/RIRS_NOISES
@@ -7,29 +8,24 @@ set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
-stage=0 # first and last stage to run
-stop_stage=9
+. steps/options.sh
+stage=0 # first and last stage to run; what is up to date is left alone
 corpus= # a copy of the corpus; empty: it is downloaded to --data
 url=https://www.openslr.org/resources/101/speechocean762.tar.gz
-musan= # MUSAN and RIRS_NOISES, for the noisy test; empty: both are synthesised
-rirs=
-data=data                     # where the data directories go
-dev_speakers=12               # training speakers held out for validation
-conf=conf/small/rawnext.yaml  # YAML files of the system, merged from left to right
-set=                          # single options over them, such as "optim.lr=5e-4 seed=2"
-name=rawnext                  # results go to exp/$name
-init=                         # trained experiment to start from, such as exp/rawnext; empty: from new weights
-fit=false                     # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
-durations="5 2 1"             # seconds to which the test side is cut, besides its full length
-protocols="native"            # paper: averaged segments of one length; native: true length, one pass
-backends="cosine asnorm plda" # what scores the trials (docs/backend.md)
-ngpu=0                        # GPUs for training; 0: one process on the CPU
-nj=$(nproc)                   # parallel jobs of extraction
-num_threads=0                 # CPU threads for training; 0: all of this machine
-num_workers=1                 # data workers of each training process
+musan=                       # MUSAN, for the noisy test set; empty: noises are synthesised
+rirs=                        # RIRS_NOISES, likewise
+data=data                    # where the data directories go
+dev_speakers=12              # training speakers held out for validation
+name=rawnext                 # results go to exp/$name
+conf=conf/small/rawnext.yaml # YAML files of the system, merged from left to right
+fit=false                    # true: a system without a network (conf/small/mel_lda.yaml), fitted by steps/fit_lda.py
+protocols=native
+backends="cosine asnorm plda"
+num_workers=1
 . utils/parse_options.sh
 downloaded=$data/speechocean762
-export RAWNEXT_COMMAND="egs/speechocean762/run.sh --conf \"$conf\" --name $name${set:+ --set \"$set\"}${init:+ --init $init}"
+RAWNEXT_COMMAND="egs/speechocean762/run.sh$(given conf name set init)"
+export RAWNEXT_COMMAND
 
 if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
 
@@ -41,13 +37,13 @@ fi
 if in_stage 0 "the corpus"; then
   if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
     wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
-      || die "$url: cannot be downloaded; get it by other means, and give --corpus"
+      || die "$url: cannot be downloaded; download it by other means, and name it by --corpus"
     rm -rf "$data/.unpacked"
     local/speechocean762/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
     mv "$data/.unpacked/speechocean762" "$downloaded"
     rm -r "$data/.unpacked" "$data/speechocean762.tar.gz.part"
+    wrote "$downloaded"
   fi
-  wrote "${corpus:-$downloaded}"
 fi
 corpus=${corpus:-$downloaded}
 
@@ -59,6 +55,7 @@ prepare() {
   utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
   for d in dev/trials test/trials test/trials_hard; do utils/lint_trials.py --train "$data/train" "$data/$d"; done
+  wrote "$data"/{train,dev,test}/wav.scp
 }
 prepare_banks() {
   if [ -z "$1" ] || [ -z "$2" ]; then
@@ -66,32 +63,27 @@ prepare_banks() {
   fi
   local/noise/prepare_musan.py "${1:-$data/synthetic/musan}" "$data"
   local/noise/prepare_rirs.py "${2:-$data/synthetic/rirs}" "$data"
+  wrote "${banks[@]/%//cuts.jsonl}"
 }
 
 prepare_noisy() {
   local/noise/make_noisy.py "$data/test" "$data" "$data/test_noisy"
   cp "$data/test/trials" "$data/test_noisy/trials"
+  wrote "$data/test_noisy/wav.scp"
 }
 
 if in_stage 1 "data directories, trials, held-out speakers"; then
   once "$data"/{train,dev,test}/.prepared -- prepare --dev-speakers "$dev_speakers" "$corpus"
-  wrote "$data"/{train,dev,test}/wav.scp
 fi
 
 if in_stage 2 "noise and room banks; the test set in noise"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
   once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs"
   once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,musan_noise,rirs}/wav.scp | cksum)"
-  wrote "${banks[@]/%//cuts.jsonl}" "$data/test_noisy/wav.scp"
 fi
 
-hold shared "$data" # nobody may prepare it anew under a training
-if $fit && in_stage 3 "fit ($conf)"; then
-  steps/fit_lda.py --config "$conf" --set "$set" --train "$data/train" --num-threads "$num_threads" "exp/$name"
-  wrote "exp/$name/model.pt"
-  stage=4
-fi
-steps/verification.sh --stage "$stage" --stop-stage "$stop_stage" --conf "$conf" --set "$set" --init "$init" \
-  --train "$data/train" --dev "$data/dev" --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
-  --cut "$data/test:trials $data/test_noisy:trials:$data/test" --durations "$durations" --protocols "$protocols" \
-  --backends "$backends" --ngpu "$ngpu" --nj "$nj" --num-threads "$num_threads" --num-workers "$num_workers" "exp/$name"
+hold shared "$data" # no other run may prepare it again during training
+options_of steps/options.sh
+steps/verification.sh "${options[@]}" --fit "$fit" --train "$data/train" --dev "$data/dev" \
+  --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
+  --cut "$data/test:trials $data/test_noisy:trials:$data/test" "exp/$name"

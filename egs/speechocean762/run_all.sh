@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every system on one corpus and one budget, side by side: exp/COMPARISON.md. The same command again goes on.
+# Every system on one corpus with one budget, compared in exp/COMPARISON.md. If it is stopped, the same command continues.
 #   ./run_all.sh --corpus /corpora/speechocean762 --musan /corpora/musan --rirs /corpora/RIRS_NOISES
 #   ./run_all.sh --stage 3 --systems "rawnext resnext"
 set -euo pipefail
@@ -13,7 +13,7 @@ rirs=
 baselines="mel_lda background_lda" # without a network
 systems="rawnext resnext next_tdnn next_tdnn_light ecapa_tdnn rawnet2 resnet34 dtdy_resnet34 thin_resnet34_se convmixer"
 durations="5 2 1" # see run.sh --help
-backends=cosine   # what scores the trials (docs/backend.md)
+backends=cosine   # what scores the trials (docs/reference/backend.md)
 ngpu=0            # GPUs for each system; 0: the CPU
 jobs=$(nproc)     # systems at a time, each with one CPU thread
 . utils/parse_options.sh
@@ -22,7 +22,7 @@ if [ "$stage" -le 2 ]; then
   ./run.sh --stage "$stage" --stop-stage 2 --corpus "$corpus" --musan "$musan" --rirs "$rirs" --nj "$jobs"
 fi
 
-# all FIT NAME...: each system through the stages from 3, so many at a time
+# all FIT NAME...: stages 3 to 9 of each system, $jobs of them at a time
 all() {
   local fit=$1
   shift

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The paper's Table 4: ResNeXt, five steps between, RawNeXt, one after the other on the same data: exp/TABLE4.md.
+# The paper's Table 4 (exp/TABLE4.md): ResNeXt, five intermediate systems, RawNeXt, one after the other on the same data.
 #   ./run_ablation.sh -- --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan \
 #     --rirs /corpora/RIRS_NOISES --ngpu 4
 #   ./run_ablation.sh --stage 3 --rows "1 7" -- --ngpu 4
-# What follows -- goes to run.sh. The same command again goes on: a row whose exp/NAME/RESULTS.md is there is left alone,
-# unless --stage asks for a stage after the training.
+# The options after -- go to run.sh. If it is stopped, the same command continues: a row with exp/NAME/RESULTS.md is left
+# alone, unless --stage asks for a stage after the training.
 set -euo pipefail
 . ./path.sh
 . ./cmd.sh
 
 stage=0 # first and last stage of run.sh
 stop_stage=9
-rows="1 2 3 4 5 6 7" # which rows of the table to train; it is printed with all that are finished
+rows="1 2 3 4 5 6 7" # which rows of the table to train; all finished rows are printed
 . utils/parse_options.sh
 
 declare -A conf=([1]=conf/resnext.yaml [7]=conf/rawnext.yaml)

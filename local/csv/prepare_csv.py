@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Data directories from CSV files: who speaks in which file, and pairs of files to be compared.
+"""Make data directories from CSV files: the speaker of each file, and pairs of files to compare.
 
   local/csv/prepare_csv.py --pairs test_pairs.csv train.csv data
 
@@ -8,8 +8,8 @@
   pairs.csv    idx, left wav, right wav       -> DATA/pairs with the list `pairs`: lines `left right idx`
 
 Columns are found by the names in the first line (path, wav, file or audio; speaker or spk; idx, index or id; left;
-right, in any case and as parts of longer names), else taken in the order above; the log says which they are. A first
-line that names a file is no header. Separators may be commas, semicolons or tabs. Relative paths begin at --wav-dir.
+right; in any case, also as parts of longer names), otherwise by the order above; the log shows them. A first line that
+contains a file name is not a header. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)
 
-# what a column holds -> what its name has in it, and its place where the names do not tell
+# content of a column -> pattern of its name, and its index if no name matches
 TRAIN = {"path": (r"path|wav|file|audio", 1), "speaker": (r"speaker|spk", 2)}
 PAIRS = {"idx": (r"^(idx|index|id)$", 0), "left": (r"left", 1), "right": (r"right", 2)}
 
 
 class Wave(NamedTuple):
-    """A file that a CSV names on a line (the first one that does)."""
+    """A file in a CSV, and the first line that lists it."""
 
     utt: str
     spk: str
@@ -46,17 +46,17 @@ class Wave(NamedTuple):
 
 
 def safe(text: str) -> str:
-    """Letters, digits, dots and underscores: what ids and file names can carry, and sorts behind the hyphen."""
+    """Replace characters that ids and file names cannot contain, or that sort before the hyphen, by underscores."""
     return re.sub(r"[^\w.]+", "_", text).strip("._")
 
 
 def read_train(path: Path, folder: Path, asked: str) -> list[Wave]:
     """All files of a training CSV, each with the utt `speaker-path`.
 
-    Raises: InputError: a file that stands twice, or speakers or files whose ids cannot be told apart.
+    Raises: InputError: a file is listed twice, or two speakers or files would get the same id.
     """
     waves, speakers = [], dict[str, str]()
-    lines: dict[str, int] = {}  # of each file and utt
+    lines: dict[str, int] = {}  # first line of each file and utt
     for line, (name, speaker) in read_csv(path, TRAIN, asked):
         spk = check_id(safe(speaker), path, line)
         if (other := speakers.setdefault(spk, speaker)) != speaker:
@@ -65,7 +65,7 @@ def read_train(path: Path, folder: Path, asked: str) -> list[Wave]:
         wave = Wave(utt, spk, os.path.abspath(folder / name), line)
         for key in (wave.path, wave.utt):
             if (before := lines.setdefault(key, line)) != line:
-                raise InputError(path, line, f"{key} stood on line {before}")
+                raise InputError(path, line, f"{key} is also on line {before}")
         waves.append(wave)
     return waves
 
@@ -73,28 +73,28 @@ def read_train(path: Path, folder: Path, asked: str) -> list[Wave]:
 def read_pairs(path: Path, folder: Path, asked: str) -> tuple[list[Wave], list[str]]:
     """The files of a CSV of pairs, each once, and lines `left right idx`.
 
-    Raises: InputError: an idx that stands twice or has a space in it, or files whose ids cannot be told apart.
+    Raises: InputError: an idx occurs twice or contains a space, or two files would get the same id.
     """
     waves: dict[str, Wave] = {}
     idx_lines: dict[str, int] = {}
     pairs = []
     for line, (idx, *names) in read_csv(path, PAIRS, asked):
         if not idx.isprintable() or len(idx.split()) != 1:
-            raise InputError(path, line, f"want an idx without spaces, got {idx[:60]!r}")
+            raise InputError(path, line, f"expected an idx without spaces, got {idx[:60]!r}")
         if (before := idx_lines.setdefault(idx, line)) != line:
-            raise InputError(path, line, f"idx {idx} stood on line {before}")
+            raise InputError(path, line, f"idx {idx} is also on line {before}")
         utts = []
         for name in names:
-            utt, place = check_id(safe(name.rsplit(".", 1)[0]), path, line), os.path.abspath(folder / name)
-            if (known := waves.setdefault(utt, Wave(utt, utt, place, line))).path != place:
-                raise InputError(path, line, f"{place} and {known.path} (line {known.line}) would both be called {utt}")
+            utt, wav = check_id(safe(name.rsplit(".", 1)[0]), path, line), os.path.abspath(folder / name)
+            if (known := waves.setdefault(utt, Wave(utt, utt, wav, line))).path != wav:
+                raise InputError(path, line, f"{wav} and {known.path} (line {known.line}) would both be called {utt}")
             utts.append(utt)
         pairs.append(f"{utts[0]} {utts[1]} {idx}")
     return list(waves.values()), pairs
 
 
 def scan(path: Path, waves: Sequence[Wave], num_jobs: int, list_path: Path, max_bad_fraction: float) -> list[Utterance]:
-    """The utterances that can be read; which of the CSV's lines name others is said and listed in list_path."""
+    """The readable utterances; the CSV lines of the others are logged and listed in list_path."""
     good, bad = scan_audio([wave[:3] for wave in waves], num_jobs)
     short = {u.path for u in good if num_samples_16k(u) < LEAST_SAMPLES}
     bad += [(name, f"shorter than {LEAST_SAMPLES / SAMPLE_RATE} s") for name in sorted(short)]
@@ -107,15 +107,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path, metavar="TRAIN_CSV")
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("--pairs", type=Path, metavar="PAIRS_CSV", help="pairs to be compared; default: none")
-    parser.add_argument("--wav-dir", type=Path, help="where relative paths begin; default: each CSV's folder")
-    parser.add_argument("--train-columns", default="", metavar="PATH,SPEAKER", help="their names, or numbers from 1")
-    parser.add_argument("--pairs-columns", default="", metavar="IDX,LEFT,RIGHT", help="their names, or numbers from 1")
-    parser.add_argument("--dev-speakers", type=int, default=20, help="set aside for validation; default: 20")
-    parser.add_argument("--seed", type=int, default=1, help="of their choice; default: 1")
+    parser.add_argument("--pairs", type=Path, metavar="PAIRS_CSV", help="pairs to compare (default: none)")
+    parser.add_argument("--wav-dir", type=Path, help="base of relative paths (default: each CSV's folder)")
+    parser.add_argument("--train-columns", default="", metavar="PATH,SPEAKER", help="column names, or numbers from 1")
+    parser.add_argument("--pairs-columns", default="", metavar="IDX,LEFT,RIGHT",
+                        help="column names, or numbers from 1")
+    parser.add_argument("--dev-speakers", type=int, default=20, help="speakers held out for validation (default: 20)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
     parser.add_argument("--max-bad-fraction", type=float, default=0.0,
-                        help="of the training files that may be unreadable and left out; default: 0")
-    parser.add_argument("--nj", type=int, default=2, help="processes; default: 2")
+                        help="maximum share of unreadable training files, which are left out (default: 0)")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
     if args.dev_speakers < 2:
         parser.error("--dev-speakers must be 2 or more: one speaker gives no nontarget trials")

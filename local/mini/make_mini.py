@@ -4,10 +4,10 @@
 
   local/mini/make_mini.py corpus --train-speakers 64 --test-speakers 20 --utts 20
 
-All audio is at 16 kHz, one channel, 16 bit, and has the same bytes whenever it is made and with any --nj:
+All audio is 16 kHz, mono, 16 bit, and identical in every run and for any --nj:
   OUT/{train,test}/<spk>/<utt>.flac   OUT/speakers.tsv
   OUT/musan/{noise,music,speech}/synth/*.wav   OUT/rirs/simulated_rirs/{small,medium,large}room/Room001/*.wav
-It grows in .OUT.partial, where a killed run is continued.
+It is made in .OUT.partial, where a killed run continues.
 """
 
 import argparse
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 NUM_NOISES, NUM_SONGS, NUM_TALKS, NUM_ROOMS = 16, 6, 20, 42
 T60_S = {"small": (0.1, 0.25), "medium": (0.25, 0.4), "large": (0.4, 0.6)}
-STAMP = ".complete"  # what the folder holds, or, as long as it grows, will hold
-Job = tuple[str, Callable[..., Any], tuple]  # (path below OUT, the function of mini_files that makes it, arguments)
+STAMP = ".complete"  # content of the folder, also while it is being made
+Job = tuple[str, Callable[..., Any], tuple]  # (path in OUT, function of mini_files, its arguments)
 
 
 def bank_jobs(seed: int) -> Iterator[Job]:
@@ -60,7 +60,7 @@ def utterance_jobs(speakers: list[Any], num_utts: int, seed: int) -> Iterator[Jo
 
 
 def write_audio(out: Path, job: Job) -> int:
-    """Make one file, unless a run before has; returns its number of samples."""
+    """Make one file unless it exists; returns its number of samples."""
     import soundfile
 
     path, make, arguments = job
@@ -73,11 +73,11 @@ def write_audio(out: Path, job: Job) -> int:
 
 
 def make_corpus(out: Path, args: argparse.Namespace) -> float:
-    """Write all into the folder `out`; returns the hours of the speakers' speech."""
+    """Write the corpus to `out`; returns hours of speech."""
     from mini_espeak import load_library
     from mini_voices import Speaker, make_speakers
 
-    load_library()  # a fault in it is told before the work
+    load_library()  # reports a missing library before the work
     speakers = [*make_speakers("train", args.train_speakers, 1, args.seed),
                 *make_speakers("test", args.test_speakers, args.train_speakers + 1, args.seed)]
     utterances = list(utterance_jobs(speakers, args.utts, args.seed))
@@ -92,9 +92,9 @@ def make_corpus(out: Path, args: argparse.Namespace) -> float:
 
 @contextlib.contextmanager
 def growing_folder(final: Path, stamp: str) -> Iterator[Path]:
-    """A folder beside `final` that takes its place if the block succeeds; else the next run with this stamp goes on.
+    """A folder that replaces `final` if the block succeeds; otherwise the next run with this stamp continues in it.
 
-    Raises: InputError: it cannot be written, or another process is at it.
+    Raises: InputError: it cannot be written, or another process is making it.
     """
     growing, old = (final.with_name(f".{final.name}.{what}") for what in ("partial", "old"))
     try:
@@ -103,7 +103,7 @@ def growing_folder(final: Path, stamp: str) -> Iterator[Path]:
             if not has_stamp(growing, stamp):
                 empty(growing)
                 write_lines(growing / STAMP, [stamp])
-            for left in growing.rglob(".*.tmp"):  # half files of a killed run
+            for left in growing.rglob(".*.tmp"):  # incomplete files of a killed run
                 left.unlink()
             yield growing
             shutil.rmtree(old, ignore_errors=True)
@@ -112,7 +112,7 @@ def growing_folder(final: Path, stamp: str) -> Iterator[Path]:
             os.replace(growing, final)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        if error.filename is None and error.errno not in FULL:  # of no file: a machine without shared memory
+        if error.filename is None and error.errno not in FULL:  # not about a file: a machine without shared memory
             raise
         raise InputError(final, None, f"cannot be written: {error.strerror or error}") from error
 
@@ -146,7 +146,7 @@ def only_user(folder: Path) -> Iterator[None]:
 
 
 def make_stamp(args: argparse.Namespace) -> str:
-    """All that the corpus depends on, as JSON."""
+    """Everything that the corpus depends on, as JSON."""
     here = Path(__file__).resolve()
     sources = b"".join(path.read_bytes() for path in [here, *sorted(here.parent.glob("mini_*.py"))])
     wanted = {name: getattr(args, name) for name in ("train_speakers", "test_speakers", "utts", "seed")}
@@ -157,23 +157,23 @@ def make_stamp(args: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the corpus; an older one is replaced")
-    parser.add_argument("--train-speakers", type=int, default=64)
-    parser.add_argument("--test-speakers", type=int, default=20, help="others, with other voices")
-    parser.add_argument("--utts", type=int, default=20, help="of each speaker")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nj", type=int, default=2, help="processes")
+    parser.add_argument("--train-speakers", type=int, default=64, help="training speakers (default: 64)")
+    parser.add_argument("--test-speakers", type=int, default=20, help="test speakers, with other voices (default: 20)")
+    parser.add_argument("--utts", type=int, default=20, help="utterances per speaker (default: 20)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all draws (default: 1)")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
     setup_log()
     for name, largest in (("train_speakers", 900), ("test_speakers", 99), ("utts", 999), ("nj", 999)):
         if not 1 <= getattr(args, name) <= largest:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)}", None, f"wants 1 to {largest}")
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)}", None, f"must be 1 to {largest}")
     if args.seed < 0:
-        raise InputError(f"--seed {args.seed}", None, "wants 0 or more")
+        raise InputError(f"--seed {args.seed}", None, "must be at least 0")
     make_once(args.out.resolve(), args)
 
 
 def make_once(out: Path, args: argparse.Namespace) -> None:
-    """Make the corpus unless the folder holds the one that is asked for."""
+    """Make the corpus unless the folder contains the requested one."""
     stamp, started = make_stamp(args), time.time()
     if out.exists():
         if has_stamp(out, stamp):

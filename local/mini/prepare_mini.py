@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Data directories of the mini corpus: DATA/train, DATA/dev (held-out training speakers) and DATA/test.
+"""Make the data directories of the mini corpus: DATA/train, DATA/dev (held-out training speakers) and DATA/test.
 
   local/mini/prepare_mini.py corpus data --dev-speakers 8
 """
@@ -29,7 +29,7 @@ def scan_set(folder: Path, list_path: Path, num_jobs: int) -> list[Utterance]:
     """The utterances of `<folder>/<spk>/<utt>.flac`."""
     files = sorted(folder.glob("*/*.flac"))
     if not files:
-        raise InputError(folder, None, "no <spk>/<utt>.flac in it; make it with local/mini/make_mini.py")
+        raise InputError(folder, None, "no <spk>/<utt>.flac; make the corpus with local/mini/make_mini.py")
     utterances, bad = scan_audio([(path.stem, path.parent.name, str(path)) for path in files], num_jobs)
     check_bad(bad, len(files), list_path)
     return utterances
@@ -37,11 +37,12 @@ def scan_set(folder: Path, list_path: Path, num_jobs: int) -> list[Utterance]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path, metavar="OUT_DIR", help="what local/mini/make_mini.py wrote")
+    parser.add_argument("corpus", type=Path, metavar="OUT_DIR", help="output folder of local/mini/make_mini.py")
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("--dev-speakers", type=int, default=8, help="training speakers set aside for validation")
-    parser.add_argument("--seed", type=int, default=1, help="of their choice")
-    parser.add_argument("--nj", type=int, default=2, help="processes")
+    parser.add_argument("--dev-speakers", type=int, default=8,
+                        help="training speakers held out for validation (default: 8)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
     setup_log()
     genders = read_genders(args.corpus / "speakers.tsv")

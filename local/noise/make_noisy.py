@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A data directory heard in rooms and noise: each utterance through a room, then with a noise at 0 to 15 dB.
+"""Make a noisy copy of a data directory: each utterance with reverberation, then with noise at 0 to 15 dB SNR.
 
   local/noise/make_noisy.py data/test data data/test_noisy
 
-Utt ids stay, so the trials of DATA_DIR hold: enroll clean, test noisy. Rooms and noises come from BANKS/rirs and
-BANKS/musan_noise, drawn for each utterance from the seed and its id. Audio goes to OUT_DIR/audio as 16-bit FLAC.
+Utt ids are kept, so the trials of DATA_DIR stay valid (enroll clean, test noisy). Room responses and noises come from
+BANKS/rirs and BANKS/musan_noise, drawn for each utterance from the seed and its id. Writes FLAC to OUT_DIR/audio.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from rawnext.training.augment import OPERATIONS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="seed of the draws (default: 1)")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("banks", type=Path, help="folder with the data directories rirs and musan_noise")
     parser.add_argument("out_dir", type=Path)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make data directories of MUSAN's noise, music and speech, for augmentation; each file is its own speaker.
+"""Make data directories of MUSAN's noise, music and speech for augmentation; each file is its own speaker.
 
   local/noise/prepare_musan.py /corpora/musan data
 """
@@ -17,9 +17,9 @@ KINDS = ("noise", "music", "speech")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nj", type=int, default=4, help="parallel processes; default: 4")
+    parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: 4)")
     parser.add_argument("musan", type=Path, help="folder with noise/*/*.wav, music/*/*.wav and speech/*/*.wav")
-    parser.add_argument("data", type=Path, help="gets musan_noise, musan_music and musan_speech")
+    parser.add_argument("data", type=Path, help="output folder of musan_noise, musan_music and musan_speech")
     options = parser.parse_args()
     setup_log()
     found = {kind: sorted(options.musan.glob(f"{kind}/*/*.wav")) for kind in KINDS}

@@ -4,7 +4,7 @@
 
   local/noise/prepare_rirs.py /corpora/RIRS_NOISES data
 
-The simulated ones only, as the systems of this recipe were trained; --real adds the measured ones (first channel).
+Uses the simulated responses, as the systems of this recipe do in training; --real adds the measured ones.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def simulated(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def real(root: Path) -> Iterator[tuple[str, Path]]:
-    """(id, path) of Kaldi's list, whose lines end in RIRS_NOISES/<path below root>."""
+    """(id, path) from Kaldi's list, whose lines end in RIRS_NOISES/<relative path>."""
     table = root / REAL / "rir_list"
     for number, line in read_lines(table):
         path = root.joinpath(*Path(line.split()[-1]).parts[1:])
@@ -41,10 +41,10 @@ def real(root: Path) -> Iterator[tuple[str, Path]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nj", type=int, default=4, help="parallel processes; default: 4")
-    parser.add_argument("--real", action="store_true", help=f"add those of {REAL}/rir_list")
+    parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: 4)")
+    parser.add_argument("--real", action="store_true", help=f"add the measured responses of {REAL}/rir_list")
     parser.add_argument("rirs", type=Path, help="RIRS_NOISES")
-    parser.add_argument("data", type=Path, help="gets rirs")
+    parser.add_argument("data", type=Path, help="output folder of rirs")
     options = parser.parse_args()
     setup_log()
     files = [*simulated(options.rirs), *(real(options.rirs) if options.real else ())]

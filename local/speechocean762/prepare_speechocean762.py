@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Data directories of speechocean762: DATA/train, DATA/dev (held-out training speakers) and DATA/test.
+"""Make the data directories of speechocean762: DATA/train, DATA/dev (held-out training speakers) and DATA/test.
 
   local/speechocean762/prepare_speechocean762.py /corpora/speechocean762 data --dev-speakers 12
 
-Reads the corpus' own {train,test}/{wav.scp,utt2spk,spk2gender}; utt ids become SPK-UTT, as Kaldi's sorting wants them.
+Reads {train,test}/{wav.scp,utt2spk,spk2gender} of the corpus; utt ids become SPK-UTT, as Kaldi's sorting requires.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from rawnext.log import setup_log
 
 
 def scan_set(corpus: Path, name: str, list_path: Path, num_jobs: int) -> list[Utterance]:
-    """The utterances of one of the corpus' two sets."""
+    """The utterances of the training or test set."""
     scp = corpus / name / "wav.scp"
     spk_of = read_table(corpus / name / "utt2spk", one_word=True)
     files = []
@@ -34,14 +34,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path, help="folder with train, test and WAVE")
     parser.add_argument("data", type=Path, metavar="DATA")
-    parser.add_argument("--dev-speakers", type=int, default=12, help="training speakers set aside for validation")
-    parser.add_argument("--seed", type=int, default=1, help="of their choice")
-    parser.add_argument("--nj", type=int, default=2, help="processes")
+    parser.add_argument("--dev-speakers", type=int, default=12,
+                        help="training speakers held out for validation (default: 12)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
     setup_log()
     for name in ("train", "test"):
         if not (args.corpus / name / "wav.scp").is_file():
-            raise InputError(args.corpus, None, f"has no {name}/wav.scp; speechocean762 is at "
+            raise InputError(args.corpus, None, f"no {name}/wav.scp; speechocean762 is at "
                                                 "https://www.openslr.org/101/")
     genders = {spk: gender for name in ("train", "test")
                for spk, gender in read_table(args.corpus / name / "spk2gender", one_word=True).items()}

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Check that all corpora of the VoxCeleb recipe are there, before anything runs; name everything that is missing.
+"""Check that all corpora of the VoxCeleb recipe are complete before anything runs, and list everything missing.
 
   local/voxceleb/check_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan
 """
@@ -31,26 +31,26 @@ def missing_speech(option: str, root: str, where: str) -> Iterator[str]:
     sample = next(iter(folders.values()))[0]
     suffixes = {os.path.splitext(path)[1] for path in glob.glob(f"{glob.escape(sample)}/*/*")}
     if not suffixes & {".wav", ".flac", ".m4a"}:
-        yield f"{option} {sample}: no wav, flac or m4a in it; unpack {where}"
+        yield f"{option} {sample}: no wav, flac or m4a files; unpack {where}"
     elif ".m4a" in suffixes and not suffixes & {".wav", ".flac"} and not shutil.which("ffmpeg"):
         yield f"ffmpeg: not found, and {root} is m4a; install it (apt-get install ffmpeg)"
 
 
 def missing_lists(vox1: str, folder: str) -> Iterator[str]:
-    """The cleaned lists; also the speakers that they name and VoxCeleb1 lacks."""
-    named: set[str] = set()
+    """Missing cleaned lists, and speakers of the lists that VoxCeleb1 lacks."""
+    listed: set[str] = set()
     for name, (cleaned, _) in LISTS.items():
         if path := find_list(folder, cleaned):
             with open(path, encoding="utf-8", errors="replace") as file:
-                named.update(part[:7] for line in file for part in line.split()[1:3])
+                listed.update(part[:7] for line in file for part in line.split()[1:3])
         else:
             yield f"--lists {folder}/{cleaned[0]}: no such file (trial list {name}); get it from {PAGE}vox1.html"
     try:
-        lacking = sorted(filter(SPEAKER.fullmatch, named - speaker_folders(vox1).keys()))
+        lacking = sorted(filter(SPEAKER.fullmatch, listed - speaker_folders(vox1).keys()))
     except InputError:
-        return  # said above: there is no VoxCeleb1
+        return  # missing_speech reports that VoxCeleb1 is missing
     if lacking:
-        yield (f"--vox1 {vox1}: {len(lacking)} of {len(named)} speakers of the lists are not there ({lacking[0]}, ..."
+        yield (f"--vox1 {vox1}: {len(lacking)} of {len(listed)} speakers of the lists are missing ({lacking[0]}, ..."
                f"); unpack {VOX1}")
 
 
@@ -67,8 +67,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test, as m4a, wav or flac")
-    parser.add_argument("--musan", help="not checked without")
-    parser.add_argument("--rirs", help="RIRS_NOISES; not checked without")
+    parser.add_argument("--musan", help="MUSAN; checked if given")
+    parser.add_argument("--rirs", help="RIRS_NOISES; checked if given")
     parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
     options = parser.parse_args()
     missing = [*missing_speech("--vox1", options.vox1, VOX1), *missing_speech("--vox2", options.vox2, VOX2),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where VoxCeleb's audio, trial lists and tables lie, in any of the layouts that people have on disk."""
+"""Finds VoxCeleb's audio, trial lists and tables in the common layouts on disk."""
 
 import logging
 import os
@@ -19,14 +19,14 @@ LISTS = {"O": (("veri_test2.txt", "voxceleb1_test_v2.txt"), ("veri_test.txt",)),
          "H": (("list_test_hard2.txt",), ("list_test_hard.txt",))}
 
 SPEAKER = re.compile(r"id\d{5}")
-DEPTH = 4  # of the speakers' folders below the root, at most
-PREFERENCE = (".wav", ".flac", ".m4a")  # which file of an utterance to take; m4a can only be transcoded
+DEPTH = 4  # maximum depth of speaker folders below the root
+PREFERENCE = (".wav", ".flac", ".m4a")  # order of preference among an utterance's files; m4a can only be transcoded
 
 
 def speaker_folders(*roots: PathLike) -> dict[str, list[str]]:
-    """Speaker -> its folders anywhere below: dev/aac, vox1_dev_wav/wav, test, wav, ..., each once, links followed.
+    """Speaker -> its folders anywhere below the roots (dev/aac, vox1_dev_wav/wav, test, wav, ...); follows links.
 
-    Raises: InputError: there is no such folder, or no speaker in it.
+    Raises: InputError: a root is missing, or there are no speakers.
     """
     found: dict[str, list[str]] = {}
     seen: set[str] = set()
@@ -35,7 +35,7 @@ def speaker_folders(*roots: PathLike) -> dict[str, list[str]]:
             raise InputError(root, None, "no such folder")
         _find_speakers(os.path.abspath(root), DEPTH, seen, found)
     if not found:
-        raise InputError(roots[0], None, "no speaker's folder (id10001, ...) in it")
+        raise InputError(roots[0], None, "contains no speaker folders (id10001, ...)")
     return dict(sorted(found.items()))
 
 
@@ -54,9 +54,9 @@ def _find_speakers(folder: str, depth: int, seen: set[str], found: dict[str, lis
 
 
 def find_audio(folders: dict[str, list[str]]) -> dict[str, str]:
-    """Utterance -> its file, of all `<speaker>/<video>/<segment>` of these speakers, each once.
+    """Utterance -> its file, for all `<speaker>/<video>/<segment>` of these speakers.
 
-    A file may be reached twice (links, both parts also merged in one tree) or exist in several formats.
+    A file may be found twice (links, parts that are also merged into one tree) or exist in several formats.
     Raises: InputError: two different files for one utterance.
     """
     audio: dict[str, str] = {}
@@ -76,18 +76,18 @@ def _add(audio: dict[str, str], utt: str, path: str) -> None:
     if ours < theirs:
         audio[utt] = path
     elif ours == theirs and other is not path and os.stat(path).st_size != os.stat(other).st_size:
-        raise InputError(path, None, f"is another file than {other}: which is {utt}?")
+        raise InputError(path, None, f"and {other} are different files for {utt}")
 
 
 def find_list(folder: PathLike, names: Iterable[str]) -> str | None:
-    """The first of these files that is there."""
+    """The first of these files that exists."""
     return next((path for name in names if os.path.isfile(path := os.path.join(folder, name))), None)
 
 
 def read_genders(path: PathLike) -> dict[str, str]:
-    """Speaker -> m or f from vox1_meta.csv (tabs) or vox2_meta.csv (commas with spaces before them).
+    """Speaker -> m or f from vox1_meta.csv (tabs) or vox2_meta.csv (commas preceded by spaces).
 
-    Raises: InputError: no column of ids or genders, or something else than m or f.
+    Raises: InputError: no column of ids or genders, or a gender other than m or f.
     """
     genders: dict[str, str] = {}
     header: list[str] | None = None

@@ -5,12 +5,12 @@
   local/voxceleb/prepare_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --vox2-flac data/vox2_flac data
 
   DATA/train       VoxCeleb2, dev and test, without the held-out speakers
-  DATA/dev         the held-out speakers (no trials; utils/make_trials.py draws them)
+  DATA/dev         the held-out speakers (utils/make_trials.py draws their trials)
   DATA/vox1_test   the speakers of trial list O, with trials_O
   DATA/vox1        all of VoxCeleb1, with trials_E and trials_H
 
-trials_X is the cleaned list, trials_X_original (where its file is there) the first published one. Each directory has
-a table utt2session: the videos.
+trials_X is the cleaned list; trials_X_original is the list as first published, if its file exists. Each directory has a
+table utt2session with the videos.
 """
 
 import argparse
@@ -31,14 +31,14 @@ log = logging.getLogger(__name__)
 
 
 def read_list(path: str, utts: dict[str, str]) -> Trials:
-    """VoxCeleb's form `1|0 id10270/<video>/00001.wav id10271/<video>/00002.wav`; utts: those known, twice."""
+    """Read `1|0 id10270/<video>/00001.wav id10271/<video>/00002.wav`; utts: the known ones, each mapped to itself."""
     named = read_trial_list(Path(path))
     ids = ((name, name.rsplit(".", 1)[0].replace("/", "-")) for name in named.lines)
-    return named.renamed({name: utts[utt] for name, utt in ids if utt in utts}, "VoxCeleb1 as it lies on disk")
+    return named.renamed({name: utts[utt] for name, utt in ids if utt in utts}, "VoxCeleb1 on disk")
 
 
 def read_lists(folder: str, audio: dict[str, str]) -> dict[str, Trials]:
-    """O, O_original, E, ... -> trials; an original list may lack, a cleaned one may not."""
+    """O, O_original, E, ... -> trials; original lists are optional."""
     utts = {utt: utt for utt in audio}
     lists = {}
     for name, (cleaned, original) in LISTS.items():
@@ -48,12 +48,12 @@ def read_lists(folder: str, audio: dict[str, str]) -> dict[str, Trials]:
         if path := find_list(folder, original):
             lists[f"{name}_original"] = read_list(path, utts)
         else:
-            log.info("%s: not there, so no trials_%s_original", Path(folder) / original[0], name)
+            log.info("%s: no such file, so trials_%s_original is not written", Path(folder) / original[0], name)
     return lists
 
 
 def find_vox2(root: str, flac_dir: str | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """VoxCeleb2's readable files, and (path, why) of those that ffmpeg could not transcode."""
+    """VoxCeleb2's readable files, and (path, reason) of those that ffmpeg could not transcode."""
     copies = [Path(flac_dir)] if flac_dir and Path(flac_dir).is_dir() else []
     audio = find_audio(speaker_folders(root, *copies))
     m4a = {utt: audio.pop(utt) for utt, path in list(audio.items()) if path.endswith(".m4a")}
@@ -68,11 +68,11 @@ def find_vox2(root: str, flac_dir: str | None) -> tuple[dict[str, str], list[tup
     return audio, [(path, why[Path(path).parts[-3:]]) for path in m4a.values()]
 
 
-def check_apart(vox1: dict[str, str], vox2: dict[str, str]) -> None:
-    """No speaker of the evaluation may be trained on."""
+def check_disjoint(vox1: dict[str, str], vox2: dict[str, str]) -> None:
+    """Raise InputError if an evaluation speaker would be in the training set."""
     if both := {utt[:7] for utt in vox1} & {utt[:7] for utt in vox2}:
-        raise InputError("--vox2", None, f"{len(both)} speakers are also in --vox1 ({min(both)}, ...): "
-                                         "they would be trained on and tested; give each corpus a folder of its own")
+        raise InputError("--vox2", None, f"{len(both)} speakers are also in --vox1 ({min(both)}, ...) and would "
+                                         "be in training and test; give each corpus its own folder")
 
 
 def scan(audio: dict[str, str], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
@@ -91,12 +91,12 @@ def all_genders(*folders: str) -> dict[str, str]:
 def check_pairs(train: list[Utterance]) -> None:
     counts = Counter(u.spk for u in train)
     if single := sorted(spk for spk, count in counts.items() if count == 1):
-        log.warning("%d of %d training speakers have one utterance only (%s, ...): no pair can be drawn from them",
+        log.warning("%d of %d training speakers have only one utterance (%s, ...) and give no pairs",
                     len(single), len(counts), single[0])
 
 
 def write_set(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
-    """The data directory, and utt2session: the video of each utterance."""
+    """Write a data directory with utt2session, the video of each utterance."""
     write_data_dir(utterances, folder, genders)
     write_lines(folder / "utt2session", (f"{u.utt} {u.utt[8:].rsplit('-', 1)[0]}" for u in sorted(utterances)))
 
@@ -125,20 +125,21 @@ def main() -> None:
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
     parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")
     parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
-    parser.add_argument("--dev-speakers", type=int, default=40, help="held out for validation; default: 40; 0: none")
-    parser.add_argument("--seed", type=int, default=1, help="of that choice; default: 1")
+    parser.add_argument("--dev-speakers", type=int, default=40,
+                        help="speakers held out for validation; 0: none (default: 40)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
     parser.add_argument("--max-bad-fraction", type=float, default=0.0,
-                        help="of the audio files that may be unreadable and left out; default: 0")
-    parser.add_argument("--nj", type=int, default=4, help="parallel processes; default: 4")
+                        help="maximum share of unreadable audio files, which are left out (default: 0)")
+    parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: 4)")
     parser.add_argument("data", type=Path)
     options = parser.parse_args()
     if options.dev_speakers < 0 or options.dev_speakers == 1:
-        parser.error("--dev-speakers must be 0, or 2 and more: one speaker gives no nontarget trials")
+        parser.error("--dev-speakers must be 0 or at least 2: one speaker gives no nontarget trials")
     setup_log()
     vox1_audio = find_audio(speaker_folders(options.vox1))
     lists = read_lists(options.lists or options.vox1, vox1_audio)
     vox2_audio, undecodable = find_vox2(options.vox2, options.vox2_flac)
-    check_apart(vox1_audio, vox2_audio)
+    check_disjoint(vox1_audio, vox2_audio)
     genders = all_genders(options.vox1, options.vox2, options.lists or options.vox1)
 
     log.info("reading the headers of %d + %d audio files", len(vox1_audio), len(vox2_audio))

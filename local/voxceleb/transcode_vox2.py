@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Turn VoxCeleb2's m4a into 16 kHz mono FLAC by ffmpeg: one of N jobs, which takes every N-th speaker.
+"""Transcode VoxCeleb2's m4a to 16 kHz mono FLAC with ffmpeg; one of N jobs, which takes every N-th speaker.
 
   local/voxceleb/transcode_vox2.py --job 1 --num-jobs 16 /corpora/VoxCeleb2 data/vox2_flac
 
-Writes OUT_DIR/id00012/<video>/00001.flac. What is finished is skipped, so a killed job is simply run again. Files that
-ffmpeg cannot decode are listed in OUT_DIR/undecodable.JOB.tsv (path, reason). Speech that is already there as wav or
-flac is left where it is.
+Writes OUT_DIR/id00012/<video>/00001.flac. Finished files are skipped, so run a killed job again. Files that ffmpeg
+cannot decode are listed in OUT_DIR/undecodable.JOB.tsv (path, reason). Files in wav or flac format are used in place.
 """
 
 import argparse
@@ -26,18 +25,18 @@ log = logging.getLogger(__name__)
 
 
 class Undecodable(Exception):
-    """ffmpeg cannot decode a file from start to end."""
+    """ffmpeg cannot decode a file to its end."""
 
 
 def transcode(source: str, target: Path) -> None:
-    """Write target, whole or not at all.
+    """Write target, complete or not at all.
 
-    Raises: Undecodable: with ffmpeg's reason.   InputError: the fault is not in the file (full disk, killed).
+    Raises: Undecodable: with ffmpeg's reason.   InputError: the file is not the cause (full disk, killed).
     """
-    for left in target.parent.glob(f".{target.name}.*.tmp"):  # of a killed job
+    for left in target.parent.glob(f".{target.name}.*.tmp"):  # left by a killed job
         left.unlink()
     with atomic_path(target) as temporary:
-        # -xerror: else a file that breaks off gives a shorter FLAC and success
+        # without -xerror a truncated file gives a shorter FLAC and exit code 0
         command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-y", "-threads", "1", "-i", source,
                    "-map", "0:a:0", "-ac", "1", "-ar", "16000", "-sample_fmt", "s16", "-map_metadata", "-1",
                    "-f", "flac", str(temporary)]
@@ -50,7 +49,7 @@ def transcode(source: str, target: Path) -> None:
 
 
 def transcode_all(audio: dict[str, str], out_dir: Path) -> list[tuple[str, str]]:
-    """Transcode what is not finished; returns (path, why) of what cannot be decoded."""
+    """Transcode unfinished files; returns (path, reason) of undecodable ones."""
     bad = []
     for source in progress(audio.values()):
         target = out_dir.joinpath(*Path(source).parts[-3:]).with_suffix(".flac")
@@ -66,10 +65,10 @@ def transcode_all(audio: dict[str, str], out_dir: Path) -> list[tuple[str, str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--job", type=int, default=1, help="which job this is, from 1 (default: 1)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="how many there are (default: 1)")
+    parser.add_argument("--job", type=int, default=1, help="number of this job, from 1 (default: 1)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default: 1)")
     parser.add_argument("--max-bad-fraction", type=float, default=0.001,
-                        help="of this job's files that may be undecodable (default: 0.001)")
+                        help="maximum share of undecodable files (default: 0.001)")
     parser.add_argument("vox2_root", help="VoxCeleb2")
     parser.add_argument("out_dir", type=Path)
     options = parser.parse_args()
@@ -79,7 +78,7 @@ def main() -> None:
     folders = list(speaker_folders(options.vox2_root).items())[options.job - 1::options.num_jobs]
     audio = {utt: path for utt, path in find_audio(dict(folders)).items() if path.endswith(".m4a")}
     if not audio:
-        log.info("%s: no m4a to transcode here: what is wav or flac is read in place", options.vox2_root)
+        log.info("%s: no m4a to transcode; wav and flac are read in place", options.vox2_root)
         return
     if not shutil.which("ffmpeg"):
         raise InputError("ffmpeg", None, "not found; VoxCeleb2's m4a needs it (apt-get install ffmpeg)")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program `rawnext`: one file for each subcommand or pair of them, `main.py` strings them together."""
+"""The program `rawnext`: main.py is its entry, the other modules are its subcommands."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext embed`: files to embeddings, of whole recordings or of windows that slide over them."""
+"""`rawnext embed`: embeddings of files, of whole recordings or of sliding windows."""
 
 import argparse
 import sys
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from rawnext.data.wav import Source
     from rawnext.inference.extractor import Extractor
 
-DESCRIPTION = """Embeddings of files, in Kaldi's formats.
+DESCRIPTION = """Embed audio files; output in Kaldi's formats.
 
 rawnext embed -m exp/rawnext a.wav b.m4a -o emb.ark,emb.scp
-rawnext embed -m exp/rawnext recordings/ > emb.txt                  # every audio file below; text
+rawnext embed -m exp/rawnext recordings/ > emb.txt                  # all audio files in it; text output
 find recordings -name '*.flac' | rawnext embed -m exp/rawnext - --json
 rawnext embed -m exp/rawnext --window 1.5 --shift 0.75 meeting.wav -o xvec/xvector.ark,xvec/xvector.scp
 
-The id of an utterance is its file's name without the ending, below a folder with - for /. With --window ids end in
-start and end in hundredths of a second, and segments, utt2spk, spk2utt (recordings as speakers) and wav.scp are written
-beside SCP, as Kaldi's diarization reads them."""
+The id of an utterance is its file name without the ending; in a folder, the relative path with - for /. With --window,
+ids end in start and end times in hundredths of a second, and the folder of SCP also gets segments, utt2spk, spk2utt
+(each recording is a speaker) and wav.scp, as Kaldi's diarization reads them."""
 
 
 class Row(NamedTuple):
-    """An embedding of a recording or a window of it.   start, end: seconds.   vector: (D,)."""
+    """An embedding of a recording or of a window in it.   start, end: seconds.   vector: (D,)."""
 
     key: str
     utt: str
@@ -41,14 +41,15 @@ class Row(NamedTuple):
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("embed", help="files to embeddings", description=DESCRIPTION,
+    parser = commands.add_parser("embed", help="embed files", description=DESCRIPTION,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="files, folders; -: a list on standard input")
+    parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="files or folders; -: a list on standard input")
     parser.add_argument("-l", "--list", action="append", default=[], metavar="LIST",
-                        help="file of lines `path` or `utt path`, as wav.scp")
-    parser.add_argument("-o", "--output", type=ark_scp, metavar="ARK,SCP", help="(default: text on standard output)")
+                        help="file with lines `path` or `utt path`, as in wav.scp")
+    parser.add_argument("-o", "--output", type=ark_scp, metavar="ARK,SCP",
+                        help="output files (default: text on standard output)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
-    parser.add_argument("--shift", type=float, metavar="SECONDS", help="of windows (default: half of one)")
+    parser.add_argument("--shift", type=float, metavar="SECONDS", help="shift between windows (default: half a window)")
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -60,24 +61,23 @@ def run(args: argparse.Namespace) -> None:
 
     sources = gather(args.inputs, args.list)
     if not sources:
-        raise InputError("rawnext embed", None, "name files, folders or a list")
+        raise InputError("rawnext embed", None, "no input: name files, folders or a list")
     check_window(args)
     if args.window and args.output:
         check_folder(args.output[1].parent, sources)
     check_media(sources)
     rows = embed(load_extractor(args), sources, args)
     if args.output:
-        written = write(rows, args, sources)
-        print_written(written, args)
+        print_written(write(rows, args, sources), args)
     else:
         for row in rows:
             print_row(row, args)
 
 
 def check_window(args: argparse.Namespace) -> None:
-    """Raise InputError if windows cannot be cut so; set the default shift."""
+    """Raise InputError for an impossible window or shift; set the default shift."""
     if args.shift is not None and args.window is None:
-        raise InputError("--shift", None, "goes with --window")
+        raise InputError("--shift", None, "needs --window")
     if args.window is None:
         return
     from rawnext.inference.waveform import window_starts
@@ -85,20 +85,20 @@ def check_window(args: argparse.Namespace) -> None:
     args.shift = args.window / 2 if args.shift is None else args.shift
     try:
         window_starts(1, args.window, args.shift)
-    except (ValueError, OverflowError) as error:  # the latter: infinity
+    except (ValueError, OverflowError) as error:  # OverflowError: infinity
         raise InputError("--window and --shift", None, str(error)) from None
 
 
 def recordings(sources: Iterable["Source"]) -> dict[str, str]:
-    """wav.scp of the sources: id -> path."""
+    """The wav.scp of the sources: id -> path."""
     return {source.utt: str(Path(source.path).resolve()) for source in sources}
 
 
 def check_folder(folder: Path, sources: Iterable["Source"]) -> None:
-    """Raise InputError if windows' tables would overwrite those of a data directory with other recordings."""
+    """Raise InputError if the tables of windows would overwrite a data directory of other recordings."""
     path = folder / "wav.scp"
     if path.exists() and read_table(path) != recordings(sources):
-        raise InputError(path, None, "lists other recordings than these; write windows to a folder of their own")
+        raise InputError(path, None, "lists other recordings; write windows to a folder of their own")
 
 
 def embed(extractor: "Extractor", sources: list["Source"], args: argparse.Namespace) -> Iterator[Row]:
@@ -117,11 +117,11 @@ def embed(extractor: "Extractor", sources: list["Source"], args: argparse.Namesp
 
 
 def hundredths(seconds: float) -> str:
-    return f"{int(100 * seconds + 0.5):07d}"  # half up: two windows a hundredth apart stay two
+    return f"{int(100 * seconds + 0.5):07d}"  # rounds half up, so ids of windows 0.01 s apart differ
 
 
 def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Source"]) -> list[Row]:
-    """Write ark and scp, and the tables of windows; returns the rows."""
+    """Write the ark and scp, and the tables of windows; return the rows."""
     from rawnext.kaldi.ark import write_vectors
 
     ark, scp = args.output
@@ -139,7 +139,7 @@ def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Sour
 
 
 def write_tables(folder: Path, rows: Iterable[Row], wavs: dict[str, str]) -> None:
-    """wav.scp, segments, utt2spk and spk2utt of windows; each recording counts as a speaker."""
+    """Write wav.scp, segments, utt2spk and spk2utt of windows; each recording is a speaker."""
     rows = sorted(rows, key=lambda row: row.key.encode())
     windows: dict[str, list[str]] = {utt: [] for utt in wavs}
     for row in rows:
@@ -153,7 +153,7 @@ def write_tables(folder: Path, rows: Iterable[Row], wavs: dict[str, str]) -> Non
 def print_written(rows: list[Row], args: argparse.Namespace) -> None:
     if args.json:
         for row in rows:
-            print_json(**about(row))
+            print_json(**as_json(row))
     else:
         print(f"rawnext: {len(rows)} embeddings of {len(rows[0].vector)} dimensions in {args.output[0]}",
               file=sys.stderr)
@@ -161,10 +161,10 @@ def print_written(rows: list[Row], args: argparse.Namespace) -> None:
 
 def print_row(row: Row, args: argparse.Namespace) -> None:
     if args.json:
-        print_json(**about(row), embedding=[float(f"{x:.6g}") for x in row.vector.tolist()])
+        print_json(**as_json(row), embedding=[float(f"{x:.6g}") for x in row.vector.tolist()])
     else:
         print(f"{row.key}  [ {' '.join(f'{x:.6g}' for x in row.vector.tolist())} ]")
 
 
-def about(row: Row) -> dict[str, str | float]:
+def as_json(row: Row) -> dict[str, str | float]:
     return {"id": row.key, "recording": row.utt, "start": round(row.start, 5), "end": round(row.end, 5)}

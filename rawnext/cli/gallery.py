@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext enroll` and `rawnext identify`: who of a gallery speaks?"""
+"""`rawnext enroll` and `rawnext identify`: find a speaker in a gallery."""
 
 import argparse
 
@@ -8,31 +8,32 @@ import numpy as np
 from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, model_folder, print_json
 from rawnext.errors import InputError
 
-ENROLL = """Enroll a speaker by one or more recordings.
+ENROLL = """Enroll a speaker from one or more recordings.
 
 rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp anna anna1.wav anna2.wav
 
-The speaker's model is the mean of the recordings' unit vectors. Enrolling a name again replaces its model; with --add
-the recordings join those it has. Beside SCP stands SCP's name with .json: number and seconds of the recordings."""
-IDENTIFY = """Who of a gallery speaks?
+The speaker's model is the mean of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds
+recordings to it. A JSON file with SCP's name and the ending .json has the number and duration of the recordings."""
+IDENTIFY = """Find the most similar speakers of a gallery.
 
 rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
 
-Lines `AUDIO rank speaker score LLR`, the most alike first; the LLR, of this speaker against any other, is - where the
-model keeps no calibration of its recipe. The one who speaks may be nobody of the gallery: then all LLRs are low."""
+Prints lines `AUDIO rank speaker score LLR`, the most similar speaker first. The LLR compares this speaker with any
+other; it is - if the model has no calibration. If the speaker is not in the gallery, all LLRs are low."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    for name, text, run, short in (("enroll", ENROLL, enroll, "a speaker of recordings, into a gallery"),
-                                   ("identify", IDENTIFY, identify, "the speakers of a gallery who are most alike")):
+    for name, text, run, short in (("enroll", ENROLL, enroll, "add a speaker to a gallery"),
+                                   ("identify", IDENTIFY, identify, "find the most similar speakers of a gallery")):
         parser = commands.add_parser(name, help=short, description=text,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True, help="of the speakers")
+        parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True,
+                            help="files of the gallery")
         if name == "enroll":
-            parser.add_argument("name", help="of the speaker; an id of Kaldi's tables")
-            parser.add_argument("--add", action="store_true", help="to a speaker who is there, in place of a new one")
+            parser.add_argument("name", help="speaker id, valid in Kaldi's tables")
+            parser.add_argument("--add", action="store_true", help="add recordings to an enrolled speaker")
         else:
-            parser.add_argument("--top", type=int, default=10, help="speakers to show (default %(default)s)")
+            parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_model(parser)
         add_json(parser)
@@ -43,13 +44,13 @@ def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.kaldi.tables import check_id
     from rawnext.scoring.gallery import Gallery
-    from rawnext.training.lock import alone_in
+    from rawnext.training.lock import lock_folder
 
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):
         raise InputError("rawnext enroll", None, "a file is named twice")
     x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
-    with alone_in(args.gallery[1].parent):
+    with lock_folder(args.gallery[1].parent):
         gallery = Gallery(args.gallery, extractor.fingerprint)
         known = args.name in gallery.speakers
         speaker = gallery.enroll(args.name, x, float(seconds.sum()), args.add)
@@ -69,7 +70,7 @@ def identify(args: argparse.Namespace) -> None:
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
-        raise InputError("--top", None, "at least 1")
+        raise InputError("--top", None, "must be at least 1")
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     judge = read_judge(model_folder(args))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `rawnext embed` is to embed: files, folders, lists, as sources with ids that Kaldi's tables can carry."""
+"""Inputs of the commands: files, folders and lists as sources with ids that are valid in Kaldi's tables."""
 
 import os
 import sys
@@ -28,9 +28,9 @@ def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
     """Sources in Kaldi's order.
 
     Args:
-        names: files (utt: the name without its ending), folders (utt: the path below it, - for /), `-`: the list of
-            standard input.   lists: files of lines `path` (utt: as of a file) or `utt path`, as wav.scp.
-    Raises: InputError: nothing is there, a command in place of a file, an utt that is no id or stands twice.
+        names: files (utt: the name without its ending), folders (utt: the relative path with - for /), `-`: a list on
+            standard input.   lists: files with lines `path` (utt as for a file) or `utt path`, as in wav.scp.
+    Raises: InputError: a missing file, a command instead of a file, an utt that is not an id or occurs twice.
     """
     lists = [*lists, *(STDIN for name in names if name == "-")]
     sources = [source for name in names if name != "-" for source in from_name(name)]
@@ -39,12 +39,12 @@ def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
     for source in sources:
         if (other := first.setdefault(source.utt, source)) is not source:
             raise InputError(source.table, source.line, f"{source.path} and {other.path} would both be {source.utt}; "
-                                                        "name them in a list of lines `utt path`")
+                                                        "name them in a list with lines `utt path` (option -l)")
     return sorted(sources, key=lambda source: source.utt.encode())
 
 
 def files(names: Sequence[str]) -> list[Source]:
-    """Files by their own names.   Raises: InputError: a folder, or a command."""
+    """Sources of files, with the file name as the utt.   Raises: InputError: a folder or a command."""
     for name in names:
         refuse_commands(name, name, None)
         if os.path.isdir(name):
@@ -53,7 +53,7 @@ def files(names: Sequence[str]) -> list[Source]:
 
 
 def from_name(name: str) -> Iterator[Source]:
-    """A file, or all audio files below a folder."""
+    """A file, or all audio files in a folder and its subfolders."""
     if not os.path.isdir(name):
         refuse_commands(name, name, None)
         yield file_source(name)._replace(utt=check_id(Path(name).stem, name))
@@ -61,13 +61,13 @@ def from_name(name: str) -> Iterator[Source]:
     found = [path for path in sorted(Path(name).rglob("*")) if path.is_file()]
     audio = [path for path in found if is_audio_name(path)]
     if not audio:
-        raise InputError(name, None, "holds no audio file")
+        raise InputError(name, None, "contains no audio files")
     for path in audio:
         utt = "-".join(path.relative_to(name).with_suffix("").parts)
         yield file_source(path)._replace(utt=check_id(utt, path))
     if others := Counter(path.suffix or "no ending" for path in found if path not in set(audio)):
         kinds = ", ".join(f"{num} of {suffix}" for suffix, num in sorted(others.items()))
-        print(f"{name}: {sum(others.values())} files are not audio by their names: {kinds}", file=sys.stderr)
+        print(f"{name}: {sum(others.values())} files were skipped, not audio by their names: {kinds}", file=sys.stderr)
 
 
 def from_list(path: str) -> Iterator[Source]:
@@ -92,7 +92,7 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float]) -> Iterator[
 
 
 def embed_files(names: Sequence[str], load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, "Extractor"]:
-    """(N, D) embeddings of N files, (N,) seconds of each, and the model, loaded once all files were looked at."""
+    """(N, D) embeddings of N files, their (N,) seconds, and the model, which is loaded after all files are checked."""
     sources = files(names)
     check_media(sources)
     extractor, seconds = load(), dict[str, float]()

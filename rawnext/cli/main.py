@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line's entry."""
+"""Entry of the command line."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,8 @@ from rawnext.errors import InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
-MODEL is an experiment folder of a recipe, or one that `rawnext export --safetensors` has written; RAWNEXT_MODEL in the
-environment names it once for all commands."""
+MODEL is an experiment folder of a recipe or a folder written by `rawnext export --safetensors`. The environment
+variable RAWNEXT_MODEL sets it for all commands."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,14 +31,14 @@ def print_completion(parser: argparse.ArgumentParser, shell: str) -> None:
 
     for action in all_actions(parser):
         if action.metavar in ("AUDIO", "FILE", "LIST", "ARK,SCP"):
-            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads this attribute
         elif action.metavar in ("MODEL", "DIR"):
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     print(shtab.complete(parser, shell))
 
 
 def all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Options and arguments of a parser and of its subcommands."""
+    """Options and arguments of a parser and its subcommands."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
@@ -47,14 +47,14 @@ def all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run one command.   words: of the command line; None: of this process."""
+    """Run one command.   words: its command line; None: that of this process."""
     args = build_parser().parse_args(words)
     try:
         args.run(args)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torchaudio":
             raise
-        raise InputError("torchaudio", None, "is not installed, and this model or sampling rate needs it: "
+        raise InputError("torchaudio", None, "is not installed; this model or sampling rate needs it: "
                                              "pip install --no-deps torchaudio") from None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share, and how all of them print."""
+"""Options and output shared by several commands."""
 
 import argparse
 import json
@@ -19,18 +19,19 @@ MODEL_VARIABLE = "RAWNEXT_MODEL"
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", metavar="MODEL", type=Path, default=os.environ.get(MODEL_VARIABLE),
                         help=f"folder of the trained model (default: ${MODEL_VARIABLE})")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1...; auto: a GPU where there is one")
+    parser.add_argument("--device", default="auto",
+                        help="cpu, cuda, cuda:1, ...; auto (the default): a GPU if available")
     parser.add_argument("--longest", type=float, metavar="SECONDS",
-                        help="longer audio is cut into equal pieces, whose embeddings are averaged (default: about a "
+                        help="longer audio is cut into equal pieces, whose embeddings are averaged (default: about one "
                              "minute)")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def load_extractor(args: argparse.Namespace) -> "Extractor":
-    """The model that the options name.   Raises: InputError: none is named, or it cannot be loaded."""
+    """The model named by the options.   Raises: InputError: none is named, or it cannot be loaded."""
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
@@ -42,12 +43,12 @@ def load_extractor(args: argparse.Namespace) -> "Extractor":
 
 def model_folder(args: argparse.Namespace) -> Path:
     if not args.model:
-        raise InputError("--model", None, f"name a folder of a trained model, here or in ${MODEL_VARIABLE}")
+        raise InputError("--model", None, f"no model: name its folder by this option or ${MODEL_VARIABLE}")
     return Path(args.model)
 
 
 def ark_scp(text: str) -> tuple[Path, Path]:
-    """`ARK,SCP`, which may begin with Kaldi's `ark,scp:`.   Raises: argparse.ArgumentTypeError: something else."""
+    """`ARK,SCP`, optionally with Kaldi's prefix `ark,scp:`.   Raises: argparse.ArgumentTypeError: any other form."""
     names = text.removeprefix("ark,scp:").split(",")
     if len(names) != 2 or not all(names) or names[0] == names[1]:
         raise argparse.ArgumentTypeError(f"want ARK,SCP such as emb.ark,emb.scp, got {text!r}")
@@ -55,7 +56,7 @@ def ark_scp(text: str) -> tuple[Path, Path]:
 
 
 def print_json(**values: Any) -> None:
-    """One line; what is not known (None) or not a number (NaN) is null."""
+    """Print one line of JSON; None and NaN become null."""
     print(json.dumps({key: None if value != value else value for key, value in values.items()}, ensure_ascii=False))
 
 
@@ -64,15 +65,15 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
 
     default = Operating()
     parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
-                        help="share of target pairs among those that will come (default %(default)s)")
+                        help="prior probability of a target pair (default %(default)s)")
     parser.add_argument("--cost-miss", type=float, default=default.cost_miss, metavar="C",
-                        help="of taking one speaker for two (default %(default)s)")
+                        help="cost of a miss (default %(default)s)")
     parser.add_argument("--cost-false-alarm", type=float, default=default.cost_false_alarm, metavar="C",
-                        help="of taking two speakers for one (default %(default)s)")
+                        help="cost of a false alarm (default %(default)s)")
 
 
 def operating(args: argparse.Namespace) -> "Operating":
-    """Prior and costs of the options.   Raises: InputError: out of range."""
+    """Prior and costs from the options.   Raises: InputError: out of range."""
     from rawnext.scoring.decision import Operating
 
     point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)

@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext serve`: a page in the browser to try a model with two recordings."""
+"""`rawnext serve`: a local web page to try a model with two recordings."""
 
 import argparse
 
 from rawnext.cli.options import add_model, add_operating, load_extractor, model_folder, operating
 from rawnext.errors import InputError
 
-DESCRIPTION = """A page in the browser: record or drop two files, see waveforms, score and decision.
+DESCRIPTION = """Open a web page: record or drop two files, see waveforms, score and decision.
 
 rawnext serve -m exp/rawnext
 
-The page is served to this machine alone, works without a network, and keeps nothing: audio stays in memory until its
-embedding is there. --host 0.0.0.0 lets others in, who need no password."""
+The page is served to this machine only and works offline. Audio is kept in memory until its embedding is computed and
+is never stored. --host 0.0.0.0 admits other machines, without a password."""
 LOOPBACK = "127.0.0.1"
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("serve", help="a page in the browser to try a model", description=DESCRIPTION,
+    parser = commands.add_parser("serve", help="open a web page to try a model", description=DESCRIPTION,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default=LOOPBACK, help="where to listen (default %(default)s: for this machine)")
-    parser.add_argument("--port", type=int, default=8765, help="0: a free one (default %(default)s)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
-    parser.add_argument("--seconds", type=float, default=120, help="longest recording (default %(default)s)")
-    parser.add_argument("--megabytes", type=float, default=25, help="largest file (default %(default)s)")
+    parser.add_argument("--host", default=LOOPBACK,
+                        help="address to listen on (default %(default)s: this machine only)")
+    parser.add_argument("--port", type=int, default=8765, help="port; 0: any free port (default %(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address and do not open a browser")
+    parser.add_argument("--seconds", type=float, default=120, help="maximum length (default %(default)s)")
+    parser.add_argument("--megabytes", type=float, default=25, help="maximum file size (default %(default)s)")
     add_operating(parser)
     add_model(parser)
     parser.set_defaults(run=run)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext verify`: do two files have one speaker?"""
+"""`rawnext verify`: do two files have the same speaker?"""
 
 import argparse
 
@@ -18,9 +18,9 @@ DESCRIPTION = """Do two recordings have the same speaker?
 rawnext verify -m exp/rawnext a.wav b.m4a
 rawnext verify -m exp/rawnext --prior 0.01 --cost-false-alarm 10 a.wav b.wav --json
 
-Prints the cosine of the two embeddings and the seconds of audio behind them; where the model keeps a calibration of its
-recipe, also the log-likelihood ratio (natural logarithm) and the decision that prior and costs ask for. Without one
-there is no decision: which cosine is high enough depends on model and durations."""
+Prints the cosine of the two embeddings and the durations. If the model has a calibration, also prints the
+log-likelihood ratio (natural logarithm) and the decision for the given prior and costs. Without a calibration there
+is no decision, because the right threshold on the cosine depends on the model and the durations."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.scoring.decision import read_judge
 
-    decide_at = operating(args)
+    point = operating(args)
     judge = read_judge(model_folder(args))
     x, seconds, _ = embed_files([args.enroll, args.test], lambda: load_extractor(args))
-    score, llr, threshold, same, outside = judge.decide(x[0], x[1], seconds[0], seconds[1], decide_at)
+    score, llr, threshold, same, outside = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
     if args.json:
         print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=same,
-                   threshold=threshold, **decide_at._asdict(), enroll_seconds=float(seconds[0]),
+                   threshold=threshold, **point._asdict(), enroll_seconds=float(seconds[0]),
                    test_seconds=float(seconds[1]), outside_calibration=outside)
         return
     print(f"score     {score:.4f} (cosine)")
@@ -52,6 +52,6 @@ def run(args: argparse.Namespace) -> None:
     if judge.why:
         print(f"decision  none: {judge.why}")
         return
-    print(f"LLR       {llr:.3f}{'  (a duration outside what the calibration has seen: counts as its limit)' * outside}")
+    print(f"LLR       {llr:.3f}{'  (a duration is outside the range of the calibration and was clipped)' * outside}")
     print(f"decision  {'same speaker' if same else 'different speakers'}: the LLR is "
-          f"{'at least' if same else 'below'} {threshold:.3f} ({decide_at})")
+          f"{'at least' if same else 'below'} {threshold:.3f} ({point})")

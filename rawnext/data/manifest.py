@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From audio files to a data directory: `cuts.jsonl` (lhotse) and Kaldi's tables, written from one list.
 
-Time is linear, and a cut exists only while its line is written; docs/scale.md has figures for 1.1 million utterances.
+Time is linear, and a cut exists only while its line is written; figures for 1.1 million utterances:
+docs/explanation/scale.md.
 """
 
 import json

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained model as a file for others: ONNX, safetensors with a model card."""
+"""Export of trained models: ONNX, and safetensors with a model card."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README.md of an exported model: Hugging Face's front matter, then what a user of the weights has to know."""
+"""README.md of an exported model: Hugging Face's front matter, then facts for users of the weights."""
 
 import json
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ embedding = extractor.embed(*read_audio("a.wav"))
 
 
 def card(name: str, facts: dict[str, Any], rows: Sequence[Row], licence: str, training_data: str) -> list[str]:
-    """Lines of the card.
+    """Lines of the model card.
 
     Args:
-        name: of the experiment.   facts, rows: from describe and evaluations of rawnext.export.release.
-        licence: of the weights.   training_data: in words; empty: what train_info.json knows.
+        name: name of the experiment.   facts, rows: from describe and evaluations in rawnext/export/release.py.
+        licence: licence of the weights, or unknown.   training_data: description; empty: counts in train_info.json.
     """
-    stated = "is not stated: ask whoever gave you the weights" if licence == "unknown" else f"of the weights: {licence}"
+    stated = "is not stated: ask the source of the weights" if licence == "unknown" else f"of the weights: {licence}"
     return [*front_matter(name, facts, rows, licence), "", f"# {name}: {facts['model']}", "",
             f"Speaker embeddings of {facts['embedding_dim']} dimensions from 16 kHz speech of 0.1 s or longer; compare "
             f"them by their cosine. {facts['parameters']:,} parameters.", "", USAGE, "",
@@ -34,8 +34,8 @@ def card(name: str, facts: dict[str, Any], rows: Sequence[Row], licence: str, tr
             "Calibrations: " + (", ".join(facts["calibrations"]) or "none") + ".", "",
             "## Configuration", "", "```json", json.dumps(facts["options"], indent=1), "```", "",
             "## Licence", "", f"The licence {stated}.", "",
-            "A voice is personal data: where people are told apart by it, the law and their consent come first. Error "
-            "rates differ between groups of speakers, channels and lengths; measure on your own."]
+            "A voice is personal data: identify people by it only as the law allows and with their consent. Error "
+            "rates differ between groups of speakers, channels and durations; measure them on your own data."]
 
 
 def front_matter(name: str, facts: dict[str, Any], rows: Sequence[Row], licence: str) -> list[str]:

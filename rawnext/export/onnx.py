@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained model as an ONNX file, for any number of utterances of any lengths from 0.1 s.
+"""A trained model as an ONNX file, for batches of any size and utterances of any length from 0.1 s.
 
-Inputs: wave (B, T) float32, samples in [-1, 1], zero-padded; lengths (B,) int64, samples. Output: embedding (B, D).
-Front end, repetition of short utterances and masks are in the file: whoever runs it needs nothing of ours.
+Inputs: wave (B, T) float32, samples in [-1, 1], zero-padded; lengths (B,) int64, in samples. Output: embedding (B, D).
+The file includes the front end, the repetition of short utterances and the masks, so it runs without this package.
 """
 
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.onnx.errors import OnnxExporterError
 
 from rawnext.errors import InputError
@@ -28,13 +29,13 @@ from rawnext.training import checkpoint
 
 INPUTS, OUTPUT = ("wave", "lengths"), "embedding"
 OPSET = 18
-SECONDS = (0.1, 0.137, 0.5, 1, 2, 3.7, 10, 30)  # that a written file is checked at, one by one
-TOGETHER = 6  # the first of these also as one padded batch
-LIMIT = 1e-3  # of the difference from PyTorch, relative to the largest number: more is no rounding
+SECONDS = (0.1, 0.137, 0.5, 1, 2, 3.7, 10, 30)  # durations at which a written file is checked
+BATCH_SIZE = 6  # number of the first durations that are also checked as a padded batch
+MAX_DIFFERENCE = 1e-3  # from PyTorch, relative to the largest value; a larger one is not due to rounding
 
 
 class RealMel(nn.Module):
-    """torchaudio's MelSpectrogram by real numbers alone: the window's sines and cosines as filters of a convolution."""
+    """torchaudio's MelSpectrogram in real arithmetic: a convolution with windowed sines and cosines."""
 
     filters: Tensor
     bands: Tensor
@@ -55,9 +56,9 @@ class RealMel(nn.Module):
 
 
 class Exportable(nn.Module):
-    """A model's forward without questions to the numbers: one graph for short and long, full and padded.
+    """A model's forward without branches that depend on the input: one graph for all lengths, with and without padding.
 
-    The signals are filled up to a multiple of what the model takes at least; the masks hide that.
+    Signals are padded to a multiple of the model's least_samples; the masks exclude the padding.
     """
 
     def __init__(self, model: nn.Module):
@@ -75,64 +76,64 @@ class Exportable(nn.Module):
 
 
 def export_onnx(exp: PathLike, path: PathLike) -> str:
-    """Write the model of an experiment folder as ONNX, with its configuration and what it was made of as metadata.
+    """Write the model of an experiment folder as ONNX, with its configuration and origin as metadata.
 
-    Returns: size and check in words.   Raises: InputError: see write_onnx; the experiment's model cannot be read.
+    Returns: a description of the file's size and accuracy.
+    Raises: InputError: see write_onnx; or the experiment's model cannot be read.
     """
-    model, _ = load_model(exp, torch.device("cpu"))
+    model, _ = load_model(exp)
     weights = checkpoint.weights_path(exp)
     metadata = {"sample_rate": str(SAMPLE_RATE), "model_sha256": sha256(weights), **stamp(),
                 "config": (Path(exp) / "config.yaml").read_text(encoding="utf-8")}
     difference = write_onnx(model, path, metadata)
-    return (f"{Path(path).stat().st_size / 2**20:.1f} MiB; its embeddings are PyTorch's up to {difference:.1e} of the "
-            f"largest number, at {SECONDS[0]} to {SECONDS[-1]} s")
+    return (f"{Path(path).stat().st_size / 2**20:.1f} MiB; embeddings differ from PyTorch's by at most "
+            f"{difference:.1e} of the largest value, at {SECONDS[0]} to {SECONDS[-1]} s")
 
 
 def write_onnx(model: nn.Module, path: PathLike, metadata: Mapping[str, str]) -> float:
     """Write a model, on the CPU and in evaluation mode, as ONNX if the file agrees with PyTorch.
 
-    Args: metadata: words about the file, to be kept in it.
-    Returns: largest difference from PyTorch, relative to the largest number of the embeddings.
+    Args: metadata: keys and values to store in the file.
+    Returns: the largest difference from PyTorch, relative to the largest value of the embeddings.
     Raises:
         InputError: onnx or onnxruntime is not installed, the path cannot be written, or the model has an operation that
-            ONNX has not.
-        RuntimeError: the file gives other embeddings than the model.
+            ONNX lacks.
+        RuntimeError: the file's embeddings differ from the model's.
     """
     try:
         import onnx
-        import onnxruntime  # noqa: F401 (known here, before the work)
+        import onnxruntime  # noqa: F401 (a missing package is reported before the work)
     except ImportError as error:
         raise InputError(path, None, f"{error.name} is not installed: pip install 'rawnext[onnx]'") from None
     if not any(True for _ in model.parameters()):
-        raise InputError(path, None, "the model is no network: ONNX has not what it sorts by")
+        raise InputError(path, None, "the model is not a network; ONNX lacks the sorting that it needs")
     with atomic_path(path) as temporary:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             trace(model, temporary)
         except OnnxExporterError as error:
-            raise InputError(path, None, f"the model has what ONNX has not: {str(error).splitlines()[0]}") from None
+            raise InputError(path, None, f"ONNX lacks an operation: {str(error).splitlines()[0]}") from None
         file = onnx.load(temporary)
         onnx.helper.set_model_props(file, dict(metadata))
         onnx.save(file, temporary)
         difference = max(differences(model, temporary))
-        if not difference < LIMIT:
+        if not difference < MAX_DIFFERENCE:
             raise RuntimeError(f"{path}: embeddings differ from PyTorch's by {difference:.2g}; nothing was written")
     return difference
 
 
 @torch.no_grad()
 def trace(model: nn.Module, path: Path) -> None:
-    """Export by tracing; the newer exporter, by symbolic shapes, takes minutes where this takes seconds."""
+    """Export by tracing, in seconds; the newer exporter with symbolic shapes takes minutes."""
     example = 0.1 * torch.randn(2, SAMPLE_RATE), torch.tensor([SAMPLE_RATE, SAMPLE_RATE // 2])
     axes = {INPUTS[0]: {0: "batch", 1: "samples"}, INPUTS[1]: {0: "batch"}, OUTPUT: {0: "batch"}}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # on failure it prints all of the graph
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter itself
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):  # after an error it prints the graph
+        warnings.simplefilter("ignore", DeprecationWarning)  # from the exporter itself
         torch.onnx.export(Exportable(model).eval(), example, str(path), dynamo=False, opset_version=OPSET,
                           input_names=list(INPUTS), output_names=[OUTPUT], dynamic_axes=axes)
 
 
 class OnnxModel:
-    """An ONNX file in ONNX Runtime on the CPU."""
+    """An ONNX file run by ONNX Runtime on the CPU."""
 
     def __init__(self, path: PathLike, num_threads: int = 1):
         import onnxruntime
@@ -148,17 +149,11 @@ class OnnxModel:
 
 @torch.inference_mode()
 def differences(model: nn.Module, path: Path) -> Iterator[float]:
-    """Of the file's embeddings of noise from the model's, relative, at several lengths and in a padded batch."""
+    """Relative differences of the file's embeddings of noise from the model's: each duration, then a padded batch."""
     runtime = OnnxModel(path, torch.get_num_threads())
     lengths = [round(seconds * SAMPLE_RATE) for seconds in SECONDS]
-    for batch in (*([num] for num in lengths), lengths[:TOGETHER]):
-        wave, num = padded(batch)
-        found, expected = runtime(wave.numpy(), num.numpy()), model(wave, num).numpy()
+    for batch in (*([num] for num in lengths), lengths[:BATCH_SIZE]):
+        draw = torch.Generator().manual_seed(0)
+        wave = pad_sequence([0.1 * torch.randn(num, generator=draw) for num in batch], batch_first=True)
+        found, expected = runtime(wave.numpy(), np.array(batch)), model(wave, torch.tensor(batch)).numpy()
         yield float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def padded(lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Noise of these lengths (B,), zero-padded: (B, T)."""
-    draw = torch.Generator().manual_seed(0)
-    waves = [0.1 * torch.randn(num, generator=draw) for num in lengths]
-    return nn.utils.rnn.pad_sequence(waves, batch_first=True), torch.tensor(lengths)

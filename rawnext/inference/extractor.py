@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Embeddings of speech, for Python programs: `from rawnext import Extractor`."""
+"""The Python interface to embeddings: `from rawnext import Extractor`."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 
     from rawnext.config import Config
 
-LONGEST_S = BATCH_SAMPLES / SAMPLE_RATE  # in one pass: what a batch of short utterances takes is enough memory
-HELD_SAMPLES = 16 * BATCH_SAMPLES  # of waveforms that wait to be batched by length
+LONGEST_S = BATCH_SAMPLES / SAMPLE_RATE  # in one pass, which takes the memory of a batch of short utterances
+BUFFER_SAMPLES = 16 * BATCH_SAMPLES  # read by embed_each before they are batched by length
 
 
 class Extractor:
     """A trained model that turns waveforms into embeddings.
 
-    Waveforms are one channel, (T,) floating-point samples in [-1, 1], of numpy or torch, at any rate from 2 to 768 kHz
-    (16 kHz is not resampled), 0.1 s or longer. Embeddings are float32, of any length; compare them by their cosine.
+    A waveform is one channel, (T,) floating-point samples in [-1, 1] in numpy or torch, 0.1 s or longer, at any rate
+    from 2 to 768 kHz (rates other than 16 kHz are resampled). Embeddings are float32 and not normalised in length;
+    compare them by their cosine.
 
     >>> import numpy as np
     >>> from rawnext import Extractor, read_audio
@@ -44,7 +45,7 @@ class Extractor:
     >>> embedding.shape == (extractor.embedding_dim,)
     True
 
-    Unequal lengths make a batch, in which each gets what it gets alone:
+    A batch may have different lengths; each waveform gets the same embedding as alone:
 
     >>> both = extractor.embed_batch([waveform, waveform[: sample_rate // 2]], sample_rate)
     >>> np.allclose(both[0], embedding, atol=1e-4 * abs(embedding).max())
@@ -57,55 +58,55 @@ class Extractor:
     ([[0.0, 0.5], [0.25, 0.75]], True)
 
     Args:
-        model: in evaluation mode.   config: of its experiment.   folder: of its experiment.
-        longest_s: a longer utterance is cut into equal pieces of at most so many seconds, and its embedding is the mean
-            of theirs: the memory of one pass grows with its length, and no model has seen a longer one in training.
+        model: the network, in evaluation mode.   config, folder: configuration and folder of its experiment.
+        longest_s: a longer utterance is cut into equal pieces of at most this many seconds, and its embedding is the
+            mean of theirs: memory grows with length, and no model was trained on longer utterances.
     """
 
     def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S):
         if longest_s < 2 * LEAST_SAMPLES / SAMPLE_RATE:
             raise ValueError(f"longest_s: at least {2 * LEAST_SAMPLES / SAMPLE_RATE} s, got {longest_s}")
         self.model, self.config, self.folder = model, config, folder
-        self.most_samples = int(longest_s * SAMPLE_RATE)
+        self.max_samples = int(longest_s * SAMPLE_RATE)
 
     @classmethod
     def from_pretrained(cls, folder: PathLike, device: str = "auto", longest_s: float = LONGEST_S) -> Extractor:
-        """The model of an experiment folder, or of one that `rawnext export --safetensors` has written.
+        """Load the model of an experiment folder or of a folder from `rawnext export --safetensors`.
 
         Args:
-            device: cpu, cuda, cuda:1, ...; auto: a GPU where there is one.   longest_s: see the class.
-        Raises: InputError: a file is missing, damaged or of another model, or there is no such device.
+            device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s: see the class.
+        Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
         """
         device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            place = torch.empty(0, device=device).device
+            torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
-        model, config = load_model(folder, place)
+        model, config = load_model(folder, device)
         return cls(folded(model), config, folder, longest_s)
 
     @property
     def embedding_dim(self) -> int:
-        """D."""
+        """D, the dimension of the embeddings."""
         return self.model.embedding_dim
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of configured model and weights; the same for a model and its export."""
+        """SHA-256 of the model's configuration and weights; equal for a model and its export."""
         return fingerprint(self.config, checkpoint.load_state(self.folder)["model"])
 
     def embed(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         """(T,) samples at `sample_rate` Hz -> (D,) float32.
 
-        Raises: ValueError: another shape, integers, NaN, less than 0.1 s, a rate that cannot be resampled.
+        Raises: ValueError: wrong shape, integers, NaN, less than 0.1 s, or a rate that cannot be resampled.
         """
         return self.embed_batch([waveform], sample_rate)[0]
 
     def embed_batch(self, waveforms: Sequence[ArrayLike | torch.Tensor],
                     sample_rate: int | Sequence[int] = SAMPLE_RATE) -> np.ndarray:
-        """N waveforms of any lengths -> (N, D) float32, each as embed gives it.
+        """N waveforms of any lengths -> (N, D) float32, as from embed.
 
-        Args: sample_rate: of all, or of each.
+        Args: sample_rate: one for all, or N.
         Raises: ValueError: see embed.
         """
         rates = np.atleast_1d(sample_rate).tolist() * (len(waveforms) if np.ndim(sample_rate) == 0 else 1)
@@ -113,23 +114,21 @@ class Extractor:
             raise ValueError(f"{len(waveforms)} waveforms, but {len(rates)} sample rates")
         if not len(waveforms):
             return np.empty((0, self.embedding_dim), np.float32)
-        pieces = [self._pieces(prepare(wave, rate)) for wave, rate in zip(waveforms, rates)]
+        prepared = map(prepare, waveforms, rates)
+        pieces = [np.array_split(wave, -(-len(wave) // self.max_samples)) for wave in prepared]
         starts = [0, *accumulate(map(len, pieces))]
         embeddings = np.stack(embed_native(self.model, [piece for parts in pieces for piece in parts]))
         sums = np.add.reduceat(embeddings.astype(np.float64), starts[:-1], axis=0)
         return (sums / np.diff(starts)[:, None]).astype(np.float32)
 
-    def _pieces(self, wave: np.ndarray) -> list[np.ndarray]:
-        return np.array_split(wave, -(-len(wave) // self.most_samples))
-
     def windows(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE, window: float = 1.5,
                 shift: float = 0.75) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings of windows that slide over a recording; the last one ends where the recording ends.
+        """Embeddings of sliding windows; the last window ends at the end of the recording.
 
         Args:
-            window: seconds of a window, 0.1 or more; a shorter recording is one window.   shift: seconds, 0.01 or more.
+            window: seconds, 0.1 or more; a shorter recording is one window.   shift: seconds, 0.01 or more.
         Returns: (N, 2) start and end in seconds, and (N, D) float32.
-        Raises: ValueError: see embed; window or shift too short.
+        Raises: ValueError: see embed; or window or shift is too short.
         """
         wave = prepare(waveform, sample_rate)
         starts, length = window_starts(len(wave), window, shift)
@@ -138,28 +137,27 @@ class Extractor:
         return np.minimum(times, np.shape(waveform)[0] / sample_rate), np.stack(embeddings)
 
     def embed_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
-        """(name, (T,) waveform, rate in Hz) -> (name, (D,) embedding), in the order they come, some minutes at a time.
+        """(name, (T,) waveform, rate in Hz) -> (name, (D,) embedding), in the same order; reads some minutes ahead.
 
         Raises: ValueError: see embed.
         """
-        held: list[tuple[str, np.ndarray, int]] = []
+        buffer: list[tuple[str, np.ndarray, int]] = []
         num_samples = 0
         for item in waves:
-            held.append(item)
+            buffer.append(item)
             num_samples += len(item[1])
-            if num_samples >= HELD_SAMPLES:
-                yield from self._embed_held(held)
-                num_samples = 0
-        yield from self._embed_held(held)
+            if num_samples >= BUFFER_SAMPLES:
+                yield from self._embed_buffer(buffer)
+                buffer, num_samples = [], 0
+        yield from self._embed_buffer(buffer)
 
-    def _embed_held(self, held: list[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
-        yield from zip([name for name, _, _ in held],
-                       self.embed_batch([wave for _, wave, _ in held], [rate for _, _, rate in held]))
-        held.clear()
+    def _embed_buffer(self, buffer: list[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
+        return zip([name for name, _, _ in buffer],
+                   self.embed_batch([wave for _, wave, _ in buffer], [rate for _, _, rate in buffer]))
 
 
 def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over a model's configuration and the names, types, shapes and numbers of its tensors."""
+    """SHA-256 of a model's configuration and the names, types, shapes and values of its tensors."""
     digest = hashlib.sha256(repr(sorted(config.model.items())).encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

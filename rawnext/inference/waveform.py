@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveforms that a program gives: checked, brought to 16 kHz, cut into windows."""
+"""Waveforms from the caller of Extractor: checks, resampling to 16 kHz, windows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def prepare(waveform: ArrayLike | Tensor, sample_rate: int) -> np.ndarray:
-    """(T,) float32 at 16 kHz of a waveform that a program gives.   Raises: ValueError: see Extractor.embed."""
+    """Any waveform as (T,) float32 at 16 kHz.   Raises: ValueError: see Extractor.embed."""
     import torch
 
     wave = waveform.detach().cpu().numpy() if isinstance(waveform, torch.Tensor) else np.asarray(waveform)
@@ -29,18 +29,17 @@ def prepare(waveform: ArrayLike | Tensor, sample_rate: int) -> np.ndarray:
         raise ValueError(f"{sample_rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
     if len(wave) * SAMPLE_RATE < LEAST_SAMPLES * sample_rate:
         raise ValueError(f"{len(wave) / sample_rate:.3f} s of audio; at least {LEAST_SAMPLES / SAMPLE_RATE} s")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite
         wave = np.require(wave, np.float32, ["C", "W"])
     if not np.isfinite(wave).all():
-        raise ValueError("the waveform holds NaN or infinity")
+        raise ValueError("the waveform contains NaN or infinity")
     return wave if sample_rate == SAMPLE_RATE else resample(wave, sample_rate)
 
 
 def window_starts(num_samples: int, window: float, shift: float) -> tuple[np.ndarray, int]:
-    """(N,) first samples of windows over num_samples at 16 kHz, and the samples of each.
+    """(N,) first samples of sliding windows over num_samples at 16 kHz, and their common length in samples.
 
-    Every window starts a shift behind the one before; if more than 0.01 s are left then, a last one ends with the
-    recording.
+    Windows start one shift apart; if more than 0.01 s are left at the end, another window ends with the recording.
     Raises: ValueError: window below 0.1 s, or shift below 0.01 s.
     """
     length, step = round(window * SAMPLE_RATE), round(shift * SAMPLE_RATE)
@@ -48,5 +47,5 @@ def window_starts(num_samples: int, window: float, shift: float) -> tuple[np.nda
         raise ValueError(f"want a window from 0.1 s and a shift from 0.01 s, got {window:g} and {shift:g}")
     length = min(length, num_samples)
     starts = np.arange(0, num_samples - length + 1, step)
-    left = num_samples - length - starts[-1]
-    return np.append(starts, num_samples - length) if left > SAMPLE_RATE // 100 else starts, length
+    rest = num_samples - length - starts[-1]
+    return np.append(starts, num_samples - length) if rest > SAMPLE_RATE // 100 else starts, length

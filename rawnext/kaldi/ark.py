@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kaldi's archives of vectors: ark and scp, written by kaldiio, read without trust.
+"""Kaldi's archives of vectors (ark and scp), written by kaldiio and read as untrusted input.
 
-Nothing in a file is run (kaldiio unpickles entries and runs commands), only regular files are opened, and no more is
-allocated than the file holds.
+Nothing in a file is run (kaldiio would unpickle entries and run commands), only regular files are opened, and no more
+memory is allocated than the file has bytes.
 """
 
 import os
@@ -11,63 +11,70 @@ import struct
 from collections import UserDict
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.kaldi.ark_blocks import read_plain
-from rawnext.kaldi.columns import Ids, Numbers
 from rawnext.kaldi.tables import check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
 MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
 TEXT_LIMIT = 1 << 20  # bytes of a vector in text form
-DIM_LIMIT = 1 << 16  # of a vector: an scp of many lines may name one place again and again
+DIM_LIMIT = 1 << 16  # of a vector: a long scp may name one vector many times
 
 
 def split_place(place: str) -> tuple[str, int]:
-    """`file.ark:offset` (or `file`, offset 0) of an scp line as (path, offset).
+    """Split `file.ark:offset` (or `file`, offset 0) of an scp line into (path, offset).
 
-    Raises: ValueError: it is a command, the standard input, or a range of an array.
+    Raises: ValueError: it is a command, the standard input, or a range of a matrix.
     """
     if place.startswith("|") or place.endswith("|"):
         raise ValueError("a command, not a file")
     if place == "-":
         raise ValueError("the standard input, not a file")
     if place.endswith("]"):
-        raise ValueError("a range [...] of an array is not read")
+        raise ValueError("a range [...] of a matrix is not supported")
     path, _, offset = place.rpartition(":")
     if not (offset.isascii() and offset.isdigit() and len(offset) <= 18 and len(offset) < len(place)):
         return place, 0
     return path, int(offset)
 
 
-def split_places(places: Iterable[str]) -> tuple[Ids, np.ndarray] | None:
-    """Paths and (N,) offsets of N places that all are `file.ark:offset`, in a fifth of the time; None if one is not."""
-    numbers, which, offsets = Numbers(), list[int](), list[str]()
+class Places(NamedTuple):
+    """N locations. paths: the archives.   which: (N,) index of each one's archive.   offsets: (N,) bytes."""
+
+    paths: list[str]
+    which: np.ndarray
+    offsets: np.ndarray
+
+
+def split_places(places: Iterable[str]) -> Places | None:
+    """Split N locations `file.ark:offset`, in a fifth of split_place's time; None if one has another form."""
+    number, which, offsets = dict[str, int](), list[int](), list[str]()
     for place in places:
         path, _, offset = place.rpartition(":")
-        which.append(numbers[path])
+        which.append(number.setdefault(path, len(number)))
         offsets.append(offset)
     digits = "".join(offsets)
     if not (all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
         return None
-    if any(not path or path.startswith("|") for path in numbers):
+    if any(not path or path.startswith("|") for path in number):
         return None
-    return Ids(list(numbers), np.array(which)), np.fromiter(map(int, offsets), np.int64, len(offsets))
+    return Places(list(number), np.array(which), np.fromiter(map(int, offsets), np.int64, len(offsets)))
 
 
 class Reader:
-    """Reads vectors at places of archives; the archive that was read last stays open."""
+    """Reads single vectors of archives; the archive that was read last stays open."""
 
     def __init__(self) -> None:
         self.path = ""
         self.file: BinaryIO | None = None
 
     def open(self, path: str) -> BinaryIO:
-        """The archive of this name; ValueError if it is none."""
+        """Open the archive of this name; ValueError if that is impossible."""
         try:
             if self.file is None or path != self.path:
                 self.file = open_regular(path)
@@ -77,9 +84,9 @@ class Reader:
         return self.file
 
     def read(self, place: str) -> np.ndarray:
-        """The (D,) vector at a place, as finite float32; in the file it is binary (float32 or float64) or text.
+        """The (D,) vector at `file.ark:offset`, as finite float32; in the file it is binary (float32, float64) or text.
 
-        Raises: ValueError: whatever is wrong with it.
+        Raises: ValueError: it cannot be read, is not a vector, or is not finite.
         """
         path, offset = split_place(place)
         file = self.open(path)
@@ -89,7 +96,7 @@ class Reader:
             raise ValueError(f"{error.strerror}: {path}") from None
         if not 1 <= vector.size <= DIM_LIMIT:
             raise ValueError(f"a vector of {vector.size} dimensions")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+        with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
             vector = vector.astype(np.float32)
         if not np.isfinite(vector).all():
             raise ValueError("is not finite")
@@ -112,15 +119,15 @@ def _read_at(file: BinaryIO, offset: int) -> np.ndarray:
 
 
 def _read_binary(file: BinaryIO, size: int) -> np.ndarray:
-    """Behind `\\0B`: `FV ` or `DV `, the byte 4, int32 dimension, the numbers."""
+    """After `\\0B`: `FV ` or `DV `, the byte 4, the int32 dimension, the numbers."""
     if (token := file.read(3)) not in KINDS:
-        raise ValueError("a matrix, not a vector" if token in MATRICES else "no vector of Kaldi at this place")
+        raise ValueError("a matrix, not a vector" if token in MATRICES else "no Kaldi vector at this offset")
     kind, head = KINDS[token], file.read(5)
     if len(head) < 5 or head[0] != 4:
-        raise ValueError("damaged head of a vector")
+        raise ValueError("damaged header of a vector")
     dim, left = struct.unpack("<i", head[1:])[0], size - file.tell()
-    if not 0 <= dim * kind.itemsize <= min(left, 8 * DIM_LIMIT):  # before any memory is asked for
-        raise ValueError(f"cut off or damaged: {dim} numbers promised, {left} bytes there")
+    if not 0 <= dim * kind.itemsize <= min(left, 8 * DIM_LIMIT):  # before any memory is allocated
+        raise ValueError(f"cut off or damaged: the header states {dim} numbers, {left} bytes are left")
     return np.frombuffer(file.read(dim * kind.itemsize), dtype=kind)
 
 
@@ -129,7 +136,7 @@ def _read_text(file: BinaryIO, offset: int) -> np.ndarray:
     file.seek(offset)
     line = file.readline(TEXT_LIMIT).strip()
     if not (line.startswith(b"[") and line.endswith(b"]")):
-        raise ValueError("no vector of Kaldi at this place")
+        raise ValueError("no Kaldi vector at this offset")
     try:
         return np.array([float(word) for word in line[1:-1].split()])
     except ValueError:
@@ -137,10 +144,10 @@ def _read_text(file: BinaryIO, offset: int) -> np.ndarray:
 
 
 def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Write float32 vectors to a binary ark and its scp (absolute paths); returns how many.
+    """Write float32 vectors to a binary ark and its scp (absolute paths); returns their number.
 
-    Every vector is checked before its key is written (an id that is new; 1-D, finite, one dimension throughout), so an
-    archive that exists is one that Kaldi reads to its end.
+    Every vector is checked before its key is written (a new id; 1-D, finite, the first one's dimension), so Kaldi can
+    read every archive that exists to its end.
     """
     import kaldiio
 
@@ -151,20 +158,20 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
           open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file):
         for key, vector in vectors:
             if check_id(key, ark) in seen:
-                raise InputError(ark, None, f"{key} stands twice")
+                raise InputError(ark, None, f"{key} is listed twice")
             seen.add(key)
             vector = np.asarray(vector, dtype=np.float32)
             dim = dim or vector.size
             if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
                 raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
-            # the scp names the ark under its final name, at the offset behind "key "
+            # the scp has the final name of the ark and the offset after "key "
             scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
             kaldiio.save_ark(ark_file, {key: vector})
     return len(seen)
 
 
 class Vectors(UserDict[str, Any]):
-    """What read_vectors gives."""
+    """The mapping that read_vectors returns."""
 
     def __init__(self, scp: PathLike):
         super().__init__()
@@ -188,12 +195,12 @@ class Vectors(UserDict[str, Any]):
 
 
 def read_vectors(scp: PathLike) -> Mapping[str, Any]:
-    """A lazy mapping utt -> (D,) float32 vector (finite) over an scp of embeddings; InputError if anything is wrong."""
+    """A lazy mapping utt -> (D,) finite float32 vector over an scp of embeddings; InputError for an invalid entry."""
     return Vectors(scp)
 
 
 def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[list[str], np.ndarray]:
-    """The vectors of an scp, or those that are wanted (at least the first): N keys, as they stand, and (N, D) float32.
+    """Read the wanted vectors of an scp (None: all; at least the first): N keys, in its order, and (N, D) float32.
 
     Raises: InputError: an entry cannot be read, is not finite, or has another dimension than the first.
     """
@@ -210,18 +217,18 @@ def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[li
 
 
 def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray:
-    """Read into the matrix what can be read many at a time; returns the rows that are left, in ascending order."""
+    """Read in blocks what can be read so; returns the rows that are left, in ascending order."""
     if vectors.places is None:
         return np.arange(len(lines))
-    left, (paths, offsets) = np.ones(len(lines), bool), vectors.places
-    which = paths.which[lines]
+    left, places = np.ones(len(lines), bool), vectors.places
+    which = places.which[lines]
     order = np.argsort(which, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
         try:
-            file = vectors.reader.open(paths.names[which[rows[0]]])
+            file = vectors.reader.open(places.paths[which[rows[0]]])
         except ValueError:
-            continue  # what is left is read alone, which says what is wrong
-        for part, numbers in read_plain(file, offsets[lines[rows]], matrix.shape[1]):
+            continue  # reading these rows one by one reports the fault
+        for part, numbers in read_plain(file, places.offsets[lines[rows]], matrix.shape[1]):
             matrix[rows[part]] = numbers
             left[rows[part]] = False
     return np.flatnonzero(left)

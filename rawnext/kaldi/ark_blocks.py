@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quick way to read many float vectors of one archive: a few large reads, without trust in what stands there."""
+"""Read many float vectors of one archive in a few large reads; the archive is untrusted input."""
 
 import os
 import struct
@@ -9,15 +9,15 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-WINDOW = 1 << 22  # bytes of an archive that are in memory at a time
-HEAD = b"\0BFV \4"  # behind which stand an int32 and as many float32
+WINDOW = 1 << 22  # bytes of an archive in memory at a time
+HEAD = b"\0BFV \4"  # followed by an int32 and that many float32
 
 
 def read_plain(file: BinaryIO, offsets: np.ndarray, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Those of the vectors at N offsets that are binary float32, `dim` of them and all finite.
+    """Read those vectors at N offsets that are `dim` finite numbers in binary float32; the others are left out.
 
     Args: offsets: (N,) bytes, in any order.
-    Returns: parts: (n,) of 0 to N - 1, which are in the part, and (n, dim) vectors. The others may be damaged, or not.
+    Returns: parts of the vectors: (n,) positions in `offsets`, and (n, dim) vectors.
     """
     size, order = os.fstat(file.fileno()).st_size, np.argsort(offsets, kind="stable")
     width = len(HEAD) + 4 + 4 * dim
@@ -31,7 +31,7 @@ def read_plain(file: BinaryIO, offsets: np.ndarray, dim: int) -> Iterator[tuple[
 
 
 def _plain(block: np.ndarray, starts: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, dim) vectors that are plain, and (N,) bool which these are, of the N that start there in a block of bytes."""
+    """Of the N vectors at `starts` in a block of bytes: the (n, dim) plain ones, and (N,) bool, which are plain."""
     head = np.frombuffer(HEAD + struct.pack("<i", dim), np.uint8)
     heads = sliding_window_view(block, len(head))[starts]
     vectors = sliding_window_view(block, 4 * dim)[starts + len(head)].view("<f4")

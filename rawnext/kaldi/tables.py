@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi's text tables: `utt2spk`, `wav.scp`, trials, scores.
 
-Everything that a user gave us is checked here, and a fault becomes an InputError that names file, line and reason.
+All user input is checked here; an error becomes an InputError with file, line and reason.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
@@ -15,21 +15,67 @@ from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, read_lines, write_lines
-from rawnext.kaldi import columns
-from rawnext.kaldi.columns import ID_LIMIT
 
 T = TypeVar("T")
+
+ID_LIMIT = 200  # bytes; utils/validate_data_dir.py has the same rule, tests/fuzz/test_ids.py compares them
+BLOCK = 1 << 22  # characters of a file that are split at a time
+NOT_IN_IDS = ("\"", "'", "\\", "..", "\n/", "\n-")
+
+
+class OddFile(ValueError):
+    """A file that must be read line by line: it has an error, or is valid but unusual."""
+
+
+def read_columns(path: PathLike, num: int) -> Iterator[list[list[str]]]:
+    """The words of a regular file with `num` on each line, as columns of blocks of lines; the words are not checked.
+
+    Raises: OddFile: another number of words, a space at a line's beginning or end, a pipe (which cannot be read twice).
+        OSError, UnicodeDecodeError.
+    """
+    if not os.path.isfile(path):
+        raise OddFile
+    with open(path, encoding="utf-8", newline="\n") as file:
+        at_once = min(BLOCK, os.fstat(file.fileno()).st_size + 1)  # read() takes the memory before it reads
+        while text := file.read(at_once):
+            text = (text + file.readline()).removesuffix("\n").replace("\t", " ")
+            words = text.replace("\n", " \n ").split(" ")
+            words.append("\n")
+            lines = text.count("\n") + 1
+            if len(words) != lines * (num + 1) or words[num::num + 1].count("\n") != lines:
+                raise OddFile
+            yield [words[column::num + 1] for column in range(num)]
+
+
+def check_ids(ids: Iterable[str]) -> None:
+    """Raise OddFile if one of these words may not be an id."""
+    text = "".join(map("\n{}".format, check_words(list(ids))))
+    if any(mark in text for mark in NOT_IN_IDS) or max(map(len, text.encode().split(b"\n"))) > ID_LIMIT:
+        raise OddFile
+
+
+def check_words(words: list[str]) -> list[str]:
+    """These words; OddFile if one is empty or not printable."""
+    if "" in words or not "".join(words).isprintable():
+        raise OddFile
+    return words
 
 
 def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
     """A Kaldi table `key value...`, one entry a line, in the order of the file.
 
     Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
-    Raises: InputError: a line without a value, or a key that cannot be an id or stood before.
+    Raises: InputError: a line without a value, a key that cannot be an id, a repeated key.
     """
     try:
-        table = columns.table(path)
-    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
+        table, lines = dict[str, str](), 0
+        for keys, values in read_columns(path, 2):
+            table.update(zip(keys, check_words(values)))
+            lines += len(keys)
+        check_ids(table)
+        if len(table) < lines:
+            raise OddFile
+    except (OSError, ValueError):  # the same line by line, which names the error if there is one
         table = _table_by_lines(path, one_word)
     if not table:
         raise InputError(path, None, "is empty")
@@ -44,7 +90,7 @@ def _table_by_lines(path: PathLike, one_word: bool) -> dict[str, str]:
             raise InputError(path, number, f"expected 2 columns, got {len(line.split())}")
         key, value = check_id(parts[0], path, number), parts[1].rstrip()
         if key in table:
-            raise InputError(path, number, f"{key} stands twice")
+            raise InputError(path, number, f"{key} is listed twice")
         table[key] = value
     return table
 
@@ -62,7 +108,7 @@ _bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 
 
 def check_id(text: str, path: PathLike, line: int | None = None) -> str:
-    """Return an utt or spk id unchanged if Kaldi's tables and file names can carry it, else raise InputError."""
+    """Return an utt or spk id unchanged if it is valid in Kaldi's tables and file names; else raise InputError."""
     if not text.isprintable() or _bad_id.search(text) or not 1 <= len(text.encode()) <= ID_LIMIT:
         raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, "
                                      "quotes, backslashes or '..', not starting with '/' or '-'")
@@ -73,32 +119,32 @@ _number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
 
 
 def to_number(text: str) -> float:
-    """A number as every program reads it, NaN for anything else (Python alone also reads 1_000)."""
+    """A number in the form that every program reads; NaN for anything else (only Python also reads 1_000)."""
     return float(text) if _number.fullmatch(text) else float("nan")
 
 
-LINES = 1 << 14  # of scores that are written at a time
+LINES = 1 << 14  # lines of scores that are written at a time
 
 
 class Trials(NamedTuple):
     """A trial list. enroll, test: N ids; is_target: (N,) bool."""
 
-    enroll: Sequence[str]
-    test: Sequence[str]
+    enroll: list[str]
+    test: list[str]
     is_target: np.ndarray
 
 
 def foreign_form(line: str) -> str:
-    """For the message about a line that is no `enroll test target|nontarget`: which form it seems to have, if any."""
+    """Hint for a line that is not `enroll test target|nontarget`: the format it seems to have, if any."""
     words = line.split()
     labels = {"0", "1"}
     if len(words) == 3 and (words[0] in labels or words[2] in labels):
-        form = "VoxCeleb's form" if words[0] in labels else "labels 1 and 0"
+        form = "VoxCeleb's format" if words[0] in labels else "labels 1 and 0"
     elif len(words) != 3 and len(re.split("[,;\t]", line)) > 2:
         form = "CSV"
     else:
         return ""
-    return f" ({form}? local/convert_trials.py makes a trial list of it)"
+    return f" ({form}? local/convert_trials.py converts it)"
 
 
 def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
@@ -114,41 +160,53 @@ def pair_lines(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         yield number, words
 
 
-def read_pairs(path: PathLike, convert: Callable[[np.ndarray], T],
-               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[Sequence[str], Sequence[str], list[T]]:
-    """Columns of a trial list or a score file: N enroll ids, N test ids, and what the third columns mean, in parts.
+def read_pairs(path: PathLike, convert: Callable[[list[str]], T],
+               convert_line: Callable[[PathLike, int, list[str]], T]) -> tuple[list[str], list[str], list[T]]:
+    """Columns of a trial list or a score file: N enroll ids, N test ids, and the meaning of the third column, in parts.
+
+    Equal ids are one object, so a long list takes the memory of its utterances.
 
     Args:
-        convert: a part of the third column's words (of bytes) to what they mean; ValueError if one means nothing.
-        convert_line: (path, line number, its three words) to the same, of one line; InputError if it means nothing.
+        convert: a part of the third column to its meaning; ValueError or KeyError if a word has none.
+        convert_line: (path, line number, its three words) to the same for one line; InputError if its word has none.
     """
+    ids, third = dict[str, str](), list[T]()
+    enroll, test = list[str](), list[str]()
     try:
-        return columns.pairs(path, convert)
-    except (OSError, ValueError):  # the same line by line, which names the fault if there is one
-        rows = [(*words[:2], convert_line(path, number, words)) for number, words in pair_lines(path)]
-        enroll, test, third = (list(column) for column in zip(*rows)) if rows else ([], [], [])
+        for one, other, words in read_columns(path, 3):
+            enroll += map(ids.setdefault, one, one)
+            test += map(ids.setdefault, other, other)
+            third.append(convert(words))
+        check_ids(ids)
         return enroll, test, third
+    except (OSError, ValueError, KeyError):  # the same line by line, which names the error if there is one
+        lines = [(words, convert_line(path, number, words)) for number, words in pair_lines(path)]
+        return [words[0] for words, _ in lines], [words[1] for words, _ in lines], [third for _, third in lines]
+
+
+KINDS = {"target": True, "nontarget": False}
 
 
 def read_trials(path: PathLike) -> Trials:
-    """Read Kaldi's form `enroll test target|nontarget`."""
-    enroll, test, kinds = read_pairs(path, columns.labels, _kind)
+    """Read Kaldi's format `enroll test target|nontarget`."""
+    enroll, test, kinds = read_pairs(
+        path, lambda words: np.fromiter(map(KINDS.__getitem__, words), bool, len(words)), _kind)
     if not enroll:
         raise InputError(path, None, "is empty")
     return Trials(enroll, test, np.concatenate(kinds))
 
 
 def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
-    if words[2] not in ("target", "nontarget"):
+    if words[2] not in KINDS:
         why = foreign_form(" ".join(words))
         raise InputError(path, number, f"expected target or nontarget, got {words[2][:60]!r}{why}")
-    return np.array([words[2] == "target"])
+    return np.array([KINDS[words[2]]])
 
 
 def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
-    """Model -> the utterances it is enrolled by, of lines `model utt utt ...` (in the form of spk2utt).
+    """Model -> its enrollment utterances, from lines `model utt utt ...` (as in spk2utt).
 
-    Raises: InputError: a line without an utterance, a model that stands twice, an utterance twice in one model.
+    Raises: InputError: a line without an utterance, a repeated model, an utterance twice in one model.
     """
     models = {model: utts.split() for model, utts in read_table(path).items()}
     for number, (model, utts) in enumerate(models.items(), 1):
@@ -159,22 +217,36 @@ def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
     return models
 
 
-def read_unlabelled(path: PathLike) -> tuple[Sequence[str], Sequence[str], list[str]]:
-    """Read pairs of which nobody has said what they are, `enroll test idx`: three columns of N words."""
-    enroll, test, idx = read_pairs(path, columns.texts, lambda path, number, words: words[2:])
+def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
+    """Read pairs without a label, `enroll test idx`: three columns of N words."""
+    enroll, test, idx = read_pairs(path, check_words, lambda path, number, words: words[2:])
     if not enroll:
         raise InputError(path, None, "is empty")
     return enroll, test, list(chain.from_iterable(idx))
+
+
+def check_trial_ids(trials: Trials, path: PathLike, known: Collection[str], where: PathLike) -> None:
+    """Raise InputError unless all ids of the trial list `path` are known; where: the place that lists known ids."""
+    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
+        if missing := [utt for utt in pair if utt not in known]:
+            raise InputError(path, line, f"{missing[0]} is not in {where}")
 
 
 def write_trials(path: PathLike, trials: Trials) -> None:
     write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
 
 
-def read_scores(path: PathLike) -> tuple[Sequence[str], Sequence[str], np.ndarray]:
+def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
     """Read `enroll test score`: two columns of N ids and (N,) float64 scores, all finite."""
-    enroll, test, scores = read_pairs(path, columns.numbers, _score)
+    enroll, test, scores = read_pairs(path, _scores, _score)
     return enroll, test, np.concatenate(scores) if scores else np.empty(0)
+
+
+def _scores(words: list[str]) -> np.ndarray:
+    text, scores = "".join(check_words(words)), np.fromiter(map(float, words), np.float64, len(words))
+    if "_" in text or not text.isascii() or not np.isfinite(scores).all():
+        raise OddFile
+    return scores
 
 
 def _score(path: PathLike, number: int, words: list[str]) -> np.ndarray:
@@ -189,7 +261,7 @@ def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], sco
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for part in (slice(start, start + LINES) for start in blocks):
             words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
-            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # a third of the time of a line at a time
+            file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # three times as fast as line by line
 
 
 def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
@@ -204,7 +276,7 @@ def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Tr
     by_pair: dict[tuple[str, str], float] = {}
     for number, (pair, score) in enumerate(zip(zip(enroll, test), scores.tolist()), 1):
         if by_pair.setdefault(pair, score) != score:
-            raise InputError(scores_path, number, f"{' '.join(pair)} had another score before")
+            raise InputError(scores_path, number, f"{' '.join(pair)} has two different scores")
     pairs = list(zip(trials.enroll, trials.test))
     for number, pair in enumerate(pairs, 1):
         if pair not in by_pair:

@@ -2,6 +2,7 @@
 """Base class of all models: waveforms of any length, alone or in a padded batch."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,6 +18,11 @@ class SpeakerModel(nn.Module, ABC):
     embedding_dim: int
     least_samples = 1600  # shorter signals are repeated up to this length
     feature_map = ""  # models with a LogMel `features`: submodule whose output is the last map, (B, C, F, L)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "frontend":  # would be ignored: a method of the class wins over a submodule
+            raise AttributeError("override the method frontend() instead of assigning a module")
+        super().__setattr__(name, value)
 
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, T) samples in [-1, 1], zero-padded, and (B,) true lengths or None -> (B, D)."""

@@ -3,7 +3,7 @@
 
 Source: Desplanques, Thienpondt, Demuynck, "ECAPA-TDNN: emphasized channel attention, propagation and aggregation in
 TDNN based speaker verification", Interspeech 2020. Details that the paper leaves open, and parameter counts, follow the
-widely used public code (TaoRuijie/ECAPA-TDNN). docs/systems.md lists the differences between the two.
+widely used public code (TaoRuijie/ECAPA-TDNN). docs/reference/systems/ecapa_tdnn.md lists the differences.
 """
 
 import torch

@@ -2,8 +2,8 @@
 """NeXt-TDNN and NeXt-TDNN-light: ConvNeXt blocks over log mel energies, with long depthwise filters.
 
 Source: Heo, Shin, Lee, Cheon, Park, "NeXt-TDNN: modernizing multi-scale temporal convolution backbone for speaker
-verification", ICASSP 2024, and the code released with it. Where the two differ, docs/systems.md states which one this
-follows.
+verification", ICASSP 2024, and the code released with it. docs/reference/systems/next_tdnn.md lists where they
+differ, and which one this follows.
 """
 
 from abc import abstractmethod

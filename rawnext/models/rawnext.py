@@ -3,7 +3,7 @@
 
 Source: Kim, Shim, Heo, Yu, "RawNeXt: speaker verification system for variable-duration utterances with deep
 layer aggregation and extended dynamic scaling policies", ICASSP 2022. Where paper and released code differ,
-docs/systems.md states which one this follows.
+docs/reference/systems/rawnext.md states which one this follows.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ class RawNeXt(SpeakerModel):
         official_gate: the released code's gate in place of the paper's eq. 3.
         embedding_norm: in training, embeddings are scaled to this length for the losses; 0: not scaled.
         quiet_init: start with blocks that pass their input on, and with gates and pooling that weight all alike.
-            Training then converges several times faster on little data or time (figures in docs/systems.md).
+            Training then converges several times faster on little data or time (docs/reference/systems/rawnext.md).
         fast: composed blocks; False is the readable reference form of the same function.
     Raises: ValueError: options that do not go together.
     """

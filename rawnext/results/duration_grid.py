@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Error rates of several systems over duration and the side that was cut, as steps/duration_grid.sh measured them."""
+"""Error rates of several systems by duration and by the side that was cut: the results of steps/duration_grid.sh."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rawnext.errors import InputError
-from rawnext.results.report import unique
-from rawnext.results.rows import Row, read_row, read_tsv, seconds
+from rawnext.results.report import stamps, unique
+from rawnext.results.rows import MEASURES, Row, figure, label_of, markdown, read_row, read_tsv, seconds
 
 SIDES = {"test": "test side cut", "enroll": "enroll side cut", "both": "both sides cut"}
-MEASURES = (("EER %", "eer", ".2f"), ("minDCF, P_target 0.01", "min_dcf_01", ".3f"),
-            ("minDCF, P_target 0.05", "min_dcf_05", ".3f"), ("actual DCF, P_target 0.01", "act_dcf_01", ".3f"),
-            ("actual DCF, P_target 0.05", "act_dcf_05", ".3f"))
+SHOWN = [name for name in MEASURES if "cllr" not in name]
 
 
 class Grid(NamedTuple):
-    """cells: (system, side, duration) -> evaluation; full stands on every side. cuts: lines of cuts.tsv."""
+    """cells: (system, side, duration) -> evaluation; every side has `full`.   cuts: lines of cuts.tsv."""
 
     systems: list[str]
     sides: list[str]
@@ -26,21 +24,18 @@ class Grid(NamedTuple):
 
 
 def read_grid(out: Path, systems: Sequence[str]) -> Grid:
-    """Raises: InputError: there is nothing of a system, or a file that steps/evaluate.py did not write."""
-    cells: dict[tuple[str, str, str], Row] = {}
-    for system in systems:
-        found = read_system(out / system / "scores")
-        for side in SIDES:
-            if any(key[0] == side for key in found):
-                cells |= {(system, side, row["duration"]): row for (cut, _), row in found.items()
-                          if cut in (side, "full")}
-    sides = [side for side in SIDES if any(key[1] == side for key in cells)]
-    durations = sorted({key[2] for key in cells}, key=seconds)
+    """Raises: InputError: a system without evaluations, or a file that steps/evaluate.py did not write."""
+    found = {system: read_system(out / system / "scores") for system in systems}
+    sides = [side for side in SIDES if any(key[0] == side for cells in found.values() for key in cells)]
+    cells = {(system, side, row["duration"]): row for side in sides for system in systems
+             for (cut, _), row in sorted(found[system].items(), key=lambda item: seconds(item[0][1]))
+             if cut in (side, "full")}
+    durations = sorted({duration for _, _, duration in cells}, key=seconds)
     return Grid(list(systems), sides, durations, cells, read_tsv(out / "data" / "cuts.tsv"))
 
 
 def read_system(scores: Path) -> dict[tuple[str, str], Row]:
-    """(side, duration) -> evaluation of the cosines, with the actual DCF of the calibrated ones where there are any."""
+    """(side, duration) -> evaluation of the cosines, with the actual DCF of calibrated scores if there are any."""
     found = {}
     for path in sorted((scores / "cosine").glob("*.json")):
         row, calibrated = read_row(path), scores / "cosine+cal" / path.name
@@ -54,63 +49,41 @@ def read_system(scores: Path) -> dict[tuple[str, str], Row]:
 
 def tsv(grid: Grid) -> list[str]:
     """A line for each cell; eer_low and eer_high are the ends of its interval."""
-    names = [name for _, name, _ in MEASURES]
-    lines = ["\t".join(["system", "side", "duration", "num_trials", "eer_low", "eer_high", *names])]
-    for (system, side, duration), row in sorted(grid.cells.items(), key=lambda item: order(grid, item[0])):
+    lines = ["\t".join(["system", "side", "duration", "num_trials", "eer_low", "eer_high", *SHOWN])]
+    for key, row in grid.cells.items():
         ends = [format(end, ".4f") for end in row.get("eer_interval", ())] or ["", ""]
-        figures = [format(row[name], ".4f") if name in row else "" for name in names]
-        lines.append("\t".join([system, side, duration, str(row["num_trials"]), *ends, *figures]))
+        figures = [format(row[name], ".4f") if name in row else "" for name in SHOWN]
+        lines.append("\t".join([*key, str(row["num_trials"]), *ends, *figures]))
     return lines
-
-
-def order(grid: Grid, key: tuple[str, str, str]) -> tuple:
-    return grid.sides.index(key[1]), grid.systems.index(key[0]), seconds(key[2])
 
 
 def page(grid: Grid) -> list[str]:
     """Markdown: for each measure and side a line for each system; an empty cell was not measured."""
-    cut, first = grid.cuts[0], next(iter(grid.cells.values()))
-    lines = [f"# {first['data_set']}, {first['list']} over duration", ""]
-    for title, name, form in MEASURES:
-        if any(name in row for row in grid.cells.values()):
+    rows = list(grid.cells.values())
+    lines = [f"# {rows[0]['data_set']}, {rows[0]['list']} by duration", ""]
+    for name in SHOWN:
+        if any(name in row for row in rows):
             for side in grid.sides:
-                lines += [f"## {title}, {SIDES[side]}", "", *table(grid, side, name, form), ""]
-    lines += ["## How it was measured", "", *policy_lines(cut, first), "", *short_table(grid.cuts), ""]
-    return lines + [f"- {what}: {value}" for what, stamp in (("Command", "command"), ("Commit", "commit"),
-                                                             ("Evaluated on", "hardware"))
-                    for value in unique(grid.cells.values(), stamp)]
-
-
-def table(grid: Grid, side: str, name: str, form: str) -> list[str]:
-    header = ["system", *(d if d == "full" else f"{d} s" for d in grid.durations)]
-    lines = [header, ["---", *["---:"] * len(grid.durations)]]
-    for system in grid.systems:
-        row = [grid.cells.get((system, side, duration), {}) for duration in grid.durations]
-        lines.append([system, *(cell(of, name, form) for of in row)])
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def cell(row: Row, name: str, form: str) -> str:
-    """A figure, and the EER's interval behind it."""
-    if name not in row:
-        return ""
-    ends = row.get("eer_interval", ()) if name == "eer" else ()
-    return format(row[name], form) + (f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else "")
+                table = [["system", *map(label_of, grid.durations)],
+                         *([system, *(figure(grid.cells.get((system, side, d), {}), name) for d in grid.durations)]
+                           for system in grid.systems)]
+                lines += [f"## {MEASURES[name][0]}, {SIDES[side]}", "", *markdown(table, 1), ""]
+    lines += ["## How it was measured", "", *policy_lines(grid.cuts[0], rows[0]), ""]
+    if known := [cut for cut in grid.cuts if cut["duration"] != "full"]:
+        lines += [*markdown([["cut", *(cut["duration"] for cut in known)],
+                             ["shorter utterances", *(cut["shorter"] for cut in known)]], 1), ""]
+    shown = [("Command", unique(rows, "command")), *stamps(rows)]
+    return lines + [f"- {name}: {value}" for name, values in shown if name in ("Command", "Commit", "Evaluated on")
+                    for value in values]
 
 
 def policy_lines(cut: dict[str, str], first: Row) -> list[str]:
-    where = {"centre": "the middle", "start": "the beginning",
-             "random": f"a place drawn by utterance (seed {cut['seed']}, the same for all lengths)"}[cut["policy"]]
-    short = {"keep": "are kept whole", "tile": "are repeated up to the cut",
-             "drop": "than the longest cut are left out of all cells: "
-                     f"{cut['dropped_utts']} utterances and their {cut['dropped_trials']} trials"}[cut["short"]]
+    part = {"centre": "the middle", "start": "the beginning",
+            "random": f"a random part, drawn by utterance (seed {cut['seed']}, equal for all lengths)"}[cut["policy"]]
+    short = {"keep": "Shorter utterances are kept whole.", "tile": "Shorter utterances are repeated up to the cut.",
+             "drop": "Utterances shorter than the longest cut are left out of all cells: "
+                     f"{cut['dropped_utts']} utterances and their {cut['dropped_trials']} trials."}[cut["short"]]
     return [f"- {int(cut['trials']):,} trials of {int(cut['utts']):,} utterances, the same in every cell; "
             f"protocol {first['protocol']}, cosine.",
-            f"- Of an utterance {where} stays. Those that are shorter {short}.",
+            f"- A cut keeps {part} of an utterance. {short}",
             *(["- [low, high]: 95 % of a bootstrap over speakers."] if "eer_interval" in first else [])]
-
-
-def short_table(cuts: list[dict[str, str]]) -> list[str]:
-    known = [cut for cut in cuts if cut["duration"] != "full"]
-    return [f"| cut | {' | '.join(cut['duration'] for cut in known)} |", f"| --- |{' ---: |' * len(known)}",
-            f"| shorter utterances | {' | '.join(cut['shorter'] for cut in known)} |"] if known else []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measures that stand in results, by their names there."""
+"""The measures of an evaluation, by their names in results.tsv."""
 
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ def eer_percent(det: Det, definition: str) -> np.ndarray:
 
 
 def measures(definition: str, llr: bool) -> dict[str, Measure]:
-    """Name -> measure: EER in per cent and minDCF; where scores are log-likelihood ratios, what they cost as such."""
+    """Name -> measure: EER in per cent and minDCF; for log-likelihood ratios also actual DCF and Cllr."""
     found: dict[str, Measure] = {"eer": partial(eer_percent, definition=definition),
                                  "min_dcf_01": partial(min_dcf_of, p_target=0.01),
                                  "min_dcf_05": partial(min_dcf_of, p_target=0.05)}
@@ -31,11 +31,11 @@ def measures(definition: str, llr: bool) -> dict[str, Measure]:
 
 def evaluation(scores: np.ndarray, is_target: np.ndarray, definition: str, llr: bool,
                speakers: np.ndarray | None = None) -> dict[str, Any]:
-    """What an evaluation's row says of (N,) scores: each measure; with speakers (2, N), each `MEASURE_interval` too."""
+    """The row of (N,) scores: each measure and, with speakers (2, N), each `MEASURE_interval`."""
     target, nontarget = scores[is_target], scores[~is_target]
     det, wanted = det_points(target, nontarget), measures(definition, llr)
     row: dict[str, Any] = {name: float(measure(det)) for name, measure in wanted.items()}
-    row["eer"] = 100 * eer(target, nontarget, definition)  # Kaldi's has a precision of its own
+    row["eer"] = 100 * eer(target, nontarget, definition)  # Kaldi's uses single precision
     row["eer_definition"] = definition
     if speakers is not None:
         estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()))

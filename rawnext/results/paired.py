@@ -17,7 +17,7 @@ from rawnext.scoring.trial_speakers import trial_speakers
 
 
 class Difference(NamedTuple):
-    """One measure of systems A and B; A - B with the ends of its 95 % interval; two-sided p that it is 0."""
+    """One measure of systems A and B; A - B with the ends of its 95 % interval; two-sided p of no difference."""
 
     measure: str
     a: float
@@ -36,10 +36,10 @@ class Difference(NamedTuple):
 
 def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, definition: str,
                 llr: bool) -> list[Difference]:
-    """Of each measure of rawnext.results.evaluation.
+    """The difference in each measure of rawnext.results.evaluation.
 
     Args:
-        a, b: (N,) scores of the two systems.   is_target: (N,) bool.   speakers: (2, N) of enroll and test sides.
+        a, b: (N,) scores of the two systems.   is_target: (N,) bool.   speakers: (2, N), of the enroll and test sides.
         definition: of the EER.   llr: scores are log-likelihood ratios.
     """
     wanted = measures(definition, llr)
@@ -52,9 +52,9 @@ def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: n
 def paired_files(a: PathLike, b: PathLike, trials_path: PathLike, utt2spk: PathLike | None = None,
                  enroll_utt2spk: PathLike | None = None, definition: str = EER_DEFINITION,
                  llr: bool = False) -> list[Difference]:
-    """The same of two score files; utt2spk, if it is not named, lies beside the trials and is of both sides.
+    """paired_test of two score files; utt2spk is by default the one in the trials' folder, for both sides.
 
-    Raises: InputError: a file that is faulty, or does not cover the list.
+    Raises: InputError: a file is malformed, or does not cover the list.
     """
     utt2spk = utt2spk or Path(trials_path).parent / "utt2spk"
     (trials, scores), (_, others) = (read_scored_trials(path, trials_path) for path in (a, b))
@@ -65,7 +65,7 @@ def paired_files(a: PathLike, b: PathLike, trials_path: PathLike, utt2spk: PathL
 
 
 def paired_eer(row: Row, first: Row) -> str:
-    """Difference of a row's EER from the first system's, as text; empty for the first, or if lists differ."""
+    """A row's EER minus the first system's, as text; empty for the first itself, or if their lists differ."""
     if row["scores"] == first["scores"] or row["trials_sha256"] != first["trials_sha256"]:
         return ""
     enroll = Path(row["enroll"]) / "utt2spk" if "enroll" in row else None

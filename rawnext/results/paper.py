@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables 2, 3 and 4 of the RawNeXt paper, what we measured under each of its rows.
+"""Tables 2, 3 and 4 of the RawNeXt paper, with our measurements under each of their rows.
 
-A figure that nobody measured or printed is an empty cell.
+A figure that was neither measured nor published is an empty cell.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,35 +9,33 @@ from pathlib import Path
 
 from rawnext.errors import InputError
 from rawnext.registry import nearest
-from rawnext.results.rows import METRICS, Row, Table, notes, read_rows
+from rawnext.results.rows import PAPER_NAMES, Row, Table, figure, label_of, markdown, notes, read_rows
 
-EERS = tuple((f"EER % {title}", "O", duration, "eer")
-             for title, duration in (("1 s", "1"), ("2 s", "2"), ("5 s", "5"), ("full", "full")))
-COLUMNS = {  # table -> (title, list, duration, measure as conf/paper.tsv names it) of each column
-    "2": (*EERS, ("minDCF full", "O", "full", "mindcf01")),
+EERS = tuple((f"EER % {label_of(duration)}", "O", duration, "eer") for duration in ("1", "2", "5", "full"))
+COLUMNS = {  # table -> (title, list, duration, measure) of each column
+    "2": (*EERS, ("minDCF full", "O", "full", "min_dcf_01")),
     "3": tuple((f"{name} {title}", name, "full", measure) for name in ("O", "E", "H")
-               for title, measure in (("EER %", "eer"), ("minDCF", "mindcf01"))),
+               for title, measure in (("EER %", "eer"), ("minDCF", "min_dcf_01"))),
     "4": EERS}
 CAPTIONS = {"2": "Table 2: Vox1-O against the test side's duration, minDCF at P_target 0.01",
             "3": "Table 3: Vox1-O, E and H, minDCF at P_target 0.01",
             "4": "Table 4: ablation on Vox1-O (D deep layer aggregation, E elastic, G gate, U upsampling)"}
-OURS = {theirs: (ours, form) for _, ours, theirs, form in METRICS}
 UNSTATED = " †"
 Rows = list[dict[str, str]]
 
 
 def find_row(layout: Rows, name: str) -> str | None:
-    """The system of a table's row of this name, as a configuration's `paper:` says it, or of this number; or None."""
+    """The system of a table's row; name: as a configuration's `paper:`, or the row's number. None: no such row."""
     return next((line["system"] for line in layout if name in (line["system"], line["measured_by"])
                  or (name and line["system"].endswith(f" row {name}"))), None)
 
 
 def assign(layout: Rows, arguments: Iterable[str], paper_of) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Which experiments measured which row: arguments are `EXP` or `SYSTEM=EXP`.
+    """Match experiments to rows of a table: arguments are `EXP` or `SYSTEM=EXP`.
 
-    Args: paper_of: function of an experiment, its configuration's `paper:`.
-    Returns: system -> experiments; and those that belong to no row of this table.
-    Raises: InputError: a SYSTEM that the table has not.
+    Args: paper_of: function from an experiment to its configuration's `paper:`.
+    Returns: system -> experiments; and the experiments that belong to no row of this table.
+    Raises: InputError: a SYSTEM that the table lacks.
     """
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
@@ -59,9 +57,9 @@ def assign(layout: Rows, arguments: Iterable[str], paper_of) -> tuple[dict[str, 
 
 
 def measured(exp: Path, protocol: str, backend: str, data_set: str | None, lists: Mapping[str, str]) -> list[Row]:
-    """Evaluations of an experiment by one protocol and back end, on the lists that stand for the paper's.
+    """Evaluations of an experiment by one protocol and backend, on the lists that correspond to the paper's.
 
-    Args: data_set: only this one; None: there is no other with these lists.   lists: our name -> O, E or H.
+    Args: data_set: the one to use; None: only one has these lists.   lists: our name -> O, E or H.
     Raises: InputError: two data sets have such a list.
     """
     rows = [{**row, "list": lists[row["list"]]} for row in read_rows(exp) if row["list"] in lists
@@ -73,24 +71,24 @@ def measured(exp: Path, protocol: str, backend: str, data_set: str | None, lists
 
 
 def paper_cells(paper: Rows, table: str, system: str) -> list[str]:
-    """The paper's figures in the columns of a table; minDCF whose prior it does not state is marked."""
+    """The paper's figures in the columns of a table; a minDCF without a stated prior is marked."""
     cells = []
     for _, name, duration, measure in COLUMNS[table]:
         line = next((line for line in paper if (line["table"], line["system"], line["list"], line["duration"]) ==
                      (f"Table {table}", system, name, duration)), {})
-        unstated = line.get("mindcf", "") if measure == "mindcf01" else ""
-        cells.append(line.get(measure, "") or (unstated and unstated + UNSTATED))
+        unstated = line.get("mindcf", "") if measure == "min_dcf_01" else ""
+        cells.append(line.get(PAPER_NAMES[measure], "") or (unstated and unstated + UNSTATED))
     return cells
 
 
 def our_cells(rows: Sequence[Row], table: str) -> list[str]:
-    figures = {(row["list"], row["duration"]): row for row in rows}
-    return [format(figures[place][OURS[measure][0]], OURS[measure][1]) if (place := (name, duration)) in figures
-            else "" for _, name, duration, measure in COLUMNS[table]]
+    by = {(row["list"], row["duration"]): row for row in rows}
+    return [figure({**by.get((name, duration), {}), "eer_interval": None}, measure)
+            for _, name, duration, measure in COLUMNS[table]]
 
 
 def build(table: str, layout: Rows, paper: Rows, found: Mapping[str, Mapping[str, Sequence[Row]]]) -> Table:
-    """Header and lines; under each of the paper's rows one for each experiment that measured it, or an empty one.
+    """Header and lines; under each of the paper's rows one line for each experiment that measured it, or an empty line.
 
     Args: found: system -> name of the experiment -> its evaluations.
     """
@@ -106,10 +104,8 @@ def build(table: str, layout: Rows, paper: Rows, found: Mapping[str, Mapping[str
 
 
 def page(table: str, lines: Table, rows: Sequence[Row], how: str) -> list[str]:
-    """Markdown: the table, and what a reader must know before comparing. how: protocol and back end, in words."""
-    words = lines[0].index("source") + 1
-    rule = ["---"] * words + ["---:"] * (len(lines[0]) - words)
-    text = [f"### {CAPTIONS[table]}", "", *(f"| {' | '.join(cells)} |" for cells in (lines[0], rule, *lines[1:])), "",
+    """Markdown: the table, and what a reader must know before comparing. how: protocol and backend, in words."""
+    text = [f"### {CAPTIONS[table]}", "", *markdown(lines, lines[0].index("source") + 1), "",
             f"Source *paper*: as published. Other lines: measured by the experiment of this name, {how}; an empty line "
             "was not measured.", ""]
     if any(cell.endswith(UNSTATED) for cells in lines for cell in cells):

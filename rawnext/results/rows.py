@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Collect the figures of an experiment into tables, beside those of the paper.
+"""The evaluations of an experiment, and their tables together with the paper's figures.
 
-A figure that nobody measured or printed is an empty cell.
+A figure that was neither measured nor published is an empty cell.
 """
 
 import csv
@@ -17,29 +17,38 @@ from rawnext.files import PathLike, read_lines
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
-Row = dict[str, Any]    # one evaluation, as steps/evaluate.py wrote it
+Row = dict[str, Any]     # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines
 
 OFFICIAL_TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}  # cleaned VoxCeleb1 lists
 DURATIONS = ("full", "5", "2", "1")
-METRICS = (("EER %", "eer", "eer", ".2f"),
-           ("minDCF, P_target 0.01", "min_dcf_01", "mindcf01", ".3f"),
-           ("minDCF, P_target 0.05", "min_dcf_05", "mindcf05", ".3f"))
-LLR_METRICS = (("actual DCF, P_target 0.01", "act_dcf_01", ".3f"), ("actual DCF, P_target 0.05", "act_dcf_05", ".3f"),
-               ("Cllr", "cllr", ".3f"), ("minimum Cllr", "min_cllr", ".3f"))  # of log-likelihood ratios only
+MEASURES = {  # name in a row -> title, format; those after minDCF are of log-likelihood ratios only
+    "eer": ("EER %", ".2f"), "min_dcf_01": ("minDCF, P_target 0.01", ".3f"),
+    "min_dcf_05": ("minDCF, P_target 0.05", ".3f"), "act_dcf_01": ("actual DCF, P_target 0.01", ".3f"),
+    "act_dcf_05": ("actual DCF, P_target 0.05", ".3f"), "cllr": ("Cllr", ".3f"), "min_cllr": ("minimum Cllr", ".3f")}
+PAPER_NAMES = {"eer": "eer", "min_dcf_01": "mindcf01", "min_dcf_05": "mindcf05"}  # columns of conf/paper.tsv
 NAMES = ("list", "data_set", "protocol", "backend")
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    """List, data set, protocol and backend."""
+    return tuple(row[name] for name in NAMES)
+
+
+def title_of(row: Row) -> str:
+    return f"{row['list']} of {row['data_set']}, protocol {row['protocol']}, {row['backend']}"
 
 
 def read_rows(exp: Path) -> list[Row]:
     """All evaluations below exp/scores, in the order of the tables.
 
-    Raises: InputError: there are none, one is not what steps/evaluate.py writes, or two are of the same thing.
+    Raises: InputError: there are none, a file was not written by steps/evaluate.py, or two have the same key.
     """
     rows: dict[tuple, tuple[Path, Row]] = {}
     for path in sorted((exp / "scores").glob("**/*.json")):
         row = read_row(path)
-        key = tuple(row[name] for name in (*NAMES, "duration"))
+        key = (*key_of(row), row["duration"])
         if key in rows:
             raise InputError(path, None, f"evaluates {' '.join(key)}, and so does {rows[key][0]}; delete one")
         rows[key] = path, {**row, "scores": str(path.with_suffix(""))}
@@ -62,7 +71,7 @@ def read_row(path: Path) -> Row:
 def read_training(path: Path) -> dict[str, np.ndarray]:
     """Columns of train.tsv, (E,) float64 for E epochs; an empty cell is NaN.
 
-    Raises: InputError: it lacks an epoch or a column, or a cell is not a number.
+    Raises: InputError: no epoch, a missing column, or a cell that is not a number.
     """
     lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
     rows = list(lines)
@@ -96,6 +105,10 @@ def seconds(duration: str) -> float:
     return float("inf") if duration == "full" else float(duration)
 
 
+def label_of(duration: str) -> str:
+    return duration if duration == "full" else f"{duration} s"
+
+
 def read_tsv(path: PathLike) -> list[dict[str, str]]:
     """Lines of a table with a header.   Raises: InputError: a line with too few or too many columns."""
     lines = [(number, line.split("\t")) for number, line in read_lines(path)]
@@ -107,9 +120,9 @@ def read_tsv(path: PathLike) -> list[dict[str, str]]:
 
 
 def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
-    """The lines of conf/paper.tsv that are of one system; none for an empty name.
+    """The lines of conf/paper.tsv for one system; none for an empty name.
 
-    Raises: InputError: a line with too few or too many columns, or a system that does not stand there.
+    Raises: InputError: a line with too few or too many columns, or an unknown system.
     """
     paper = read_tsv(path)
     if system and system not in (known := {line["system"] for line in paper}):
@@ -118,42 +131,43 @@ def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
 
 
 def durations_of(rows: Iterable[Row]) -> list[str]:
-    """The paper's durations and whatever else was measured, longest first."""
+    """The paper's durations and all others that were measured, longest first."""
     return sorted({*DURATIONS, *(row["duration"] for row in rows)}, key=seconds, reverse=True)
 
 
-def table_of(rows: list[Row], paper: list[dict[str, str]], ours: str, theirs: str, form: str) -> Table:
-    """One measure: a line for each list, protocol and backend, below them the paper's line for that list.
-
-    Args:
-        ours, theirs: the measure's name in rows and in the paper's lines.   form: how a number is printed.
-    """
-    durations = durations_of(rows)
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        cells.setdefault(tuple(row[name] for name in NAMES), {})[row["duration"]] = figure(row, ours, form)
-    for line in paper:
-        if line.get(theirs):
-            cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[theirs]
-    lines = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
-    header = ["list", "data set", "protocol", "backend", *(d if d == "full" else f"{d} s" for d in durations)]
-    return [header, *([*key, *(cells[key].get(d, "") for d in durations)] for key in lines)]
-
-
-def figure(row: Row, measure: str, form: str) -> str:
-    """`5.30 [4.6, 6.1]`: a measure, EER with its interval; empty where nobody computed it."""
+def figure(row: Row, measure: str) -> str:
+    """`5.30 [4.6, 6.1]`: a measure, the EER with its interval; empty if not computed."""
     if row.get(measure) is None:
         return ""
     ends = row.get("eer_interval") if measure == "eer" else None
-    return format(row[measure], form) + (" [{:.1f}, {:.1f}]".format(*ends) if ends else "")
+    return format(row[measure], MEASURES[measure][1]) + (" [{:.1f}, {:.1f}]".format(*ends) if ends else "")
+
+
+def headline(rows: list[Row]) -> str:
+    """The lowest EER on the first list and data set at the longest duration: the one figure to read first."""
+    first = [row for row in rows if (row["list"], row["data_set"]) == (rows[0]["list"], rows[0]["data_set"])]
+    longest = max(seconds(row["duration"]) for row in first)
+    best = min((row for row in first if seconds(row["duration"]) == longest), key=lambda row: row["eer"])
+    value, _, ends = figure(best, "eer").partition(" ")
+    return f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(best)}, {label_of(best['duration'])}"
 
 
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
-    """(title, table) of EER and the two minDCF, and of the costs of log-likelihood ratios where there are such."""
-    found = [(title, table_of(rows, paper, ours, theirs, form)) for title, ours, theirs, form in METRICS]
-    for title, measure, form in LLR_METRICS:
-        if own := [row for row in rows if measure in row]:
-            found.append((title, table_of(own, [], measure, "", form)))
+    """(title, table) of each measure: a line for each list, protocol and backend; below them the paper's."""
+    found = []
+    for measure, (title, _) in MEASURES.items():
+        own = [row for row in rows if measure in row]
+        durations = durations_of(own)
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in own:
+            cells.setdefault(key_of(row), {})[row["duration"]] = figure(row, measure)
+        for line in paper:
+            if value := line.get(PAPER_NAMES.get(measure, "")):
+                cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = value
+        keys = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
+        if own:
+            found.append((title, [["list", "data set", "protocol", "backend", *map(label_of, durations)],
+                                  *([*key, *(cells[key].get(d, "") for d in durations)] for key in keys)]))
     return found
 
 
@@ -173,11 +187,12 @@ def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
 
 
 def method_notes(rows: list[Row]) -> list[str]:
-    """How intervals were made; a definition of the EER that is not the default one."""
+    """How intervals were made; a definition of the EER other than the default."""
     lines = []
     if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
         lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
-                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: docs/metrics.md.")
+                     f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: "
+                     "docs/reference/metrics.md.")
     for name in eer_definitions(rows):
         if name != EER_DEFINITION:
             lines.append(f"EER by the definition `{name}`: {EER_DEFINITIONS[name]}.")
@@ -185,24 +200,26 @@ def method_notes(rows: list[Row]) -> list[str]:
 
 
 def eer_definitions(rows: Iterable[Row]) -> list[str]:
-    """Names of the definitions in use; evaluations of old do not say theirs."""
+    """Names of the definitions in use; evaluations of early versions name none and used the default."""
     return list(dict.fromkeys(row.get("eer_definition", EER_DEFINITION) for row in rows))
 
 
-def markdown(table: Table) -> list[str]:
+def markdown(table: Table, words: int = 4) -> list[str]:
+    """Lines of a table whose first columns, `words` of them, are text; numbers are aligned to the right."""
     header, *lines = table
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * 4 + ["---:"] * (len(header) - 4), *lines)]
+    rule = ["---"] * words + ["---:"] * (len(header) - words)
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *lines)]
 
 
 def aligned(table: Table) -> list[str]:
-    """The table as plain text: words to the left, numbers to the right."""
+    """The table as plain text: the first four columns are words, aligned to the left, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*table)]
     return ["  ".join(cell.rjust(width) if place >= 4 else cell.ljust(width)
                       for place, (cell, width) in enumerate(zip(cells, widths))).rstrip() for cells in table]
 
 
 def tsv(rows: list[Row]) -> list[str]:
-    """One line an evaluation, every stamp a column; white space within a value becomes one space."""
+    """One line per evaluation, a column for each stamp; white space within a value becomes one space."""
     flat = [flatten(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     return ["\t".join(names), *("\t".join(" ".join(str(row.get(name, "")).split()) for name in names) for row in flat)]

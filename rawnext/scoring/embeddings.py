@@ -2,7 +2,7 @@
 """Embeddings of both sides of a trial list: read, transformed by a back end's mean and LDA, averaged per model."""
 
 from collections.abc import Container, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
-from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
@@ -107,8 +106,8 @@ def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) 
 
     Raises: InputError: an id is not in the side.
     """
-    row_of, ids = {key: row for row, key in enumerate(side.keys)}, Ids.of(wanted)
-    rows = np.array([row_of.get(utt, -1) for utt in ids.names], np.int64)[ids.which]
+    row_of = {key: row for row, key in enumerate(side.keys)}
+    rows = np.fromiter(map(row_of.get, wanted, repeat(-1)), np.int64, len(wanted))
     if (rows < 0).any():
         line = int(np.argmax(rows < 0))
         raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
@@ -128,8 +127,8 @@ def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enro
                trials: PathLike, enroll_ids: Sequence[str], test_ids: Sequence[str]) -> Sides:
     """The embeddings of a trial list with these ids in its columns; see read_side and enroll_models."""
     models = read_enroll_map(enroll_map).values() if enroll_map else ()
-    enroll_utts = set(chain(*models)) if models else Ids.of(enroll_ids).distinct()
-    test_utts = Ids.of(test_ids).distinct()
+    enroll_utts = set(chain(*models)) if models else set(enroll_ids)
+    test_utts = set(test_ids)
     same_scp = test_scp == enroll_scp
     enroll = read_side(enroll_scp, transform, enroll_utts | test_utts if same_scp else enroll_utts)
     test = enroll if same_scp else read_side(test_scp, transform, test_utts)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum. docs/metrics.md has the formulas.
+"""Measures of a verification system: EER, minDCF, actual DCF, Cllr and its minimum.
+
+docs/reference/metrics.md has the formulas.
 
 Each is a function of DET curves, such as `eer_of(det)`, and of scores, such as `eer(target, nontarget)`, with
     target: (N1,) scores of target trials.   nontarget: (N0,) scores of nontarget trials.
@@ -18,7 +20,7 @@ EER_DEFINITIONS = {
     "kaldi": "as in Kaldi's compute-eer: share of missed targets at the first target score with no more false alarms",
     "hull": "where the convex hull of the ROC curve crosses the diagonal",
 }
-EER_DEFINITION = "mean"  # that of RawNeXt; docs/metrics.md lists those of other publications
+EER_DEFINITION = "mean"  # that of RawNeXt; docs/reference/metrics.md lists those of other publications
 
 
 def eer_of(det: Det, definition: str = EER_DEFINITION) -> np.ndarray:

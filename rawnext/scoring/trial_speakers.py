@@ -2,13 +2,13 @@
 """The speakers of both sides of each trial, for intervals and tests over speakers."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.kaldi.columns import Ids
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 
 
@@ -42,8 +42,8 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
 def speaker_indices(ids: Sequence[str], table: dict[str, str], index: dict[str, int], path: PathLike,
                     where: PathLike) -> np.ndarray:
     """(N,) index of the speaker of each id; where: source of `table`, for the message."""
-    column = Ids.of(ids)
-    speakers = np.array([index[table[utt]] if utt in table else -1 for utt in column.names])[column.which]
+    of_utt = {utt: index[spk] for utt, spk in table.items()}
+    speakers = np.fromiter(map(of_utt.get, ids, repeat(-1)), np.int64, len(ids))
     if (speakers < 0).any():
         line = int(np.argmax(speakers < 0))
         raise InputError(path, line + 1, f"{ids[line]} is not in {where}")

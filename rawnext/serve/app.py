@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's answers: POST /embed of one audio file, POST /verify of two embeddings, GET /about, and the page.
+"""The web application: POST /embed (an audio file), POST /verify (two embeddings), GET /about, and the page.
 
-It keeps nothing between requests: the page holds the embeddings and sends two of them for a score.
+It stores nothing between requests: the page keeps the embeddings and sends two of them for a score.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from rawnext.data.media import read_bytes
 from rawnext.errors import InputError
 from rawnext.inference.extractor import Extractor
 from rawnext.scoring.decision import Judge, Operating, Verdict
-from rawnext.serve import doubts
+from rawnext.serve import warnings
 from rawnext.serve.guard import Guard, read_body
 
-COLUMNS = 600  # of a waveform's picture
-PAIR_BYTES = 1 << 20  # of two embeddings as JSON
+COLUMNS = 600  # width of a waveform's picture
+PAIR_BYTES = 1 << 20  # limit for two embeddings as JSON
 
 
 class Limits(NamedTuple):
-    """Of one recording: megabytes, seconds.   at_once: recordings that are read or computed.   wait_s: for one."""
+    """megabytes, seconds: limits of a recording.   at_once: recordings in progress.   wait_s: time-out for one."""
 
     megabytes: float = 25.0
     seconds: float = 120.0
@@ -43,11 +43,11 @@ class Limits(NamedTuple):
     def check(self) -> None:
         """Raise InputError if no recording could pass."""
         if not (0.01 <= self.megabytes <= 1000 and 0.1 <= self.seconds <= 3600):
-            raise InputError("--megabytes and --seconds", None, "want 0.01 to 1000 MB and 0.1 to 3600 s")
+            raise InputError("--megabytes and --seconds", None, "expected 0.01 to 1000 MB and 0.1 to 3600 s")
 
 
 class Service:
-    """A model and a calibration that answer requests, one computation at a time."""
+    """Answers requests with a model and a calibration, one computation at a time."""
 
     def __init__(self, extractor: Extractor, judge: Judge, at: Operating, limits: Limits):
         self.extractor, self.judge, self.at, self.limits = extractor, judge, at, limits
@@ -58,18 +58,18 @@ class Service:
                              "megabytes": self.limits.megabytes, "seconds": self.limits.seconds})
 
     async def embed(self, request: Request) -> JSONResponse:
-        """Seconds, rate in Hz, envelope, doubts and embedding of the audio file that is the body."""
-        with self.place():
+        """Seconds, rate in Hz, envelope, warnings and embedding of the audio file in the body."""
+        with self.slot():
             body = await read_body(request, int(self.limits.megabytes * 1e6))
-            work = asyncio.get_running_loop().run_in_executor(self.worker, self.listen, body)
+            work = asyncio.get_running_loop().run_in_executor(self.worker, self.analyse, body)
             try:
                 return JSONResponse(await asyncio.wait_for(work, self.limits.wait_s))
             except asyncio.TimeoutError:
-                raise HTTPException(503, f"not done within {self.limits.wait_s:g} s") from None
+                raise HTTPException(503, f"not finished within {self.limits.wait_s:g} s") from None
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """One of the places for recordings.   Raises: HTTPException: all are taken."""
+    def slot(self) -> Iterator[None]:
+        """One of at_once slots for recordings.   Raises: HTTPException: all are in use."""
         if self.busy >= self.limits.at_once:
             raise HTTPException(503, "other recordings are being computed; try again in a moment")
         self.busy += 1
@@ -78,13 +78,13 @@ class Service:
         finally:
             self.busy -= 1
 
-    def listen(self, data: bytearray) -> dict[str, Any]:
+    def analyse(self, data: bytearray) -> dict[str, Any]:
         wave, rate = read_bytes(data, self.limits.seconds)
         return {"seconds": len(wave) / rate, "rate": rate, "envelope": envelope(wave).tolist(),
-                "doubts": doubts.of_recording(wave, rate), "embedding": self.extractor.embed(wave, rate).tolist()}
+                "doubts": warnings.of_recording(wave, rate), "embedding": self.extractor.embed(wave, rate).tolist()}
 
     async def verify(self, request: Request) -> JSONResponse:
-        """Score, LLR, threshold, decision and doubts of `enroll` and `test`, each with `embedding` and `seconds`."""
+        """Score, LLR, threshold, decision and warnings of `enroll` and `test` (each: `embedding`, `seconds`)."""
         try:
             pair = json.loads(await read_body(request, PAIR_BYTES))
             sides = [(np.array(pair[side]["embedding"], np.float32), float(pair[side]["seconds"]))
@@ -93,30 +93,30 @@ class Service:
                 raise ValueError("shapes")
             verdict = self.judge.decide(sides[0][0], sides[1][0], sides[0][1], sides[1][1], self.at)
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-            raise HTTPException(422, "want embedding and seconds of enroll and test, as /embed gives them") from None
+            raise HTTPException(422, "expected embedding and seconds of enroll and test, as /embed returns") from None
         return JSONResponse(self.report(verdict))
 
     def report(self, verdict: Verdict) -> dict[str, Any]:
         values = verdict._asdict() | {"chance": self.at.chance(verdict.llr), "operating": str(self.at),
-                                      "prior": self.at.prior, "doubts": doubts.of_pair(verdict, self.at)}
+                                      "prior": self.at.prior, "doubts": warnings.of_pair(verdict, self.at)}
         return {key: None if value != value else value for key, value in values.items()}
 
 
 def envelope(wave: np.ndarray) -> np.ndarray:
-    """(C, 2) float64, rounded: least and greatest of (T,) samples in each of at most COLUMNS equal parts."""
+    """(C, 2) float64, rounded: minimum and maximum of (T,) samples in each of at most COLUMNS equal parts."""
     starts = np.linspace(0, len(wave), min(COLUMNS, len(wave)), endpoint=False).astype(int)
     parts = [extreme.reduceat(wave, starts) for extreme in (np.minimum, np.maximum)]
     return np.stack(parts, axis=1).astype(np.float64).round(4)
 
 
 def build_app(service: Service, names: Collection[str]) -> Starlette:
-    """The server's application.   names: see Guard."""
+    """The ASGI application.   names: see Guard."""
     def fault(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
         if isinstance(error, InputError):
             return JSONResponse({"error": error.why}, 422)
-        return JSONResponse({"error": "the server has met a bug; its terminal tells more"}, 500)
+        return JSONResponse({"error": "internal error; the server's terminal shows details"}, 500)
 
     routes = [Route("/about", service.about), Route("/embed", service.embed, methods=["POST"]),
               Route("/verify", service.verify, methods=["POST"]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the server takes and from whom: pages of other origins are refused, bodies are limited while they come in."""
+"""Protection of the server: refuses pages of other origins, and limits request bodies while they arrive."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_S = 30.0  # seconds in which a body must have come
+BODY_S = 30.0  # time-out for a body
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src blob:; img-src data:; object-src 'none'; "
                                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -27,10 +27,10 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses requests that were meant for another site, and gives every answer the headers above.
+    """Refuses requests meant for other sites, and adds HEADERS to every response.
 
-    names: under which the server is known, beside IP addresses. A page of another site can make a browser send requests
-    here, but not hide its Origin; it can let its own name lead here (DNS rebinding), but then that name is the Host.
+    names: host names of the server, in addition to IP addresses. A page of another site can make a browser send
+    requests here, but it cannot hide its Origin; with DNS rebinding its own name appears as the Host.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str]):
@@ -48,14 +48,14 @@ class Guard:
 
 
 def refusal(headers: Headers, names: Collection[str]) -> str:
-    """Why a request with these headers is not for this server; empty if it is."""
+    """Why a request with these headers is refused; empty if it is accepted."""
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         name = ""
     if name not in names and not is_address(name):
-        return "this server is not known by that name; open it by its address, or start it with --host NAME"
+        return "this server does not have that name; open it by its address, or start it with --host NAME"
     if origin is not None and origin != f"http://{host}":
         return "this request comes from a page of another origin"
     return ""
@@ -68,20 +68,20 @@ def is_address(name: str) -> bool:
     return False
 
 
-async def read_body(request: Request, most_bytes: int, seconds: float = BODY_S) -> bytearray:
-    """The body of a request, of which never more than most_bytes are kept.
+async def read_body(request: Request, max_bytes: int, seconds: float = BODY_S) -> bytearray:
+    """The body of a request; never keeps more than max_bytes.
 
-    Raises: HTTPException: it is larger, does not arrive in time, or breaks off.
+    Raises: HTTPException: it is larger, does not arrive in time, or is incomplete.
     """
-    too_large = HTTPException(413, f"larger than {most_bytes / 1e6:g} MB")
-    if int(request.headers.get("content-length", 0)) > most_bytes:
+    too_large = HTTPException(413, f"larger than {max_bytes / 1e6:g} MB")
+    if int(request.headers.get("content-length", 0)) > max_bytes:
         raise too_large
     body = bytearray()
 
     async def read() -> None:
         async for chunk in request.stream():
             body.extend(chunk)
-            if len(body) > most_bytes:
+            if len(body) > max_bytes:
                 raise too_large
 
     try:
@@ -89,5 +89,5 @@ async def read_body(request: Request, most_bytes: int, seconds: float = BODY_S) 
     except asyncio.TimeoutError:
         raise HTTPException(408, f"did not arrive within {seconds:g} s") from None
     except ClientDisconnect:
-        raise HTTPException(400, "broke off") from None
+        raise HTTPException(400, "incomplete request") from None
     return body

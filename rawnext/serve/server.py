@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server's process: its socket, what it prints, the browser that it opens."""
+"""The server process: its socket, its messages, and the browser that it opens."""
 
 import contextlib
 import ipaddress
@@ -13,24 +13,24 @@ from starlette.types import ASGIApp
 
 from rawnext.errors import InputError
 
-MOST_CONNECTIONS = 64
-WARNING = """rawnext: warning: everyone who reaches {host} can use this page, without a password, and audio crosses the
-network unencrypted; browsers lend their microphone only to a page on their own machine"""
+MAX_CONNECTIONS = 64
+WARNING = """rawnext: warning: everyone who can reach {host} can use this page without a password, and audio crosses the
+network unencrypted; browsers allow the microphone only for pages of their own machine"""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which says when it is there and opens a browser.   url: of its page."""
+    """uvicorn's server; prints its address when it is ready and opens a browser.   url: of its page."""
 
     def __init__(self, app: ASGIApp, url: str, browser: bool):
         super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11",
-                                        ws="none", lifespan="off", limit_concurrency=MOST_CONNECTIONS,
+                                        ws="none", lifespan="off", limit_concurrency=MAX_CONNECTIONS,
                                         timeout_graceful_shutdown=3))
         self.url, self.browser = url, browser
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(f"rawnext: {self.url} (Ctrl-C ends it)", flush=True)
-        if self.browser:  # in a thread of its own: some browsers return only when they are closed
+        print(f"rawnext: {self.url} (press Ctrl-C to stop)", flush=True)
+        if self.browser:  # in a thread: some browsers return only when they are closed
             threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
 
 
@@ -51,12 +51,12 @@ def is_loopback(host: str) -> bool:
 
 
 def names_of(host: str) -> set[str]:
-    """Names, beside addresses, that a server at this host answers to."""
+    """Host names, in addition to addresses, of a server at this host."""
     return {"localhost", host.lower()} | (set() if is_loopback(host) else {socket.gethostname().lower()})
 
 
 def serve(app: ASGIApp, sock: socket.socket, host: str, browser: bool) -> None:
-    """Answer until Ctrl-C."""
+    """Serve until Ctrl-C."""
     if not is_loopback(host):
         print(WARNING.format(host=host), file=sys.stderr)
     url = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/"

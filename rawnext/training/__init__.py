@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training: batches, augmentation, the task, the loop, checkpoints."""
+"""Training: batches, augmentation, model with losses, training loop, checkpoints."""

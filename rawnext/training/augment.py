@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise, music, babble and rooms, and changes of the waveform itself, drawn for each utterance from (seed, epoch, utt).
+"""Augmentation drawn for each utterance from (seed, epoch, utt): noise, music, babble, reverberation, signal changes.
 
-An operation is a function `op(wave (T,), rng, banks) -> wave (T,)`; only the segment of a noise that is needed is
-read. SNR ranges, the floor in the powers and the treatment of room responses are those of the released RawNeXt code
-and of the code bases around it (docs/systems.md); the ranges of the others are the defaults of audiomentations.
+An operation is a function `op(wave (T,), rng, banks) -> wave (T,)` in OPERATIONS; of a recording, only the segment that
+is needed is read. SNR ranges, the power floor and the treatment of room responses are those of the released RawNeXt
+code and related code (docs/reference/augmentation.md); the ranges of the other operations are the defaults of
+audiomentations.
 """
 
 import math
@@ -19,29 +20,29 @@ from rawnext.data.segment import AudioFault, read_segment
 from rawnext.registry import Registry
 
 Banks = Mapping[str, CutTable]
-Draw = Callable[[int, random.Random, Banks], np.ndarray]
+Draw = Callable[[int, random.Random, CutTable], np.ndarray]
 OPERATIONS = Registry("operation")
 POWER_FLOOR = 1e-4  # of the mean square
-BLOCK = 8192  # samples; two of them and their spectrum stay in a core's own cache
+BLOCK = 8192  # samples; two blocks and their spectrum fit in a core's own cache
 
 
-def level(wave: np.ndarray) -> float:
-    """Root of the mean square, with a floor that keeps near-silence from asking for endless gain."""
+def rms(wave: np.ndarray) -> float:
+    """Root mean square of (T,), with a power floor that bounds the gain of near-silence."""
     return math.sqrt(float(np.einsum("t,t", wave, wave)) / len(wave) + POWER_FLOOR)
 
 
-def together(noises: Sequence[np.ndarray], snrs_db: Sequence[float]) -> np.ndarray:
-    """The sum of noises (T,), each at its own SNR in dB to a wave of level 1."""
-    gains = [np.float32(10 ** (-snr / 20) / level(noise)) for noise, snr in zip(noises, snrs_db)]
+def mix_noises(noises: Sequence[np.ndarray], snrs_db: Sequence[float]) -> np.ndarray:
+    """The sum (T,) of noises (T,), each at its own SNR in dB to a wave with an RMS of 1."""
+    gains = [np.float32(10 ** (-snr / 20) / rms(noise)) for noise, snr in zip(noises, snrs_db)]
     total = gains[0] * noises[0]
     for gain, noise in zip(gains[1:], noises[1:]):
         total += gain * noise
     return total
 
 
-def add(wave: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """wave (T,) plus what `together` made; neither clipped nor rescaled."""
-    return wave + np.float32(level(wave)) * noise
+def add_noise(wave: np.ndarray, mix: np.ndarray) -> np.ndarray:
+    """wave (T,) plus the result (T,) of mix_noises; neither clipped nor rescaled."""
+    return wave + np.float32(rms(wave)) * mix
 
 
 def unit_energy(response: np.ndarray) -> np.ndarray:
@@ -49,9 +50,9 @@ def unit_energy(response: np.ndarray) -> np.ndarray:
 
 
 def reverberate(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """The first T samples of wave (T,) heard through a room response (R,).
+    """The first T samples of wave (T,) convolved with a room response (R,).
 
-    Overlap-save with the response, too, in blocks: half of the time of one transform of all, a third for long rooms.
+    Overlap-save, with the response in blocks too: half the time of a single transform, a third for long responses.
     """
     from scipy.fft import irfft, rfft
 
@@ -61,32 +62,32 @@ def reverberate(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
     parts = np.zeros((-(-len(response) // BLOCK), BLOCK), np.float32)
     parts.reshape(-1)[: len(response)] = response
     spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, 2 * BLOCK)[::BLOCK])
-    rooms = rfft(parts, 2 * BLOCK)
-    heard = spectra * rooms[0]
-    for delay in range(1, len(rooms)):
-        heard[delay:] += spectra[:-delay] * rooms[delay]
-    return irfft(heard, overwrite_x=True)[:, BLOCK:].reshape(-1)[: len(wave)]
+    filters = rfft(parts, 2 * BLOCK)
+    product = spectra * filters[0]
+    for delay in range(1, len(filters)):
+        product[delay:] += spectra[:-delay] * filters[delay]
+    return irfft(product, overwrite_x=True)[:, BLOCK:].reshape(-1)[: len(wave)]
 
 
 def noise_segment(bank: CutTable, num_samples: int, rng: random.Random) -> np.ndarray:
-    """A random stretch of a random recording, repeated where the recording is shorter."""
+    """A random segment of a random recording, repeated if the recording is shorter."""
     cut = bank[rng.randrange(len(bank))]
     return read_segment(cut, rng.randint(0, max(0, cut.num_samples - num_samples)), num_samples)
 
 
-def noises(kind: str, low_db: float, high_db: float, least: int = 1, most: int = 1) -> Draw:
-    """What draws `least` to `most` noises of a bank, as `together` sums them."""
-    def draw(num_samples: int, rng: random.Random, banks: Banks) -> np.ndarray:
-        num = rng.randint(least, most)
+def noise_drawer(low_db: float, high_db: float, min_noises: int = 1, max_noises: int = 1) -> Draw:
+    """A function that draws noises of a bank and their SNRs and mixes them."""
+    def draw(num_samples: int, rng: random.Random, bank: CutTable) -> np.ndarray:
+        num = rng.randint(min_noises, max_noises)
         snrs = [rng.uniform(low_db, high_db) for _ in range(num)]
-        return together([noise_segment(banks[kind], num_samples, rng) for _ in range(num)], snrs)
+        return mix_noises([noise_segment(bank, num_samples, rng) for _ in range(num)], snrs)
 
     return draw
 
 
-def room(num_samples: int, rng: random.Random, banks: Banks) -> np.ndarray:
+def draw_response(num_samples: int, rng: random.Random, bank: CutTable) -> np.ndarray:
     """A random room response of unit energy."""
-    cut = banks["rirs"][rng.randrange(len(banks["rirs"]))]
+    cut = bank[rng.randrange(len(bank))]
     response = read_segment(cut, 0, cut.num_samples)
     if not response.any():
         raise AudioFault(f"{cut.utt}: a silent room response")
@@ -94,79 +95,77 @@ def room(num_samples: int, rng: random.Random, banks: Banks) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """An operation in two parts: what is drawn and read, and how it is put on the wave.
+class BankOperation:
+    """An operation that uses recordings of a bank, in two parts: `draw` reads them, `apply` changes the wave.
 
-    draw: (T, rng, banks) -> array, without a look at the wave.   put: (wave (T,), array) -> wave (T,).
+    bank: data directory.   draw: (T, rng, bank) -> array, independent of the wave.
+    apply: (wave (T,), array) -> wave (T,).
     """
 
+    bank: str
     draw: Draw
-    put: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    apply: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def __call__(self, wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-        return self.put(wave, self.draw(len(wave), rng, banks))
+        return self.apply(wave, self.draw(len(wave), rng, banks[self.bank]))
 
 
-EFFECTS = {
-    "noise": Effect(noises("musan_noise", 0, 15), add),
-    "music": Effect(noises("musan_music", 5, 15), add),
-    "babble": Effect(noises("musan_speech", 13, 20, 3, 7), add),
-    "reverb": Effect(room, reverberate),
+BANK_OPERATIONS = {
+    "noise": BankOperation("musan_noise", noise_drawer(0, 15), add_noise),
+    "music": BankOperation("musan_music", noise_drawer(5, 15), add_noise),
+    "babble": BankOperation("musan_speech", noise_drawer(13, 20, 3, 7), add_noise),
+    "reverb": BankOperation("rirs", draw_response, reverberate),
 }
-for name, effect in EFFECTS.items():
-    OPERATIONS[name] = effect
+OPERATIONS.update(BANK_OPERATIONS)
 
 
 @OPERATIONS.register("gaussian_noise")
 def gaussian_noise(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-    """White noise of a standard deviation of 0.001 to 0.015, where 1 is full scale."""
+    """Add white noise with a standard deviation of 0.001 to 0.015 of full scale."""
     noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(len(wave), dtype=np.float32)
     return wave + np.float32(rng.uniform(0.001, 0.015)) * noise
 
 
 @OPERATIONS.register("time_stretch")
 def time_stretch(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-    """0.8 to 1.25 times as fast at the same pitch; what is slower loses its end, what is faster is repeated."""
-    return tile(stretched(wave, speed=rng.uniform(0.8, 1.25)), len(wave))
+    """Play 0.8 to 1.25 times as fast at the same pitch; slower speech loses its end, faster speech is repeated."""
+    return tile(stretch(wave, speed=rng.uniform(0.8, 1.25)), len(wave))
 
 
 @OPERATIONS.register("pitch_shift")
 def pitch_shift(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-    """Up to 4 semitones lower or higher, formants too, at the same speed."""
-    return tile(stretched(wave, semitones=rng.uniform(-4, 4)), len(wave))
+    """Shift the pitch, formants included, by up to 4 semitones down or up at the same speed."""
+    return tile(stretch(wave, semitones=rng.uniform(-4, 4)), len(wave))
 
 
 @OPERATIONS.register("shift")
 def shift(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-    """Up to half of the length earlier or later; what leaves at one end comes in at the other."""
+    """Rotate in time by up to half of the length in either direction."""
     return np.roll(wave, rng.randint(-(len(wave) // 2), len(wave) // 2))
 
 
 @OPERATIONS.register("reverse")
 def reverse(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
-    """Played backwards."""
+    """Reverse in time."""
     return wave[::-1].copy()
 
 
-def stretched(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.ndarray:
-    """wave (T,) float32 -> about (T / speed,), played `speed` times as fast and `semitones` higher."""
+def stretch(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.ndarray:
+    """wave (T,) float32 -> about (T / speed,), `speed` times as fast and `semitones` higher."""
     from python_stretch.Signalsmith import Stretch
 
-    stretch = Stretch(0)  # a seed, as it may draw phases
-    stretch.preset(1, SAMPLE_RATE)
-    stretch.setTimeFactor(speed)
-    stretch.setTransposeSemitones(semitones)
-    channels: np.ndarray = stretch.process(wave.astype(np.float32)[None])  # type: ignore[assignment]
+    stretcher = Stretch(0)  # the seed, as it may draw phases
+    stretcher.preset(1, SAMPLE_RATE)
+    stretcher.setTimeFactor(speed)
+    stretcher.setTransposeSemitones(semitones)
+    channels: np.ndarray = stretcher.process(wave.astype(np.float32)[None])  # type: ignore[assignment]
     return channels[0]
 
 
-BANKS = {"noise": "musan_noise", "music": "musan_music", "babble": "musan_speech", "reverb": "rirs"}
+def parse_operation(op: str | Mapping[str, Any]) -> tuple[str, float]:
+    """`name` or `{name: ..., p: 0.5}` -> name, and the probability of the operation if its case is drawn.
 
-
-def chance(op: str | Mapping[str, Any]) -> tuple[str, float]:
-    """`name` or `{name: ..., p: 0.5}` -> name, and the probability that it is done when its case is drawn.
-
-    Raises: ValueError: something else, or p is no probability.
+    Raises: ValueError: op is something else, or p is not a probability.
     """
     if isinstance(op, str):
         return op, 1.0
@@ -180,24 +179,26 @@ def chance(op: str | Mapping[str, Any]) -> tuple[str, float]:
 
 def needed_banks(cases: Sequence[Mapping[str, Any]]) -> set[str]:
     """Data directories that a configuration's augmentation reads."""
-    names = {chance(op)[0] for case in cases for op in case.get("ops", [])}
-    return {BANKS[name] for name in names & BANKS.keys()}
+    names = {parse_operation(op)[0] for case in cases for op in case.get("ops", [])}
+    return {BANK_OPERATIONS[name].bank for name in names & BANK_OPERATIONS.keys()}
 
 
-def chosen(cases: Sequence[Mapping[str, Any]], rng: random.Random) -> Iterator[str]:
-    """Names of the operations of a case drawn by its weight, each with its own chance; what an operation draws itself
-    stands between the chances, so take a name after the one before is done."""
+def draw_operations(cases: Sequence[Mapping[str, Any]], rng: random.Random) -> Iterator[str]:
+    """Draw a case by weight and yield the names of its operations, each with its own probability.
+
+    Run an operation before taking the next name: its draws come between those of this function.
+    """
     if not cases:
         return
     case = rng.choices(cases, [case.get("weight", 1) for case in cases])[0]
     for op in case.get("ops", []):
-        name, p = chance(op)
+        name, p = parse_operation(op)
         if p == 1 or rng.random() < p:
             yield name
 
 
 def augment(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random, banks: Banks) -> np.ndarray:
-    """Draw a case and run its operations in order."""
-    for name in chosen(cases, rng):
+    """Draw a case and apply its operations in order."""
+    for name in draw_operations(cases, rng):
         wave = OPERATIONS[name](wave, rng, banks)
     return wave

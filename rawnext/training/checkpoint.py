@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that hold all of a training run, and the model file that is left when it is done."""
+"""Checkpoints with the whole state of a training run, and the model file that it leaves."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def save(path: PathLike, state: dict[str, Any]) -> None:
-    """Write under a temporary name, to the disk itself, then rename: a killed process leaves the last good file."""
+    """Write a temporary file, sync it to disk and rename it: a killed process leaves the last good file."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -28,59 +28,56 @@ def save(path: PathLike, state: dict[str, Any]) -> None:
 
 
 def load(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint's tensors and plain values; nothing in the file is run.
+    """Read a checkpoint's tensors and plain values; no code in the file is executed.
 
-    Raises: InputError: missing, damaged, or holding objects other than tensors and plain values.
+    Raises: InputError: the file is missing, damaged, or has objects other than tensors and plain values.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(path, None, "no such file") from None
-    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        if "Weights only load failed" in str(error):  # torch's own text tells how to run it all the same
+    except Exception as error:  # torch raises many types for damaged or unsafe files
+        if "Weights only load failed" in str(error):  # torch's message explains how to execute it anyway
             found = re.search(r"GLOBAL (\S+)", str(error))
-            raise InputError(path, None, f"holds {found[1] if found else 'something'} that loading would run; only "
-                                         "tensors and plain values are taken") from None
+            raise InputError(path, None, f"loading would execute {found[1] if found else 'code'}; only tensors and "
+                                         "plain values are accepted") from None
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(path, None, f"cannot be read as a checkpoint: {why[:200]}") from None
     if not isinstance(state, dict):
-        raise InputError(path, None, f"holds a {type(state).__name__}, not a dict of tensors and values")
+        raise InputError(path, None, f"is a {type(state).__name__}, not a dict of tensors and values")
     return state
 
 
-WEIGHTS = ("model.pt", "model.safetensors")  # the second where a model was exported: nothing but its tensors
+WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
 
 
 def weights_path(exp: PathLike) -> Path:
-    """The first of WEIGHTS that is in a folder; model.pt where there is none."""
+    """The first of WEIGHTS that is in a folder; model.pt if there is none."""
     return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
 
 
 def load_state(exp: PathLike) -> dict[str, Any]:
-    """All that the weights of a trained experiment hold; under "model" the model's state dict.
+    """Content of a trained experiment's weights file; key "model" is the model's state dict.
 
-    Raises: InputError: they cannot be read.
+    Raises: InputError: the file cannot be read.
     """
     path = weights_path(exp)
-    return {"model": load_safetensors(path)} if path.suffix == ".safetensors" else load(path)
-
-
-def load_safetensors(path: PathLike) -> dict[str, Any]:
-    """Tensors by name.   Raises: InputError: missing or damaged."""
+    if path.suffix == ".pt":
+        return load(path)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return {"model": load_file(path)}
     except (OSError, SafetensorError) as error:
         raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
 
 
 def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
-    """Give a model the weights of a trained experiment.
+    """Load the weights of a trained experiment into a model.
 
-    Returns: what load_state gives.
-    Raises: InputError: it cannot be read, or the weights are of another model.
+    Returns: the result of load_state.
+    Raises: InputError: the weights cannot be read or belong to another model.
     """
     path, state = weights_path(exp), load_state(exp)
     try:
@@ -92,15 +89,15 @@ def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
 
 
 def checkpoints(folder: PathLike) -> list[Path]:
-    """Checkpoints of a run, newest first."""
+    """Checkpoints in a folder, newest first."""
     found = [p for p in Path(folder).glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", p.name)]
     return sorted(found, reverse=True)
 
 
 def load_newest(folder: PathLike) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read; None where there is none.
+    """The newest readable checkpoint; None if the folder has no checkpoints.
 
-    Raises: InputError: there are some, and none can be read.
+    Raises: InputError: none of the checkpoints can be read.
     """
     found = checkpoints(folder)
     for path in found:
@@ -109,14 +106,14 @@ def load_newest(folder: PathLike) -> dict[str, Any] | None:
             log.info("continuing from %s", path)
             return state
         except InputError as error:
-            log.warning("%s; taking the one before", error)
+            log.warning("%s; trying the previous checkpoint", error)
     if found:
-        raise InputError(folder, None, "holds no checkpoint that can be read; delete it to start again")
+        raise InputError(folder, None, "has no checkpoint that can be read; delete it to start again")
     return None
 
 
 def save_step(folder: PathLike, step: int, state: dict[str, Any], keep: int) -> None:
-    """Save a step's checkpoint and delete all but the newest `keep`."""
+    """Save the checkpoint of a step and delete all but the newest `keep`."""
     save(Path(folder) / f"step-{step:08d}.pt", state)
     for old in checkpoints(folder)[keep:]:
         old.unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of training waveforms, each utterance cropped and augmented as (seed, epoch, utt) says."""
+"""Batches of training waveforms: crop and augmentation of each utterance are drawn from (seed, epoch, utt)."""
 
 import random
 import signal
@@ -15,24 +15,25 @@ from rawnext.config import Config, Crop
 from rawnext.data.cuts import CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
 from rawnext.training.augment import augment
-from rawnext.training.device_augment import Left, as_steps, put_on, until_room
+from rawnext.training.device_augment import Pending, apply_on_device, augment_before_reverb, batch_operations
 from rawnext.training.sampler import epoch_batches
 
-TRIES = 20  # utterances of a speaker tried before a batch is given up
+TRIES = 20  # utterances of a speaker to try before training stops
 
 
 def crop_samples(crop: Crop, progress: float) -> int:
-    """Length of the crops when `progress` epochs are done."""
+    """Length of the crops after `progress` epochs."""
     if not crop.start_samples or progress >= crop.grow_epochs:
         return crop.samples
     return round(crop.start_samples + (crop.samples - crop.start_samples) * progress / crop.grow_epochs)
 
 
 class EpochDataset(Dataset):
-    """The batches of one epoch that fall to one process; an item is a batch.
+    """One process's share of an epoch; an item is a batch.
 
-    Item: wave (B, T) float32 and label (B,) int64, speaker-major; utt: B ids; bad: reasons of the utterances that
-    could not be read and were replaced by others of their speaker; steps: the augmentation that is left to the device.
+    Item: wave (B, T) float32 and label (B,) int64, speaker-major; utt: B ids; bad: why utterances could not be read
+    and were replaced by others of the same speaker; operations: augmentation to be done on the device.
+    Args: start: first batch, if a part of the epoch is done.
     """
 
     def __init__(self, table: CutTable, config: Config, banks: Mapping[str, CutTable], epoch: int, rank: int,
@@ -51,19 +52,19 @@ class EpochDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         samples = crop_samples(self.config.crop, self.epoch + (self.start + item) / self.num_steps)
         bad: list[str] = []
-        waves, utts, lefts = [], [], []
+        waves, utts, pending = [], [], []
         for group in self.batches[item]:
             for position, index in enumerate(group):
-                index, (wave, left) = self.read(int(index), samples, position > 0, bad)
+                index, (wave, operations) = self.read(int(index), samples, position > 0, bad)
                 waves.append(wave)
-                lefts.append(left)
+                pending.append(operations)
                 utts.append(self.table.utts[index])
         label = np.repeat(self.table.speaker_of[self.batches[item][:, 0]], self.batches.shape[2])
         return {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(label), "utt": utts, "bad": bad,
-                "steps": as_steps(lefts)}
+                "operations": batch_operations(pending)}
 
-    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Left]]:
-        """An utterance, or another of its speaker if it cannot be read."""
+    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Pending]]:
+        """Index and crop of an utterance, or of another of its speaker if it cannot be read."""
         for attempt in range(TRIES):
             rng = random.Random(f"{self.config.seed}-{self.epoch}-{self.table.utts[index]}-{attempt}")
             try:
@@ -74,8 +75,8 @@ class EpochDataset(Dataset):
                 index = int(same[rng.randrange(len(same))])
         raise RuntimeError(f"{TRIES} utterances of a speaker in a row cannot be read, the last: {bad[-1]}")
 
-    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> tuple[np.ndarray, Left]:
-        """A random crop of an utterance, tiled to `samples` and augmented, and what is left to the device."""
+    def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> tuple[np.ndarray, Pending]:
+        """A random crop of an utterance, tiled to `samples` and augmented, and the operations left to the device."""
         cut, wanted = self.table[index], samples
         if short and self.config.crop.short_from:
             wanted = rng.randint(self.config.crop.short_from, samples - 1)
@@ -85,22 +86,22 @@ class EpochDataset(Dataset):
         if not wave.any():
             raise AudioFault(f"{cut.utt}: silent from sample {start} to {start + num}")
         if self.config.train.augment_on == "device":
-            return until_room(wave, self.config.augment, rng, self.banks)
+            return augment_before_reverb(wave, self.config.augment, rng, self.banks)
         return augment(wave, self.config.augment, rng, self.banks), []
 
 
 def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:
-    """A loader that gives the dataset's batches in order."""
+    """A loader of the dataset's batches, in order."""
     return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available(),
-                      prefetch_factor=4 if num_workers else None, worker_init_fn=outlive_signal)
+                      prefetch_factor=4 if num_workers else None, worker_init_fn=ignore_sigterm)
 
 
-def outlive_signal(_: int) -> None:
-    """A scheduler's SIGTERM goes to every process; the main one needs its workers until it has saved."""
+def ignore_sigterm(_: int) -> None:
+    """A scheduler sends SIGTERM to every process; the main one needs its workers until it has saved."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(wave, label) of a batch, all augmentation done."""
-    wave = put_on(batch["wave"].to(device, non_blocking=True), batch["steps"])
+    """wave (B, T) and label (B,) of a batch on the device, fully augmented."""
+    wave = apply_on_device(batch["wave"].to(device, non_blocking=True), batch["operations"])
     return wave, batch["label"].to(device, non_blocking=True)

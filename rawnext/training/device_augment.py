@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rooms, and what comes after them, put on a whole batch at a time on the device that trains.
+"""Reverberation, and the operations after it, applied to whole batches on the training device.
 
-Data workers draw and read all of it, and do what comes before a room: to add a noise is cheaper than to hand it over.
-The draws and, but for rounding, the waves are those of `train.augment_on: workers`. Nothing waits for the device.
+Data workers make all draws, read all recordings and apply the operations before the first reverberation: adding a noise
+there costs less than transferring it. Draws and, up to rounding, waves are those of `train.augment_on: workers`.
+Nothing waits for the device.
 """
 
 import random
@@ -12,79 +13,69 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from rawnext.training.augment import EFFECTS, OPERATIONS, POWER_FLOOR, Banks, chosen
+from rawnext.training.augment import BANK_OPERATIONS, OPERATIONS, POWER_FLOOR, Banks, draw_operations
 
-FFT_UNIT = 4096  # transforms are 4096, 8192, 12288, ... samples long: few lengths, so that plans are used again
+FFT_UNIT = 4096  # transforms have 4096, 8192, 12288, ... samples: few lengths, so that plans are reused
+
+Pending = list[tuple[str, np.ndarray]]  # an utterance's operations for the device, in order: name and drawn array
 
 
-Left = list[tuple[str, np.ndarray]]  # operations of an utterance, in their order, and what was drawn for each
-
-
-def until_room(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random,
-               banks: Banks) -> tuple[np.ndarray, Left]:
-    """Draw as `augment` does, but do no more than what comes before the first room; the rest is left."""
-    left: Left = []
-    for name in chosen(cases, rng):
-        if left or name == "reverb":
-            left.append((name, EFFECTS[name].draw(len(wave), rng, banks)))
+def augment_before_reverb(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Random,
+                          banks: Banks) -> tuple[np.ndarray, Pending]:
+    """Draw as `augment` does, but apply only the operations before the first reverberation; the others are pending."""
+    pending: Pending = []
+    for name in draw_operations(cases, rng):
+        if pending or name == "reverb":
+            operation = BANK_OPERATIONS[name]
+            pending.append((name, operation.draw(len(wave), rng, banks[operation.bank])))
         else:
             wave = OPERATIONS[name](wave, rng, banks)
-    return wave, left
+    return wave, pending
 
 
-def cannot_follow_a_room(ops: Sequence[str]) -> list[str]:
-    """Operations of a case that neither a worker nor the device could do."""
-    return [name for name in ops[ops.index("reverb") :] if name not in EFFECTS] if "reverb" in ops else []
+def unsupported_after_reverb(names: Sequence[str]) -> list[str]:
+    """Operations of a case that follow a reverberation and that the device cannot apply."""
+    return [name for name in names[names.index("reverb") :] if name not in BANK_OPERATIONS] if "reverb" in names else []
 
 
-class Step(NamedTuple):
-    """What is put on some utterances of a batch. room: heard through, else added.
+class BatchOperation(NamedTuple):
+    """An operation on some utterances of a batch: reverberation or added noise.
 
-    rows: (M,) int64 in the batch, each once.   drawn: (M, T) noises, or (M, R) room responses, the ends filled with 0.
+    rows: (M,) int64 in the batch, all different.   drawn: (M, T) noises or (M, R) room responses, zero-padded.
     """
 
-    room: bool
+    is_reverb: bool
     rows: Tensor
     drawn: Tensor
 
 
-def as_steps(left: Sequence[Left]) -> list[Step]:
-    """What is left of each utterance of a batch, operation by operation."""
-    steps = []
-    for turn in range(max(map(len, left), default=0)):
-        for room in (False, True):
-            drawn = {row: ops[turn][1] for row, ops in enumerate(left)
-                     if len(ops) > turn and (ops[turn][0] == "reverb") == room}
+def batch_operations(pending: Sequence[Pending]) -> list[BatchOperation]:
+    """Group the pending operations of B utterances so that each utterance keeps their order."""
+    operations = []
+    for turn in range(max(map(len, pending), default=0)):
+        for is_reverb in (False, True):
+            drawn = {row: torch.from_numpy(ops[turn][1]) for row, ops in enumerate(pending)
+                     if len(ops) > turn and (ops[turn][0] == "reverb") == is_reverb}
             if drawn:
-                steps.append(Step(room, torch.tensor(list(drawn)), stacked(list(drawn.values()))))
-    return steps
+                padded = pad_sequence(list(drawn.values()), batch_first=True)
+                operations.append(BatchOperation(is_reverb, torch.tensor(list(drawn)), padded))
+    return operations
 
 
-def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
-    """M arrays of their own lengths -> (M, longest)."""
-    rows = torch.zeros(len(arrays), max(map(len, arrays)))
-    for row, array in zip(rows.numpy(), arrays):
-        row[: len(array)] = array
-    return rows
-
-
-def put_on(wave: Tensor, steps: Sequence[Step]) -> Tensor:
-    """wave (B, T) with all steps done, on wave's device."""
-    for room, *tensors in steps:
+def apply_on_device(wave: Tensor, operations: Sequence[BatchOperation]) -> Tensor:
+    """wave (B, T) -> (B, T), on the device of wave."""
+    for is_reverb, *tensors in operations:
         rows, drawn = (tensor.to(wave.device, non_blocking=True) for tensor in tensors)
-        dry = wave[rows]
-        wave = wave.index_copy(0, rows, convolve(dry, drawn) if room else dry + level(dry) * drawn)
+        clean = wave[rows]
+        rms = (clean.square().mean(1, keepdim=True) + POWER_FLOOR).sqrt()  # as augment.rms
+        wave = wave.index_copy(0, rows, convolve(clean, drawn) if is_reverb else clean + rms * drawn)
     return wave
 
 
-def level(wave: Tensor) -> Tensor:
-    """(M, T) -> (M, 1), as augment.level."""
-    return (wave.square().mean(1, keepdim=True) + POWER_FLOOR).sqrt()
-
-
 def convolve(wave: Tensor, response: Tensor) -> Tensor:
-    """The first T samples of each row of (M, T) convolved with its row of (M, R)."""
+    """The first T samples of each row of (M, T) convolved with the same row of (M, R)."""
     from scipy.fft import next_fast_len
 
     size = FFT_UNIT * next_fast_len(-(-(wave.shape[1] + response.shape[1] - 1) // FFT_UNIT), real=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""train_info.json of an experiment: what the results' stamp says of its model and how that came about."""
+"""train_info.json of an experiment: size and cost of the model, and how it was trained."""
 
 import copy
 import json
@@ -16,12 +16,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from rawnext.files import write_lines
 from rawnext.stamp import commit
 
-COUNTED_SAMPLES = 59_050  # of the utterance whose GMACs are counted: 3.69 s
+COUNTED_SAMPLES = 59_050  # length of the utterance for which GMACs are counted: 3.69 s
 
 
 def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> float:
-    """Billions of multiply-accumulates an utterance, of convolutions and matrix products in the form that runs: no FFT,
-    no element-wise work, and what is done once a batch shared by it. Nothing is computed: only shapes run."""
+    """Billions of multiply-accumulates per utterance, in the convolutions and matrix products that run.
+
+    FFTs and element-wise operations are not counted; work done once per batch is divided by `batch`. The model runs on
+    torch's meta device, with shapes only.
+    """
     shapes = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(torch.empty(batch, samples, device="meta"))
@@ -29,7 +32,7 @@ def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> 
 
 
 def write_info(exp: Path, model: nn.Module, device: torch.device | None = None, **values: Any) -> None:
-    """Write exp/train_info.json: counts of the model, code, machine, and the values given."""
+    """Write exp/train_info.json: the model's counts, the code's commit, the machine, and the given values."""
     info = {"num_params": sum(p.numel() for p in model.parameters()), "gmacs": round(gmacs(model), 4),
             "commit": commit(), "torch": torch.__version__,
             "hardware": torch.cuda.get_device_name(device) if device and device.type == "cuda"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training at a time in a folder."""
+"""An exclusive lock on a folder."""
 
 import contextlib
 import fcntl
@@ -14,13 +14,13 @@ from rawnext.files import PathLike
 
 
 @contextlib.contextmanager
-def alone_in(folder: PathLike) -> Iterator[None]:
-    """Hold `folder/.lock` for the length of the block.
+def lock_folder(folder: PathLike) -> Iterator[None]:
+    """Hold an exclusive lock on `folder/.lock` during the block.
 
-    The system frees the lock when its process ends, however it ends: a file that was left behind does not block. It is
-    a POSIX record lock, which a data worker does not inherit and which NFS carries from machine to machine.
+    The system releases the lock when the process ends for any reason, so a leftover file does not block. It is a POSIX
+    record lock, which data workers do not inherit and which works across machines over NFS.
 
-    Raises: InputError: another process holds it.
+    Raises: InputError: another process holds the lock.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def alone_in(folder: PathLike) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise InputError(folder, None, f"is in use by {holder}; wait for it, or end it") from None
+            raise InputError(folder, None, f"is in use by {holder}; wait for it, or stop it") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()

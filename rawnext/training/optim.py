@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The optimiser, and the learning rate and the margin of each step."""
+"""The optimiser, learning-rate schedules and margin warm-up."""
 
 import math
 
@@ -10,26 +10,26 @@ from rawnext.config import Optim, Train
 
 
 def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
-    """Adam, AdamW or RAdam; weight decay for matrices and filters, for BatchNorm and biases only with `decay_all`."""
+    """Adam, AdamW or RAdam; BatchNorm and biases have weight decay only with `decay_all`."""
     trained = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in trained if p.ndim >= 2 or config.decay_all]
-    plain = [p for p in trained if not (p.ndim >= 2 or config.decay_all)]
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    no_decay = [] if config.decay_all else [p for p in trained if p.ndim < 2]
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     if config.name == "radam":
         return torch.optim.RAdam(groups, lr=config.lr)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, amsgrad=config.amsgrad, fused=True)  # one pass over the weights instead of ten
+    return kind(groups, lr=config.lr, amsgrad=config.amsgrad, fused=True)  # one pass over the weights, not ten
 
 
 def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> float:
     """Learning rate at a step (0-based): the schedule's rate times a linear warm-up.
 
     cosine: half a cosine from `lr` at the start of the run to `final_lr` at its end.
-    cyclical: triangles between `final_lr` and `lr` of 2 * cycle_steps steps, their height halved after each cycle.
+    cyclical: triangles between `final_lr` and `lr` over 2 * cycle_steps steps; each cycle halves their height.
     step: `lr`, multiplied by `step_factor` every `step_epochs` epochs, not below `final_lr`.
 
     Args:
-        epochs_done: including the fraction of the current one.   epochs: of the whole run.
+        epochs_done: with the fraction of the current epoch.   epochs: number in the whole run.
     """
     low, high = config.final_lr, config.lr
     if config.schedule == "cyclical":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Being asked to end: a scheduler sends SIGTERM some seconds before it takes the machine away."""
+"""Graceful shutdown on SIGTERM, which a scheduler sends some seconds before it takes the machine away."""
 
 import contextlib
 import ctypes
@@ -15,41 +15,41 @@ PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class Preempted(Exception):
-    """The process was asked to end, and what it had done is saved."""
+    """Training stopped on SIGTERM; its state is saved."""
 
 
 class StopRequest:
-    """SIGTERM as a question that is asked between steps. To be used by `with`; restores the old handler."""
+    """A context manager that records SIGTERM, to be polled between steps; restores the old handler at the end."""
 
     def __init__(self, device: torch.device) -> None:
-        self.asked = self.may_leave = False
-        self.vote = DelayedAny(device)
+        self.received = self.raise_at_once = False
+        self.any_process = DelayedAny(device)
 
     def __enter__(self) -> "StopRequest":
-        self.before = signal.signal(signal.SIGTERM, self._notice)
-        if "TORCHELASTIC_RUN_ID" in os.environ:  # should torchrun be killed, its processes end too
+        self.old_handler = signal.signal(signal.SIGTERM, self._receive)
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # if torchrun is killed, its processes get SIGTERM
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         return self
 
     def __exit__(self, *_) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+        signal.signal(signal.SIGTERM, self.old_handler)
 
-    def _notice(self, *_) -> None:
-        self.asked = True
-        if self.may_leave:
+    def _receive(self, *_) -> None:
+        self.received = True
+        if self.raise_at_once:
             raise Preempted
 
-    def heard(self) -> bool:
-        """Was any process asked to end? Every process must call it, at the same step, and gets the same answer."""
-        return self.vote(self.asked)
+    def requested(self) -> bool:
+        """Did any process receive the signal? Every process must call it at the same step; all get the same answer."""
+        return self.any_process(self.received)
 
     @contextlib.contextmanager
-    def leaving_at_once(self) -> Iterator[None]:
-        """Within the block, where nothing can be lost, the signal raises Preempted as it comes."""
-        self.may_leave = True
+    def immediate(self) -> Iterator[None]:
+        """Within the block, where no state can be lost, the signal raises Preempted immediately."""
+        self.raise_at_once = True
         try:
-            if self.asked:
+            if self.received:
                 raise Preempted
             yield
         finally:
-            self.may_leave = False
+            self.raise_at_once = False

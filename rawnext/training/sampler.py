@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which utterances make up each batch of an epoch: P speakers times K utterances."""
+"""The batches of an epoch: P speakers with K utterances each."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -9,39 +9,39 @@ import numpy as np
 
 def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_utts: int, seed: int,
                   epoch: int) -> np.ndarray:
-    """All batches of one epoch, as a function of nothing but the arguments.
+    """All batches of an epoch, a function of the arguments alone.
 
-    A speaker's utterances are shuffled and cut into groups of K (an odd rest waits for another epoch), which are
-    spread over the epoch. Groups fill batches in that order; one whose speaker is in the batch already waits for the
-    next batch. The released code drops it; here groups are only dropped when an epoch's end has too few speakers to
-    fill a batch.
+    A speaker's utterances are shuffled and cut into groups of K (a smaller rest is left out of this epoch), which are
+    spread over the epoch. Groups fill batches in that order; a group whose speaker is already in the batch waits for
+    the next one. The released code drops it; here groups are dropped only at the end of an epoch, when too few speakers
+    are left to fill a batch.
 
     Args:
         speaker_of: (N,) speaker index of each utterance.
-        num_speakers, num_utts: P and K.   max_utts: of a speaker in an epoch.
+        num_speakers, num_utts: P and K.   max_utts: largest number of a speaker's utterances in an epoch.
     Returns: (batches, P, K) utterance indices; no speaker twice in a batch, no utterance twice in an epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(speaker_of))
-    short = speaker_of.astype(np.min_scalar_type(speaker_of.max(initial=0)))  # 16 bits are sorted in linear time
-    order = order[np.argsort(short[order], kind="stable")]  # by speaker, shuffled within
+    short = speaker_of.astype(np.min_scalar_type(speaker_of.max(initial=0)))  # sorting 16-bit numbers takes linear time
+    order = order[np.argsort(short[order], kind="stable")]  # by speaker, shuffled within each
     ends = np.flatnonzero(np.diff(speaker_of[order], append=-1)) + 1
     groups, times = [np.empty((0, num_utts), int)], [np.empty(0)]
     for begin, end in zip([0, *ends[:-1]], ends):
         num = min(end - begin, max_utts) // num_utts
         groups.append(order[begin : begin + num * num_utts].reshape(-1, num_utts))
-        times.append((np.arange(num) + rng.random(num)) / max(num, 1))  # at random, but spread over the epoch
+        times.append((np.arange(num) + rng.random(num)) / max(num, 1))  # random, but spread over the epoch
     grouped = np.concatenate(groups)[np.argsort(np.concatenate(times))]
-    batches = list(fill(speaker_of[grouped[:, 0]].tolist(), num_speakers))
+    batches = list(fill_batches(speaker_of[grouped[:, 0]].tolist(), num_speakers))
     return grouped[np.array(batches, dtype=int).reshape(-1, num_speakers)]
 
 
-def fill(speakers: Sequence[int], size: int) -> Iterator[list[int]]:
+def fill_batches(speakers: Sequence[int], size: int) -> Iterator[list[int]]:
     """Positions 0...len - 1 in batches of `size` different speakers, first come, first served."""
-    waiting: dict[int, deque[int]] = {}  # by speaker: a batch looks at the first of each, however many wait
+    waiting: dict[int, deque[int]] = {}  # by speaker: a batch looks only at the first of each speaker
     stream = iter(range(len(speakers)))
     while True:
-        batch = sorted(positions[0] for positions in waiting.values())  # at most `size`: who waits was in the last one
+        batch = sorted(positions[0] for positions in waiting.values())  # at most `size`: all were in the last batch
         present = {speakers[position] for position in batch}
         for speaker in present:
             waiting[speaker].popleft()

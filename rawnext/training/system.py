@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a system that is to be trained: the schema's checks, and names that the registries know."""
+"""A training configuration, checked against the schema and the registries of models, losses and operations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +9,14 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.models import MODELS
-from rawnext.training.augment import OPERATIONS, chance
-from rawnext.training.device_augment import cannot_follow_a_room
+from rawnext.training.augment import OPERATIONS, parse_operation
+from rawnext.training.device_augment import unsupported_after_reverb
 
 
 def load_system(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: PathLike = "") -> Config:
-    """As load_config; the model, losses and operations of augmentation must exist and have the options given.
+    """As load_config, and check that the model, losses and augmentation operations exist and take their options.
 
-    Raises: InputError: as load_config, or an unknown name (the nearest known one is named).
+    Raises: InputError: as load_config, or an unknown name; the message suggests the nearest known one.
     """
     config = load_config(paths, overrides, init)
     check_parts(config, ", ".join(map(str, paths)) or "--set")
@@ -24,7 +24,7 @@ def load_system(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
 
 
 def check_parts(config: Config, path: PathLike) -> None:
-    """Raise InputError unless the registries know the model, losses and operations and take their options."""
+    """Raise InputError unless the registries have the model, losses and operations, and these take their options."""
     try:
         name, options = split_name(config.model)
         MODELS.check(name, options)
@@ -37,11 +37,15 @@ def check_parts(config: Config, path: PathLike) -> None:
             for key in case:
                 if key not in ("ops", "weight"):
                     raise ValueError(f"augment: unknown key {key!r}; known: ops, weight")
-            for op in ops_of(case):
-                OPERATIONS.check(chance(op)[0], {})
-            late = cannot_follow_a_room([chance(op)[0] for op in ops_of(case)])
+            ops = case.get("ops", [])
+            if not isinstance(ops, list):
+                raise ValueError(f"augment: want ops: [name, ...], got {ops!r}")
+            names = [parse_operation(op)[0] for op in ops]
+            for name in names:
+                OPERATIONS.check(name, {})
+            late = unsupported_after_reverb(names)
             if late and config.train.augment_on == "device":
-                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can do it")
+                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can apply it")
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 
@@ -49,11 +53,3 @@ def check_parts(config: Config, path: PathLike) -> None:
 def check_weight(weight: Any, section: str) -> None:
     if not isinstance(weight, int | float) or not weight >= 0:
         raise ValueError(f"{section}: weight: a number from 0, got {weight!r}")
-
-
-def ops_of(case: dict[str, Any]) -> list[Any]:
-    """The operations of a case of augmentation: names, or {name: ..., p: 0.5}."""
-    ops = case.get("ops", [])
-    if not isinstance(ops, list):
-        raise ValueError(f"augment: want ops: [name, ...], got {ops!r}")
-    return ops

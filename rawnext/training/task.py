@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained: a model and its losses as one module."""
+"""The trained module: a model and its losses."""
 
 import inspect
 import logging
@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 class SpeakerTask(nn.Module):
-    """Model and losses: a batch in, the weighted sum of the losses out."""
+    """A model and the weighted sum of its losses.
+
+    Raises: ValueError: the configuration has a value that no model or loss can be built with.
+    """
 
     def __init__(self, config: Config, num_speakers: int):
         super().__init__()
@@ -36,47 +39,46 @@ class SpeakerTask(nn.Module):
                 options.setdefault("utts_per_speaker", config.batch.utts)
             losses.append(LOSSES.build(name, options, self.model.embedding_dim, num_speakers))
         self.losses = nn.ModuleList(losses)
-        # a function, not a module: its weights do not stand in the state twice, and validation, of any length, is not
-        # compiled
+        # a compiled function, not a module, which would put the weights into the state dict twice; validation, with its
+        # many lengths, runs uncompiled
         self.compiled = torch.compile(self.model.forward) if config.train.compiled else None
 
     def forward(self, wave: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) waveforms and (B,) speakers -> loss and accuracy (of the first loss), scalars."""
+        """(B, T) waveforms and (B,) speaker indices -> loss, and accuracy of the first loss, both scalars."""
         embedding = (self.compiled or self.model)(wave)
         results = [loss(embedding, label) for loss in self.losses]
         total = sum(weight * value for weight, (value, _) in zip(self.weights, results))
         return total, results[0][1]["acc"]  # type: ignore[return-value]
 
     def set_margin(self, share: float) -> None:
-        """Give the margin losses a share of their margins, 0...1."""
+        """Set the share (0...1) of their margins that the margin losses apply."""
         for loss in self.losses:
             if isinstance(loss, CosineHead):
                 loss.margin_share = share
 
     def heads(self) -> dict[str, dict[str, Any]]:
-        """What the losses have learned, by the losses' names."""
+        """The losses' state dicts, by name."""
         return {name: loss.state_dict() for name, loss in zip(self.names, self.losses)}
 
     def initialise(self, exp: PathLike, speakers: Sequence[str]) -> None:
-        """Start from a trained experiment: its model, and its losses' weights where they mean the same here.
+        """Load the model of a trained experiment, and the weights of losses that fit: same shapes and speakers.
 
-        Args:
-            speakers: of this training, in the order of their labels.
-        Raises: InputError: there is no model, or another one.
+        Args: speakers: those of this training, in the order of their labels.
+        Raises: InputError: there is no model, or it does not fit.
         """
         state = checkpoint.load_weights(self.model, exp)
         log.info("starting from %s: %d weights of its model", exp, num_weights(state["model"]))
-        learned, then = state.get("losses", {}), state.get("speakers", [])
+        old_heads, old_speakers = state.get("losses", {}), state.get("speakers", [])
         for name, loss in zip(self.names, self.losses):
             if not (own := loss.state_dict()):
                 continue
-            head = learned.get(name)
+            head = old_heads.get(name)
             if head is None:
-                why = f"that experiment saved none (it has: {', '.join(learned) or 'nothing'})"
-            elif not isinstance(loss, MetricLoss) and list(speakers) != then:
-                why = f"its {len(speakers)} speakers are not the {len(then)} of that experiment"
+                why = f"that experiment saved none (it has: {', '.join(old_heads) or 'nothing'})"
+            elif not isinstance(loss, MetricLoss) and list(speakers) != old_speakers:
+                why = f"its {len(speakers)} speakers are not the {len(old_speakers)} of that experiment"
             elif {key: v.shape for key, v in own.items()} != {key: v.shape for key, v in head.items()}:
-                why = "that experiment's has other shapes"
+                why = "that experiment's head has other shapes"
             else:
                 loss.load_state_dict(head)
                 log.info("the head of %s is kept: %d weights, %d speakers", name, num_weights(own), len(speakers))
@@ -89,10 +91,7 @@ def num_weights(state: dict[str, Tensor]) -> int:
 
 
 def build_task(config: Config, num_speakers: int) -> SpeakerTask:
-    """The module that a configuration asks for.
-
-    Raises: InputError: an option has a value from which no model or loss can be built.
-    """
+    """SpeakerTask.   Raises: InputError: the configuration has a value that no model or loss can be built with."""
     try:
         return SpeakerTask(config, num_speakers)
     except ValueError as error:

@@ -2,7 +2,7 @@
 """The training loop: one module that holds model and losses, one DistributedDataParallel around it.
 
 A run is a function of its configuration and data: batches and augmentation are drawn from (seed, epoch, utt), and a
-checkpoint holds the rest. So a run that was killed continues to the losses of one that was not.
+checkpoint holds the rest of the state. So a run that was killed and continued has the losses of an uninterrupted one.
 """
 
 import contextlib
@@ -35,16 +35,17 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "step", "loss", "acc", "lr", "eer_dev", "min_dcf_dev", "seconds", "utts_per_s", "data_wait",
            "bad_utts")
+SUMS = dict.fromkeys(("loss", "acc", "steps", "seconds", "waited", "utts"), 0.0)  # of an epoch so far
 
 
 class Trainer:
     """Trains config's system on `table` into the folder `exp`.
 
     Args:
-        banks: noise and room recordings, by the names that the augmentation asks for.
-        validate: called with the model after each epoch on the main process; its dict joins the epoch's row.
-        num_workers: data workers of this process.   device: of this process.
-        init: folder of the trained experiment to start from; empty: from new weights.
+        banks: recordings for augmentation, by the names of augment.needed_banks.
+        num_workers: data workers of this process.   device: the device of this process.
+        validate: model -> {"eer_dev": ..., "min_dcf_dev": ...}, called after each epoch in the main process.
+        init: folder of a trained experiment to start from; empty: new weights.
     """
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
@@ -60,36 +61,39 @@ class Trainer:
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
-        # about the stride of dimensions of size 1, which is no matter
+        # concerns the stride of dimensions of size 1, which does not matter
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.parallel = DistributedDataParallel(self.task) if self.world > 1 else self.task
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
-        self.fresh = [0, 0]  # drawn and bad on this process since the processes last compared
+        self.new_counts = [0, 0]  # drawn and bad in this process, not yet summed over the processes
         self.history: list[dict[str, Any]] = []
-        self.sums = new_sums()
+        self.sums = dict(SUMS)
         self.writer: Any = None
         self.stop: StopRequest
 
     def run(self) -> bool:
         """Train to the end, from the newest checkpoint if there is one, else from `init`.
 
-        Returns: whether anything was left to do.
-        Raises: Preempted: SIGTERM came; the steps done are saved.
+        Returns: False if the training was complete already.
+        Raises: Preempted: on SIGTERM, after the state was saved.   InputError: see restore, gather and account.
         """
         if (state := checkpoint.load_newest(self.exp / "checkpoints")) is not None:
             self.restore(state)
         elif self.init:
             self.task.initialise(self.init, self.speakers)
         if self.is_finished():
-            log.info("%s: trained before, to its last epoch %d", self.exp / "model.pt", self.epoch)
+            log.info("%s: already trained to its last epoch %d", self.exp / "model.pt", self.epoch)
             return False
-        self.writer = open_tensorboard(self.exp, self.step) if is_main() else None
+        if is_main():
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
         with StopRequest(self.device) as self.stop:
             try:
                 while self.epoch < self.config.train.epochs:
                     self.run_epoch()
             except Preempted:
-                log.warning("asked to end by SIGTERM: saved epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
+                log.warning("stopped by SIGTERM: saved epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
                 raise
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
@@ -99,13 +103,13 @@ class Trainer:
         return True
 
     def is_finished(self) -> bool:
-        """Is model.pt the end of this very training?"""
+        """Does model.pt hold the last step of this training?"""
         if self.epoch < self.config.train.epochs or not (self.exp / "model.pt").exists():
             return False
         try:
             return checkpoint.load(self.exp / "model.pt")["step"] == self.step
         except InputError as error:
-            log.warning("%s; it is written again", error)
+            log.warning("%s; training will write it again", error)
             return False
 
     def run_epoch(self) -> None:
@@ -122,14 +126,15 @@ class Trainer:
             self.run_step(batch, data.num_steps)
             self.account(batch, waited, time.monotonic() - clock)
             bar.update()
-            last = self.step_in_epoch == data.num_steps
-            if self.step % self.config.train.log_every == 0 or last:
+            is_last = self.step_in_epoch == data.num_steps
+            if self.step % self.config.train.log_every == 0 or is_last:
                 self.log_step(data.num_steps)
-            if (asked := self.stop.heard()) or (self.step % self.config.train.save_every == 0 and not last):
+            stopping = self.stop.requested()
+            if stopping or (self.step % self.config.train.save_every == 0 and not is_last):
                 self.gather()
                 self.save()
-            if asked:
-                barrier()  # nobody ends, and so ends the others, before all is saved
+            if stopping:
+                barrier()  # the first process to exit ends the others: wait until the state is saved
                 raise Preempted
             clock = time.monotonic()
         bar.close()
@@ -147,7 +152,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.config.optim.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.sums["loss"] += loss.detach().double()  # stays on the device: nothing waits for it before it is logged
+        self.sums["loss"] += loss.detach().double()  # on the device until it is logged: no synchronisation
         self.sums["acc"] += acc.detach().double()
         self.step += 1
         self.step_in_epoch += 1
@@ -159,36 +164,33 @@ class Trainer:
             group["lr"] = lr
         self.task.set_margin(margin_share(epochs_done, self.config.train))
 
-    def lr(self) -> float:
-        return self.optimizer.param_groups[0]["lr"]
-
     def account(self, batch: dict[str, Any], waited: float, seconds: float) -> None:
-        """Count the step; stop the run when too much of the data is bad."""
+        """Add a step to the sums.   Raises: InputError: too many utterances could not be read."""
         self.sums["steps"] += 1
         self.sums["seconds"] += seconds
         self.sums["waited"] += waited
         self.sums["utts"] += len(batch["label"])
         for why in batch["bad"]:
             log.warning("bad audio, replaced: %s", why)
-        self.fresh = [self.fresh[0] + len(batch["label"]), self.fresh[1] + len(batch["bad"])]
-        drawn, bad = self.drawn + self.fresh[0], self.num_bad + self.fresh[1]
+        self.new_counts = [self.new_counts[0] + len(batch["label"]), self.new_counts[1] + len(batch["bad"])]
+        drawn, bad = self.drawn + self.new_counts[0], self.num_bad + self.new_counts[1]
         limit = self.config.train.max_bad_fraction
-        if bad > max(limit * drawn, 10 if limit else 0):  # ten in the first steps do not end a run
+        if bad > max(limit * drawn, 10 if limit else 0):  # ten in the first steps do not stop a run
             raise InputError(self.table.path, None,
                              f"{bad} of {drawn} utterances drawn could not be read, more than "
                              f"train.max_bad_fraction {limit}; the last: {(batch['bad'] or ['-'])[-1]}")
 
     def gather(self) -> None:
-        """Make loss, accuracy and the count of bad utterances those of all processes, which must all call this.
+        """Combine loss, accuracy and counts over the processes; every process must call it.
 
-        Raises: InputError: the loss is no number; so no checkpoint is written behind such a step.
+        Raises: InputError: the loss is not finite; no checkpoint is written after such a step.
         """
-        values = [float(self.sums["loss"]), float(self.sums["acc"]), *map(float, self.fresh)]
+        values = [float(self.sums["loss"]), float(self.sums["acc"]), *map(float, self.new_counts)]
         loss, acc, drawn, bad = mean_over_processes(values, self.device)
         if not math.isfinite(loss):
             raise InputError(self.exp, None, f"the loss is {loss} at step {self.step}: lower optim.lr, or set "
-                                             "optim.clip_norm; the checkpoint before is kept")
-        self.sums["loss"], self.sums["acc"], self.fresh = loss, acc, [0, 0]
+                                             "optim.clip_norm; the last checkpoint is kept")
+        self.sums["loss"], self.sums["acc"], self.new_counts = loss, acc, [0, 0]
         self.drawn, self.num_bad = self.drawn + round(drawn * self.world), self.num_bad + round(bad * self.world)
 
     def log_step(self, steps_per_epoch: int) -> None:
@@ -196,105 +198,90 @@ class Trainer:
         if not is_main():
             return
         log.info("epoch=%d step=%d/%d loss=%.4f acc=%.3f lr=%.2e utts_per_s=%.1f data_wait=%.3f bad=%d", self.epoch + 1,
-                 self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], self.lr(), row["utts_per_s"],
+                 self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], row["lr"], row["utts_per_s"],
                  row["data_wait"], self.num_bad)
-        for name in ("loss", "acc", "utts_per_s", "data_wait"):
+        for name in ("loss", "acc", "utts_per_s", "data_wait", "lr"):
             self.writer.add_scalar(name, row[name], self.step)
-        self.writer.add_scalar("lr", self.lr(), self.step)
 
     def means(self) -> dict[str, float]:
-        """What the epoch has been so far: loss and accuracy are means over the processes, times this process's."""
+        """The epoch so far: loss and accuracy of all processes, times of this one, and the learning rate."""
         self.gather()
         s = self.sums
         return {"loss": s["loss"] / s["steps"], "acc": s["acc"] / s["steps"], "seconds": s["seconds"],
-                "utts_per_s": self.world * s["utts"] / s["seconds"], "data_wait": s["waited"] / s["seconds"]}
+                "utts_per_s": self.world * s["utts"] / s["seconds"], "data_wait": s["waited"] / s["seconds"],
+                "lr": self.optimizer.param_groups[0]["lr"]}
 
     def end_epoch(self) -> None:
-        row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "lr": self.lr(),
-                               "bad_utts": self.num_bad}
+        row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "bad_utts": self.num_bad}
         if self.validate and is_main():
-            self.save()  # a run that ends while it validates has lost no step
-            with self.stop.leaving_at_once():
-                row.update(self.validation())
-        self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, new_sums()
+            self.save()  # a run that is stopped during validation loses no step
+            self.task.eval()
+            with self.stop.immediate():
+                row.update(self.validate(self.task.model))
+            log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, row["eer_dev"], row["min_dcf_dev"])
+            self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
+        self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
         self.history.append(row)
         if is_main():
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
         self.save()
-
-    def validation(self) -> dict[str, float]:
-        self.task.eval()
-        found = self.validate(self.task.model)
-        log.info("epoch=%d %s", self.epoch + 1, " ".join(f"{k}={found[k]:.4g}" for k in ("eer_dev", "min_dcf_dev")))
-        self.writer.add_scalar("eer_dev", found["eer_dev"], self.step)
-        return found
 
     def save(self) -> None:
         if is_main():
             checkpoint.save_step(self.exp / "checkpoints", self.step, self.state(), self.config.train.keep)
 
     def state(self) -> dict[str, Any]:
-        """All that the run's future depends on."""
+        """Everything that the rest of the run depends on."""
         return {"task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
                 "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
                 "speakers": self.speakers, "init": self.init,
-                "num_utts": len(self.table), "config": json.dumps(self.plan())}
+                "num_utts": len(self.table), "config": json.dumps(self.fixed_options())}
 
-    def plan(self) -> dict[str, Any]:
-        """What must not change between a checkpoint and its continuation."""
+    def fixed_options(self) -> dict[str, Any]:
+        """Options that must not change between a checkpoint and its continuation."""
         c = self.config
         return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
                 "crop": vars(c.crop), "optim": vars(c.optim), "epochs": c.train.epochs}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take a checkpoint's state.
+        """Load a checkpoint's state.
 
-        Raises: InputError: it belongs to another configuration or to other data.
+        Raises: InputError: it belongs to another configuration or other data.
         """
-        if (then := json.loads(state["config"])) != (now := json.loads(json.dumps(self.plan()))):
-            changed = [key for key in now if now[key] != then[key]]
-            raise InputError(self.exp, None, f"has checkpoints with another {', '.join(changed)}; take another "
+        saved, current = json.loads(state["config"]), json.loads(json.dumps(self.fixed_options()))
+        if changed := [key for key in current if current[key] != saved.get(key)]:
+            raise InputError(self.exp, None, f"has checkpoints with another {', '.join(changed)}; choose another "
                                              "experiment name, or delete its checkpoints to start again")
         if state["speakers"] != self.speakers or state["num_utts"] != len(self.table):
             raise InputError(self.exp, None, f"has checkpoints of other training data than {self.table.path}")
-        began = state.get("init", "")
+        init = state.get("init", "")
         if self.init:
-            log.info("--init %s is ignored: this training continues, which began from %s", self.init,
-                     began or "new weights")
-        self.init = began
+            log.info("--init %s is ignored: this run continues; it was started from %s", self.init,
+                     init or "new weights")
+        self.init = init
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"][0])
-        if len(state["random"]) == 1 + torch.cuda.device_count():  # else it continues on other hardware
+        if len(state["random"]) == 1 + torch.cuda.device_count():  # otherwise it continues on other hardware
             torch.cuda.set_rng_state_all(state["random"][1:])
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
             setattr(self, name, state[name])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
 
 
-def new_sums() -> dict[str, Any]:
-    return dict.fromkeys(("loss", "acc", "steps", "seconds", "waited", "utts"), 0.0)
-
-
 def format_row(row: dict[str, Any]) -> str:
-    """A row of train.tsv; an empty cell for what was not measured."""
+    """A line of train.tsv; values that were not measured are empty cells."""
     return "\t".join("" if (v := row.get(c)) is None else f"{v:.6g}" for c in COLUMNS)
 
 
 def amp_type(name: str, device: torch.device) -> torch.dtype | None:
-    """Type of the mixed precision that a configuration asks for on a device."""
+    """Data type of autocast for option train.amp on a device; None: float32 throughout."""
     if name == "auto":
         if device.type != "cuda":
             return None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
-
-
-def open_tensorboard(exp: Path, step: int):
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(exp / "tensorboard"), purge_step=step)

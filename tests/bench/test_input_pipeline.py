@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/input_pipeline.py: both programs do the work that they are compared by, on a corpus in VoxCeleb's form."""
+"""bench/input_pipeline.py: both programs do the same work, on a corpus in VoxCeleb's form."""
 
 import re
 
@@ -29,7 +29,7 @@ def test_rows(bench, tmp_path):
     apart = [float(found[1]) for row in rows if (found := re.match(r"differs by (\S+)", row.kept))]
     assert len(apart) == 3 and max(apart) < 1e-5
     lines = bench.notes(str(tmp_path))
-    rate = float(re.search(r"([\d,]+) utts/s of a core", lines[0])[1].replace(",", ""))
+    rate = float(re.search(r"([\d,]+) utts/s per core", lines[0])[1].replace(",", ""))
     assert float(re.search(r"cores: (\S+) for 1,000", lines[0])[1]) == pytest.approx(1000 / rate, abs=0.1)
     assert lines[1].startswith("augment_on device: ")
 

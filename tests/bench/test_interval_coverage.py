@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/interval_coverage.py: its trials are what it says, and a round answers each question of its table."""
+"""bench/interval_coverage.py: its trials, and a round of its table."""
 
 import runpy
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the speed benchmark compares does the same work, and its arithmetic is right."""
+"""The programs that the speed benchmark compares do the same work, and its arithmetic is right."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ from rawnext.config import Config
 from rawnext.training.task import build_task
 
 SMALL = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 4, "embedding_dim": 8}
-# fewer samples than the published form's 59,050 leave too few frames for BatchNorm to be calm
+# with fewer samples than the published form's 59,050 BatchNorm would have too few frames
 TINY = dataclasses.replace(Config(), model=SMALL, batch=dataclasses.replace(Config().batch, speakers=4))
 
 
@@ -36,8 +36,8 @@ def test_the_published_form_is_the_same_function(model):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-11 * largest)
 
 
-def test_programs_run_in_turns_and_the_first_round_does_not_count(monkeypatch):
-    clock = itertools.count()  # a second passes with each look at it
+def test_programs_alternate_and_the_first_round_is_not_counted(monkeypatch):
+    clock = itertools.count()  # each reading is a second later
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
     calls = []
     times = timing.in_turns([lambda: calls.append("a"), lambda: [calls.append("b"), next(clock)]], 2)
@@ -47,18 +47,18 @@ def test_programs_run_in_turns_and_the_first_round_does_not_count(monkeypatch):
 
 def test_a_ratio(monkeypatch):
     monkeypatch.setattr(timing, "in_turns", lambda programs, rounds: [[6.0, 8.0, 9.0], [2.0, 2.0, 3.0]])
-    row = timing.compare("part", "work", 12, "utts", ("slow", int), ("fast", int))
+    row = timing.compare("work", 12, "utts", ("slow", int), ("fast", int))
     assert (row.rate_before, row.rate_after, row.ratio, row.low, row.high) == (1.5, 6, 3, 3, 4)
-    assert timing.ratio_table([row])[2].endswith("| slow | fast | 1.5 utts/s | 6 utts/s | **3.00** (3.00-4.00) |  |")
+    assert timing.ratio_row(row) == "| work | slow | fast | 1.5 -> 6 utts/s | **3.00** (3.00-4.00) |  |"
 
 
 @pytest.mark.parametrize("power", [0.5, 1, 2])
 def test_exponents(power, monkeypatch):
     monkeypatch.setattr(timing, "in_turns", lambda programs, rounds: [[9e9, 0.1 * program() ** power]
                                                                       for program in programs])
-    row = timing.growth("part", "work", 10, lambda size: size)
+    row = timing.growth("work", 10, lambda size: size)
     assert row.sizes == (10, 40, 160) and row.exponent == pytest.approx(power)
-    assert timing.growth_table([row])[2].endswith(f"| {power:.2f} |")
+    assert timing.growth_row(row).endswith(f"| {power:.2f} |")
 
 
 def test_training_rows():
@@ -70,7 +70,7 @@ def test_training_rows():
     with torch.utils.flop_counter.FlopCounterMode(display=False) as forward:
         step.task(step.wave, step.label)
     assert roof.flops == pytest.approx(3 * forward.get_total_flops(), rel=0.05)  # backward: twice the forward pass
-    # the widest map of all, (2, 19683, 8), is kept by a convolution, by BatchNorm and by ReLU at least
+    # at least a convolution, BatchNorm and ReLU keep the widest map, (2, 19683, 8)
     assert 3 * 2 * 19683 * 8 * 4 < roof.map_bytes < 60 * 2 * 19683 * 8 * 4
     assert sum(training.profile(step).values()) == pytest.approx(1)
 

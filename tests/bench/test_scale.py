@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scale benchmark runs from end to end, and its gate can fail."""
+"""The scale benchmark runs end to end, and its bounds can fail it."""
 
 import importlib.util
 import subprocess
@@ -18,7 +18,7 @@ def scale(root):
     return module
 
 
-# The program with one task of its own; in a process of its own too, as a big parent counts in its children's peaks.
+# The program with a single task, in its own process, since a large parent would count in its children's peaks.
 ALONE = """
 import sys
 sys.path.insert(0, "bench")
@@ -48,7 +48,7 @@ def test_every_task_of_a_small_corpus(root, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# CPU seconds as asked for, on a machine of any speed and beside any other work
+# uses the given CPU seconds, on a machine of any speed and under any load
 BURN = "import time\nwhile time.process_time() < {}: pass"
 
 
@@ -64,15 +64,15 @@ def test_quadratic_time_is_caught(root):
     assert "scale.py: mine grows as utts^" in done.stderr and "the bound is 1.25" in done.stderr
 
 
-def test_hunger_is_caught(root):
-    hungry = ("x = b'x' * 90000 * UTTS", "--fractions", "1", "--repeat", "1")   # how it grows is not asked
-    done = gate(root, *hungry, "--max-gib", "0.25")
+def test_too_much_memory_is_caught(root):
+    command = ("x = b'x' * 90000 * UTTS", "--fractions", "1", "--repeat", "1")   # without growth
+    done = gate(root, *command, "--max-gib", "0.25")
     assert done.returncode == 1
     assert "scale.py: mine needs 0.3" in done.stderr
-    assert gate(root, *hungry, "--max-gib", "0.5").returncode == 0
+    assert gate(root, *command, "--max-gib", "0.5").returncode == 0
 
 
-def test_failing_task_is_named(root):
+def test_a_failing_task_is_named(root):
     done = gate(root, "raise SystemExit(3)")
     assert done.returncode == 1 and "scale.py: exit status 3: " in done.stderr
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/scoring.py times what it says: the loop and the recipe's programs find the same scores and EER on its lists."""
+"""bench/scoring.py: the loop and the recipe's programs find the same scores and EER on its lists."""
 
 import re
 
@@ -28,17 +28,17 @@ def test_rows(bench):
     assert alone.rate_after > plain.rate_after and asnorm.rate_before < plain.rate_before
 
 
-def test_lists_have_the_sizes_they_say(bench):
+def test_sizes_of_lists(bench):
     size = bench.Size("x", 1000, 300)
-    bench.lists().add(size, 400)
+    bench.lists().add(size)
     trials = bench.read_trials(bench.lists().folder / "x")
     assert len(trials.enroll) == 1000 and len({*trials.enroll, *trials.test}) == 300
     same = [one.split("-")[0] == other.split("-")[0] for one, other in zip(trials.enroll, trials.test)]
     assert same == trials.is_target.tolist() and sum(same) == 500
 
 
-def test_what_grows(bench, monkeypatch):
+def test_growth_rows(bench, monkeypatch):
     monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 400, 300))
-    monkeypatch.setattr(bench, "programs", lambda where, name, asnorm: bench.read_trials(where.folder / name))
+    monkeypatch.setattr(bench, "programs", lambda name, asnorm: bench.read_trials(bench.lists().folder / name))
     monkeypatch.setattr(bench, "SCORES", 500)
     assert [row.sizes for row in bench.growth_rows()] == [(400, 1600, 6400)] * 2 + [(500, 2000, 8000)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/step_time.py measures what it is given, in turns."""
+"""bench/step_time.py measures each system that it is given."""
 
 import re
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A launcher on a real scheduler, as the tests of this folder use it."""
+"""A launcher on a real scheduler, for the tests in this folder."""
 
 import os
 import re
@@ -17,7 +17,7 @@ SCHEDULERS = ("slurm", "sge")
 
 
 def eventually(true: Callable[[], object], seconds: float = 60) -> bool:
-    """Does this come true in time?"""
+    """Wait until `true()` holds. Returns: whether it did in time."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -28,7 +28,7 @@ def eventually(true: Callable[[], object], seconds: float = 60) -> bool:
 
 @dataclass
 class Cluster:
-    """`name`: slurm or sge. Calls run in `folder`; the scheduler's programs are found on `path`."""
+    """`name`: slurm or sge. Launchers run in `folder`; `path` is a PATH that has the scheduler's programs."""
 
     name: str
     path: str
@@ -38,7 +38,7 @@ class Cluster:
     @classmethod
     @contextmanager
     def at(cls, name: str, path: str, folder: Path) -> Iterator["Cluster"]:
-        """A cluster whose jobs and launchers end with the test."""
+        """A cluster whose launchers are killed and whose jobs are cancelled at the end of the test."""
         cluster = cls(name, path, folder)
         try:
             yield cluster
@@ -59,7 +59,7 @@ class Cluster:
         return {**os.environ, "PATH": self.path}
 
     def begin(self, *args) -> subprocess.Popen:
-        """The launcher with these arguments, going on in the background."""
+        """Start the launcher with these arguments in the background."""
         launcher = subprocess.Popen([*self.launcher, *map(str, args)], cwd=self.folder, env=self.environment,
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.started.append(launcher)
@@ -73,7 +73,7 @@ class Cluster:
         return self.end(self.begin(*args))
 
     def script(self, body: str, name: str = "job.sh") -> list[str]:
-        """A command that runs these lines of bash, where $1 is the job's number."""
+        """A command that runs these lines of bash; $1 is the job's number."""
         (self.folder / name).write_text(body)
         return ["bash", name, "JOB"]
 
@@ -81,25 +81,25 @@ class Cluster:
         path = self.folder / name
         return path.read_text() if path.exists() else ""
 
-    def ask(self, *command: str) -> str:
-        """The answer of one of the scheduler's programs."""
+    def query(self, *command: str) -> str:
+        """The output of one of the scheduler's programs."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=30).stdout
 
     def queue(self) -> list[str]:
-        """Ids of the jobs in the queue that were submitted in our folder."""
+        """Ids of the jobs in the queue that were submitted from `folder`."""
         if self.name == "slurm":
-            lines = self.ask("squeue", "--noheader", "--format", "%F %Z").splitlines()
+            lines = self.query("squeue", "--noheader", "--format", "%F %Z").splitlines()
             return sorted({line.split(" ", 1)[0] for line in lines if line.endswith(f" {self.folder}")})
-        ids = sorted({line.split()[0] for line in self.ask("qstat", "-u", "*").splitlines()[2:]})
-        return [job for job in ids if re.search(rf"^(sge_o_workdir|cwd): +{self.folder}$", self.ask("qstat", "-j", job),
-                                                re.M)]
+        ids = sorted({line.split()[0] for line in self.query("qstat", "-u", "*").splitlines()[2:]})
+        pattern = re.compile(rf"^(sge_o_workdir|cwd): +{self.folder}$", re.M)
+        return [job for job in ids if pattern.search(self.query("qstat", "-j", job))]
 
     def cancel(self, job: str, task: int | None = None) -> None:
-        """End a job, or one of its tasks, as its user would."""
+        """Cancel a job, or one of its tasks, as its user would."""
         if self.name == "slurm":
-            self.ask("scancel", f"{job}_{task}" if task else job)
+            self.query("scancel", f"{job}_{task}" if task else job)
         else:
-            self.ask("qdel", job, *(["-t", str(task)] if task else []))
+            self.query("qdel", job, *(["-t", str(task)] if task else []))
 
     def kill(self, launcher: subprocess.Popen) -> None:
         launcher.send_signal(signal.SIGKILL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real schedulers for the tests in this folder, started if they do not run, and stopped then."""
+"""Real schedulers for the tests in this folder; those that are not running are started and stopped afterwards."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 
 
 def running(name: str) -> Iterator[str]:
-    """The PATH on which the programs of this scheduler are found."""
+    """A PATH that has the programs of this scheduler."""
     def script(verb: str) -> str:
         done = subprocess.run([HERE / f"{name}.sh", verb], capture_output=True, text=True, timeout=120)
         if done.returncode:
@@ -22,7 +22,7 @@ def running(name: str) -> Iterator[str]:
 
     started = script("start")
     yield script("env").removeprefix("export PATH=").replace("$PATH", os.environ["PATH"])
-    if started:                                       # it says nothing if it ran before
+    if started:  # no output: it was already running
         script("stop")
 
 
@@ -38,7 +38,7 @@ def sge_path() -> Iterator[str]:
 
 @pytest.fixture(params=SCHEDULERS)
 def cluster(request, tmp_path) -> Iterator[Cluster]:
-    """Each scheduler in turn, with an empty folder to work in."""
+    """Each scheduler in turn, with an empty working folder."""
     with Cluster.at(request.param, request.getfixturevalue(f"{request.param}_path"), tmp_path) as cluster:
         yield cluster
 

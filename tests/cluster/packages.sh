@@ -1,4 +1,4 @@
-# Debian's packages of the schedulers, unpacked into a folder of their own and never installed. Sourced by *.sh here.
+# Unpacks Debian's packages of the schedulers into a folder, without installing them. Sourced by the scripts here.
 # shellcheck shell=bash
 CLUSTER=${RAWNEXT_CLUSTER:-${TMPDIR:-/tmp}/rawnext-cluster-$UID} # programs, configuration, state, sockets, keys, logs
 ROOT=$CLUSTER/root
@@ -8,17 +8,17 @@ fail() {
   exit 1
 }
 
-# unpack PACKAGE...: fetches what was not fetched before, with apt-get (which checks the packages' signatures).
+# unpack PACKAGE...: downloads and unpacks missing packages with apt-get, which checks their signatures.
 unpack() {
   local package missing=()
   for package; do [ -f "$ROOT/.$package" ] || missing+=("$package"); done
   [ ${#missing[@]} -gt 0 ] || return 0
-  [ "$(dpkg --print-architecture 2> /dev/null)" = amd64 ] || fail "needs Debian on amd64, whose schedulers it fetches"
+  [ "$(dpkg --print-architecture 2> /dev/null)" = amd64 ] || fail "needs Debian on amd64"
   rm -rf "$CLUSTER/debs"
   mkdir -p "$CLUSTER/debs" "$ROOT"
-  # For a minute: another apt-get may hold the lock of the lists, and a server may be busy.
+  # Retry for a minute: another apt-get may hold the lock, or a server may be busy.
   download "${missing[@]}" || wait_for 60 update_and_download "${missing[@]}" \
-    || fail "needs these packages, which apt-get did not find: ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
+    || fail "cannot download ${missing[*]}: $(tail -n 1 "$CLUSTER/debs/log")"
   for package in "$CLUSTER"/debs/*.deb; do dpkg-deb -x "$package" "$ROOT"; done
   for package in "${missing[@]}"; do touch "$ROOT/.$package"; done
 }
@@ -26,7 +26,7 @@ unpack() {
 download() { (cd "$CLUSTER/debs" && apt-get -qq download "$@" 2> log); }
 update_and_download() { apt-get -qq update > "$CLUSTER/debs/log" 2>&1 && download "$@"; }
 
-# wait_for SECONDS COMMAND...: until the command succeeds; fails when it does not in time.
+# wait_for SECONDS COMMAND...: repeats the command until it succeeds; fails after this time.
 wait_for() {
   local end=$((SECONDS + $1))
   until "${@:2}" > /dev/null 2>&1; do
@@ -35,7 +35,7 @@ wait_for() {
   done
 }
 
-# living PATTERN: processes that run a program of such a folder, or the dynamic linker with one as its 4th word.
+# living PATTERN: processes that run a program in a matching folder, directly or by the dynamic linker (4th argument).
 living() {
   local process words
   for process in /proc/[0-9]*; do
@@ -46,7 +46,7 @@ living() {
 
 none_living() { [ -z "$(living "$1")" ]; }
 
-# end_living PATTERN: asks them to end, then ends them.
+# end_living PATTERN: ends these processes by SIGTERM, then SIGKILL.
 end_living() {
   local signal
   for signal in TERM KILL; do
@@ -55,11 +55,11 @@ end_living() {
   done
 }
 
-# obey VERB FOLDER: start or stop, or say how to find the scheduler's programs, which lie in this folder.
-obey() {
+# run_verb VERB FOLDER: starts or stops the scheduler, or prints the command that puts FOLDER, its programs, on PATH.
+run_verb() {
   case $1 in
     start | stop) "$1" ;;
     env) echo "export PATH=$2:\$PATH" ;;
-    *) fail "start, stop or env?" ;;
+    *) fail "usage: $0 start|stop|env" ;;
   esac
 }

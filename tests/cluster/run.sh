@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Start the schedulers, run the tests of this folder on them, and stop them: `make test-cluster`.
-#   tests/cluster/run.sh slurm sge        or only one of them; needs path.sh sourced
-# Needs Debian 12 on amd64, its package servers, and no rights: nothing is installed, all lies in a folder in /tmp.
+#   tests/cluster/run.sh [slurm] [sge]        default: both; source path.sh first
+# Needs Debian 12 on amd64 and access to its package servers, but not root. Installs nothing; all files are in /tmp.
 set -euo pipefail
-set -m # a process group for each part, with all that it starts
+set -m # gives each part its own process group
 cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || set -- slurm sge
-parts=3 # tests mostly wait for the scheduler, so several run side by side
+parts=3 # run in parallel, because the tests mostly wait for the scheduler
 
 folder=$(mktemp -d)
 # shellcheck disable=SC2329  # called by the trap
@@ -22,13 +22,13 @@ pids=()
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
 for name; do
-  said=$("tests/cluster/$name.sh" start)
-  [ -z "$said" ] || started="$started $name" # one that ran before goes on
+  output=$("tests/cluster/$name.sh" start)
+  [ -z "$output" ] || started="$started $name" # no output: it was already running, so do not stop it
 done
 
-words="$*" # a test is chosen by the name of its scheduler, in its own name or its file
+words="$*" # select tests by the scheduler's name in their id or file
 pytest --collect-only -q tests/cluster -k "${words// / or }" | grep '::' > "$folder/all"
-# The recipe's tests take longest and share what they prepare: they are a part of their own, begun first.
+# The recipe's tests take longest and share a fixture, so they are one part, which starts first.
 grep test_recipe.py "$folder/all" > "$folder/part.0" || true
 grep -v test_recipe.py "$folder/all" | split --numeric-suffixes=1 --suffix-length=1 -n "r/$parts" - "$folder/part."
 for part in "$folder"/part.?; do

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A real Grid Engine of one host on this machine's loopback, for tests of utils/sge.py.
+# Runs a real Grid Engine with one host on the loopback interface, to test utils/sge.py.
 #   tests/cluster/sge.sh start|stop|env
 #   eval "$(tests/cluster/sge.sh env)" && qhost      after start: qsub, qstat, qdel, ... are on PATH
-# Everything lies in $RAWNEXT_CLUSTER (a folder in /tmp by default); a Grid Engine of this machine is left alone.
-# It has a queue all.q of 8 slots, the parallel environment smp, and gpu=2 and ram_free=32G that jobs consume.
+# All files are in $RAWNEXT_CLUSTER (default: a folder in /tmp); an installed Grid Engine is not touched.
+# It has a queue all.q with 8 slots, the parallel environment smp, and the consumable resources gpu=2 and ram_free=32G.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/packages.sh"
@@ -20,8 +20,8 @@ environment() {
 
 with_libraries() { LD_LIBRARY_PATH=$programs:$ROOT/usr/lib/$(uname -m)-linux-gnu "$@"; }
 
-# Debian's build loads its spooling library from /usr/lib/gridengine only: let it look in LD_LIBRARY_PATH.
-free_of_usr_lib() {
+# Debian's build loads its spooling library only from /usr/lib/gridengine; patch it to search LD_LIBRARY_PATH.
+patch_library_path() {
   local program from='/usr/lib/gridengine/%s%s' nuls
   nuls=$(printf '\\x00%.0s' {1..20})
   for program in sge_qmaster spoolinit spooldefaults.bin; do
@@ -33,7 +33,7 @@ configure() {
   mkdir -p "$sge"/{bin,qmaster,execd,spool,default/common}
   ln -s "$ROOT/usr/share/gridengine/util" "$sge/util"
   echo "$host" > "$sge/default/common/act_qmaster"
-  # The address 127.0.0.1 is called localhost; Grid Engine wants each host to have one name.
+  # 127.0.0.1 resolves to localhost; Grid Engine requires one name per host.
   [ "$host" = localhost ] || echo "$host localhost" > "$sge/default/common/host_aliases"
   cat > "$sge/default/common/bootstrap" << EOF
 admin_user $([ "$user" = root ] && echo none || echo "$user")
@@ -72,7 +72,7 @@ EOF
   done
 }
 
-# What a site's administrator would set up: the host, what jobs can ask for, and the queue.
+# Sets up what a site's administrator would: the host, the resources and the queue.
 set_up_site() {
   local qconf=$sge/bin/qconf
   "$qconf" -as "$host"
@@ -105,18 +105,18 @@ start() {
   if [ -f "$sge/up" ] && ready; then return; fi
   unpack gridengine-common gridengine-client gridengine-exec gridengine-master libmunge2 libhwloc15 libjemalloc2
   stop
-  free_of_usr_lib
+  patch_library_path
   eval "$(environment)"
   configure > /dev/null
   link_programs
   with_libraries "$programs/sge_qmaster"
-  wait_for 20 answers || fail "sge_qmaster does not answer; see $sge/qmaster/messages"
+  wait_for 20 answers || fail "sge_qmaster does not respond; see $sge/qmaster/messages"
   with_libraries "$programs/sge_execd"
-  wait_for 20 host_is_up || fail "sge_execd does not come up; see $sge/execd"
+  wait_for 20 host_is_up || fail "sge_execd does not start; see $sge/execd"
   set_up_site > "$sge/set_up.log" 2>&1 || fail "set-up failed; see $sge/set_up.log"
-  wait_for 20 ready || fail "the queue does not come up; see $sge/qmaster/messages"
+  wait_for 20 ready || fail "the queue does not start; see $sge/qmaster/messages"
   touch "$sge/up"
-  echo "$0: Grid Engine runs, in $sge"
+  echo "$0: Grid Engine is running; its files are in $sge"
 }
 
 stop() {
@@ -130,4 +130,4 @@ stop() {
 
 no_jobs() { [ -z "$(timeout 5 "$sge/bin/qstat" -u '*')" ]; }
 
-obey "${1:-}" "$sge/bin"
+run_verb "${1:-}" "$sge/bin"

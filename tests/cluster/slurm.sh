@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A real Slurm of two virtual nodes on this machine's loopback, for tests of utils/slurm.py.
+# Runs a real Slurm with two virtual nodes on the loopback interface, to test utils/slurm.py.
 #   tests/cluster/slurm.sh start|stop|env
 #   eval "$(tests/cluster/slurm.sh env)" && sinfo     after start: sbatch, srun, scontrol, ... are on PATH
-# Everything lies in $RAWNEXT_CLUSTER (a folder in /tmp by default); a Slurm of this machine is neither used nor touched.
+# All files are in $RAWNEXT_CLUSTER (default: a folder in /tmp); an installed Slurm is not touched.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/packages.sh"
 slurm=$CLUSTER/slurm
 libraries=$ROOT/usr/lib/$(uname -m)-linux-gnu
 port=${SLURM_TEST_PORT:-46817} # and the next two
-cpus=4                         # of a node; more than there are is fine
+cpus=4                         # per node; may exceed the real number
 
 configure() {
   mkdir -p "$slurm"/{bin,log,state,n1,n2}
@@ -49,16 +49,16 @@ NodeName=n1 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$((port + 1)) CP
 NodeName=n2 NodeAddr=127.0.0.1 NodeHostname=$(hostname -s) Port=$((port + 2)) CPUs=$cpus RealMemory=16000 Gres=gpu:2
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE DefMemPerCPU=2000
 EOF
-  # Slurm wants devices; any do, as no job opens them.
+  # Slurm requires device files; no job opens them.
   printf 'Name=gpu File=%s\n' /dev/null /dev/zero > "$slurm/gres.conf"
 }
 
-# Slurm's programs look at the name that they were called by; Debian's names end in -wlm.
+# Slurm's programs depend on their names, to which Debian adds -wlm.
 link_programs() {
   local program
   for program in slurmctld slurmd slurmstepd; do ln -sf "$program-wlm" "$ROOT/usr/sbin/$program"; done
   for program in sbatch srun scontrol scancel squeue sinfo; do
-    # Jobs inherit only PATH, so what these programs need stands in their wrappers, and never in a job's environment.
+    # The wrappers set the variables that these programs need, because jobs inherit only PATH.
     cat > "$slurm/bin/$program" << EOF
 #!/bin/sh
 SLURM_CONF=$slurm/slurm.conf exec /lib64/ld-linux-x86-64.so.2 --library-path $libraries:$libraries/slurm-wlm \\
@@ -90,10 +90,10 @@ start() {
   unset LD_LIBRARY_PATH SLURM_CONF
   wait_for 60 ready || {
     tail -n 20 "$slurm"/log/*.log >&2
-    fail "the nodes do not come up; see $slurm/log"
+    fail "the nodes do not start; see $slurm/log"
   }
   touch "$slurm/up"
-  echo "$0: Slurm runs, in $slurm"
+  echo "$0: Slurm is running; its files are in $slurm"
 }
 
 stop() {
@@ -107,4 +107,4 @@ stop() {
 
 no_jobs() { [ -z "$(timeout 5 "$slurm/bin/squeue" -h)" ]; }
 
-obey "${1:-}" "$slurm/bin"
+run_verb "${1:-}" "$slurm/bin"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slurm.py and sge.py on real schedulers: one contract, whoever runs the jobs."""
+"""slurm.py and sge.py on real schedulers: both must behave the same."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import pytest
 from cluster import eventually
 
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
-WAIT = "touch began.$1; sleep 300 & wait $!"          # long jobs; the shell hears a signal at once
+WAIT = "touch began.$1; sleep 300 & wait $!"          # a long job; bash handles signals at once during `wait`
 
 
 def test_an_array_and_its_logs(cluster):
@@ -45,19 +45,19 @@ def test_failed_jobs_are_shown_and_run_again(cluster):
     assert sorted(cluster.read("ran").split()) == ["1", "3"]      # an array with a gap
 
 
-# A job waits until it has seen another one beside it, so that a slow scheduler changes nothing.
+# Each job waits until a second one runs, so that the result does not depend on the scheduler's speed.
 MEET = """echo begin >> now
 for i in $(seq 300); do [ $(grep -c begin now) -lt 2 ] || break; sleep 0.2; done
 sleep 1; echo end >> now"""
 
 
-def test_so_many_jobs_at_a_time(cluster):
+def test_max_jobs_run(cluster):
     assert cluster.run("--max-jobs-run", 2, "JOB=1:4", "x.JOB.log", *cluster.script(MEET)).returncode == 0
     steps = [1 if word == "begin" else -1 for word in cluster.read("now").split()]
     assert len(steps) == 8 and max(accumulate(steps)) == 2
 
 
-def test_what_the_scheduler_refuses(cluster):
+def test_invalid_options(cluster):
     done = cluster.run("--foo", "3", "x.log", "touch", "ran")
     assert done.returncode == 255
     assert "Command line option foo not described in" in done.stderr and "(or value '3' not allowed)" in done.stderr
@@ -67,7 +67,7 @@ def test_what_the_scheduler_refuses(cluster):
     assert not cluster.queue() and not (cluster.folder / "ran").exists()
 
 
-def test_a_job_that_is_cancelled_from_outside(cluster):
+def test_task_cancelled_by_user(cluster):
     launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(f"[ $1 = 1 ] || {{ {WAIT}; }}"))
     assert eventually((cluster.folder / "began.2").exists)
     [job] = cluster.queue()
@@ -80,16 +80,15 @@ def test_a_job_that_is_cancelled_from_outside(cluster):
 def children(pid: int) -> list[int]:
     try:
         found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:  # it ended while we looked
+    except OSError:  # it has ended meanwhile
         return []
     return [*found, *(pid for child in found for pid in children(child))]
 
 
-def kill_at_once(script: Path) -> None:
-    """Kill the jobs that run this script as a lack of memory does: no process of theirs can say a word.
+def kill_jobs(script: Path) -> None:
+    """Kill the jobs that run this script by SIGKILL, as the kernel does when memory runs out.
 
-    With all that they have started: for output that one of them could still write Slurm waits a minute, and lets
-    other jobs wait behind it.
+    Their child processes are killed too: otherwise Slurm waits a minute for their output and starts no other job.
     """
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -102,17 +101,18 @@ def kill_at_once(script: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_job_that_is_killed_without_a_word(cluster):
+def test_job_killed_by_sigkill(cluster):
     launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(f"[ $1 = 1 ] || {{ {WAIT}; }}"))
     assert eventually((cluster.folder / "began.2").exists)
     assert eventually(lambda: "# Finished at" in cluster.read("x.1.log"))
-    kill_at_once(cluster.folder / "q/x.JOB.sh")
+    kill_jobs(cluster.folder / "q/x.JOB.sh")
     done = cluster.end(launcher)
-    assert done.returncode == 1 and "1 / 2 failed" in done.stderr and "x.2.log has no end: the job was" in done.stderr
+    assert done.returncode == 1 and "1 / 2 failed" in done.stderr
+    assert "x.2.log is incomplete: the job was" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_launcher_ends_its_jobs(cluster, number):
+def test_signal_to_launcher_cancels_jobs(cluster, number):
     launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(WAIT + "; touch on.$1"))
     assert eventually((cluster.folder / "began.2").exists)
     launcher.send_signal(number)
@@ -121,7 +121,7 @@ def test_a_signal_to_the_launcher_ends_its_jobs(cluster, number):
     assert not cluster.queue() and not list(cluster.folder.glob("on.*"))
 
 
-def test_a_killed_launcher_and_the_same_call_again(cluster):
+def test_restart_after_launcher_was_killed(cluster):
     body = f"if [ -e second ]; then echo good; else {WAIT}; fi"
     call = ["JOB=1:2", "x.JOB.log", *cluster.script(body)]
     launcher = cluster.begin(*call)
@@ -138,13 +138,13 @@ def test_a_killed_launcher_and_the_same_call_again(cluster):
     assert not cluster.queue() and "\ngood\n" in cluster.read("x.2.log")
 
 
-# Asked to end, it says what it will be told the next time; the second life ends well.
-AGAIN = """trap "echo first life; touch second; exit 75" TERM
-if [ -e second ]; then echo second life; exit 0; fi
+# Exits with 75 on SIGTERM; succeeds when it is run again.
+AGAIN = """trap "echo first run; touch second; exit 75" TERM
+if [ -e second ]; then echo second run; exit 0; fi
 """ + WAIT
 
 
-def test_a_cancelled_job_does_not_come_back(cluster):
+def test_cancelled_job_is_not_requeued(cluster):
     launcher = cluster.begin("x.log", *cluster.script(AGAIN))
     assert eventually((cluster.folder / "began.JOB").exists)
     [job] = cluster.queue()
@@ -152,10 +152,10 @@ def test_a_cancelled_job_does_not_come_back(cluster):
     done = cluster.end(launcher)
     assert done.returncode == 1 and not cluster.queue()
     log = cluster.read("x.log")
-    assert "first life" in log and "second life" not in log
+    assert "first run" in log and "second run" not in log
 
 
 def test_shipped_config_files(cluster, root):
-    """What conf/slurm.conf and conf/sge.conf make of the options, the scheduler understands."""
+    """The scheduler accepts the options from conf/slurm.conf and conf/sge.conf."""
     (cluster.folder / "conf").symlink_to(root / "conf")
     assert cluster.run("--mem", "1G", "--num-threads", 2, "--time", "1:0:0", "x.log", "true").returncode == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stages 3 to 5 of the mini recipe as jobs of real schedulers: the same scores as on this machine."""
+"""Stages 3 to 5 of the mini recipe on real schedulers must give the same scores as with run.py."""
 
 import os
 import re
@@ -17,7 +17,7 @@ SET = "train.epochs=1 batch.speakers=4"
 
 @pytest.fixture(scope="module")
 def mini(root, tmp_path_factory) -> Path:
-    """A folder of the recipe with a small corpus, prepared."""
+    """A recipe folder with a small corpus after stages 1 and 2."""
     folder = tmp_path_factory.mktemp("mini")
     corpus = ["--train-speakers", "14", "--test-speakers", "3", "--utts", "3", "--nj", "2", "corpus"]
     subprocess.run([root / "local/mini/make_mini.py", *corpus], cwd=folder, check=True, capture_output=True,
@@ -28,13 +28,13 @@ def mini(root, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def here(mini) -> Iterator[Future]:
-    """exp/here: trained and scored by run.py, while the cluster works too."""
+    """exp/here: trained and scored with run.py, in parallel with the cluster."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit(verification, mini, "here", "run.py", os.environ["PATH"])
 
 
 def verification(folder: Path, name: str, launcher: str, path: str, *options) -> subprocess.CompletedProcess[str]:
-    """Train exp/NAME, extract and score, with this launcher for everything."""
+    """Train exp/NAME, extract and score, with this launcher for all commands."""
     env = {**os.environ, "PATH": path, **dict.fromkeys(("train_cmd", "extract_cmd", "cuda_cmd"), launcher)}
     options = ("--stage", "3", "--stop-stage", "5", "--conf", "conf/mini/rawnext.yaml", "--set", SET, "--durations", "",
                "--protocols", "native", "--nj", "2", "--num-threads", "1", "--num-workers", "1", *options)
@@ -56,21 +56,21 @@ def test_same_scores(cluster, mini, here):
     assert (exp / scores).read_text() == (mini / "exp/here" / scores).read_text() != ""
 
 
-def test_slurm_queues_a_preempted_training_again(slurm, mini):
+def test_slurm_requeues_preempted_training(slurm, mini):
     options = ["--stop-stage", "3", "--set", "train.epochs=6 batch.speakers=4"]
     log = mini / "exp/preempted/log/train.log"
     with ThreadPoolExecutor() as pool:
-        unbroken = pool.submit(verification, mini, "unbroken", "run.py", os.environ["PATH"], *options)
+        uninterrupted = pool.submit(verification, mini, "uninterrupted", "run.py", os.environ["PATH"], *options)
         run = pool.submit(verification, mini, "preempted", "slurm.py --mem 3G", slurm.path, *options)
         assert eventually(lambda: run.done() or (log.exists() and " epoch=2 " in log.read_text()), 120)
         job = re.search(r"^# SLURM_JOB_ID: (\d+)$", log.read_text(), re.M)
-        slurm.ask("scancel", "--signal=TERM", job[1])  # as before the end of a time limit, or at a preemption
+        slurm.query("scancel", "--signal=TERM", job[1])  # as at a preemption or before the time limit
         assert_good(run.result())
-    told = log.read_text()
-    words = ("asked to end by SIGTERM", "to be run again", "continuing from", "with status 0")
-    assert [word for word in words if told.count(word) != 1] == [], told
-    assert_good(unbroken.result())
-    models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("unbroken", "preempted")]
+    text = log.read_text()
+    words = ("stopped by SIGTERM", "to be run again", "continuing from", "with status 0")
+    assert [word for word in words if text.count(word) != 1] == [], text
+    assert_good(uninterrupted.result())
+    models = [(mini / "exp" / name / "model.pt").read_bytes() for name in ("uninterrupted", "preempted")]
     assert models[0] == models[1]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is Grid Engine's own in sge.py, on a real one: resources, limits, and jobs that it runs again."""
+"""sge.py on a real Grid Engine: resources, limits and requeued jobs."""
 
 import shutil
 
@@ -17,16 +17,16 @@ def test_resources_arrive(sge):
     assert "\nomp=3 slots=3\n" in log
 
 
-def test_a_job_that_takes_too_long(sge):
+def test_time_limit(sge):
     done = sge.run("-l", "h_rt=2", "x.log", "sleep", 100)
     assert done.returncode == 1 and "x.log" in done.stderr and not sge.queue()
 
 
-def test_a_job_that_is_asked_to_end_runs_again(sge):
-    done = sge.run("--time", "0:0:2", "x.log", *sge.script(AGAIN))    # the soft limit asks it
+def test_job_that_exits_with_75_is_requeued(sge):
+    done = sge.run("--time", "0:0:2", "x.log", *sge.script(AGAIN))    # soft limit
     assert (done.returncode, done.stderr) == (0, "")
     log = sge.read("x.log")
-    assert 0 < log.index("first life") < log.index("to be run again") < log.index("second life")
+    assert 0 < log.index("first run") < log.index("to be run again") < log.index("second run")
     assert log.count("with status 0") == 1 and not sge.queue()
 
 

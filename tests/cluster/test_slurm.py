@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slurm.py does on a real Slurm of two nodes that others cannot: limits, requeues, several nodes."""
+"""slurm.py on a real Slurm with two nodes: resources, limits, requeued jobs, jobs on several nodes."""
 
 import re
 import shutil
@@ -19,26 +19,26 @@ def test_resources_arrive(slurm):
     assert "\nomp=3\n" in log and re.search(r"^gpus=\d,\d$", log, re.M)
 
 
-def test_a_job_that_takes_too_much_memory(slurm):
+def test_memory_limit(slurm):
     done = slurm.run("--mem", "60M", "x.log", "python3", "-c", "x = bytearray(300 << 20); import time; time.sleep(60)")
     assert done.returncode == 1 and "memory" in slurm.read("x.log") + slurm.read("q/x.out") + done.stderr
 
 
-def test_a_job_that_takes_too_long(slurm):
-    done = slurm.run("--time", "1", "x.log", *slurm.script("touch began; sleep 300"))   # TERM comes 60 s before
+def test_time_limit(slurm):
+    done = slurm.run("--time", "1", "x.log", *slurm.script("touch began; sleep 300"))   # SIGTERM after 0 s
     assert done.returncode == 1 and (slurm.folder / "began").exists() and "status 143" in slurm.read("x.log")
 
 
-def test_a_job_that_is_asked_to_end_runs_again(slurm):
+def test_jobs_that_exit_with_75_are_requeued(slurm):
     launcher = slurm.begin("JOB=1:2", "x.JOB.log", *slurm.script(AGAIN.replace("second;", "second.$1;")
                                                                   .replace("-e second ", "-e second.$1 ")))
     assert eventually((slurm.folder / "began.2").exists) and eventually((slurm.folder / "began.1").exists)
     [job] = slurm.queue()
-    slurm.ask("scancel", "--signal=TERM", f"{job}_1", f"{job}_2")     # to the steps; the job goes on
+    slurm.query("scancel", "--signal=TERM", f"{job}_1", f"{job}_2")     # signals the steps only, not the batch script
     done = slurm.end(launcher)
     assert (done.returncode, done.stderr) == (0, "")
     for log in (slurm.read("x.1.log"), slurm.read("x.2.log")):
-        assert 0 < log.index("first life") < log.index("to be run again") < log.index("second life")
+        assert 0 < log.index("first run") < log.index("to be run again") < log.index("second run")
         assert log.count("with status 0") == 1
     assert not slurm.queue()
 
@@ -53,7 +53,7 @@ dist.destroy_process_group()
 """
 
 
-def test_two_nodes_sum(slurm, root):
+def test_all_reduce_on_two_nodes(slurm, root):
     (slurm.folder / "path.sh").symlink_to(root / "path.sh")
     (slurm.folder / "reduce.py").write_text(REDUCE)
     done = slurm.run("--num-nodes", 2, "x.log", "torchrun", "--nproc-per-node", 1, "reduce.py")
@@ -62,6 +62,6 @@ def test_two_nodes_sum(slurm, root):
     assert sorted(re.findall(r"^sum .*", log, re.M)) == ["sum 11 of 2 on n1", "sum 11 of 2 on n2"]
 
 
-def test_one_lost_node_ends_the_others(slurm):
+def test_failure_on_one_node_ends_the_others(slurm):
     done = slurm.run("--num-nodes", 2, "x.log", *slurm.script("[ $SLURM_PROCID = 0 ] && sleep 300; exit 3"))
     assert done.returncode == 1 and "status" in slurm.read("x.log") and not slurm.queue()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the pages is run: here, word for word in a folder of tiny data, or by a test that `USE` finds."""
+"""Every command of the pages is run: here, unchanged in a folder of tiny data, or by a test that `USE` finds."""
 
 import contextlib
 import io
@@ -27,17 +27,18 @@ RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.
        "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py",
        "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
 USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests
-WHOLE_PAGES = {"docs/embeddings.md"}     # whose blocks tests/docs/test_embeddings_page.py runs, all of them
-SHELL = {"cd", ".", "export", "column", "less"}     # and looking at a file that another command has made
+WHOLE_PAGES = {"docs/howto/embeddings.md"}     # tests/docs/test_embeddings_page.py runs all blocks
+SHELL = {"cd", ".", "export", "column", "less"}     # no programs of ours
 NOT_RUN = {
-    "make test": "it is what runs this",
-    "make docs": "fetches Sphinx; .github/workflows/test.yml; test_docs.py checks links and names",
-    "make bench": "minutes; tests/bench runs its parts at a small size",
+    "make test": "runs this test",
+    "make docs": "downloads Sphinx; run by .github/workflows/test.yml; test_docs.py checks links and names",
+    "make bench": "takes minutes; tests/bench runs its parts at a small size",
     "bench/performance.py training": "minutes; tests/bench/test_performance.py",
     "make scale": "an hour; tests/bench/test_scale.py",
-    "make newest": "fetches packages", "make newest BOUNDS=no": "fetches packages",
-    "make lock": "of what is installed; tests/utils/test_lock.py",
+    "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
+    "make lock": "downloads Sphinx and rewrites requirements.lock; see tests/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
+    "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
     "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
 
@@ -48,29 +49,29 @@ DTDY = {"name": "dtdy_resnet34", "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}
 
 
 def examples() -> list[list[str]]:
-    """Words of the Python commands of all pages, without those that leave something out."""
+    """Words of the Python commands of all pages, except those with `...` or `--help`."""
     return [words for page in PAGES for words in of_page(page)
             if words[0] in RUN and not {"...", "--help"} & set(words)]
 
 
 def run(folder: Path, words: list[str]) -> str:
-    """Run a program of ours in a folder; returns what it has told, if it failed."""
-    told = io.StringIO()
+    """Run a program of the project in a folder; returns its output if it failed, otherwise an empty string."""
+    output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, mock.patch.object(sys, "argv", words), \
-            contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
+            contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
         patch.chdir(folder)
         patch.syspath_prepend(str((ROOT / words[0]).parent))
         try:
             runpy.run_path(str(ROOT / words[0]), run_name="__main__")
         except SystemExit as end:
-            return f"{words}: {end.code} {told.getvalue()}" if end.code else ""
+            return f"{words}: {end.code} {output.getvalue()}" if end.code else ""
     return ""
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    """Data directories, models and evaluated experiments of the names that the pages use."""
-    folder = tmp_path_factory.mktemp("house")
+def workspace(tmp_path_factory):
+    """Data directories, models and evaluated experiments with the names that the pages use."""
+    folder = tmp_path_factory.mktemp("workspace")
     data = write_corpus(folder / "data/mine", num_speakers=32, num_utts=2, seconds=1.4)
     utts = [line.split()[0] for line in (data / "utt2spk").read_text().splitlines()]
     pairs = [(a, b) for a in utts for b in utts if a < b]
@@ -96,7 +97,7 @@ def house(tmp_path_factory):
 
 
 def add_utts(folder: Path, name: str, spk: str, utts: list[tuple[str, float]]) -> None:
-    """Utterances of one more speaker, of so many seconds, in Kaldi's tables."""
+    """Add utterances (id, seconds) of one speaker to a data directory."""
     data = folder / "data" / name
     for utt, seconds in utts:
         soundfile.write(folder / f"{utt}.wav", voice(40, len(utt), seconds), 16000)
@@ -108,7 +109,7 @@ def add_utts(folder: Path, name: str, spk: str, utts: list[tuple[str, float]]) -
 
 
 def write_scores(folder: Path, exp: str, pairs: list[tuple[str, str]], values: np.ndarray) -> None:
-    """What stages 3 and 5 leave behind."""
+    """Write the files of stages 3, 5 and 8."""
     lines = [f"{a} {b} {value:.6f}" for (a, b), value in zip(pairs, values)]
     for name in ("test/trials_native", "mine/trials_native", "mine/trials_native_2s", "vox1_test/trials_O_paper"):
         write_lines(folder / "exp" / exp / "scores/cosine" / name, lines)
@@ -122,7 +123,7 @@ def write_scores(folder: Path, exp: str, pairs: list[tuple[str, str]], values: n
 
 
 def uses() -> list[tuple[str, str]]:
-    """(page, beginning of a command) that tests take from the pages to run."""
+    """(page, beginning of a command) for each command that tests take from the pages."""
     return [use for path in sorted(ROOT.glob("tests/**/test_*.py")) for use in USE.findall(path.read_text())]
 
 
@@ -137,25 +138,25 @@ def test_every_command_is_run():
             left -= why_not
             if not (words in known or words[0] in RUN | SHELL or "..." in words or why_not):
                 pytest.fail(f"{page.relative_to(ROOT)}: {' '.join(words)}: no test runs it")
-    assert not left, "no page has it any more"
+    assert not left, "in NOT_RUN, but in no page"
     assert {words[0] for words in examples()} == RUN
 
 
 @pytest.mark.parametrize("program", sorted(RUN))
-def test_it_runs(program, house, tmp_path):
-    shutil.copytree(house, tmp_path / "house", symlinks=True)
+def test_program_runs(program, workspace, tmp_path):
+    shutil.copytree(workspace, tmp_path / "workspace", symlinks=True)
     if program == "steps/train.py":
-        shutil.rmtree(tmp_path / "house/exp/mine")     # which it makes
+        shutil.rmtree(tmp_path / "workspace/exp/mine")     # its output
     for words in examples():
         if words[0] == program:
-            assert not run(tmp_path / "house", words)
+            assert not run(tmp_path / "workspace", words)
 
 
-def test_a_failure_is_seen(house):
-    assert "no such file" in run(house, ["steps/paired_test.py", "nothing", "nothing", "data/test/trials"])
+def test_failure_is_reported(workspace):
+    assert "no such file" in run(workspace, ["steps/paired_test.py", "nothing", "nothing", "data/test/trials"])
 
 
-def test_no_example_is_taken_by_two_commands_or_none():
+def test_example_must_match_exactly_one_command():
     for start in ("./run.sh --nothing", "./run.sh --stage"):
         with pytest.raises(Fault, match=r"has \d commands that begin"):
             example(ROOT, "README.md", start)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/embeddings.md: every block runs as it stands."""
+"""docs/howto/embeddings.md: every block runs unchanged."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from rawnext.cli.main import main
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
-    """The folder that the page speaks of."""
+    """The folder that the page describes."""
     if not which("ffmpeg"):
         pytest.skip("no ffmpeg, which b.m4a needs")
     monkeypatch.chdir(tmp_path)
@@ -34,7 +34,7 @@ def work(tmp_path, monkeypatch):
 
 
 def test_every_block_runs(root, work, capsys):
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/embeddings.md").read_text(), re.M | re.S)
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/howto/embeddings.md").read_text(), re.M | re.S)
     assert [kind for kind, _ in blocks].count("python") == len(blocks) - 3 == 7
     names: dict = {}
     for kind, text in blocks:

@@ -42,7 +42,7 @@ def ablation(root, tmp_path):
 
 
 def test_seven_rows_once_and_the_table(root, ablation, tmp_path):
-    _, *words = example(root, "docs/recipes.md", "./run_ablation.sh")
+    _, *words = example(root, "docs/howto/paper_tables.md", "./run_ablation.sh")
     done, calls = ablation(*words)
     assert done.returncode == 0, done.stderr
     corpora = " ".join(words[1:])

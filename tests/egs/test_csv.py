@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def run(root, folder, request):
     """Either way on the same data: the first with a table of results, both without the pictures."""
     way = request.param
-    _, *words = {"siamese": example(root, "docs/recipes.md", "./run.sh --train-csv"),
+    _, *words = {"siamese": example(root, "docs/reference/recipes.md", "./run.sh --train-csv"),
                  "contrastive": example(root, "egs/csv/README.md", "./run.sh --train-csv")}[way]
     first = ("--stop-stage", "8") if way == "siamese" else ("--stage", "3", "--stop-stage", "5")
     for more in (first, ("--stage", "10")):
@@ -111,8 +111,8 @@ def test_fine_tuning_on_speakers_of_a_csv(root, folder, tmp_path):
     for name in ("wavs", "mine.csv"):
         (here / name).symlink_to(folder / name.replace("mine", "train"))
     small = [*SMALL[:-1], "batch.speakers=6 crop.samples=8000 crop.short_from=0 train.epochs=1"]
-    for page in (example(root, "docs/own_data.md", "./run.sh --stop-stage 2"),
-                 example(root, "docs/own_data.md", "./run.sh --stage 3 --stop-stage 3")):
+    for page in (example(root, "docs/howto/fine_tuning.md", "./run.sh --stop-stage 2"),
+                 example(root, "docs/howto/fine_tuning.md", "./run.sh --stage 3 --stop-stage 3")):
         done = run_recipe(root, "csv", here, *page[1:], *small)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "rawnext_aam" in (here / "exp/mine/train_info.json").read_text()

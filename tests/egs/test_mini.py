@@ -31,7 +31,7 @@ def mini(root, tmp_path_factory):
     """What the recipe leaves."""
     folder = tmp_path_factory.mktemp("demo") / "egs/mini"
     folder.parent.mkdir()
-    _, *page = example(root, "docs/first_five_minutes.md", "./run.sh")
+    _, *page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh")
     done = run_recipe(root, "mini", folder, *page, *SMALL, *QUICK, "--stop-stage", "3")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("Successfully validated") == 3
@@ -46,7 +46,8 @@ def test_from_nothing_to_scores(root, mini):
     assert len(speakers["train"] | speakers["dev"]) == 12 and len(speakers["test"]) == 3
     assert not (speakers["train"] & speakers["dev"]) and not ((speakers["train"] | speakers["dev"]) & speakers["test"])
     assert (mini / "exp/rawnext/model.pt").stat().st_size > 0
-    done = subprocess.run(example(root, "docs/first_five_minutes.md", "head"), cwd=mini, capture_output=True, text=True)
+    page = example(root, "docs/tutorial/first_five_minutes.md", "head")
+    done = subprocess.run(page, cwd=mini, capture_output=True, text=True)
     assert re.fullmatch(r"(\S+ \S+ -?[\d.]+\n){3}", done.stdout)
     again = run_recipe(root, "mini", mini, *SMALL, "--stop-stage", "0")
     assert again.returncode == 0 and "kept" in again.stdout + again.stderr
@@ -56,18 +57,18 @@ def test_scored_again_and_another_system(root, mini):
     scores = mini / "exp/rawnext/scores/cosine/test/trials_native"
     before = scores.read_text()
     scores.unlink()
-    page = example(root, "docs/first_five_minutes.md", "./run.sh --stage 5")
+    page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh --stage 5")
     done = run_recipe(root, "mini", mini, *page[1:], "--stop-stage", "5")
     assert done.returncode == 0 and scores.read_text() == before, done.stderr
-    page = example(root, "docs/first_five_minutes.md", "./run.sh --stage 3")
+    page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh --stage 3")
     done = run_recipe(root, "mini", mini, *page[1:], *QUICK, "--stop-stage", "3")
     assert done.returncode == 0 and (mini / "exp/resnext/model.pt").stat().st_size > 0, done.stderr
-    done = subprocess.run(example(root, "docs/first_five_minutes.md", "steps/score.py --help"), cwd=mini,
+    done = subprocess.run(example(root, "docs/tutorial/first_five_minutes.md", "steps/score.py --help"), cwd=mini,
                           capture_output=True, text=True)
     assert done.returncode == 0 and "--enroll" in done.stdout
 
 
-@pytest.fixture(params=["README.md", "docs/first_five_minutes.md"])
+@pytest.fixture(params=["README.md", "docs/tutorial/first_five_minutes.md"])
 def reader(root, mini, request):
     """Where the reader of a page stands, with two files; its `rawnext verify`, and its `rawnext serve`."""
     if not which("ffmpeg"):
@@ -77,8 +78,8 @@ def reader(root, mini, request):
         commands = example(root, "README.md", "rawnext verify"), example(root, "README.md", "rawnext serve")
     else:
         folder = mini
-        commands = (example(root, "docs/first_five_minutes.md", "rawnext verify"),
-                    example(root, "docs/first_five_minutes.md", "rawnext serve"))
+        commands = (example(root, "docs/tutorial/first_five_minutes.md", "rawnext verify"),
+                    example(root, "docs/tutorial/first_five_minutes.md", "rawnext serve"))
     soundfile.write(folder / "a.wav", voice(1, 0, 1.5), 16000)
     by_ffmpeg(voice(1, 1, 1.5), 16000, folder / "b.m4a")
     return folder, *commands

@@ -71,7 +71,8 @@ def test_stages_run_alone_and_give_the_same(root, corpora, run):
     scores = folder / "exp/tiny/scores/cosine/vox1_test/trials_O_native"
     before = scores.read_text()
     scores.unlink()
-    done = recipe(root, folder, corpora, page=example(root, "README.md", "./run.sh --stage 4 --stop-stage 5"))
+    page = example(root, "docs/howto/voxceleb.md", "./run.sh --stage 4 --stop-stage 5")
+    done = recipe(root, folder, corpora, page=page)
     assert done.returncode == 0, done.stderr
     assert scores.read_text() == before and "stage 3" not in done.stderr and "stage 6" not in done.stderr
 
@@ -79,8 +80,8 @@ def test_stages_run_alone_and_give_the_same(root, corpora, run):
 def test_other_systems_of_the_pages(root, corpora, run):
     folder, _ = run
     write_experiment(folder / "exp/rawnext_aam")
-    for page in (example(root, "README.md", "./run.sh --stage 3 --conf"),
-                 example(root, "docs/own_data.md", "./run.sh --stage 3 --init exp/rawnext_aam --conf")):
+    for page in (example(root, "docs/howto/voxceleb.md", "./run.sh --stage 3 --conf"),
+                 example(root, "docs/howto/fine_tuning.md", "./run.sh --stage 3 --init exp/rawnext_aam --conf")):
         own = dict(zip(page[1::2], page[2::2]))
         done = recipe(root, folder, corpora, "--conf", own["--conf"], "--name", own["--name"], "--set", TINY,
                       "--stop-stage", "3", page=page)
@@ -92,8 +93,8 @@ def test_other_systems_of_the_pages(root, corpora, run):
 
 def test_help_has_every_stage_and_option(root, tmp_path):
     env = place_recipe(root, "voxceleb", tmp_path)
-    done = subprocess.run(example(root, "README.md", "./run.sh --help"), cwd=tmp_path, env=env, capture_output=True,
-                          text=True)
+    page = example(root, "docs/howto/voxceleb.md", "./run.sh --help")
+    done = subprocess.run(page, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and all(f"--{name} " in done.stdout for name in ("stage", "vox2-flac", "backends"))
 
 
@@ -154,12 +155,12 @@ def test_back_ends_of_training_speakers(root, run):
 
 def test_all_back_ends_of_the_pages(root, corpora, run):
     folder, _ = run
-    page = example(root, "docs/backend.md", "./run.sh --stage 4")
+    page = example(root, "docs/reference/backend.md", "./run.sh --stage 4")
     backends = page[page.index("--backends") + 1]
     done = recipe(root, folder, corpora, "--backends", backends, "--durations", "", "--protocols", "native",
                   "--stop-stage", "6", page=page)
     assert done.returncode == 0, done.stderr[-3000:]
-    *page, exp = example(root, "docs/calibration.md", "steps/verification.sh")
+    *page, exp = example(root, "docs/explanation/calibration_by_duration.md", "steps/verification.sh")
     if not (folder / exp).exists():
         (folder / exp).symlink_to("tiny")
     done = subprocess.run([*page, "--eval", "data/vox1_test:trials_O", "--durations", "", "--nj", "1", exp], cwd=folder,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Damaged audio, each kind of it, in training and in extraction."""
+"""Each kind of damaged audio, in training and in extraction."""
 
 import subprocess
 import sys
@@ -46,11 +46,11 @@ FAULTS = {
 
 @pytest.fixture
 def corpus(tmp_path):
-    """One utterance of each speaker has one of the faults; returns the data directory and fault -> utterance."""
+    """Each speaker has an utterance with one of the faults; returns the data directory and fault -> utterance."""
     corpus, bad = write_corpus(tmp_path / "train", num_speakers=len(FAULTS), num_utts=4), {}
-    for i, (fault, spoil) in enumerate(FAULTS.items()):
+    for i, (fault, damage) in enumerate(FAULTS.items()):
         bad[fault] = f"s{i:02d}-u1"
-        spoil(corpus / "audio" / f"{bad[fault]}.wav")
+        damage(corpus / "audio" / f"{bad[fault]}.wav")
     return corpus, bad
 
 
@@ -60,7 +60,7 @@ def trainer(tmp_path, corpus, fraction):
     return Trainer(config, CutTable(corpus), {}, tmp_path / "exp", torch.device("cpu"))
 
 
-def test_training_replaces_names_and_counts_it(tmp_path, corpus, caplog):
+def test_training_replaces_logs_and_counts_bad_audio(tmp_path, corpus, caplog):
     data, bad = corpus
     training = trainer(tmp_path, data, 1.0)
     training.run()
@@ -70,7 +70,7 @@ def test_training_replaces_names_and_counts_it(tmp_path, corpus, caplog):
     assert all(np.isfinite(row["loss"]) for row in training.history)
 
 
-def test_too_much_of_it_ends_the_training(tmp_path, corpus):
+def test_too_much_bad_audio_stops_training(tmp_path, corpus):
     data, _ = corpus
     with pytest.raises(InputError, match=r"cuts.jsonl: \d+ of \d+ utterances drawn could not be read, more than"):
         trainer(tmp_path, data, 0).run()
@@ -87,12 +87,12 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_extraction_names_it_and_stops(root, tmp_path, trained, fault):
+def test_extraction_reports_bad_audio_and_stops(root, tmp_path, trained, fault):
     data = write_corpus(tmp_path / "data", num_speakers=1, num_utts=3)
     FAULTS[fault](data / "audio/s00-u1.wav")
     done = subprocess.run([sys.executable, root / "steps/extract.py", data, trained, tmp_path / "out"],
                           env={"PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=100)
-    if fault == "silent":  # an embedding of nothing is poor, but it is one
+    if fault == "silent":  # the embedding of silence is poor, but valid
         assert done.returncode == 0, done.stderr
         return
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A disk that is full while something is written: one line that says so, and the last good file as it was."""
+"""A full disk during writing: a one-line error, and the last good file unchanged."""
 
 import os
 import resource
@@ -25,12 +25,12 @@ SMALL = 64 * 1024
 
 @pytest.fixture
 def tmpfs(tmp_path):
-    """A file system of 64 KiB; tmpfs.grow() makes it 64 MiB."""
+    """A file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True, text=True)
     if made.returncode:
-        pytest.skip(f"no file system can be made here: {made.stderr.strip()}")
+        pytest.skip(f"cannot mount a file system here: {made.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
 
@@ -65,7 +65,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_last_good_file_stays(disk, name):
+def test_the_last_good_file_is_kept(disk, name):
     path = disk / name
     WRITERS[name](path, 10)
     before = {p: p.read_bytes() for p in disk.iterdir()}
@@ -73,7 +73,7 @@ def test_the_last_good_file_stays(disk, name):
         WRITERS[name](path, 20_000)
     assert "\n" not in str(error.value)
     left = {p: p.read_bytes() for p in disk.iterdir() if p.is_file()}
-    if name == "cuts.jsonl":    # the directory is being rewritten: what is not there cannot be taken for whole
+    if name == "cuts.jsonl":    # removed before the directory is rewritten, so that a partial one is not used
         assert path not in left and not [p for p in left if p.suffix == ".tmp"]
     else:
         assert left == before
@@ -97,10 +97,10 @@ def trained(root, tmp_path_factory):
     return config, corpus, exp
 
 
-def test_training_on_a_full_disk_continues_when_there_is_room(root, trained, tmpfs):
+def test_training_on_a_full_disk_continues_when_there_is_space(root, trained, tmpfs):
     config, corpus, whole = trained
     size = sum(p.stat().st_size for p in (whole / "checkpoints").iterdir())
-    subprocess.run(["mount", "-o", f"remount,size={size}", tmpfs], check=True)     # too little for the model too
+    subprocess.run(["mount", "-o", f"remount,size={size}", tmpfs], check=True)     # too little for the final model
     options = ["--config", config, "--train", corpus, "--num-workers", 0, tmpfs / "exp"]
     full = run(root, "train.py", *options)
     assert full.returncode == 1 and "No space left on device" in full.stderr, full.stderr
@@ -114,7 +114,7 @@ def test_training_on_a_full_disk_continues_when_there_is_room(root, trained, tmp
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_extraction_on_a_full_disk_continues_when_there_is_room(root, trained, tmpfs):
+def test_extraction_on_a_full_disk_continues_when_there_is_space(root, trained, tmpfs):
     _, corpus, exp = trained
     subprocess.run(["mount", "-o", "remount,size=4k", tmpfs], check=True)
     full = run(root, "extract.py", corpus, exp, tmpfs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 0, synthesis and transcoding, killed at random moments and started again: the same bytes, nothing twice."""
+"""Stage 0 (synthesis, transcoding) killed at random moments and restarted: the same bytes, and no repeated work."""
 
 import os
 import random
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-# Copies its input slowly: a moment in which to be killed.
+# Copies its input slowly, to leave time for a kill.
 FFMPEG = """#!/usr/bin/env bash
 while [ $# -gt 1 ]; do if [ "$1" = -i ]; then in=$2; fi; shift; done
 head -c 500 "$in" > "$1"; sleep 0.05; tail -c +501 "$in" >> "$1"
@@ -20,27 +20,27 @@ head -c 500 "$in" > "$1"; sleep 0.05; tail -c +501 "$in" >> "$1"
 
 
 def files(folder: Path) -> dict[Path, Path]:
-    """What is finished: path below the folder -> path. Half files have names that begin with a dot."""
+    """Complete files: relative path -> path. Names of partial files begin with a dot."""
     return {path.relative_to(folder): path for path in folder.rglob("*")
             if path.is_file() and not path.name.startswith(".")}
 
 
-def end(process: subprocess.Popen) -> None:
+def kill(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def killed_and_finished(command: Sequence, growing: Path, made: Path, num_files: int, env: dict[str, str]) -> None:
-    """Kill the command three times, each a while behind its last new file, then let it finish."""
+    """Kill the command three times, each time after some new files, then let it finish."""
     rng = random.Random(1)
     for _ in range(3):
         before = {path: path.stat().st_mtime_ns for path in files(growing).values()}
         process = subprocess.Popen(list(map(str, command)), env=env, start_new_session=True, stderr=subprocess.DEVNULL)
-        few = len(before) + rng.randint(1, num_files // 5)
-        while len(files(growing)) < few:
-            assert process.poll() is None, "it was faster than we"
+        target = len(before) + rng.randint(1, num_files // 5)
+        while len(files(growing)) < target:
+            assert process.poll() is None, "the command ended before the kill"
             time.sleep(0.01)
-        end(process)
+        kill(process)
         assert {path: path.stat().st_mtime_ns for path in before} == before
     names = {name: path.stat().st_mtime_ns for name, path in files(growing).items()}
     assert len(names) >= 3
@@ -54,7 +54,7 @@ def env(root):
     return {**os.environ, "PYTHONPATH": str(root)}
 
 
-def test_the_synthesis_of_a_corpus(root, tmp_path, env):
+def test_synthesis_of_a_corpus(root, tmp_path, env):
     command = [sys.executable, root / "local/mini/make_mini.py",
                "--train-speakers", 10, "--test-speakers", 2, "--utts", 2,
                "--nj", 2]

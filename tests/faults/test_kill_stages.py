@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""egs/voxceleb/run.sh, killed in every stage at random moments and started again: the results of one unbroken run.
+"""egs/voxceleb/run.sh killed in every stage at random moments and restarted: the results of an uninterrupted run.
 
-Who is killed: run.sh alone, the launcher of the jobs, a program, or the whole process group. Then the same command is
-given again. RAWNEXT_KILLS=5 kills five times in each stage instead of once, RAWNEXT_KILL_SEED=7 at other moments.
+Victims: run.sh alone, the launcher of the jobs, a program, or the whole process group. Then the same command is run
+again. RAWNEXT_KILLS=5 kills five times in each stage instead of once, RAWNEXT_KILL_SEED=7 at other moments.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from rawnext.training import checkpoint
 
 KILLS = int(os.environ.get("RAWNEXT_KILLS", "1"))
 SEED = int(os.environ.get("RAWNEXT_KILL_SEED", "1"))
-# command; for each stage in it: the longest wait in seconds before the first kill, a third of what the stage takes on a
-# fast machine, and who is killed, in turn
+# command; for each of its stages: the longest wait in seconds before the first kill (a third of the stage's duration on
+# a fast machine), and the victims, in turn
 COMMANDS = [
     (["--stop-stage", "2"], {1: (0.6, "program run.sh group"), 2: (0.2, "group program run.sh")}),
     (["--stage", "3", "--stop-stage", "3"], {3: (5.0, "launcher group program run.sh")}),
@@ -42,7 +42,7 @@ MEASURED = {"seconds", "utts_per_s", "data_wait"}  # columns of train.tsv
 
 
 class Recipe:
-    """A run of the recipe in a folder, with processes that can be found and killed."""
+    """A run of the recipe in a folder; finds and kills its processes."""
 
     def __init__(self, root: Path, folder: Path, arguments: list[str]):
         self.mark = f"KILL_TEST={folder}"
@@ -55,11 +55,11 @@ class Recipe:
 
     @property
     def stage(self) -> int | None:
-        """The stage that was begun last."""
+        """The stage that started last."""
         return next((int(m[1]) for line in reversed(self.lines) if (m := re.search(r" stage (\d+): ", line))), None)
 
     def wait_for(self, stage: int) -> bool:
-        """Until this stage begins; False if the run ends before."""
+        """Wait for the start of a stage; False if the run ends before."""
         while self.stage is None or self.stage < stage:
             if self.process.poll() is not None:
                 return False
@@ -72,26 +72,26 @@ class Recipe:
         return code, "".join(self.lines)
 
     def living(self) -> dict[int, str]:
-        """pid -> command line of every process of this folder's runs, killed ones' left-overs among them."""
+        """pid -> command line of all processes of runs in this folder, including leftovers of killed runs."""
         found = {}
-        for place in Path("/proc").glob("[0-9]*"):
+        for proc in Path("/proc").glob("[0-9]*"):
             try:
-                if self.mark.encode() in (place / "environ").read_bytes().split(b"\0"):
-                    found[int(place.name)] = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if self.mark.encode() in (proc / "environ").read_bytes().split(b"\0"):
+                    found[int(proc.name)] = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
         return found
 
-    def kill(self, who: str) -> None:
-        if who == "group":
+    def kill(self, victim: str) -> None:
+        if victim == "group":
             os.killpg(self.process.pid, signal.SIGKILL)
-        elif who == "run.sh":
+        elif victim == "run.sh":
             self.process.kill()
         else:
-            name = r"/run\.py " if who == "launcher" else r"python\S* \S*(steps|local|utils)/\w+\.py "
+            name = r"/run\.py " if victim == "launcher" else r"python\S* \S*(steps|local|utils)/\w+\.py "
             for _ in range(500):
                 pids = [pid for pid, command in self.living().items()
-                        if re.search(name, command) and (who == "launcher" or "/run.py " not in command)]
+                        if re.search(name, command) and (victim == "launcher" or "/run.py " not in command)]
                 if pids:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(random.choice(pids), signal.SIGKILL)
@@ -100,7 +100,7 @@ class Recipe:
 
 
 def finished(folder: Path) -> dict[Path, tuple]:
-    """What is finished for good: its inode, time and size."""
+    """Inode, time and size of files that are complete and must not change."""
     shares = [path.with_suffix(".ark") for path in folder.glob("exp/*/embeddings/*/embedding.*.scp")]
     prepared = [path.with_name("cuts.jsonl") for path in folder.glob("data/*/.prepared")]
     checkpoints = [path for path in folder.glob("exp/*/checkpoints/step-*.pt")]
@@ -109,7 +109,7 @@ def finished(folder: Path) -> dict[Path, tuple]:
 
 
 def check_kept(before: dict[Path, tuple], folder: Path) -> None:
-    """What was finished is still there, untouched (older checkpoints may have gone)."""
+    """Complete files are unchanged; older checkpoints may have been deleted."""
     after = finished(folder)
     for path, state in before.items():
         assert after.get(path, state) == state, f"{path} was made again"
@@ -117,7 +117,7 @@ def check_kept(before: dict[Path, tuple], folder: Path) -> None:
 
 
 def finish(start, folder: Path) -> None:
-    """Start again until it is not refused: what was left of a killed run may still work for a moment."""
+    """Restart until it is not refused: processes of a killed run may still run for a moment."""
     before = finished(folder)
     for _ in range(100):
         code, text = start().end()
@@ -129,8 +129,8 @@ def finish(start, folder: Path) -> None:
     raise AssertionError(text)
 
 
-def kill_in(stage: int, start, who: str, delay_s: float, folder: Path) -> int | None:
-    """Start, kill in this stage, and look at what is left. Returns the stage that was hit, None if all was over."""
+def kill_in(stage: int, start, victim: str, delay_s: float, folder: Path) -> int | None:
+    """Start, kill in this stage and check the files. Returns the stage that was hit, None if the run had ended."""
     before = finished(folder)
     for _ in range(100):
         run = start()
@@ -141,17 +141,17 @@ def kill_in(stage: int, start, who: str, delay_s: float, folder: Path) -> int | 
         time.sleep(0.5)
     time.sleep(delay_s)
     hit = run.stage if run.process.poll() is None else None
-    print(f"stage {stage}: kill {who} after {delay_s:.2f} s, in stage {hit}")
+    print(f"stage {stage}: kill {victim} after {delay_s:.2f} s, in stage {hit}")
     if hit is not None:
-        run.kill(who)
-    if who == "run.sh" and run.living():  # its children go on, and hold their locks
+        run.kill(victim)
+    if victim == "run.sh" and run.living():  # its children continue and hold their locks
         code, text = start().end()
         assert (code == 1 and "is in use: " in text) or not run.living(), text
         for pid in run.living():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     code, text = run.end()
-    assert code != 0 or hit is None or who in ("program", "launcher"), text
+    assert code != 0 or hit is None or victim in ("program", "launcher"), text
     check_kept(before, folder)
     return hit
 
@@ -162,11 +162,11 @@ def table(path: Path, without: set[str]) -> list[dict[str, str]]:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a run leaves and that does not tell its folder or the time."""
+    """Outputs of a run that do not depend on its folder or the time."""
     here = str(folder).encode()
     files = [*folder.glob("data/*/*"), *folder.glob("exp/*/embeddings/*/*"), *folder.glob("exp/*/scores/cosine/*/*"),
              folder / "exp/tiny/model.pt", folder / "exp/tiny/config.yaml"]
-    timed = (".json", ".sources", ".npz")  # they tell times
+    timed = (".json", ".sources", ".npz")  # contain times
     found: dict[str, Any] = {str(path.relative_to(folder)): path.read_bytes().replace(here, b"")
                                 for path in files if path.is_file() and path.suffix not in timed}
     found["results"] = table(folder / "exp/tiny/results.tsv", DIFFERENT)
@@ -185,13 +185,13 @@ def test_killed_in_every_stage(root, tmp_path):
     for command, stages in COMMANDS:
         start = partial(Recipe, root, folder, [*common["killed"], *command])
 
-        for stage, (longest_s, targets) in stages.items():
-            who = targets.split()
-            hits = [kill_in(stage, start, who[(i + SEED - 1) % len(who)], rng.uniform(0, (1 + i) * longest_s), folder)
-                    for i in range(KILLS)]
+        for stage, (longest_s, words) in stages.items():
+            victims = words.split()
+            hits = [kill_in(stage, start, victims[(i + SEED - 1) % len(victims)],
+                            rng.uniform(0, (1 + i) * longest_s), folder) for i in range(KILLS)]
             assert hits[0] == stage, "too late"
         finish(start, folder)
-    finish(partial(Recipe, root, folder, [*common["killed"], *COMMANDS[2][0]]), folder)  # all of it is there
+    finish(partial(Recipe, root, folder, [*common["killed"], *COMMANDS[2][0]]), folder)  # everything is complete
     code, text = whole.end()
     assert code == 0, text
     expected, found = outcome(tmp_path / "whole"), outcome(folder)
@@ -213,11 +213,11 @@ def test_extraction_killed_at_random_moments_gives_the_same_bytes(root, tmp_path
 
     def complete(name):
         with start(name) as job:
-            said = job.stdout.read()
+            output = job.stdout.read()
         assert job.returncode == 0
-        return said
+        return output
 
-    assert "all of them now" in complete("whole")
+    assert ", 0 of them from an earlier run" in complete("whole")
     growing, ark, whole = (tmp_path / name for name in ("killed/.embedding.1.ark.partial", "killed/embedding.1.ark",
                                                         "whole/embedding.1.ark"))
     rng, sizes = random.Random(SEED), [0]
@@ -230,7 +230,7 @@ def test_extraction_killed_at_random_moments_gives_the_same_bytes(root, tmp_path
         assert job.returncode == -signal.SIGKILL and not ark.exists(), f"kill {kill} came too late"
         sizes.append(growing.stat().st_size)
     assert sizes == sorted(sizes)
-    assert re.search(r"300 embeddings in .*, [1-9]\d* of them before", complete("killed"))
+    assert re.search(r"300 embeddings in .*, [1-9]\d* of them from an earlier run", complete("killed"))
     assert ark.read_bytes() == whole.read_bytes() and not growing.exists()
     scp, other = (path.with_suffix(".scp").read_text() for path in (ark, whole))
     assert scp.replace("/killed/", "/whole/") == other

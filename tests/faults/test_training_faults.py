@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training that is killed, asked to end or started twice, as `steps/verification.sh` starts it: nothing is lost."""
+"""Training that is killed, stopped by SIGTERM or started twice, as by `steps/verification.sh`: no step is lost."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from corpus import write_corpus
 
 from rawnext.errors import InputError
 from rawnext.training import checkpoint
-from rawnext.training.lock import alone_in
+from rawnext.training.lock import lock_folder
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardinality: 8, embedding_dim: 8, dla: false,
@@ -35,7 +35,7 @@ def corpus(tmp_path_factory):
 
 
 class Training:
-    """A training under steps/torchrun.py, with processes that can be found and hit."""
+    """A training run under steps/torchrun.py; finds its processes."""
 
     def __init__(self, root: Path, corpus: Path, exp: Path, processes: int = 1, workers: int = 0, dev: bool = False,
                  elastic: bool = True, **environment: str):
@@ -87,7 +87,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def outcome(exp: Path):
-    """What a training leaves: its table without times, and its weights."""
+    """Results of a training run: its table without times, and its weights."""
     lines = [line.split("\t") for line in (exp / "train.tsv").read_text().splitlines()]
     keep = [i for i, name in enumerate(lines[0]) if name not in ("seconds", "utts_per_s", "data_wait")]
     return [[line[i] for i in keep] for line in lines], checkpoint.load(exp / "model.pt")["model"]
@@ -102,7 +102,7 @@ def assert_same(exp: Path, unbroken: Path) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(root, corpus, tmp_path_factory):
-    """unbroken(processes) -> the folder of a training that nothing happened to."""
+    """unbroken(processes) -> the folder of an uninterrupted run."""
     folder, made = tmp_path_factory.mktemp("unbroken"), {}
 
     def train(processes: int) -> Path:
@@ -116,18 +116,18 @@ def unbroken(root, corpus, tmp_path_factory):
 
 
 @pytest.mark.parametrize("victim", ["data worker", "process"])
-def test_a_killed_part_restarts_all_from_the_newest_checkpoint(root, corpus, tmp_path, unbroken, victim):
+def test_killed_process_restarts_all_from_the_newest_checkpoint(root, corpus, tmp_path, unbroken, victim):
     training = Training(root, corpus, tmp_path / "exp", processes=2, workers=1, dev=True)
     training.until("step=3/.* loss=")
     rank = children(training.process.pid)[1]
     os.kill(rank if victim == "process" else children(rank)[0], signal.SIGKILL)
     assert training.end() == 0, training.text
     again = re.findall(r"continuing from \S*step-0*(\d+)\.pt", training.text)
-    assert len(again) >= 2 and min(map(int, again)) >= 2  # a checkpoint is written at each second step
+    assert len(again) >= 2 and min(map(int, again)) >= 2  # a checkpoint is written every second step
     assert_same(tmp_path / "exp", unbroken(2))
 
 
-def test_a_process_that_dies_on_one_machine_restarts_those_on_the_other(root, corpus, tmp_path, unbroken):
+def test_process_killed_on_one_machine_restarts_both(root, corpus, tmp_path, unbroken):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{free.getsockname()[1]}"
@@ -140,8 +140,8 @@ def test_a_process_that_dies_on_one_machine_restarts_those_on_the_other(root, co
     assert_same(tmp_path / "exp", unbroken(2))
 
 
-@pytest.mark.parametrize("whom", ["the launcher", "every process", "one process"])
-def test_sigterm_saves_the_very_step_and_says_again(root, corpus, tmp_path, unbroken, whom):
+@pytest.mark.parametrize("target", ["the launcher", "every process", "one process"])
+def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path, unbroken, target):
     """As Slurm sends it: to all processes of the job, 30 s before it kills them."""
     exp = tmp_path / "exp"
     training = Training(root, corpus, exp, processes=2, workers=1, dev=True)
@@ -149,15 +149,15 @@ def test_sigterm_saves_the_very_step_and_says_again(root, corpus, tmp_path, unbr
     pids = family(training.process.pid)
     one = children(training.process.pid)[1]
     started = time.monotonic()
-    for pid in {"the launcher": pids[:1], "every process": pids, "one process": [one]}[whom]:
+    for pid in {"the launcher": pids[:1], "every process": pids, "one process": [one]}[target]:
         os.kill(pid, signal.SIGTERM)
-    if whom == "one process":    # torchrun starts all of them again, where they stopped
-        assert training.end() == 0 and "asked to end by SIGTERM" in training.text, training.text
+    if target == "one process":    # torchrun restarts all processes from the saved step
+        assert training.end() == 0 and "stopped by SIGTERM" in training.text, training.text
         assert_same(exp, unbroken(2))
         return
     assert training.end() == AGAIN, training.text
     assert time.monotonic() - started < 25
-    assert "asked to end by SIGTERM" in training.text and "Traceback" not in training.text
+    assert "stopped by SIGTERM" in training.text and "Traceback" not in training.text
     saved = int(re.search(r"SIGTERM: saved epoch=1 step=(\d+)", training.text)[1])
     newest = checkpoint.load(checkpoint.checkpoints(exp / "checkpoints")[0])
     assert (newest["epoch"], newest["step_in_epoch"]) == (0, saved)
@@ -169,13 +169,13 @@ def test_sigterm_saves_the_very_step_and_says_again(root, corpus, tmp_path, unbr
     assert_same(exp, unbroken(2))
 
 
-def test_sigterm_without_torchrun_and_while_it_validates(root, corpus, tmp_path, unbroken):
+def test_sigterm_without_torchrun_during_validation(root, corpus, tmp_path, unbroken):
     exp = tmp_path / "exp"
     training = Training(root, corpus, exp, dev=True, elastic=False)
-    training.until("epoch=1 .* loss=", times=6)     # the last step of the first epoch: what follows is validation
+    training.until("epoch=1 .* loss=", times=6)     # the last step of the first epoch, before validation
     training.process.send_signal(signal.SIGTERM)
     assert training.end() == AGAIN and "Traceback" not in training.text
-    assert "asked to end by SIGTERM: saved epoch=1 step=6" in training.text
+    assert "stopped by SIGTERM: saved epoch=1 step=6" in training.text
     again = Training(root, corpus, exp, dev=True, elastic=False)
     assert again.end() == 0, again.text
     assert_same(exp, unbroken(1))
@@ -193,7 +193,7 @@ def test_processes_do_not_outlive_torchrun(root, corpus, tmp_path, unbroken):
     assert_same(exp, unbroken(2))
 
 
-def test_a_truncated_newest_checkpoint_costs_only_its_steps(root, corpus, tmp_path, unbroken):
+def test_truncated_newest_checkpoint_loses_only_its_steps(root, corpus, tmp_path, unbroken):
     exp = tmp_path / "exp"
     training = Training(root, corpus, exp, dev=True, elastic=False)
     training.until("epoch=1 step=5/")
@@ -203,15 +203,15 @@ def test_a_truncated_newest_checkpoint_costs_only_its_steps(root, corpus, tmp_pa
     os.truncate(newest, newest.stat().st_size // 2)
     again = Training(root, corpus, exp, dev=True, elastic=False)
     assert again.end() == 0, again.text
-    assert newest.name in again.text and "taking the one before" in again.text
+    assert newest.name in again.text and "trying the previous checkpoint" in again.text
     assert_same(exp, unbroken(1))
 
 
-def test_a_second_training_in_one_folder_refuses(root, corpus, tmp_path):
+def test_second_training_in_one_folder_is_refused(root, corpus, tmp_path):
     exp = tmp_path / "exp"
     first = Training(root, corpus, exp, elastic=False)
     first.until("step=1/")
-    first.process.send_signal(signal.SIGSTOP)    # a pause: it must not end before the second comes
+    first.process.send_signal(signal.SIGSTOP)    # pause, so that it does not end before the second starts
     second = Training(root, corpus, exp, elastic=False)
     assert second.end() == 1
     assert re.search(rf"train.py: \S+checkpoints: is in use by process {first.process.pid} on \S+ since", second.text)
@@ -221,29 +221,29 @@ def test_a_second_training_in_one_folder_refuses(root, corpus, tmp_path):
 
 
 def test_a_stale_lock_does_not_block(tmp_path):
-    holder = ("from rawnext.training.lock import alone_in\n"
-              f"with alone_in('{tmp_path}'): print('held', flush=True); input()")
+    holder = ("from rawnext.training.lock import lock_folder\n"
+              f"with lock_folder('{tmp_path}'): print('held', flush=True); input()")
     with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         process.stdout.readline()
-        with pytest.raises(InputError, match=f"in use by process {process.pid}"), alone_in(tmp_path):
+        with pytest.raises(InputError, match=f"in use by process {process.pid}"), lock_folder(tmp_path):
             pass
         process.kill()
-    assert (tmp_path / ".lock").read_text()     # it is still there
-    with alone_in(tmp_path):
+    assert (tmp_path / ".lock").read_text()     # left by the killed process
+    with lock_folder(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
 
 
-def test_a_finished_training_is_left_as_it_is(root, corpus, tmp_path, unbroken):
+def test_complete_training_is_not_changed(root, corpus, tmp_path, unbroken):
     files = ("model.pt", "train.tsv", "train_info.json")
     exp = unbroken(1)
     before = [(exp / name).stat().st_mtime_ns for name in files]
     again = Training(root, corpus, exp, dev=True, elastic=False)
-    # its configuration lies elsewhere now, and is the same
-    assert again.end() == 0 and "trained before" in again.text, again.text
+    # the configuration has another path and the same content
+    assert again.end() == 0 and "already trained" in again.text, again.text
     assert [(exp / name).stat().st_mtime_ns for name in files] == before
 
 
-def test_a_fault_of_the_data_is_told_once(root, corpus, tmp_path):
+def test_data_error_is_reported_once(root, corpus, tmp_path):
     training = Training(root, tmp_path / "nowhere", tmp_path / "exp")
     assert training.end() == 1
     assert training.text.count("nowhere/cuts.jsonl: no such manifest") == 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fuzz tests share: how long, how a valid file is damaged, and what a parser may answer.
+"""Shared by the fuzz tests: their duration, how a valid file is damaged, and what a parser may return.
 
-In `make test` each test draws the same few hundred inputs; `make fuzz` draws FUZZ_TIMES as many, new ones in each run.
+In `make test` each test draws the same few hundred inputs; `make fuzz` draws FUZZ_TIMES times that, new in each run.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ ODD = [b"", b"\0", b" ", b"\t", b"\n", b"\r\n", b"\xff", b"\xef\xbb\xbf", b"\xc2
 
 
 def fuzz(examples: int = 150):
-    """Settings of a fuzz test; `examples`: how many in `make test`, where all are the same in each run."""
+    """Settings of a fuzz test; `examples`: their number in `make test`, where they are the same in each run."""
     return settings(max_examples=examples * (TIMES or 1), derandomize=not TIMES, deadline=None, database=None,
                     suppress_health_check=list(HealthCheck))
 
 
 @st.composite
 def damaged(draw, *valid: bytes) -> bytes:
-    """One of the valid files with a few bytes changed, taken out, put in, or moved; sometimes untouched or random."""
+    """One of the valid files with a few bytes changed, removed or inserted; sometimes unchanged or random."""
     data = bytearray(draw(st.sampled_from(valid)))
     if draw(st.integers(0, 30)) == 0:
         return draw(st.binary(max_size=300))
@@ -55,10 +55,10 @@ def damaged(draw, *valid: bytes) -> bytes:
     return bytes(data)
 
 
-def answer(parse, path, most_bytes: int = 0):
-    """What `parse()` returns, or None if it refuses in one line that names the file.
+def answer(parse, path, max_bytes: int = 0):
+    """The result of `parse()`, or None if it refuses in one line that names the file.
 
-    Fails if it raises anything else, hangs, or takes more than most_bytes of memory (0: not looked at).
+    Fails if it raises anything else, hangs, or takes more than max_bytes of memory (0: not measured).
     """
     def hang(*_):
         raise AssertionError(f"no answer in {HANG_S} s")
@@ -67,7 +67,7 @@ def answer(parse, path, most_bytes: int = 0):
     signal.alarm(HANG_S)
     with contextlib.ExitStack() as stack:
         stack.callback(signal.alarm, 0)
-        if most_bytes:
+        if max_bytes:
             tracemalloc.start()
             stack.callback(tracemalloc.stop)
         try:
@@ -75,9 +75,9 @@ def answer(parse, path, most_bytes: int = 0):
         except InputError as error:
             text, result = str(error), None
             assert text.startswith(f"{path}") and "\n" not in text and text.isprintable() and len(text) < 2000, text
-        if most_bytes:
+        if max_bytes:
             peak = tracemalloc.get_traced_memory()[1]
-            assert peak < most_bytes, f"{peak} bytes"
+            assert peak < max_bytes, f"{peak} bytes"
     return result
 
 

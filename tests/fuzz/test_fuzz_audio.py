@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio files: whatever their bytes, finite samples or a reason of one line; memory for what is there, not promised."""
+"""Audio files: any bytes give finite samples or a one-line error; memory is not allocated by the header's numbers."""
 
 import io
 
@@ -35,14 +35,14 @@ def folder(tmp_path_factory):
 
 
 def front(raw: bytes, change: bytes) -> bytes:
-    """Most of what can go wrong stands in the first bytes."""
+    """Change the first bytes only, where most faults are."""
     return change + raw[len(change):]
 
 
 @fuzz(250)
 @given(data=st.data(), number=st.integers(0, len(FILES) - 1),
        name=st.sampled_from(["a.wav", "a.flac", "a.raw", "a", "a.mp3"]), end_s=st.sampled_from([-1.0, 0.2, 9.0]))
-def test_audio(folder, data, number, name, end_s):
+def test_damaged_audio(folder, data, number, name, end_s):
     path, raw = folder / name, FILES[number]
     path.write_bytes(front(raw, data.draw(damaged(raw[:120]))) if data.draw(st.booleans()) else data.draw(damaged(raw)))
     header = read_header(str(path))

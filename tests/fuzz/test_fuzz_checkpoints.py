@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: whatever the file, tensors and plain values or one line; nothing in it is run."""
+"""Checkpoints: any file gives tensors and plain values or one line; nothing in it is run."""
 
 import io
 import os
@@ -48,15 +48,15 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("make", [
     lambda evil: saved({"model": evil}), lambda evil: saved({"model": evil}, _use_new_zipfile_serialization=False),
     pickle.dumps, lambda evil: pickle.dumps({"model": evil}, protocol=0)], ids=["zip", "old", "pickle", "text"])
-def test_a_checkpoint_that_runs_code(tmp_path, make):
+def test_checkpoint_that_runs_code_is_refused(tmp_path, make):
     (tmp_path / "model.pt").write_bytes(make(Evil(tmp_path / "ran")))
-    with pytest.raises(InputError, match=r"model.pt: holds (posix.mkdir|something) that loading would run"):
+    with pytest.raises(InputError, match=r"model.pt: loading would execute (posix.mkdir|code);"):
         checkpoint.load(tmp_path / "model.pt")
     assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("program", ["import_official.py", "extract.py"])
-def test_programs_that_take_a_checkpoint_from_a_user(root, tmp_path, program):
+def test_programs_refuse_a_checkpoint_that_runs_code(root, tmp_path, program):
     (tmp_path / "model.pt").write_bytes(saved({"model": Evil(tmp_path / "ran")}))
     save_config(Config(), tmp_path / "config.yaml")
     soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
@@ -66,31 +66,32 @@ def test_programs_that_take_a_checkpoint_from_a_user(root, tmp_path, program):
     done = subprocess.run([sys.executable, root / "steps" / program, *arguments], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
     last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1 and last.startswith(f"{program}: {tmp_path}/model.pt: holds posix.mkdir"), done.stderr
+    why = f"{program}: {tmp_path}/model.pt: loading would execute posix.mkdir;"
+    assert done.returncode == 1 and last.startswith(why), done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("value", [torch.ones(3), [1], 3, None, "x"])
-def test_what_is_no_dict(tmp_path, value):
+def test_checkpoint_must_be_a_dict(tmp_path, value):
     (tmp_path / "x.pt").write_bytes(saved(value))
-    with pytest.raises(InputError, match=r"x.pt: holds a \w+, not a dict"):
+    with pytest.raises(InputError, match=r"x.pt: is a \w+, not a dict"):
         checkpoint.load(tmp_path / "x.pt")
 
 
-def test_a_folder_and_an_empty_file(tmp_path):
+def test_folder_and_empty_file_are_refused(tmp_path):
     (tmp_path / "x.pt").touch()
     for path in (tmp_path, tmp_path / "x.pt"):
         assert answer(lambda path=path: checkpoint.load(path), path) is None
 
 
 def pickles() -> list[bytes]:
-    """The pickle inside a checkpoint, which the zip's checksum would protect."""
+    """The pickle inside a checkpoint; damaged in the zip, it would fail the checksum."""
     with zipfile.ZipFile(io.BytesIO(FILES[0])) as archive:
         return [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
 
 
 def repacked(data: bytes) -> bytes:
-    """A checkpoint whose pickle is another."""
+    """A checkpoint with this pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(FILES[0])) as old, zipfile.ZipFile(file, "w") as new:
         for name in old.namelist():
@@ -101,7 +102,7 @@ def repacked(data: bytes) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @fuzz(150)
 @given(raw=damaged(*FILES) | damaged(*pickles()).map(repacked))
-def test_checkpoints(folder, raw):
+def test_damaged_checkpoints(folder, raw):
     path = folder / "x.pt"
     path.write_bytes(raw)
     state = answer(lambda: checkpoint.load(path), path)

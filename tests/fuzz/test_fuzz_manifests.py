@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cuts.jsonl: whatever its lines, cuts of audio in files or one line; lhotse is asked to run and fetch nothing."""
+"""cuts.jsonl: any lines give cuts of audio files or one line; lhotse runs and fetches nothing."""
 
 import json
 from copy import deepcopy
@@ -38,8 +38,8 @@ def source(folder, **fields):
 @pytest.mark.parametrize("change", [
     {"type": "command", "source": "touch {0}/ran; cat {0}/a.wav"}, {"type": "url", "source": "http://127.0.0.1:9/a.wav"},
     {"type": "memory", "source": "UklGRg=="}, {"type": "shar"}, {"type": ["file"]}, {"type": None}])
-def test_sources_that_are_no_files(folder, tmp_path, change):
-    """Also with an index beside it that says that all is well."""
+def test_sources_other_than_files_are_refused(folder, tmp_path, change):
+    """Even if the index is that of a valid manifest."""
     change = {key: value.format(folder) if isinstance(value, str) else value for key, value in change.items()}
     (tmp_path / "cuts.jsonl").write_text(json.dumps(source(folder, **change)) + "\n")
     with pytest.raises(InputError, match=r"cuts.jsonl:1: a-1: not a MonoCut of audio in files"):
@@ -52,7 +52,7 @@ def test_sources_that_are_no_files(folder, tmp_path, change):
     assert not (folder / "ran").exists()
 
 
-def test_names_reach_no_shell(folder, tmp_path):
+def test_file_names_reach_no_shell(folder, tmp_path):
     """lhotse's own choice of a reader would run sph2pipe through a shell."""
     bad = source(folder, source=f"{tmp_path}/a;touch {tmp_path}/ran;.sph")
     (tmp_path / "cuts.jsonl").write_text(json.dumps(bad) + "\n")
@@ -61,7 +61,7 @@ def test_names_reach_no_shell(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_mixed_cuts(folder, tmp_path):
+def test_mixed_cuts_are_refused(folder, tmp_path):
     (tmp_path / "cuts.jsonl").write_text(json.dumps({**cut(folder), "type": "MixedCut", "tracks": []}) + "\n")
     with pytest.raises(InputError, match="not a MonoCut"):
         CutTable(tmp_path)
@@ -73,14 +73,14 @@ VALUES = st.sampled_from([None, -1, 0, 0.5, 1e308, float("nan"), float("inf"), "
 
 @st.composite
 def manifests(draw, folder):
-    """Lines of cuts in which a value or a key is another, or whose bytes are damaged."""
+    """Lines of cuts with values replaced or bytes damaged."""
     cuts = [cut(folder, f"a-{i}", 8000 if i == 1 else 16000) for i in range(2)]
     for _ in range(draw(st.integers(0, 2))):
         place = cuts[draw(st.integers(0, 1))]
         while isinstance(place, dict | list) and place:
             key = draw(st.sampled_from(sorted(place))) if isinstance(place, dict) else 0
             if draw(st.booleans()) or not isinstance(place[key], dict | list):
-                place[key] = deepcopy(draw(VALUES))  # or a later change would change them for good
+                place[key] = deepcopy(draw(VALUES))  # otherwise a later change would alter VALUES
                 break
             place = place[key]
     text = "".join(json.dumps(line) + "\n" for line in cuts).encode()
@@ -89,7 +89,7 @@ def manifests(draw, folder):
 
 @fuzz(250)
 @given(data=st.data())
-def test_manifests(folder, data):
+def test_damaged_manifests(folder, data):
     path = folder / "cuts.jsonl"
     path.write_bytes(data.draw(manifests(folder)))
     found = answer(lambda: scan_cuts(path), path, 20_000_000)
@@ -106,7 +106,7 @@ def test_manifests(folder, data):
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"\xff\xfe[\0]\0", b'"\\ud800"'])
-def test_lines_that_break_parsers(tmp_path, line):
+def test_lines_that_break_parsers_are_refused(tmp_path, line):
     (tmp_path / "cuts.jsonl").write_bytes(line + b"\n")
     with pytest.raises(InputError, match=r"cuts.jsonl:1: not a lhotse cut"):
         CutTable(tmp_path)

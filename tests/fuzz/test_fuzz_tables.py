@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables: whatever the bytes, a table that can be written back, or one line."""
+"""Tables: any bytes give a table that can be written and read back, or one line."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def all_ids(*columns):
 
 @fuzz(200)
 @given(raw=damaged(SCP, TRIALS), one_word=st.booleans())
-def test_tables(folder, raw, one_word):
+def test_damaged_tables(folder, raw, one_word):
     path = folder / "table"
     path.write_bytes(raw)
     table = answer(lambda: read_table(path, one_word), path, 10_000_000)
@@ -49,7 +49,7 @@ def test_tables(folder, raw, one_word):
 
 @fuzz(200)
 @given(raw=damaged(TRIALS))
-def test_trials(folder, raw):
+def test_damaged_trials(folder, raw):
     path = folder / "trials"
     path.write_bytes(raw)
     trials = answer(lambda: read_trials(path), path, 10_000_000)
@@ -64,7 +64,7 @@ def test_trials(folder, raw):
 @given(raw=damaged(SCORES))
 @example(raw=b"a b 1_0\n")
 @example(raw="a b \u0661\n".encode())
-def test_scores(folder, raw):
+def test_damaged_scores(folder, raw):
     path = folder / "scores"
     path.write_bytes(raw)
     found = answer(lambda: read_scores(path), path, 10_000_000)
@@ -78,7 +78,7 @@ def test_scores(folder, raw):
 
 @fuzz(200)
 @given(scp=damaged(SCP), segments=st.none() | damaged(SEGMENTS), allow_pipes=st.booleans())
-def test_lists_of_audio(folder, scp, segments, allow_pipes):
+def test_damaged_wav_scp_and_segments(folder, scp, segments, allow_pipes):
     (folder / "wav.scp").write_bytes(scp)
     (folder / "segments").unlink(missing_ok=True)
     if segments is not None:
@@ -95,7 +95,7 @@ def test_lists_of_audio(folder, scp, segments, allow_pipes):
 
 @fuzz(50)
 @given(raw=damaged(b"a-m1 a-1 a-2\nb-m1 b-1\n"))
-def test_enroll_maps(folder, raw):
+def test_damaged_enroll_maps(folder, raw):
     path = folder / "map"
     path.write_bytes(raw)
     models = answer(lambda: read_enroll_map(path), path, 10_000_000)
@@ -110,7 +110,7 @@ FORMS = [b"1 a/1.wav a/2.wav\n0 a/1.wav b.wav\n", TRIALS, b"idx,path,path_other,
 
 @fuzz(120)
 @given(raw=damaged(*FORMS), columns=st.sampled_from(["", "1,2,3", "path,path_other,label"]), swap=st.booleans())
-def test_lists_in_any_form(folder, raw, columns, swap):
+def test_damaged_trial_lists_of_any_format(folder, raw, columns, swap):
     path = folder / "list"
     path.write_bytes(raw)
     named = answer(lambda: read_trial_list(path, columns, swap), path, 10_000_000)
@@ -123,7 +123,7 @@ def test_lists_in_any_form(folder, raw, columns, swap):
 
 @fuzz(80)
 @given(raw=damaged(TRIALS), table=st.none() | damaged(b"m1 a-1 a-2\nm2 b\n"))
-def test_what_lint_trials_passes_the_library_reads(folder, capsys, monkeypatch, raw, table):
+def test_trials_accepted_by_lint_trials_are_read(folder, capsys, monkeypatch, raw, table):
     place = folder / "lint"
     place.mkdir(exist_ok=True)
     (place / "utt2spk").write_text("a-1 a\na-2 a\nb b\nä-3 ä\n")
@@ -151,8 +151,8 @@ CUTS = {**GOOD, "wav.scp": "r1 /x\nr2 /y\n", "segments": "a-1 r1 0 1.5\na-2 r1 1
 
 @fuzz(150)
 @given(data=st.data(), kind=st.sampled_from([GOOD, CUTS]))
-def test_validation(folder, data, kind):
-    """One file is damaged: each fault is a line that names a file of the folder; what passes, the library reads."""
+def test_directories_accepted_by_the_validator_are_read(folder, data, kind):
+    """One file is damaged, and each fault is one line that names a file of the folder."""
     validate = utils_module("validate_data_dir").validate
     place = folder / "data"
     place.mkdir(exist_ok=True)
@@ -174,8 +174,13 @@ def test_validation(folder, data, kind):
 @fuzz(100)
 @given(raw=damaged(GOOD["utt2spk"].encode()), gender=damaged(GOOD["spk2gender"].encode()),
        session=st.none() | damaged(b"a-1 x\na-2 -y\n\xc3\xa4-3 x\n"))
+<<<<<<< HEAD
 def test_speakers_of_make_trials(folder, capsys, raw, gender, session):
     Speakers = utils_module("make_trials").Speakers
+=======
+def test_make_trials_reads_or_refuses_damaged_tables(folder, capsys, raw, gender, session):
+    read_speakers = utils_module("make_trials").read_speakers
+>>>>>>> main
     (folder / "utt2spk").write_bytes(raw)
     (folder / "spk2gender").write_bytes(gender)
     (folder / "utt2session").write_bytes(session or b"")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One rule for the ids of utterances and speakers, in every room: they work all the way, or stop at stage 1."""
+"""One rule for the ids of utterances and speakers: valid ones work in all stages, others stop at stage 1."""
 
 import os
 import subprocess
@@ -45,16 +45,21 @@ def is_good(text):
 @example(text="\ud800")
 @example(text="貓" * 67)
 @example(text="..")
+<<<<<<< HEAD
 def test_both_rooms_have_one_rule(text):
     assert is_good(text) == utils_module("data_tables").is_id(text)
+=======
+def test_library_and_utils_have_the_same_rule(text):
+    assert is_good(text) == utils_module("validate_data_dir").is_id(text)
+>>>>>>> main
 
 
 @pytest.mark.parametrize(("texts", "good"), [(GOOD, True), (BAD, False)])
-def test_the_rule(texts, good):
+def test_valid_ids_are_accepted_and_others_refused(texts, good):
     assert [text for text in texts if is_good(text) != good] == []
 
 
-def test_a_good_id_cannot_leave_a_folder(tmp_path):
+def test_valid_id_cannot_leave_a_folder(tmp_path):
     for text in GOOD:
         assert os.path.realpath(tmp_path / text).startswith(f"{tmp_path}/")
 
@@ -70,12 +75,12 @@ def run(root, program, *arguments):
                           env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
 
 
-# one speaker's id must not begin another's in a way that breaks the order by speaker; each is a set of its own
+# two sets, because one speaker's id that begins another's could break the order by speaker
 SETS = [[text for text in GOOD if text not in ("a:5", "x" * 200, "貓" * 66)], ["a:5", "b" * 198]]
 
 
 @pytest.mark.parametrize("ids", SETS, ids=["odd", "long"])
-def test_good_ids_all_the_way(root, tmp_path, ids):
+def test_valid_ids_pass_all_stages(root, tmp_path, ids):
     """Corpus -> data directory -> trials -> embeddings -> scores, read by this project and by Kaldi's own reader."""
     data, exp, out = tmp_path / "data", tmp_path / "exp", tmp_path / "out"
     all_utts = utterances(tmp_path, ids)
@@ -112,8 +117,8 @@ def test_good_ids_all_the_way(root, tmp_path, ids):
     assert {path.name for path in tmp_path.iterdir()} == expected, "something was written elsewhere"
 
 
-def test_normal_forms_are_two_ids(tmp_path):
-    """Bytes count, as for Kaldi: neither is merged with the other or changed into it."""
+def test_unicode_normal_forms_are_different_ids(tmp_path):
+    """Ids are bytes, as in Kaldi: neither form is changed into the other."""
     ids = [unicodedata.normalize(form, "é") for form in ("NFC", "NFD")]
     assert ids[0] != ids[1]
     write_data_dir(utterances(tmp_path, ids), tmp_path / "data")
@@ -122,7 +127,7 @@ def test_normal_forms_are_two_ids(tmp_path):
 
 @pytest.mark.parametrize("bad", BAD, ids=ascii)
 def test_bad_ids_stop_at_stage_1(tmp_path, bad):
-    """In one line, with nothing written; also where a list with such an id comes from elsewhere."""
+    """In one line, with nothing written; archives refuse them too."""
     with pytest.raises(InputError, match="cannot be an id") as caught:
         write_data_dir([Utterance(f"{bad}-1", bad, "/a.wav", 16000, 16000, 1)], tmp_path / "data")
     assert "\n" not in str(caught.value) and str(caught.value).isprintable() and not (tmp_path / "data").exists()
@@ -132,8 +137,8 @@ def test_bad_ids_stop_at_stage_1(tmp_path, bad):
 
 
 @pytest.mark.parametrize("bad", [text for text in BAD if text.strip() and not {"\ud800", "\n"} & set(text)], ids=ascii)
-def test_bad_ids_in_lists_from_elsewhere(root, tmp_path, capsys, bad):
-    """The first table that holds one is named with its line by every reader."""
+def test_bad_ids_in_foreign_lists_are_reported_with_their_line(root, tmp_path, capsys, bad):
+    """Every reader names the table and its line."""
     raw = {"utt2spk": f"a-1 a\na-2 a\n{bad} {bad}\n", "spk2utt": f"a a-1 a-2\n{bad} {bad}\n",
            "wav.scp": f"a-1 /x\na-2 /x\n{bad} /x\n", "trials": f"a-1 a-2 target\na-1 {bad} nontarget\n",
            "scores": f"a-1 a-2 1.5\n{bad} a-1 1\n"}
@@ -145,7 +150,7 @@ def test_bad_ids_in_lists_from_elsewhere(root, tmp_path, capsys, bad):
         utils_module("make_trials").Speakers(tmp_path)
     assert f"{tmp_path}/utt2spk:3: " in capsys.readouterr().err
     readers = [(read_trials, "trials"), (read_scores, "scores"), (lambda path: read_table(path, True), "utt2spk")]
-    if len(bad.split()) == 1:  # elsewhere the second word is taken for the value, which may be any
+    if len(bad.split()) == 1:  # otherwise the second word is read as the value, which may be anything
         readers += [(read_table, "spk2utt"), (read_table, "wav.scp")]
     for read, name in readers:
         number = raw[name].count("\n", 0, raw[name].index(bad)) + 1

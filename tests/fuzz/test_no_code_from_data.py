@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing that a user gives is run: every call that could do so is one of those named here."""
+"""No data from users is run as code: every call that could do so is listed here."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = [path for room in ("rawnext", "steps", "local", "utils") for path in sorted((ROOT / room).rglob("*.py"))]
+FILES = [path for folder in ("rawnext", "steps", "local", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]
 
 # calls that run code or commands, or that may do so with what they read
 RISKY = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput", "pickle.load",
@@ -20,16 +20,17 @@ RISKY = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subp
          "os.execv", "os.execvp", "os.execve", "os.execvpe", "os.spawnv", "importlib.import_module", "extractall",
          "shutil.unpack_archive"}
 
-# file -> what it may call, and why that is safe
+# file -> calls that it may make, and why they are safe
 ALLOWED = {
     "rawnext/training/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
     "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
     "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
+    "steps/tasks.py": {"subprocess.run"},  # the commands that the same run has written, without a shell
     "local/speechocean762/unpack_tar.py": {"tar.extractall"},  # with filter="data", see below
 }
-LAUNCHERS = "utils/"  # they run what they are told to on the command line
+LAUNCHERS = "utils/"  # they run the command given by their command line
 
 
 def name_of(node: ast.expr) -> str:
@@ -39,7 +40,7 @@ def name_of(node: ast.expr) -> str:
 
 
 def risky_calls(source: str) -> Iterator[tuple[int, str]]:
-    """(line, name) of each; names that `from x import y` brought in count with their module."""
+    """(line, name) of each risky call; names imported by `from x import y` count with their module."""
     tree = ast.parse(source)
     full = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in ast.walk(tree)
             if isinstance(node, ast.ImportFrom) for alias in node.names}
@@ -64,14 +65,14 @@ def breaches(name: str, source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_file_runs_what_it_reads(path):
+def test_source_makes_only_allowed_risky_calls(path):
     assert breaches(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(("path", "function", "keyword", "value"), [
     ("rawnext/training/checkpoint.py", "torch.load", "weights_only", True),
     ("local/speechocean762/unpack_tar.py", "tar.extractall", "filter", "data")])
-def test_the_safe_mode_is_chosen_in_each_call(path, function, keyword, value):
+def test_safe_mode_is_set_in_each_call(path, function, keyword, value):
     """Whatever the library's default is."""
     tree = ast.parse((ROOT / path).read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and name_of(node.func) == function]
@@ -87,11 +88,11 @@ def test_the_safe_mode_is_chosen_in_each_call(path, function, keyword, value):
     "import numpy as np\nnp.load(p)", "import numpy as np\nf(allow_pickle=True)", "import yaml\nyaml.load(f)",
     "import kaldiio\nkaldiio.load_scp(p)", "tar.extractall(p)",
     "import functools, torch\nfunctools.partial(torch.load)"])
-def test_a_breach_is_found(source):
+def test_risky_calls_are_found(source):
     assert breaches("rawnext/foo.py", source)
 
 
 @pytest.mark.parametrize("source", ["model.load_state_dict(s)", "model.eval()", "import re\nre.compile('x')",
                                     "json.load(f)", "build(x).eval()"])
-def test_what_is_harmless_passes(source):
+def test_harmless_calls_pass(source):
     assert breaches("rawnext/foo.py", source) == []

@@ -94,7 +94,7 @@ def test_every_form_gives_the_same_list(convert, text, options):
     ("1 a-1 a-2\n2 a-1 a-2\n", (), "list:2: expected `1|0 ENROLL TEST`"),
     ("1 a-1 a-2\n\n", (), "list:2: empty line"),
     ("1 a-1 a-2\n0 a-1 b/one/3.wav\n0 a-1 b/one/3.wav\n", (), "list:2: b/one/3.wav is not in data/wav.scp"),
-    ("1 a-1 one/1.wav\n", (), "data/wav.scp:3: one/1.wav of the list could be a-1 or b-1"),
+    ("1 a-1 one/1.wav\n", (), "data/wav.scp:3: one/1.wav in the list matches a-1 and b-1"),
     ("enroll,test,label\na-1,a-2,1\na-1,b-1,no\n", (), "list:3: expected a label 1, 0, target or nontarget, got 'no'"),
     ("enroll,test,label\na-1,a-2\n", (), "list:2: has no label (column 3)"),
     ("x,y,z\na-1,a-2,1\n", (), "list:1: cannot tell which of 3 columns (x, y, z) are enroll, test, label"),

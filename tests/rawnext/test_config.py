@@ -56,3 +56,12 @@ def test_saved_config_is_read_back(tmp_path):
     config = load_config([], ["seed=3", "losses=[{name: aam, margin: 0.1}]"])
     save_config(config, tmp_path / "config.yaml")
     assert load_config([tmp_path / "config.yaml"]) == config
+
+
+def test_anchors_and_references_to_other_values(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("losses: [&aam {name: aam}]\ntrain: {epochs: 7, keep: '${train.epochs}'}\n")
+    assert load_config([path]).train.keep == 7
+    path.write_text("train: {keep: '${train.epoch}'}\n")
+    with pytest.raises(InputError, match=r"c\.yaml: .*train\.epoch"):
+        load_config([path])

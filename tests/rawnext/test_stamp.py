@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stamps: what they say about a checkout, a changed one, and none."""
+"""The stamp in a clean checkout, in a changed one, and outside a checkout."""
 
 import hashlib
 import os
@@ -19,14 +19,14 @@ def git(folder, *args):
     return done.stdout.strip()
 
 
-def test_commit_is_short_and_says_whether_files_were_changed(tmp_path):
+def test_commit_is_short_and_marks_changed_files(tmp_path):
     assert commit(tmp_path) == "unknown"
     git(tmp_path, "init", "-q")
     assert commit(tmp_path) == "unknown"  # no commit yet
     (tmp_path / "code").write_text("1")
     git(tmp_path, "add", "code")
     git(tmp_path, "commit", "-q", "-m", "first")
-    git(tmp_path, "tag", "-a", "v1", "-m", "v1")  # a tag must not stand in for the commit
+    git(tmp_path, "tag", "-a", "v1", "-m", "v1")  # a tag must not replace the commit
     short = git(tmp_path, "rev-parse", "--short", "HEAD")
     assert commit(tmp_path) == short
     (tmp_path / "data").write_text("not tracked")
@@ -35,7 +35,7 @@ def test_commit_is_short_and_says_whether_files_were_changed(tmp_path):
     assert commit(tmp_path) == f"{short}-dirty"
     below = tmp_path / "installed"
     below.mkdir()
-    assert commit(below) == "unknown"  # another project's repository further up says nothing about us
+    assert commit(below) == "unknown"  # not the commit of another project's repository further up
 
 
 def test_commit_is_unknown_without_git(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_sha256_of_a_file_larger_than_a_block(tmp_path):
         sha256(tmp_path)
 
 
-def test_command_is_that_of_the_recipe_else_of_the_program(monkeypatch):
+def test_command_is_from_the_recipe_or_the_program(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["steps/x.py", "a b"])
     monkeypatch.delenv("RAWNEXT_COMMAND", raising=False)
     assert stamp()["command"] == "steps/x.py 'a b'"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""steps/compare.py: systems side by side, and nothing in a cell that nobody measured."""
+"""steps/compare.py: tables of several systems; cells without a measurement are empty."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_tables(root, tmp_path):
     noisy = lines.index("### test_noisy, trials (native, cosine)")
     assert lines[noisy + 4].startswith("| one |") and not lines[noisy + 5]
     assert "| one | 1,128 | 24 | 20 | 1 x 2 |  |  | CPU, 2 cores | abc |" in lines
-    assert "run.sh --name one" in lines and "- Evaluated on a CPU" in lines
+    assert "run.sh --name one" in lines and "- Evaluated on: a CPU" in lines
 
 
 def test_an_experiment_without_results(root, tmp_path):

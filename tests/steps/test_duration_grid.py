@@ -15,10 +15,9 @@ from page_commands import example
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
-from rawnext.results.analysis import duration_plots
 from rawnext.scoring.metrics import eer
 
-# Extraction has its own tests: here it takes embeddings that lie ready, and says what it was asked for.
+# Extraction has its own tests: here it takes prepared embeddings, and records its arguments.
 EXTRACT = """#!/usr/bin/env bash
 while [[ "$1" == --* ]]; do shift 2; done
 echo "$(basename "$1") $2" >> asked
@@ -66,7 +65,7 @@ def read(scp):
     return dict(zip(keys, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)))
 
 
-def test_each_cell_is_of_its_cuts(place, tmp_path):
+def test_each_cell_has_its_own_cuts(place, tmp_path):
     done = place("--grid", "0.2", "--out", "out")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "asked").read_text() == "0.2s exp/one\nfull exp/one\n", "each cut once"
@@ -84,7 +83,7 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
         expected = 100 * eer(scores[trials.is_target], scores[~trials.is_target])
         assert float(row["eer"]) == pytest.approx(expected, abs=1e-3), (side, duration)
         assert float(row["eer_low"]) <= float(row["eer_high"]) and row["act_dcf_01"] == ""
-    assert len({row["eer"] for row in rows.values()}) > 2, "embeddings that tell the cells apart"
+    assert len({row["eer"] for row in rows.values()}) > 2, "embeddings for which the cells differ"
     page = (tmp_path / "out/GRID.md").read_text()
     assert "## EER %, both sides cut" in page and "| shorter utterances | 0 |" in page and "actual" not in page
     assert f"| one | {float(rows['test', '0.2']['eer']):.2f} [" in page
@@ -93,8 +92,8 @@ def test_each_cell_is_of_its_cuts(place, tmp_path):
 
 
 def test_the_command_of_the_page(root, place, tmp_path):
-    page = example(root, "docs/recipes.md", "steps/duration_grid.sh")
-    page[-4:-4] = "--grid", "2"     # longer than what there is
+    page = example(root, "docs/howto/durations.md", "steps/duration_grid.sh")
+    page[-4:-4] = "--grid", "2"     # longer than all utterances
     (tmp_path / "data/vox1_test").mkdir()
     for name in ("wav.scp", "utt2spk", "spk2utt"):
         (tmp_path / "data/vox1_test" / name).symlink_to(tmp_path / "data" / name)
@@ -109,23 +108,10 @@ def test_the_command_of_the_page(root, place, tmp_path):
     assert len(grid.read_text().splitlines()) == 1 + 2 * 3 * 2
 
 
-def test_mistakes_end_at_once(place, tmp_path):
+def test_usage_errors_stop_at_once(place, tmp_path):
     for args, why in ((("--sides", "left"), "left is not test"), (("--policy", "end"), "invalid choice: 'end'"),
                       (("--grid", "0.01"), "want seconds of at least 0.1")):
         done = place("--stop-stage", "1", *args)
         assert done.returncode != 0 and why in done.stderr and not (tmp_path / "asked").exists()
     (tmp_path / "exp/one/model.pt").unlink()
     assert "no such file exp/one/model.pt" in place().stderr
-
-
-def test_bands_are_drawn_where_there_are_intervals(monkeypatch):
-    saved = []
-    monkeypatch.setattr(duration_plots, "save", lambda figure, path: saved.append(figure))
-    panels = {"test side cut": {"a": {"1": (5.0, (4.0, 6.5)), "full": (2.0, (1.0, 3.0))}, "b": {"full": (3.0, None)}}}
-    duration_plots.plot_grid(panels, ["1", "2", "full"], ["x.png"])
-    axis = saved[0].axes[0]
-    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0, 5], [2, 2]], [[2, 3]]]
-    band, = axis.collections
-    low, high = band.get_paths()[0].get_extents().get_points()
-    assert (low.tolist(), high.tolist()) == ([0, 1], [2, 6.5])
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1 s", "2 s", "full"]

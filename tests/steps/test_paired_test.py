@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speakers beside a trial list: evaluate.py's intervals and costs of LLRs, paired_test.py, compare.py --test."""
+"""Speakers of a trial list: evaluate.py's intervals and costs of LLRs, paired_test.py, compare.py --test."""
 
 import contextlib
 import io
@@ -48,7 +48,7 @@ class Recipe:
         write_lines(self.folder / name, lines)
 
     def run(self, program, *args):
-        """In this process, which is a second faster than another one."""
+        """In this process, which is a second faster than a new one."""
         done = SimpleNamespace(returncode=0, stdout=io.StringIO(), stderr=io.StringIO())
         with (contextlib.redirect_stdout(done.stdout), contextlib.redirect_stderr(done.stderr),
               pytest.MonkeyPatch.context() as patch):
@@ -110,7 +110,7 @@ def test_rows_of_llrs_hold_their_costs(evaluated):
     assert f"Cllr {row['cllr']:.3f}" in done.stdout
 
 
-def test_tables_show_intervals_and_say_how(evaluated):
+def test_tables_show_and_explain_intervals(evaluated):
     done = evaluated.run("results.py", "exp/a")
     page = (evaluated.folder / "exp/a/RESULTS.md").read_text()
     cell = "{:.2f} [{:.1f}, {:.1f}]".format(evaluated.a[1]["eer"], *evaluated.a[1]["eer_interval"])
@@ -207,7 +207,7 @@ def test_models_of_several_utterances_are_their_speakers(recipe):
      r"data/test/trials:\d+: a nontarget trial within all"),
     (lambda x: x.write("data/test/utt2spk", ["s00-u0"]), "data/test/utt2spk:1: expected 2 columns, got 1"),
 ])
-def test_wrong_speakers_stop_who_asked_for_them_and_nobody_else(recipe, spoil, message):
+def test_wrong_speakers_are_an_error_only_if_requested(recipe, spoil, message):
     spoil(recipe)
     done, row = recipe.evaluate("a", "--utt2spk", "data/test/utt2spk")
     assert (done.returncode, row) == (1, None) and re.fullmatch(f"evaluate.py: {message}\n", done.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""steps/paper_tables.py: the paper's tables, ours below each row, nothing in a cell that nobody measured."""
+"""steps/paper_tables.py: the paper's tables, ours below each row; cells without a measurement are empty."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def test_tables_2_and_3(run, tmp_path):
     place = next(i for i, line in enumerate(lines) if line["system"] == "RawNeXt AAM aug")
     assert list(lines[place].values())[4:] == ["paper", "1.29", "0.142", "1.17", "0.138", "2.28", "0.236"]
     assert list(lines[place + 1].values())[4:] == ["exp/aam", "1.25", "0.500", "2.25", "0.600", "3.25", "0.700"]
-    assert "exp/mine is of no row of Table 3" in said
+    assert "exp/mine belongs to no row of Table 3" in said
     assert lines[2]["O minDCF"] == "0.077 †" and "does not state P_target" in markdown
     lines, _, said = run("2", "RawNet2 softmax=exp/mine", "exp/aam")
     assert (len(lines), said) == (14, "")
@@ -83,7 +83,7 @@ def test_tables_2_and_3(run, tmp_path):
     assert (by["exp/aam"]["EER % full"], by["exp/aam"]["EER % 1 s"]) == ("1.25", "")
 
 
-def test_only_one_protocol_and_back_end_and_what_stands_for_a_list(run, tmp_path):
+def test_choice_of_protocol_backend_and_list(run, tmp_path):
     experiment(tmp_path / "exp/x", "Table 4 row 7", {("O", "full"): (1.0, 0.1)})
     experiment(tmp_path / "exp/x", "Table 4 row 7", {("O", "full"): (2.0, 0.1)}, protocol="native")
     experiment(tmp_path / "exp/x", "Table 4 row 7", {("O", "full"): (3.0, 0.1)}, backend="plda")
@@ -96,7 +96,7 @@ def test_only_one_protocol_and_back_end_and_what_stands_for_a_list(run, tmp_path
     assert run("4", "2=exp/x")[0][3]["EER % full"] == "1.00", "a row by its number"
 
 
-def test_faults_are_one_line(root, tmp_path):
+def test_errors_are_one_line(root, tmp_path):
     experiment(tmp_path / "exp/x", "Table 4 row 7", {("O", "full"): (1.0, 0.1)})
     experiment(tmp_path / "exp/x", "Table 4 row 7", {("O", "full"): (1.0, 0.1)}, data_set="other")
     write_lines(tmp_path / "empty/config.yaml", ["paper: Table 4 row 7"])

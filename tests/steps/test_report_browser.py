@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of an experiment in a real browser: it shows, sorts and plays, from a file and without a network.
+"""The page of an experiment in a real browser: it shows, sorts and plays, from a file and offline.
 
-Skips where chromium_browser.py finds no Chromium.
+Skipped if chromium_browser.py finds no Chromium.
 """
 
+import io
+
+import numpy as np
 import pytest
 import report_experiment as small
 from chromium_browser import chromium, set_scheme, set_width, webdriver
+from PIL import Image
 
 from rawnext.results.analysis.html_report import report_page
 
@@ -37,7 +41,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def at(browser, page):
-    """Opens the page at a width, unless it is open there; returns a function that runs JavaScript in it."""
+    """Opens the page at a width, unless it is open at it; returns a function that runs JavaScript in it."""
     now = []
 
     def opened(width, again=False):
@@ -52,13 +56,13 @@ def at(browser, page):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_window(at, width):
-    """Nor hidden choices, opened: tables scroll within their boxes."""
+    """Including hidden choices, once opened; tables scroll within their boxes."""
     script = at(width)
     assert script("return innerWidth") == width
     script("for (const x of document.querySelectorAll('details')) x.open = true;"
            "for (const x of document.querySelectorAll('[hidden]')) x.hidden = false;")
     assert script("return document.documentElement.scrollWidth") <= width
-    wide = script("return [...document.querySelectorAll('body *')].filter(x => !x.closest('.scroll, .chart > svg') "
+    wide = script("return [...document.querySelectorAll('body *')].filter(x => !x.closest('.scroll') "
                   "&& x.getBoundingClientRect().right > innerWidth + 1).map(x => x.outerHTML.slice(0, 80))")
     assert wide == []
     assert script("return [...document.querySelectorAll('.scroll')].some(x => x.scrollWidth > x.clientWidth)")
@@ -66,11 +70,18 @@ def test_nothing_is_wider_than_the_window(at, width):
 
 
 def check_figures(script):
-    """Every figure is there, and its text can be read."""
+    """Every figure is there, and its text can be read: SVGs are unpacked into the page at their size to measure it."""
+    assert script("return [...document.querySelectorAll('.chart img, .spectrogram')]"
+                  ".every(x => x.complete && x.naturalWidth > 0)")
+    script("""for (const img of document.querySelectorAll('.chart img')) {
+        const svg = new DOMParser().parseFromString(decodeURIComponent(img.src.split(',').slice(1).join(',')),
+                                                    'image/svg+xml').documentElement;
+        const width = img.getBoundingClientRect().width;
+        svg.setAttribute('height', img.getBoundingClientRect().height); svg.setAttribute('width', width);
+        img.replaceWith(svg); }""")
     sizes = script("return [...document.querySelectorAll('.chart > svg, .wave, .spectrogram')].map(x => { "
                    "const r = x.getBoundingClientRect(); return [r.width, r.height]; })")
     assert len(sizes) > 30 and min(w for w, _ in sizes) > 250 and min(h for _, h in sizes) > 60
-    assert script("return [...document.querySelectorAll('.spectrogram')].every(x => x.complete && x.naturalWidth > 0)")
     heights = script("return [...document.querySelectorAll('.chart text')].filter(x => x.textContent.trim())"
                      ".map(x => x.getBoundingClientRect().height)")
     assert len(heights) > 100 and min(heights) >= 10
@@ -147,7 +158,7 @@ def test_players_play_one_at_a_time(at, browser):
         assert state >= 2 and 0.4 <= seconds < 10.1 and playing == [place]
 
 
-def test_no_complaints_and_nothing_fetched(at, browser):
+def test_no_warnings_and_nothing_fetched(at, browser):
     browser.get_log("browser")
     script = at(1280, again=True)
     assert browser.get_log("browser") == []
@@ -157,11 +168,15 @@ def test_no_complaints_and_nothing_fetched(at, browser):
 
 
 def test_dark_and_light(at, browser):
-    script = at(1280)
-    colours = []
+    script = at(1280, again=True)
+    brightness = []
     for scheme in ("light", "dark"):
         set_scheme(browser, scheme)
-        colours.append(script("return ['body', '.chart text'].flatMap(x => { const s = getComputedStyle("
-                              "document.querySelector(x)); return x === 'body' ? s.backgroundColor : s.fill; })"))
-    light, dark = ([sum(map(int, colour[4:-1].split(", "))) for colour in pair] for pair in colours)
-    assert light[0] > 600 > light[1] and dark[0] < 200 < dark[1]
+        colours = script("const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]")
+        shot = browser.find_element("css selector", ".chart img").screenshot_as_png
+        grey = np.array(Image.open(io.BytesIO(shot)).convert("L"))
+        brightness.append([*(sum(map(int, colour[4:-1].split(", "))) for colour in colours), np.median(grey),
+                           grey.min(), grey.max()])
+    (paper, ink, ground, darkest, _), (dark_paper, dark_ink, dark_ground, _, brightest) = brightness
+    assert paper > 600 > ink and ground > 200 > 100 > darkest
+    assert dark_paper < 200 and dark_ink > 500 and dark_ground < 100 < 150 < brightest

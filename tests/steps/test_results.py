@@ -103,7 +103,7 @@ def test_commit_names_this_checkout(experiment, root):
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs[:-1]]), "trials:200: a19 b199 has no score in scores"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in [*x.pairs, "a0 b1"]]), "scores:201: a0 b1 is not in trials"),
     (lambda x: x.write("scores", [f"{p} 1.0" for p in x.pairs] + ["a0 b0 2.0"]),
-     "scores:201: a0 b0 had another score before"),
+     "scores:201: a0 b0 has two different scores"),
     (lambda x: x.write("scores", [f"{p} nan" for p in x.pairs]), "scores:1: not a score: 'nan'"),
     (lambda x: x.write("trials", [f"{p} target" for p in x.pairs]), "trials: has no nontarget trial"),
     (lambda x: (x.folder / "trials").unlink(), "trials: no such file"),
@@ -120,7 +120,7 @@ def test_bad_scores_are_one_line_and_leave_nothing(experiment, spoil, message):
 @pytest.mark.parametrize("duration", ["0", "-1", "long", "inf"])
 def test_impossible_durations_are_refused(experiment, duration):
     done = experiment.evaluate(duration=duration)
-    assert done.returncode == 2 and f"want full or seconds, got '{duration}'" in done.stderr
+    assert done.returncode == 2 and f"expected full or seconds, got '{duration}'" in done.stderr
 
 
 # --- tables
@@ -162,8 +162,10 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
     assert not [line for line in section(results.page, "minDCF, P_target 0.05") if line[2] == "*paper*"]
 
 
-def test_page_says_where_figures_come_from(results):
-    assert results.page.startswith("# x: rawnext with aam + ge2e\n\n```\n./run.sh  --stage 3\n```\n")
+def test_page_reports_the_origin_of_figures(results):
+    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
+    assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
+    assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
                  "whole utterance at its own length", "RawNeXt AAM aug, as published (Table 2, Table 3)"):
         assert text in results.page
@@ -234,7 +236,7 @@ def test_bad_experiments_are_one_line(results, tmp_path, spoil, message):
     assert not (exp / "RESULTS.md").exists()
 
 
-def test_a_system_that_the_paper_has_not_is_named(results, tmp_path):
+def test_unknown_paper_system_is_reported(results, tmp_path):
     official(results, tmp_path, "O", 10)
     (tmp_path / "x" / "config.yaml").write_text("paper: RawNeXt softmx\n")
     done = results.run("results.py", tmp_path / "x")
@@ -245,7 +247,7 @@ def test_a_system_that_the_paper_has_not_is_named(results, tmp_path):
 # --- conf/paper.tsv
 
 def test_published_figures_agree_with_themselves(root):
-    """Numbers that stand in two tables of the paper are the same, and rates are rates."""
+    """Numbers that occur in two tables of the paper are equal, and all are valid rates."""
     path = root / "conf" / "paper.tsv"
 
     def eers(system):

@@ -86,7 +86,7 @@ def test_a_siamese_head_scores_the_more_alike_higher(score, exp):
 
 
 @pytest.mark.parametrize("name, scp, message", [
-    ("other", "all.scp", "other/model.pt: has no siamese head: it was not trained with the siamese loss"),
+    ("other", "all.scp", "other/model.pt: has no siamese head; it was not trained with the siamese loss"),
     ("exp", "short.scp", "short.scp: 3 dimensions, but the siamese head of exp has 4"),
 ])
 def test_a_siamese_head_that_is_not_there(score, exp, name, scp, message):

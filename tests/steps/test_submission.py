@@ -40,16 +40,16 @@ def test_labels_by_the_validation_threshold_in_the_order_of_the_pairs(submit, tm
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"scored": PAIRS[::-1]}, "scores: has not the pairs of pairs in their order"),
-    ({"scored": PAIRS[:3]}, "scores: has not the pairs of pairs in their order"),
+    ({"scored": PAIRS[::-1]}, "scores: does not have the pairs of pairs in the same order"),
+    ({"scored": PAIRS[:3]}, "scores: does not have the pairs of pairs in the same order"),
     ({"dev": DEV[::2]}, "trials: want target and nontarget trials"),
 ])
-def test_faults_are_one_line_and_leave_no_file(submit, tmp_path, change, message):
+def test_errors_are_one_line_and_leave_no_file(submit, tmp_path, change, message):
     done = submit(**change)
     assert (done.returncode, done.stderr) == (1, f"submission.py: {message}\n")
     assert not (tmp_path / "submission.csv").exists()
 
 
-def test_help_says_which_label_is_which(root):
+def test_help_explains_the_labels(root):
     done = subprocess.run([sys.executable, root / "steps" / "submission.py", "--help"], capture_output=True, text=True)
     assert "LABEL 0 = THE SAME SPEAKER, 1 = DIFFERENT SPEAKERS" in done.stdout

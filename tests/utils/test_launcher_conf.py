@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Config files of the launchers: Kaldi's grammar, its messages, and the two files that come with the recipes."""
+"""Config files of the launchers: Kaldi's grammar and messages, and the two files in conf/."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ import sge  # noqa: E402
 import slurm  # noqa: E402
 
 CONF = """
-# a site's
+# an example
 command qsub -v PATH -l arch="*64*"   # a comment
 option mem=* -l mem_free=$0,ram_free=$0
 option mem=0          # nothing
@@ -39,9 +39,9 @@ def command(line: str, text: str = CONF, name: str = "x.conf") -> list[str]:
     ("--mem 4G", "-l mem_free=4G,ram_free=4G"),
     ("--mem 0 --num-threads 1 --gpu 0", ""),
     ("--num-threads 3 --gpu 2", "-pe smp 3 -l gpu=2 -q g.q"),
-    ("--gpu 2 --gpu 1", "-l gpu=1 -q g.q"),                 # the last one counts
+    ("--gpu 2 --gpu 1", "-l gpu=1 -q g.q"),                 # the last one is used
     ("--queue long --anything 7", "-q long.q"),
-    ("--max-jobs-run 5 -tc 3 --num-nodes 1", ""),           # said by the launchers themselves
+    ("--max-jobs-run 5 -tc 3 --num-nodes 1", ""),           # set by the launchers themselves
     ("--pick failed --config y.conf -q all.q", ""),
 ])
 def test_options(line, words):
@@ -51,16 +51,16 @@ def test_options(line, words):
 
 
 @pytest.mark.parametrize("line", ["--foo 3", "--queue 3", "--queue short"])
-def test_an_option_or_a_value_that_is_not_described(line):
+def test_unknown_option_or_value(line):
     option, value = line[2:].split()
-    with pytest.raises(jobs.Refused) as refused:
+    with pytest.raises(jobs.LauncherError) as refused:
         command(line)
     assert refused.value.code == 255
     message = f"Command line option {option} not described in x.conf (or value '{value}' not allowed)"     # Kaldi's
     assert str(refused.value) == message
 
 
-def test_a_default_counts_like_an_option_of_the_command_line():
+def test_default():
     text = "command sbatch\noption gpu=* -p gpu --gres=gpu:$0\ndefault gpu=1\n"     # in any order
     assert command("", text) == ["sbatch", "-p", "gpu", "--gres=gpu:1"]
     assert command("--gpu 4", text)[-1] == "--gres=gpu:4"
@@ -68,22 +68,22 @@ def test_a_default_counts_like_an_option_of_the_command_line():
 
 @pytest.mark.parametrize("line, why", [
     ("option mem=* -l mem", r"x.conf:2: expected \$0"),
-    ("option mem", "x.conf:2: unable to parse line 'option mem'"),
+    ("option mem", "x.conf:2: unable to parse 'option mem'"),
     ("defaults gpu=0", "x.conf:2: unable to parse"),
     ("default gpu", "x.conf:2: unable to parse"),
 ])
-def test_lines_that_make_no_sense(line, why):
-    with pytest.raises(jobs.Refused, match=why) as refused:
+def test_malformed_lines(line, why):
+    with pytest.raises(jobs.LauncherError, match=why) as refused:
         launcher_conf.parse_conf("x.conf", f"command qsub\n{line}  # why\n")
     assert refused.value.code == 1
 
 
-def test_a_file_without_a_command():
-    with pytest.raises(jobs.Refused, match=r"x.conf: there is no line 'command \.\.\.'"):
+def test_no_command():
+    with pytest.raises(jobs.LauncherError, match=r"x.conf: no line 'command \.\.\.'"):
         launcher_conf.parse_conf("x.conf", "option mem=0\n")
 
 
-def test_which_file_is_read(tmp_path):
+def test_choice_of_file(tmp_path):
     usual, other = tmp_path / "usual.conf", tmp_path / "other.conf"
     other.write_text("command other\n")
 
@@ -94,14 +94,14 @@ def test_which_file_is_read(tmp_path):
     usual.write_text("command usual\n")
     assert (read(None), read(other)) == ("usual", "other")
     for missing in (tmp_path / "none.conf", tmp_path):      # a folder cannot be read either
-        with pytest.raises(jobs.Refused, match="cannot read config file") as refused:
+        with pytest.raises(jobs.LauncherError, match="cannot read config file") as refused:
             read(missing)
         assert refused.value.code == 1
 
 
 @pytest.mark.parametrize("conf, built_in", [("slurm.conf", slurm.DEFAULT_CONF), ("sge.conf", sge.DEFAULT_CONF)])
-def test_the_files_of_the_recipes_ask_for_what_is_built_in(conf, built_in):
-    """So that a cluster whose user edited nothing sees the same jobs with the file and without it (memory apart)."""
+def test_shipped_files_match_the_built_in_config(conf, built_in):
+    """An unedited file and no file must give the same options, except for the default memory."""
     text = (ROOT / "conf" / conf).read_text()
     line = "--mem 4G --gpu 2 --num-threads 8 --time 1:00:00"
     assert sorted(command(line, text)) == sorted(command(line, built_in))

@@ -128,6 +128,35 @@ steps/more.sh --stage "$stage" x
                      '--empty ""', "--nj 4 jobs", "", "Stages:", "0 the first", "3 train", "10 the last"]
 
 
+SHARED = """# shellcheck shell=bash
+name=shared                 # of all recipes
+far=1                       # also of all recipes
+bare=
+"""
+
+
+def test_options_of_a_sourced_file(toy, tmp_path):
+    (tmp_path / "shared.sh").write_text(SHARED)
+    (tmp_path / "more.sh").write_text(SCRIPT.replace("stage=0 ", ". ./shared.sh\nstage=0 ").replace(
+        "name=toy                    # results go to exp/$name", "").replace("BODY", 'echo "$name|$far|$bare|"'))
+    (tmp_path / "more.sh").chmod(0o755)
+    script = SCRIPT.replace("stage=0 ", ". ./shared.sh\nstage=0 ").replace("nj=", "far=2\nnj=")
+    body = 'options_of shared.sh\n./more.sh "${options[@]}"'
+    assert toy(body=body, script=script).stdout == "toy|2||\n", "the script's defaults come after those of the file"
+    assert toy("--name", "a b", "--bare", "$x", body=body, script=script).stdout == "a b|2|$x|\n"
+    done = toy("--bar", "x", script=script)
+    assert done.returncode == 1 and "did you mean --bare?" in done.stderr
+    lines = [" ".join(line.split()) for line in toy("--help", script=script).stdout.splitlines()]
+    assert lines[lines.index("Options:") + 1:] == [
+        "--stage 0 first and last stage to run", "--stop-stage 9", "--name toy results go to exp/$name",
+        '--conf conf/a.yaml # b YAML files # merged, "in quotes"', "--use-gpu false", '--empty ""',
+        "--far 2 also of all recipes", "--nj 4 jobs", '--bare ""']
+
+
+def test_given_options_as_words(toy):
+    assert toy("--name", "a b", body='given name empty stage').stdout == ' --name "a b" --stage "0"'
+
+
 def test_help_message_if_there_is_one(toy):
     done = toy("--help", script=SCRIPT.replace("nj=", "help_message='two\\nlines'\nnj="))
     assert (done.returncode, done.stdout) == (0, "two\nlines\n")
@@ -196,7 +225,7 @@ if in_stage 2 "two"; then once c/.done -- work true 2; fi
 def test_once_does_what_was_not_done(toy, tmp_path):
     def did(*args):
         (tmp_path / "did").write_text("")
-        done = toy(*args, body=ONCE)
+        done = toy(*args, body=ONCE, script=SCRIPT.replace("empty=", "again=false\nempty="))
         return (tmp_path / "did").read_text().splitlines(), done
 
     for folder in "abc":
@@ -207,11 +236,15 @@ def test_once_does_what_was_not_done(toy, tmp_path):
     assert ran == ["ls nothing"] and done.returncode != 0 and not (tmp_path / "a/.done").exists()
     assert did("--name", "x")[0] == ["ls x", "true 2"]
     ran, done = did("--name", "x")
-    assert ran == [] and "done before: work ls x   (--stage 1 does it again)" in done.stderr and done.stdout == ""
+    assert ran == [] and "done before: work ls x   (--stage 1 --again true does it again)" in done.stderr
+    assert done.stdout == ""
     assert did("--name", "y z")[0] == ["ls y z"], "another command line"
-    assert did("--name", "y z", "--stage", "1")[0] == ["ls y z"], "the stage that the user names is done, no other"
-    assert did("--name", "y z", "--stage", "02")[0] == ["true 2"]
-    assert did("--name", "y z", "--stage", "0")[0] == []
+    assert did("--name", "y z", "--stage", "1")[0] == []
+    assert did("--name", "y z", "--stage", "1", "--again", "true")[0] == ["ls y z"], "the stage that is named, no other"
+    assert did("--name", "y z", "--stage", "02", "--again", "true")[0] == ["true 2"]
+    assert did("--name", "y z", "--stage", "0", "--again", "true")[0] == []
+    ran, done = did("--name", "y z", "--again", "true")
+    assert ran == [] and done.returncode == 1 and "--again true: name the stage by --stage N" in done.stderr
     (tmp_path / "b/.done").unlink()
     assert did("--name", "y z")[0] == ["ls y z"], "each marker counts"
     ran, done = did("--name", "nothing")

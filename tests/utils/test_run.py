@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""run.py with real jobs: logs, exit codes, how many at a time, GPUs, --pick, and nothing left behind."""
+"""run.py with real jobs: logs, exit codes, number of parallel jobs, GPUs, --pick, no processes left after a signal."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def script(tmp_path):
-    """script(body) -> a command that runs these lines of bash, where $1 is the job's number."""
+    """script(body) -> a command that runs these lines of bash; $1 is the job's number."""
     def write(body: str) -> list[str]:
         (tmp_path / "job.sh").write_text(body)
         return ["bash", "job.sh", "JOB"]
@@ -35,12 +35,12 @@ def script(tmp_path):
 
 
 def meet(num_jobs: int) -> str:
-    """Lines that succeed only if this many jobs run at the same time."""
+    """A script that succeeds only if this many jobs run at the same time."""
     return ("touch met.$1\n"
             f"for i in $(seq 200); do [ $(ls met.* | wc -l) -ge {num_jobs} ] && exit 0; sleep 0.05; done; exit 1")
 
 
-ALONE = "mkdir lock && sleep 0.05 && rmdir lock"  # fails if two do it at a time
+ALONE = "mkdir lock && sleep 0.05 && rmdir lock"  # fails if two jobs run it at the same time
 
 
 def test_log_frame(run, tmp_path):
@@ -53,19 +53,19 @@ def test_log_frame(run, tmp_path):
     assert match, log
 
 
-def test_arguments_reach_the_command(run, tmp_path):
+def test_arguments(run, tmp_path):
     run("a.log", sys.executable, "-c", "import sys; print(sys.argv[1:])", "two  words", 'a "b" c', "", "it's it",
         "|", "tr", "a-z", "A-Z")
     assert "['TWO  WORDS', 'A \"B\" C', '', \"IT'S IT\"]" in (tmp_path / "a.log").read_text()
 
 
-def test_each_job_has_its_number_and_its_log(run, tmp_path):
+def test_job_number_in_command_and_log(run, tmp_path):
     assert run("JOB=2:4", "log/x.JOB.log", "echo", "I am JOB").returncode == 0
     assert sorted(path.name for path in tmp_path.glob("log/*")) == ["x.2.log", "x.3.log", "x.4.log"]
     assert "\nI am 3\n" in (tmp_path / "log/x.3.log").read_text()
 
 
-def test_one_failed_job_fails_the_call(run, script, tmp_path):
+def test_one_failed_job_of_three(run, script, tmp_path):
     done = run("JOB=1:3", "log/x.JOB.log", *script("echo the reason of $1; [ $1 != 2 ] || exit 5"))
     assert done.returncode == 1
     assert "run.py: 1 / 3 failed, log is in log/x.*.log\n" in done.stderr
@@ -74,26 +74,26 @@ def test_one_failed_job_fails_the_call(run, script, tmp_path):
     assert [f"(code {code})" in (tmp_path / f"log/x.{job}.log").read_text() for job, code in ((1, 0), (2, 5), (3, 0))]
 
 
-def test_the_first_of_the_failed_logs_is_shown(run, script):
+def test_first_failed_log_is_printed(run, script):
     done = run("JOB=1:4", "x.JOB.log", *script("echo the reason of $1; [ $1 != 2 ] && [ $1 != 4 ]"))
     assert "2 / 4 failed" in done.stderr and "reason of 2" in done.stderr and "reason of 4" not in done.stderr
 
 
-def test_one_job_that_fails(run):
+def test_single_failed_job(run):
     assert "run.py: job failed, log is in x.log\n" in run("x.log", "false").stderr
     assert "job failed, log is in x.7.log\n" in run("JOB=7", "x.JOB.log", "false").stderr
     forgot = run("x.JOB.log", "false")
     assert forgot.returncode == 1 and "probably you forgot to put JOB=1:$nj in your script." in forgot.stderr
 
 
-def test_a_killed_job(run, tmp_path):
+def test_killed_job(run, tmp_path):
     assert run("x.log", "kill", "-9", "$$").returncode == 1
     assert "# Ended (code 0; signal 9) at" in (tmp_path / "x.log").read_text()
     assert run("x.log", "bash", "-c", "kill -9 \\$\\$").returncode == 1
-    assert "# Ended (code 137) at" in (tmp_path / "x.log").read_text()   # as bash says it of its child
+    assert "# Ended (code 137) at" in (tmp_path / "x.log").read_text()   # bash's code for a killed child
 
 
-def test_a_parallel_job_needs_many_logs(run, tmp_path):
+def test_parallel_jobs_cannot_share_a_log(run, tmp_path):
     done = run("JOB=1:3", "x.log", "touch", "ran")
     assert done.returncode == 1 and "just one log file (x.log)" in done.stderr
     assert not (tmp_path / "ran").exists()
@@ -103,7 +103,7 @@ def test_wrong_command_line(run):
     assert run().returncode == run("x.log").returncode == run("JOB=0:3", "x.JOB.log", "true").returncode == 255
 
 
-def test_help_into_a_pipe_that_is_closed():
+def test_help_with_closed_stdout():
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer) as closed:
@@ -111,7 +111,7 @@ def test_help_into_a_pipe_that_is_closed():
     assert done.stderr == b""
 
 
-def test_a_log_that_cannot_be_written_stops_before_any_job(run, tmp_path):
+def test_unwritable_log(run, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "x.2.log").mkdir()
     for log in ("file/x.JOB.log", "x.JOB.log"):
@@ -120,25 +120,25 @@ def test_a_log_that_cannot_be_written_stops_before_any_job(run, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_bash_syntax_error_is_in_the_log(run, tmp_path):
+def test_bash_syntax_error(run, tmp_path):
     assert run("x.log", "echo", "hi", ")").returncode == 1
     assert "syntax error" in (tmp_path / "x.log").read_text()
 
 
-def test_jobs_do_not_read_our_input(tmp_path):
+def test_jobs_do_not_read_stdin(tmp_path):
     with subprocess.Popen([sys.executable, RUN, "x.log", "cat"], cwd=tmp_path, stdin=subprocess.PIPE) as process:
-        assert process.wait(timeout=60) == 0           # while our end of its input is still open
+        assert process.wait(timeout=60) == 0           # while its stdin is still open
     subprocess.run([sys.executable, RUN, "y.log", "readlink", "/proc/self/fd/0"], cwd=tmp_path, check=True)
     assert "\n/dev/null\n" in (tmp_path / "y.log").read_text()
 
 
-def test_a_command_longer_than_one_argument_may_be(run, tmp_path):
-    words = [f"word{i:06}" for i in range(20_000)]     # 220 kB; bash -c takes 128
+def test_command_longer_than_128_kib(run, tmp_path):
+    words = [f"word{i:06}" for i in range(20_000)]     # 220 kB; the limit of bash -c is 128
     assert run("x.log", "echo", *words, "|", "wc", "-w").returncode == 0
     assert "\n20000\n" in (tmp_path / "x.log").read_text()
 
 
-def test_jobs_run_side_by_side(run, script):
+def test_jobs_run_in_parallel(run, script):
     assert run("--max-jobs-run", 3, "JOB=1:3", "x.JOB.log", *script(meet(3))).returncode == 0
 
 
@@ -147,17 +147,17 @@ def test_jobs_run_one_by_one(run, script, options):
     assert run(*options, "JOB=1:4", "x.JOB.log", *script(ALONE)).returncode == 0
 
 
-def test_as_many_jobs_as_cpus(run, script):
-    ours = os.sched_getaffinity(0)
-    assert run(f"JOB=1:{len(ours)}", "x.JOB.log", *script(meet(len(ours)))).returncode == 0
+def test_default_number_of_parallel_jobs(run, script):
+    cpus = os.sched_getaffinity(0)
+    assert run(f"JOB=1:{len(cpus)}", "x.JOB.log", *script(meet(len(cpus)))).returncode == 0
     try:
-        os.sched_setaffinity(0, {min(ours)})           # children inherit it: one CPU left
+        os.sched_setaffinity(0, {min(cpus)})           # inherited by children
         assert run("JOB=1:4", "x.JOB.log", *script(ALONE)).returncode == 0
     finally:
-        os.sched_setaffinity(0, ours)
+        os.sched_setaffinity(0, cpus)
 
 
-def test_threads_of_a_job(run, tmp_path):
+def test_num_threads(run, tmp_path):
     run("--num-threads", 2, "x.log", "echo", "threads:$OMP_NUM_THREADS", OMP_NUM_THREADS="1")
     log = (tmp_path / "x.log").read_text()
     assert "\nthreads:2\n" in log and "# Accounting: time=0 threads=2\n" in log
@@ -180,25 +180,25 @@ def devices(tmp_path):
 SHOW = "echo devices=$CUDA_VISIBLE_DEVICES; "
 
 
-def test_parallel_jobs_get_gpus_of_their_own(run, script, tmp_path, smi):
+def test_parallel_jobs_get_different_gpus(run, script, tmp_path, smi):
     assert run("--gpu", 2, "JOB=1:2", "x.JOB.log", *script(SHOW + meet(2)), PATH=smi).returncode == 0
     assert sorted(devices(tmp_path)) == ["0,1", "2,3"]
 
 
-def test_gpus_of_the_environment_are_ours(run, script, tmp_path, smi):
+def test_cuda_visible_devices_is_respected(run, script, tmp_path, smi):
     run("--gpu", 1, "JOB=1:3", "x.JOB.log", *script(SHOW), PATH=smi, CUDA_VISIBLE_DEVICES="5")
     assert devices(tmp_path) == ["5", "5", "5"]
     run("JOB=1:3", "x.JOB.log", *script(SHOW), PATH=smi, CUDA_VISIBLE_DEVICES="5,6")
-    assert devices(tmp_path) == ["5,6"] * 3            # who asks for no GPU sees what we see
+    assert devices(tmp_path) == ["5,6"] * 3            # without --gpu, unchanged
 
 
-def test_a_freed_gpu_goes_to_the_next_job(run, script, tmp_path):
+def test_gpus_are_reused(run, script, tmp_path):
     own = script(SHOW + "mkdir lock.$CUDA_VISIBLE_DEVICES && sleep 0.1 && rmdir lock.$CUDA_VISIBLE_DEVICES")
     assert run("--gpu", 1, "JOB=1:6", "x.JOB.log", *own, CUDA_VISIBLE_DEVICES="3,7").returncode == 0
     assert set(devices(tmp_path)) == {"3", "7"}
 
 
-def test_more_jobs_than_gpus_share_them_if_asked(run, script, tmp_path):
+def test_max_jobs_run_above_number_of_gpus(run, script, tmp_path):
     done = run("--gpu", 1, "--max-jobs-run", 4, "JOB=1:4", "x.JOB.log", *script(SHOW + meet(4)),
                CUDA_VISIBLE_DEVICES="3,7")
     assert done.returncode == 0 and sorted(devices(tmp_path)) == ["3", "3", "7", "7"]
@@ -206,32 +206,32 @@ def test_more_jobs_than_gpus_share_them_if_asked(run, script, tmp_path):
 
 def test_too_few_gpus(run, smi):
     done = run("--gpu", 8, "x.log", "true", PATH=smi)
-    assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) here" in done.stderr
+    assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) available" in done.stderr
 
 
-def test_no_gpu_at_all(run, script):
+def test_no_gpu(run, script):
     done = run("--gpu", 1, "JOB=1:3", "x.JOB.log", *script(ALONE), CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 0 and "no GPU found" in done.stderr
 
 
 @pytest.mark.parametrize("pick, ran, code", [("all", "1234", 0), ("failed", "234", 0), ("incomplete", "34", 1)])
-def test_pick_reads_the_old_logs(run, tmp_path, pick, ran, code):
+def test_pick(run, tmp_path, pick, ran, code):
     (tmp_path / "x.1.log").write_text("# Ended (code 0) at x\n")
     (tmp_path / "x.2.log").write_text("# Ended (code 1) at x\n")
     (tmp_path / "x.3.log").write_text("# Started at x\n#\nhalf a li")
     done = run("--pick", pick, "JOB=1:4", "x.JOB.log", "touch", "ran.JOB")
     assert "".join(sorted(path.suffix[1:] for path in tmp_path.glob("ran.*"))) == ran
-    assert done.returncode == code                     # a failed job that is not run again still counts
+    assert done.returncode == code                     # a failed job that is not rerun still counts
     assert ("1 / 4 failed" in done.stderr) == bool(code)
 
 
 def living(token: str) -> list[int]:
-    """Processes that carry this word in their command line."""
+    """Processes with this argument in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().split(b"\0")
-        except OSError:  # it ended while we looked
+        except OSError:  # it has ended meanwhile
             continue
         if token.encode() in words:
             found.append(int(path.parent.name))
@@ -247,7 +247,7 @@ def wait_for(condition) -> None:
 
 @pytest.fixture
 def sleepers(tmp_path):
-    """sleepers(command, token, number) -> run.py with two jobs at a time, once so many processes have the token."""
+    """sleepers(command, token, number) -> run.py with two parallel jobs, after `number` processes have the token."""
     tokens = []
 
     def begin(command: list[str], token: str, number: int) -> subprocess.Popen:
@@ -258,41 +258,41 @@ def sleepers(tmp_path):
         return process
 
     yield begin
-    for pid in [pid for token in tokens for pid in living(token)]:  # of a test that failed
+    for pid in [pid for token in tokens for pid in living(token)]:  # left by a failed test
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_process(tmp_path, script, sleepers, number):
+def test_signal_ends_every_process(tmp_path, script, sleepers, number):
     token = f"98{os.getpid()}{number:02}"
-    # a child, one in a session of its own, and a launcher in a launcher
+    # a child process, one in its own session, and a nested launcher
     command = script(f"sleep {token} & setsid sleep {token} & {sys.executable} {RUN} y.$1.log sleep {token} & wait\n"
                      "touch on.$1")
     (tmp_path / "x.3.log").write_text("# Ended (code 0) at an earlier run\n")
-    process = sleepers(command, token, 8)       # two jobs: 3 sleep, and the inner launcher's own words
+    process = sleepers(command, token, 8)       # per job: 3 times sleep, and the nested launcher's command line
     process.send_signal(number)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == 2
     assert f"run.py: stopped by {number.name}" in message and "Traceback" not in message
     assert living(token) == []
-    assert not list(tmp_path.glob("on.*")) and not (tmp_path / "x.3.log").read_text()  # nothing went on or began
+    assert not list(tmp_path.glob("on.*")) and not (tmp_path / "x.3.log").read_text()  # nothing went on
     log = (tmp_path / "x.1.log").read_text()
     assert "\n# Stopped at" in log and "\n# Ended" not in log      # so that --pick incomplete runs it again
 
 
-def test_a_second_signal_ends_those_that_will_not(script, sleepers):
+def test_second_signal_skips_the_grace_time(script, sleepers):
     token = f"97{os.getpid()}"
-    # they have a session of their own, and their parent ends when asked
+    # they are in their own session and ignore SIGTERM; their parent ends on it
     process = sleepers(script(f"(trap '' TERM; exec setsid sleep {token}) & wait"), token, 2)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
-    assert process.poll() is None and len(living(token)) == 2      # asked, and given time
+    assert process.poll() is None and len(living(token)) == 2      # still in the grace time
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)          # less than they would be given
+    process.communicate(timeout=20)          # shorter than the grace time
     assert process.returncode == 2 and living(token) == []
 
 
-def test_nohup_stays_nohup(tmp_path):
+def test_nohup_ignores_sighup(tmp_path):
     token = f"96{os.getpid()}"
     process = subprocess.Popen(["nohup", sys.executable, RUN, "x.log", "sleep", "1", ";", "echo", token], cwd=tmp_path,
                                stderr=subprocess.DEVNULL)
@@ -301,21 +301,21 @@ def test_nohup_stays_nohup(tmp_path):
     assert process.wait(timeout=60) == 0
 
 
-def test_the_jobs_of_a_killed_launcher_end(script, sleepers):
+def test_jobs_of_killed_launcher_end(script, sleepers):
     token = f"95{os.getpid()}"
     process = sleepers(script(f"setsid sleep {token} & sleep {token}; touch on.$1"), token, 4)
     process.kill()
-    process.communicate(timeout=60)                     # nobody else holds its stderr
+    process.communicate(timeout=60)                     # no other process keeps its stderr open
     wait_for(lambda: not living(token))
 
 
 def watchdogs(folder: Path) -> list[int]:
-    """Processes that carry run.py's own words: a launcher and its watchdog."""
+    """Processes with run.py's command line: the launcher and its watchdog."""
     return living(str(folder / "mark.log"))
 
 
-def test_no_watchdog_survives_a_normal_end(tmp_path):
-    """Nor does it end what a job of ours left behind on purpose."""
+def test_watchdog_ends_with_the_launcher(tmp_path):
+    """It does not end a background process that a job has left running."""
     token = f"94{os.getpid()}"
     command = f"{sys.executable} {RUN} {tmp_path}/mark.log sleep {token} '&' | cat"
     assert subprocess.run(command, shell=True, timeout=60).returncode == 0
@@ -324,9 +324,9 @@ def test_no_watchdog_survives_a_normal_end(tmp_path):
     os.kill(left, signal.SIGKILL)
 
 
-def test_a_watchdog_watches_while_jobs_run_and_holds_nothing_of_ours(tmp_path):
+def test_watchdog_is_a_daemon(tmp_path):
     def settled() -> list[int]:
-        """Not the launcher, nor what it just forked."""
+        """The watchdog, without the launcher and its other children."""
         return [pid for pid in watchdogs(tmp_path) if os.path.realpath(f"/proc/{pid}/cwd") == "/"]
 
     process = subprocess.Popen([sys.executable, RUN, tmp_path / "mark.log", "sleep", "300"], stderr=subprocess.PIPE,
@@ -338,7 +338,7 @@ def test_a_watchdog_watches_while_jobs_run_and_holds_nothing_of_ours(tmp_path):
         assert os.getsid(watchdog) not in (os.getsid(0), os.getsid(process.pid))
         files = {os.readlink(file) for file in Path(f"/proc/{watchdog}/fd").iterdir()}
         assert os.devnull in files and len(files) == 2 and os.readlink(f"/proc/{watchdog}/cwd") == "/"
-        os.kill(watchdog, signal.SIGKILL)              # and without it the jobs go on
+        os.kill(watchdog, signal.SIGKILL)              # the jobs go on without it
         time.sleep(0.2)
         assert process.poll() is None
     finally:
@@ -347,19 +347,19 @@ def test_a_watchdog_watches_while_jobs_run_and_holds_nothing_of_ours(tmp_path):
     assert process.returncode == 2 and "Traceback" not in message
 
 
-def test_a_log_that_cannot_be_closed(run, tmp_path):
+def test_disk_full_at_the_end(run, tmp_path):
     done = run("JOB=1:2", "x.JOB.log", "[", "JOB", "=", "2", "]", "||", "ln", "-sf", "/dev/full", "x.JOB.log")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "run.py: cannot write x.1.log: No space left on device\n" in done.stderr
-    assert "1 / 2 failed" in done.stderr and "(code 0)" in (tmp_path / "x.2.log").read_text()   # the other one goes on
+    assert "1 / 2 failed" in done.stderr and "(code 0)" in (tmp_path / "x.2.log").read_text()   # unaffected
 
 
-def test_a_full_disk_at_the_beginning(run):
+def test_disk_full_at_the_start(run):
     done = run("/dev/full", "true")
     assert (done.returncode, done.stderr) == (1, "run.py: cannot write /dev/full: No space left on device\n")
 
 
-def test_options_for_clusters_pass(run, tmp_path):
+def test_cluster_options_are_ignored(run, tmp_path):
     done = run("--mem", "4G", "--time", "1:00:00", "--num-nodes", 1, "-V", "-l", "a=b", "-q", "all.q", "-sync", "y",
                "x.log", "true")
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What slurm.py and sge.py share, with programs that stand for the schedulers: logs, exit codes, lock, cancelling."""
+"""slurm.py and sge.py with fake schedulers: logs, exit codes, locking, cancelling."""
 
 import fcntl
 import os
@@ -15,18 +15,18 @@ from fake_cluster import install
 
 UTILS = Path(__file__).parents[2] / "utils"
 BOTH = pytest.mark.parametrize("launcher", ["slurm", "sge"])
-SLURM = pytest.mark.parametrize("launcher", ["slurm"])  # for what cannot differ
+SLURM = pytest.mark.parametrize("launcher", ["slurm"])  # enough if the launchers cannot differ
 SGE = pytest.mark.parametrize("launcher", ["sge"])
 
 
 @pytest.fixture
 def state(tmp_path, monkeypatch):
-    """The programs on PATH; what they know of the jobs."""
+    """Put the fake programs on PATH. Returns: the folder with their state."""
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     return install(tmp_path / "bin")
 
 
-# A launcher, not as patient with slow network file systems as it really is.
+# Runs a launcher with shorter timeouts for network file systems.
 START = """import runpy, sys
 sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0].rpartition("/")[0])
@@ -60,7 +60,7 @@ def wait_for(condition) -> None:
 
 
 @SLURM
-def test_a_folder_that_is_called_like_the_jobs(call, tmp_path, monkeypatch, launcher):
+def test_folder_name_contains_the_job_identifier(call, tmp_path, monkeypatch, launcher):
     (tmp_path / "JOBS").mkdir()
     monkeypatch.chdir(tmp_path / "JOBS")
     process = begin(tmp_path / "JOBS", launcher, "JOB=1:2", "x.JOB.log", "pwd")
@@ -103,7 +103,7 @@ def test_pick_with_gaps(call, tmp_path, launcher, pick, ran, code):
 
 
 @BOTH
-def test_the_environment_of_a_job(call, tmp_path, monkeypatch, launcher):
+def test_environment_of_a_job(call, tmp_path, monkeypatch, launcher):
     monkeypatch.setenv("RAWNEXT_COMMAND", "./run.sh --set \"it's\" $HOME")
     monkeypatch.setenv("SECRET", "1")
     (tmp_path / "path.sh").write_text("export FROM_PATH=yes\nhere=$PWD\n")
@@ -112,7 +112,7 @@ def test_the_environment_of_a_job(call, tmp_path, monkeypatch, launcher):
 
 
 @SGE
-def test_a_path_that_fails_is_in_the_log(call, tmp_path, launcher):
+def test_failing_path_sh(call, tmp_path, launcher):
     (tmp_path / "path.sh").write_text("echo no environment; exit 3\n")
     code, errors = call(launcher, "x.log", "true")
     assert code == 1 and "  no environment\n" in errors and "with status 3" in errors
@@ -123,9 +123,9 @@ def test_a_path_that_fails_is_in_the_log(call, tmp_path, launcher):
     ("", 255, "usage"),
     ("--foo 3 x.log true", 255, r"Command line option foo not described in the built-in config \(or value '3'"),
     ("--config none.conf x.log true", 1, "cannot read config file none.conf: No such file"),
-    ("/dev/null true", 255, "not a file"),
+    ("/dev/null true", 255, "not a regular file"),
 ])
-def test_refusals_touch_nothing(call, tmp_path, state, launcher, line, code, why):
+def test_errors_before_submission(call, tmp_path, state, launcher, line, code, why):
     (tmp_path / "x.log").write_text("old")
     done, errors = call(launcher, *line.split())
     assert done == code and re.search(why, errors) and errors.count("\n") == 1
@@ -133,7 +133,7 @@ def test_refusals_touch_nothing(call, tmp_path, state, launcher, line, code, why
 
 
 @SGE
-def test_the_scheduler_refuses(call, state, launcher):
+def test_submission_refused(call, state, launcher):
     (state / "refusal").write_text("error: Batch job submission failed:\n  Invalid account\n")
     code, errors = call(launcher, "x.log", "true")
     assert code == 1 and errors.endswith(" refused: error: Batch job submission failed:; Invalid account\n")
@@ -141,14 +141,14 @@ def test_the_scheduler_refuses(call, state, launcher):
 
 
 @BOTH
-def test_no_scheduler_here(tmp_path, launcher):
+def test_no_scheduler(tmp_path, launcher):
     process = begin(tmp_path, launcher, "x.log", "true")
     assert "no program" in process.communicate(timeout=60)[1] and process.returncode == 1
 
 
 @pytest.mark.parametrize("launcher, number", [("slurm", signal.SIGINT), ("sge", signal.SIGTERM),
                                               ("slurm", signal.SIGHUP)])
-def test_a_signal_cancels_the_jobs(tmp_path, state, launcher, number):
+def test_signal_cancels_the_jobs(tmp_path, state, launcher, number):
     process = begin(tmp_path, launcher, "JOB=1:2", "x.JOB.log", "touch", "up.JOB;", "sleep", "300;", "touch", "on.JOB")
     wait_for(lambda: len(list(tmp_path.glob("up.*"))) == 2)
     process.send_signal(number)
@@ -159,16 +159,16 @@ def test_a_signal_cancels_the_jobs(tmp_path, state, launcher, number):
 
 
 @BOTH
-def test_a_job_that_dies_without_a_word(call, state, launcher):
+def test_job_killed_by_sigkill(call, state, launcher):
     (state / "kill").touch()
     (state / "fate").write_text("JobId=12 JobState=OUT_OF_MEMORY Reason=OutOfMemory\nfailed       37  : no memory\n")
     code, errors = call(launcher, "x.log", "true")
-    assert code == 1 and re.search(r"x\.log has no end: the job was killed or deleted \(.*memory", errors, re.I)
+    assert code == 1 and re.search(r"x\.log is incomplete: the job was killed or deleted \(.*memory", errors, re.I)
 
 
 @SLURM
-def test_a_job_that_outlives_the_submitting_program(call, tmp_path, state, launcher):
-    """A queued-again job, or a submitting program that was killed."""
+def test_job_outlives_the_submitting_program(call, tmp_path, state, launcher):
+    """After a requeue, or if the submitting program was killed."""
     (state / "early").touch()
     assert call(launcher, "x.log", "sleep", "1;", "touch", "end") == (0, "")
     assert (tmp_path / "end").exists()
@@ -181,7 +181,7 @@ exit {code}
 
 
 @BOTH
-def test_exit_code_75_runs_again_in_the_same_log(call, tmp_path, launcher):
+def test_exit_code_75_requeues(call, tmp_path, launcher):
     (tmp_path / "job.sh").write_text(AGAIN.format(turns=2, code=75))
     assert call(launcher, "x.log", "bash", "job.sh") == (0, "")
     log = (tmp_path / "x.log").read_text()
@@ -191,23 +191,23 @@ def test_exit_code_75_runs_again_in_the_same_log(call, tmp_path, launcher):
 
 
 @pytest.mark.parametrize("launcher, jobs", [("sge", ["x.log"]), ("slurm", ["JOB=3:4", "x.JOB.log"])])
-def test_a_file_asks_for_the_same(call, tmp_path, launcher, jobs):
-    """torchrun exits with 1 whatever its workers say."""
+def test_file_run_again_requeues(call, tmp_path, launcher, jobs):
+    """For torchrun, which exits with 1 for any exit code of its workers."""
     command = ["[", "-e", "once.JOB", "]", "||", "(", "touch", "once.JOB", "$RUN_AGAIN;", "exit", "1", ")"]
     code, _ = call(launcher, *jobs, *command)
     assert code == 0 and "with status 1, to be run again" in (tmp_path / jobs[-1].replace("JOB", "4")).read_text()
 
 
 @SLURM
-def test_no_progress_ends(call, tmp_path, launcher):
+def test_repeated_quick_requeues_stop(call, tmp_path, launcher):
     (tmp_path / "job.sh").write_text(AGAIN.format(turns=100, code=75))
     code, errors = call(launcher, "x.log", "bash", "job.sh")
-    assert code == 1 and "Stopped 6 times within a minute: not run again" in errors
+    assert code == 1 and "Stopped after less than a minute 6 times in a row: not run again" in errors
     assert (tmp_path / "x.log").read_text().count("\nturn") == 6
 
 
 @BOTH
-def test_a_cancelled_job_does_not_come_back(tmp_path, state, launcher):
+def test_cancelled_job_is_not_requeued(tmp_path, state, launcher):
     (tmp_path / "job.py").write_text("import signal, sys, time\n"
                                      "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(75)))\n"
                                      "open('up', 'a').write('x'); time.sleep(300)\n")
@@ -228,7 +228,7 @@ def test_one_launcher_per_log(call, tmp_path, launcher):
         log = (tmp_path / "x.1.log").read_text()
         code, errors = call(launcher, "JOB=1:2", "x.JOB.log", "true")
         assert code == 1 and f"process {first.pid} on " in errors and errors.count("\n") == 1
-        assert (tmp_path / "x.1.log").read_text() == log           # and the running job's log is whole
+        assert (tmp_path / "x.1.log").read_text() == log           # the running job's log is unchanged
         assert call(launcher, "JOB=1:2", "y.JOB.log", "true") == (0, "")
     finally:
         first.terminate()
@@ -236,38 +236,38 @@ def test_one_launcher_per_log(call, tmp_path, launcher):
 
 
 @BOTH
-def test_the_job_of_a_killed_launcher_is_cancelled_first(call, tmp_path, state, launcher):
+def test_job_of_killed_launcher_is_cancelled(call, tmp_path, state, launcher):
     first = begin(tmp_path, launcher, "x.log", "touch", "up;", "sleep", "300;", "touch", "on")
     wait_for(lambda: (tmp_path / "up").exists() and (tmp_path / "q/x.job").read_text().endswith(" 12\n"))
     first.kill()
     first.communicate(timeout=60)
     code, errors = call(launcher, "x.log", "echo", "second")
     assert code == 0 and "job 12 of an earlier" in errors and errors.count("\n") == 1
-    assert (state / "alive.12").read_text() == ""                  # it has ended
+    assert (state / "alive.12").read_text() == ""                  # job 12 has ended
     log = (tmp_path / "x.log").read_text()
     assert "\nsecond\n" in log and log.count("# Finished") == 1 and not (tmp_path / "on").exists()
-    assert call(launcher, "x.log", "true") == (0, "")              # and all is as if nothing had been
+    assert call(launcher, "x.log", "true") == (0, "")              # nothing left to cancel
 
 
-def test_a_job_of_the_other_launcher_is_not_ours_to_cancel(call, tmp_path):
+def test_job_of_other_launcher_is_not_cancelled(call, tmp_path):
     (tmp_path / "q").mkdir()
     (tmp_path / "q/x.job").write_text("host 1 slurm.py 77\n")
     code, errors = call("sge", "x.log", "true")
     assert code == 1 and "job 77 of slurm.py" in errors
 
 
-def test_the_lock_dies_with_its_holder(call, tmp_path):
+def test_lock_is_released_on_exit(call, tmp_path):
     (tmp_path / "q").mkdir()
     with open(tmp_path / "q/x.job", "w") as file:
         file.write("host 1 slurm.py 77\n")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         assert "process 1 on host" in call("slurm", "x.log", "true")[1]
-    assert call("slurm", "x.log", "true") == (0, "")               # job 77 is not in the queue any more
+    assert call("slurm", "x.log", "true") == (0, "")               # job 77 is no longer in the queue
 
 
 @SLURM
-def test_the_script_runs_by_hand(call, tmp_path, launcher):
+def test_script_runs_by_hand(call, tmp_path, launcher):
     call(launcher, "JOB=1:2", "exp/JOB/x.log", "echo", "job JOB of", '"quoted"', "it is JOB")
     done = subprocess.run(["bash", tmp_path / "exp/q/JOB.x.sh", "2"], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[1] == "job 2 of quoted it is 2"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sge.py: what it asks of qsub, and what it makes of Grid Engine's answers."""
+"""sge.py: options for qsub, parsing of Grid Engine's output."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ import sge  # noqa: E402
 
 @pytest.fixture
 def submitted(tmp_path):
-    """submitted(*args) -> the options that qsub got, and the jobs' numbers; the jobs must succeed."""
+    """submitted(*args) -> the options passed to qsub, and the job numbers; the jobs must succeed."""
     def call(*args: object) -> tuple[str, str]:
         words, numbers = fake_cluster.submitted(UTILS / "sge.py", tmp_path, *args)
         return " ".join(words), numbers
@@ -35,8 +35,8 @@ def test_one_job(submitted, tmp_path):
 @pytest.mark.parametrize("args, options, numbers", [
     (["JOB=2:5"], "-t 2-5", "-"),
     (["--max-jobs-run", "2", "JOB=1:3"], "-tc 2 -t 1-3", "-"),
-    (["-tc", "9", "--pick", "incomplete", "JOB=1:5"], "-tc 9 -t 1-3", "1,3,4"),     # qsub knows no gaps
-    (["--pick", "incomplete", "JOB=5:6"], "q/x.JOB.out", "6"),                      # one job is no array
+    (["-tc", "9", "--pick", "incomplete", "JOB=1:5"], "-tc 9 -t 1-3", "1,3,4"),     # qsub -t takes no list
+    (["--pick", "incomplete", "JOB=5:6"], "q/x.JOB.out", "6"),                      # a single job is not an array
 ])
 def test_arrays(submitted, tmp_path, args, options, numbers):
     if "--pick" in args:
@@ -55,8 +55,8 @@ def test_several_nodes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("code", [99, 100])
-def test_codes_that_mean_something_to_grid_engine(tmp_path, monkeypatch, code):
-    """A command's 99 must not start it again (the stand-in for qsub would, for ever), nor its 100 leave it queued."""
+def test_exit_codes_special_to_grid_engine(tmp_path, monkeypatch, code):
+    """A command's exit code 99 must not requeue the job (fake qsub would for ever), nor 100 put it in error state."""
     fake_cluster.install(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     done = subprocess.run([sys.executable, UTILS / "sge.py", "x.log", "exit", str(code)], cwd=tmp_path, timeout=60,
@@ -70,32 +70,33 @@ def test_codes_that_mean_something_to_grid_engine(tmp_path, monkeypatch, code):
     ("warning: 7 hosts are away\n12\nJob 12 exited with exit code 0.\n", "12"),
     ("Unable to run job: unknown queue 7\n", None),
 ])
-def test_the_id_of_a_job(text, job_id):
+def test_job_id(text, job_id):
     assert sge.GridEngine().job_id(text) == job_id
 
 
 @pytest.mark.parametrize("answer, alive", [
     ("=====\njob_number:   12\n", True),
     ("Following jobs do not exist: \n12\n", False),
-    ("error: commlib error: got select error (Connection refused)\n", True),    # nobody knows
+    ("error: commlib error: got select error (Connection refused)\n", True),    # unknown
 ])
-def test_is_the_job_alive(monkeypatch, answer, alive):
-    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert sge.GridEngine().alive("12") == alive
+def test_is_active(monkeypatch, answer, alive):
+    monkeypatch.setattr(sge, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().is_active("12") == alive
 
 
-def test_a_job_in_error_state(monkeypatch):
+def test_job_in_error_state(monkeypatch):
     answer = "job_number: 12\nerror reason    1:          can't chdir to /x: No such file or directory\nscheduling: -\n"
-    monkeypatch.setattr(sge, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert sge.GridEngine().trouble("12") == \
+    monkeypatch.setattr(sge, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert sge.GridEngine().problem("12") == \
         "can't chdir to /x: No such file or directory (qmod -cj 12 clears the error)"
 
 
-def test_what_grid_engine_tells_of_a_dead_job(monkeypatch):
-    shown = "qname all.q\nhostname     n7\njobnumber 12\nfailed       37  : enforced h_rt\nexit_status  137 (Killed)\n"
-    asked = []
-    monkeypatch.setattr(sge, "ask", lambda *words: asked.append(words) or subprocess.CompletedProcess([], 0, shown))
+def test_exit_info(monkeypatch):
+    output = "qname all.q\nhostname     n7\njobnumber 12\nfailed       37  : enforced h_rt\nexit_status  137 (Killed)\n"
+    calls = []
+    monkeypatch.setattr(sge, "run_program",
+                        lambda *words: calls.append(words) or subprocess.CompletedProcess([], 0, output))
     engine = sge.GridEngine()
     engine.tasks = {7: 2}
-    assert engine.fate("12", 7) == "hostname n7; failed 37  : enforced h_rt; exit_status 137 (Killed)"
-    assert asked == [("qacct", "-j", "12", "-t", "2")]
+    assert engine.exit_info("12", 7) == "hostname n7; failed 37  : enforced h_rt; exit_status 137 (Killed)"
+    assert calls == [("qacct", "-j", "12", "-t", "2")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slurm.py: what it asks of sbatch and srun, several nodes, and what it makes of Slurm's answers."""
+"""slurm.py: options for sbatch and srun, several nodes, parsing of Slurm's output."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ import slurm  # noqa: E402
 
 @pytest.fixture
 def submitted(tmp_path):
-    """submitted(*args) -> the options that sbatch got; the jobs must succeed."""
+    """submitted(*args) -> the options passed to sbatch; the jobs must succeed."""
     return lambda *args: fake_cluster.submitted(UTILS / "slurm.py", tmp_path, *args)[0]
 
 
@@ -44,7 +44,7 @@ def test_arrays(submitted, tmp_path, args, array):
     assert submitted(*args, "x.JOB.log", "true")[-1] == array
 
 
-def test_kaldis_options_of_grid_engine(submitted):
+def test_grid_engine_options(submitted):
     options = submitted("-V", "-pe", "smp", 3, "x.log", "true")
     assert "--export=ALL" in options and "--cpus-per-task=3" in options and "-V" not in options
 
@@ -54,11 +54,11 @@ def test_ranges(numbers):
     back = [list(range(int(part.split("-")[0]), int(part.split("-")[-1]) + 1))
             for part in slurm.ranges(sorted(numbers)).split(",")]
     assert [number for part in back for number in part] == sorted(numbers)
-    assert all(later[0] > earlier[-1] + 1 for earlier, later in pairwise(back))      # as short as can be
+    assert all(later[0] > earlier[-1] + 1 for earlier, later in pairwise(back))      # no two ranges could be merged
 
 
 def test_several_nodes(submitted, tmp_path):
-    """The command runs once on each, with what torchrun reads from the environment."""
+    """The command runs once on each node, with the environment variables that torchrun reads."""
     options = submitted("--num-nodes", 3, "x.log", "env", "|", "grep", "PET_", "|", "sort", "|", "tr", "'\\n'", ",")
     assert "--nodes=3" in options and "--ntasks-per-node=1" in options
     log = (tmp_path / "x.log").read_text()
@@ -68,7 +68,7 @@ def test_several_nodes(submitted, tmp_path):
     assert {"--kill-on-bad-exit=1", "--export=ALL", "--nodes=3", "--ntasks=3"} <= set(step)
 
 
-def test_one_node_has_no_such_environment(submitted, tmp_path):
+def test_one_node_has_no_torchrun_variables(submitted, tmp_path):
     submitted("x.log", "env")
     assert "PET_" not in (tmp_path / "x.log").read_text()
 
@@ -78,25 +78,25 @@ def test_one_node_has_no_such_environment(submitted, tmp_path):
     ("COMPLETING\n", True),
     ("", False),
     ("slurm_load_jobs error: Invalid job id specified\n", False),
-    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", True),    # nobody knows
+    ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n", True),    # unknown
 ])
-def test_is_the_job_alive(monkeypatch, answer, alive):
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert slurm.Slurm().alive("12") == alive
+def test_is_active(monkeypatch, answer, alive):
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().is_active("12") == alive
 
 
-@pytest.mark.parametrize("answer, trouble", [
+@pytest.mark.parametrize("answer, problem", [
     ("Resources\nPriority\n", ""),
     ("Dependency\nJobHeldUser\n", "JobHeldUser"),
     ("launch failed requeued held\n", "launch failed requeued held"),
     ("PartitionTimeLimit\n", "PartitionTimeLimit"),
 ])
-def test_a_job_that_will_not_begin(monkeypatch, answer, trouble):
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, answer))
-    assert slurm.Slurm().trouble("12") == trouble
+def test_problem(monkeypatch, answer, problem):
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, answer))
+    assert slurm.Slurm().problem("12") == problem
 
 
-def test_what_slurm_tells_of_a_dead_job(monkeypatch):
+def test_exit_info(monkeypatch):
     shown = "JobId=12 JobName=x JobState=NODE_FAIL Reason=None RunTime=00:01:02 NodeList=n[1-2] BatchHost=n1"
-    monkeypatch.setattr(slurm, "ask", lambda *_: subprocess.CompletedProcess([], 0, shown))
-    assert slurm.Slurm().fate("12", None) == "JobState=NODE_FAIL; NodeList=n[1-2]; RunTime=00:01:02"
+    monkeypatch.setattr(slurm, "run_program", lambda *_: subprocess.CompletedProcess([], 0, shown))
+    assert slurm.Slurm().exit_info("12", None) == "JobState=NODE_FAIL; NodeList=n[1-2]; RunTime=00:01:02"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speaker activation map: where in an utterance a network with two-dimensional maps finds its speaker.
 
-DTDY-ResNet34 was published with such maps by a modified Grad-CAM; neither its README nor its code says how they are
-made. This is a reconstruction: what Grad-CAM does for a class's logit, here for the cosine between the utterance's
+DTDY-ResNet34 was published with such maps by a modified Grad-CAM; neither its README nor its code explains how they are
+made. This is a reconstruction: Grad-CAM, applied not to the logit of a class but to the cosine between the utterance's
 embedding and a reference of its speaker.
 Source of Grad-CAM: Selvaraju et al., ICCV 2017.
 """
@@ -20,13 +20,13 @@ from rawnext.models.features import HOP, LogMel
 
 
 def activation_map(model: SpeakerModel, wave: Tensor, reference: Tensor, time_only: bool = False) -> Tensor:
-    """How much each place of the last map (C, F, L) raises the cosine with a reference.
+    """How much each position of the last map (C, F, L) raises the cosine with a reference.
 
-    The map's channels are added with their gradients' means as weights; what is below zero counts as zero.
+    The map's channels are summed with their mean gradients as weights; negative values are set to zero.
 
     Args:
         model: in evaluation mode; see `check_map`.   wave: (T,).   reference: (D,), of any length but 0.
-        time_only: gradients are averaged over frequency only, so that each frame has weights of its own.
+        time_only: gradients are averaged over frequency only, so that each frame has its own weights.
     Returns: (bands, frames) of the log-mel energies, between 0 and 1, its maximum (unless all is 0).
     """
     maps: list[Tensor] = []
@@ -69,14 +69,14 @@ def log_mel(model: SpeakerModel) -> LogMel:
 
 def masked_scores(model: SpeakerModel, wave: Tensor, reference: Tensor, activation: Tensor, share: float = 0.1,
                   draws: int = 20, seed: int = 0) -> tuple[float, float, float]:
-    """Does the map tell the truth? The cosine of all frames, without the most active ones, without others.
+    """A check of the map: cosine of all frames, without the most active frames, without others.
 
-    Frames are taken out by giving them each band's mean. A frame's activation is its mean over frequency.
+    A removed frame is replaced by the mean of each band. A frame's activation is its mean over frequency.
 
     Args:
-        activation: (bands, frames).   share: of the frames, taken out.
-        draws: of others, the most active ones moved along the utterance by a random time (what leaves at its end comes
-            in at its beginning): so they stand together as those do. Their mean is returned.
+        activation: (bands, frames).   share: of the frames that are removed.
+        draws: random choices of the other frames, whose mean is returned. Each is a circular shift of the most active
+            frames by a random time, so that it has the same gaps.
     """
     frames = activation.shape[1]
     most = activation.mean(0).topk(math.ceil(share * frames)).indices.cpu()
@@ -88,7 +88,7 @@ def masked_scores(model: SpeakerModel, wave: Tensor, reference: Tensor, activati
 
 
 def score_without(model: SpeakerModel, wave: Tensor, reference: Tensor, frames: Tensor) -> Tensor:
-    """Cosine when the frames of these indices are at each band's mean."""
+    """Cosine with the frames of these indices replaced by the mean of each band."""
 
     def mask(module, inputs, output):
         x, lengths = output
@@ -102,7 +102,7 @@ def score_without(model: SpeakerModel, wave: Tensor, reference: Tensor, frames: 
 
 
 def band_of(hz: float, features: LogMel) -> float:
-    """Where a frequency lies on the axis of mel bands: 0 is the first band's centre."""
+    """Position of a frequency on the axis of mel bands: 0 is the centre of the first band."""
     def mel(f: float) -> float:
         return 2595 * math.log10(1 + f / 700)
 
@@ -111,7 +111,7 @@ def band_of(hz: float, features: LogMel) -> float:
 
 
 def energies(model: SpeakerModel, wave: Tensor) -> Tensor:
-    """(T,) -> (bands, frames) log-mel energies as the model's front end computes them, before any mean is taken off."""
+    """(T,) -> (bands, frames) log-mel energies as the model's front end computes them, before mean subtraction."""
     plain = copy.copy(log_mel(model))
     plain.norm = "none"
     return plain(wave.unsqueeze(0))[0][0].T

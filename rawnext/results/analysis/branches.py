@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each resolution branch of RawNeXt brings as utterances get longer: the paper's eq. 8 and Fig. 2.
+"""How the output of each resolution branch of RawNeXt changes with utterance length: the paper's eq. 8 and Fig. 2.
 
-In a block branch r brings x^r (T, C): its output times the gate's weights, or its output alone where there is no gate.
+In a block, branch r contributes x^r (T, C): its output times the gate's weights, or its output if there is no gate.
 With x_L for an utterance's middle L seconds, the variation score is the mean over t and c of x_L^r - x_1^r, averaged
 over blocks and utterances: 0 at 1 s. Eq. 8 has one T for both terms, so the network must be fed equally long signals:
 
@@ -30,9 +30,9 @@ BRANCHES = ("original", "low", "high")  # in the order of the gate's weights
 
 
 def reference_form(model: nn.Module) -> nn.Module:
-    """A copy of the model, same weights, whose blocks run every branch to its end, where hooks see it.
+    """A copy of the model, same weights, whose blocks compute every branch separately, so that hooks see its output.
 
-    Raises: ValueError: there is no block with branches at several resolutions.
+    Raises: ValueError: no block has branches at several resolutions.
     """
     if not any(block.low is not None for block in blocks_of(model).values()):
         raise ValueError(f"{type(model).__name__} has no branches at several resolutions here; an elastic RawNeXt has")
@@ -47,7 +47,7 @@ def blocks_of(model: nn.Module) -> dict[str, Block]:
 
 
 class Watch:
-    """Sees, by hooks, what the branches of one block bring in each pass of a model in its reference form."""
+    """Records, by hooks, the contributions of one block's branches in each pass of a model in its reference form."""
 
     def __init__(self, block: Block):
         self.means: dict[str, Tensor] = {}  # branch -> (B, C) mean over t of its output
@@ -64,7 +64,7 @@ class Watch:
     def keep_weights(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         self.weights = output
 
-    def brought(self) -> Tensor:
+    def contributions(self) -> Tensor:
         """(B, n) means over t and c of the last pass; the weights do not depend on t."""
         means = torch.stack([self.means[name] for name in self.branches], -1)
         return (means if self.weights is None else self.weights * means).double().mean(1)
@@ -72,7 +72,7 @@ class Watch:
 
 @contextlib.contextmanager
 def watched(model: nn.Module) -> Iterator[dict[str, Watch]]:
-    """Watches on all blocks, by the blocks' names, until the end of the `with`."""
+    """A Watch on each block, by the block's name, until the end of the `with`."""
     watches = {name: Watch(block) for name, block in blocks_of(model).items()}
     try:
         yield watches
@@ -92,7 +92,7 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
     """Variation scores of N utterances, block by block.
 
     Args:
-        model: what `reference_form` returned.   waves: N of (T,), repeated where shorter than a duration.
+        model: from `reference_form`.   waves: N of (T,); one shorter than a duration is repeated.
         durations: L of them, in seconds.   policy: tiled or native.
     Returns: (N, L, blocks, branches) float64, in the order of blocks_of and branches_of.
     """
@@ -101,18 +101,18 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
     parts: list[np.ndarray] = []
     batch: list[np.ndarray] = []
 
-    def passed(seconds: float) -> np.ndarray:
-        """(B, blocks, branches) of the batch's middle seconds."""
+    def measure(seconds: float) -> np.ndarray:
+        """(B, blocks, branches) contributions for the middle seconds of the batch."""
         num = round(seconds * SAMPLE_RATE)
         signals = [tile(centre_crop(signal, num), num) for signal in batch]
         if policy == "tiled":
             signals = [tile(signal, round(longest * SAMPLE_RATE)) for signal in signals]
         model.embed(torch.from_numpy(np.stack(signals)).to(device_of(model)))
-        return torch.stack([watch.brought() for watch in watches.values()], 1).cpu().numpy()
+        return torch.stack([watch.contributions() for watch in watches.values()], 1).cpu().numpy()
 
     def flush() -> None:
-        brought = {seconds: passed(seconds) for seconds in {1.0, *durations}}  # each once: at 1 s exactly 0
-        parts.append(np.stack([brought[seconds] - brought[1.0] for seconds in durations], 1))
+        found = {seconds: measure(seconds) for seconds in {1.0, *durations}}  # a set: the score at 1 s is exactly 0
+        parts.append(np.stack([found[seconds] - found[1.0] for seconds in durations], 1))
         batch.clear()
 
     with watched(model) as watches:
@@ -136,6 +136,6 @@ def table(scores: np.ndarray, durations: Sequence[float], blocks: Sequence[str],
 
 
 def summary(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over utterances, and its standard error (NaN of one utterance alone): (N, L, R) -> twice (L, R)."""
+    """Mean over utterances, and its standard error (NaN for a single utterance): (N, L, R) -> twice (L, R)."""
     error = part.std(0, ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.full(part.shape[1:], np.nan)
     return part.mean(0), error

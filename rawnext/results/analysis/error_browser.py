@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worst errors of an evaluation, to be seen and heard: waveform, spectrogram and sound of both utterances."""
+"""The worst errors of an evaluation: waveform, spectrogram and sound of both utterances."""
 
 import base64
 import io
@@ -18,18 +18,18 @@ from rawnext.errors import InputError
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 from rawnext.results.rows import Row, seconds
 
-HEARD_S = 10          # longer speech is cut to its beginning
-VORBIS_LEVEL = 0.93   # libsndfile's word for some 35 kbit/s; its Opus is a third smaller and takes 15 times as long
+HEARD_S = 10          # longer speech is cut to its first seconds
+MP3_LEVEL = 0.8       # libsndfile's scale, 0 to 1
 WAVE_COLUMNS = 180
 IMAGE_COLUMNS, IMAGE_ROWS = 320, 96
 WINDOW = 400          # samples of a spectrum
-RANGE_DB = 70         # of a spectrogram, below its loudest place
+RANGE_DB = 70         # of a spectrogram, below its maximum
 
 
 class Clip(NamedTuple):
-    """One utterance of an error. fault: why it cannot be heard (then the rest is empty).
+    """One utterance of an error.   fault: why it cannot be played (then the rest is empty).
 
-    heard: what part of it the sound is.   sound, picture: data URIs.   wave: SVG path in 180 x 64.
+    heard: the part of the utterance in the sound.   sound, picture: data URIs.   wave: SVG path in 180 x 64.
     """
 
     utt: str
@@ -42,7 +42,7 @@ class Clip(NamedTuple):
 
 
 class Error(NamedTuple):
-    """A trial on the wrong side. rank: 1 is the worst."""
+    """A trial on the wrong side of the threshold.   rank: 1 is the worst."""
 
     rank: int
     score: float
@@ -51,9 +51,9 @@ class Error(NamedTuple):
 
 
 def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list[int]]:
-    """Lines (from 0) of the highest nontarget and of the lowest target trials, worst first, at most num of each."""
+    """Positions (from 0) of the highest nontarget and the lowest target trials, worst first, at most num of each."""
     def first(places: np.ndarray, keys: np.ndarray) -> list[int]:
-        if num < len(places):  # only what is near the top is sorted; equal scores stay in the list's order
+        if num < len(places):  # sort candidates only; equal scores keep the list's order
             limit = np.partition(keys, num - 1)[num - 1] if num else -np.inf
             places, keys = places[keys <= limit], keys[keys <= limit]
         return places[np.argsort(keys, kind="stable")][:num].tolist()
@@ -63,10 +63,10 @@ def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list
 
 
 def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple[str, list[Error]]]:
-    """(what they are, the worst of them) of an evaluation, with the sound as the embedding was given it.
+    """(kind, the worst errors of this kind) of an evaluation; the sound is the input of the embedding.
 
-    The enroll side lies in the directory that the row calls `enroll`; the test side where its trials are. Of a model
-    of several utterances (TRIALS.enroll) the first is heard.
+    The enroll side is in the directory named by the row's `enroll`, the test side in the folder of the trials. For a
+    model of several utterances (TRIALS.enroll) the first one is played.
     """
     models = read_enroll_map(f"{row['trials']}.enroll") if Path(f"{row['trials']}.enroll").exists() else {}
     test_dir = str(Path(row["trials"]).parent)
@@ -84,8 +84,8 @@ def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple
                 for rank, i in enumerate(lines, 1)]
 
     nontargets, targets = worst(trials, scores, num)
-    return [("highest nontarget scores: different speakers, taken for one", listed(nontargets)),
-            ("lowest target scores: one speaker, taken for two", listed(targets))]
+    return [("highest nontarget scores: different speakers accepted as the same", listed(nontargets)),
+            ("lowest target scores: the same speaker rejected as different", listed(targets))]
 
 
 @lru_cache(maxsize=4)
@@ -98,11 +98,11 @@ def directory(data_dir: str) -> tuple[dict[str, Source], dict[str, str]]:
 
 @lru_cache(maxsize=1024)
 def clip(data_dir: str, utt: str, cut_s: float) -> Clip:
-    """Args: cut_s: seconds to which the utterance was cut around its middle; 0: it was not."""
+    """Args: cut_s: seconds around the middle to which the utterance was cut; 0: not cut."""
     try:
         sources, speakers = directory(data_dir)
         if utt not in sources:
-            raise InputError(data_dir, None, f"{utt} is no utterance of it")
+            raise InputError(data_dir, None, f"has no utt {utt!r}")
         whole = load_wave(sources[utt])
     except InputError as error:
         return Clip(utt, "", "", "", "", "", str(error))
@@ -113,23 +113,20 @@ def clip(data_dir: str, utt: str, cut_s: float) -> Clip:
 
 
 def part(whole: float, given: float, heard: float) -> str:
-    """What of an utterance is heard, all in seconds."""
+    """The part of an utterance that is played; all in seconds."""
     words = f"{whole:.2f} s" if given == whole else f"the middle {given:.2f} s of {whole:.2f} s"
-    return words if heard == given else f"{words}; its first {heard:g} s can be heard here"
+    return words if heard == given else f"{words}; only its first {heard:g} s are played"
 
 
 def sound(wave: np.ndarray) -> str:
-    """(T,) at 16 kHz as a data URI of Ogg Vorbis."""
+    """(T,) at 16 kHz as a data URI of MP3: Chromium refuses Ogg Vorbis of less than about half a second."""
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS",
-                             compression_level=VORBIS_LEVEL) as file:
-        for start in range(0, len(wave), SAMPLE_RATE):  # libsndfile's Vorbis overflows its stack on much at a time
-            file.write(wave[start : start + SAMPLE_RATE])
-    return data_uri("audio/ogg", buffer.getvalue())
+    soundfile.write(buffer, wave, SAMPLE_RATE, format="MP3", compression_level=MP3_LEVEL)
+    return data_uri("audio/mpeg", buffer.getvalue())
 
 
 def picture(wave: np.ndarray) -> str:
-    """Spectrogram of (T,) as a data URI: 0-8 kHz upwards, loud is dark."""
+    """Spectrogram of (T,) as a data URI: 0 to 8 kHz upwards, dark is loud."""
     hop = max(SAMPLE_RATE // 100, len(wave) // IMAGE_COLUMNS)
     wave = np.pad(wave, (0, max(0, WINDOW - len(wave))))
     frames = np.lib.stride_tricks.sliding_window_view(wave, WINDOW)[::hop] * np.hanning(WINDOW)
@@ -142,11 +139,11 @@ def picture(wave: np.ndarray) -> str:
 
 
 def outline(wave: np.ndarray) -> str:
-    """SVG path around the waveform (T,), 180 wide and 64 high; its loudest sample reaches the edge."""
+    """SVG path around the waveform (T,), 180 wide and 64 high; the largest sample reaches the edge."""
     edges = np.linspace(0, len(wave), min(len(wave), WAVE_COLUMNS) + 1, dtype=int)[:-1]
     scale = 31 / max(float(np.abs(wave).max()), 1e-9)
     high = np.round(32 - scale * np.maximum.reduceat(wave, edges)).astype(int)
-    low = np.round(33 - scale * np.minimum.reduceat(wave, edges)).astype(int)  # one lower: silence is seen as a line
+    low = np.round(33 - scale * np.minimum.reduceat(wave, edges)).astype(int)  # one lower: silence is a visible line
 
     def around() -> Iterator[str]:
         yield from (f"{x},{y}" for x, y in enumerate(high))

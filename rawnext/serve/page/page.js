@@ -6,12 +6,12 @@ const $ = (id) => document.getElementById(id);
 const about = await ask("about");
 const names = ["Enroll", "Test"];
 const panes = names.map((name) => new Pane(name, about, compare));
-let asked = 0; // only the last question's answer is shown
+let asked = 0; // only the answer to the last request is shown
 
-$("about").textContent = `The model ${about.model} compares them on the machine that serves this page, which keeps `
+$("about").textContent = `The model ${about.model} compares them on the machine that serves this page and stores `
   + `nothing; at most ${about.seconds} s and ${about.megabytes} MB each.`;
 $("panes").append(...panes.map((pane) => pane.element));
-for (const event of ["dragover", "drop"]) { // beside a pane, a file would replace the page
+for (const event of ["dragover", "drop"]) { // a file dropped outside a pane would replace the page
   document.addEventListener(event, (drag) => drag.preventDefault());
 }
 
@@ -44,13 +44,13 @@ function showAnswer(answer, doubts, seconds) {
   if (answer.same !== null) {
     numbers.push(["LLR", `${answer.llr.toFixed(2)}, ${answer.same ? "at or above" : "below"} the threshold of `
                          + `${answer.threshold.toFixed(2)} (${answer.operating})`]);
-    numbers.push(["Chance of one speaker", `${percent(answer.chance)}, if the calibration fits these recordings and a `
-                                           + `share of ${answer.prior} of all pairs has one`]);
+    numbers.push(["Probability of the same speaker", `${percent(answer.chance)}, for a prior of ${answer.prior} and if the `
+                                                     + "calibration fits these recordings"]);
     showScale(answer.llr, answer.threshold);
   }
   $("scale").hidden = answer.same === null;
   $("numbers").replaceChildren(...numbers.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
-  const none = "Nothing that is measured here; the model may err all the same.";
+  const none = "None of the checks failed; the model can still be wrong.";
   $("doubts").replaceChildren(...(doubts.length ? doubts : [none]).map((text) => element("li", text)));
   show("answer");
 }

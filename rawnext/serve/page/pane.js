@@ -1,11 +1,11 @@
-// One side of the pair: a file or a recording, its waveform and player, and what the server makes of it.
+// One side of the pair: a file or recording, its waveform and player, and the server's answer.
 import { record } from "./recorder.js";
 import { ask } from "./server.js";
 
 export class Pane {
   /**
    * name: Enroll or Test.   limits: {seconds, megabytes} of a recording.   onChange: called when `heard`, the server's
-   * answer to the recording or null, has changed.
+   * answer or null, has changed.
    */
   constructor(name, limits, onChange) {
     this.limits = limits;
@@ -13,7 +13,7 @@ export class Pane {
     this.heard = null;
     this.element = document.getElementById("pane").content.firstElementChild.cloneNode(true);
     this.part("h2").textContent = `${name} recording`;
-    this.part(".wave").setAttribute("aria-label", `Waveform of the ${name} recording, drawn to its own peak`);
+    this.part(".wave").setAttribute("aria-label", `Waveform of the ${name} recording, scaled to its peak`);
     this.part("input").setAttribute("aria-label", `Choose a file: ${name} recording`);
     this.part("audio").setAttribute("aria-label", `Play the ${name} recording`);
     this.recordLabel = `: ${name} recording`;
@@ -40,13 +40,13 @@ export class Pane {
     this.element.addEventListener("drop", ({ dataTransfer }) => {
       if (dataTransfer.files.length) this.take(dataTransfer.files[0], dataTransfer.files[0].name);
     });
-    if (!navigator.mediaDevices) { // on a page that is neither of this machine nor encrypted
+    if (!navigator.mediaDevices) { // the page is neither local nor encrypted
       this.part(".record").disabled = true;
       this.part(".record").textContent = "No microphone on this address";
     }
   }
 
-  say(state, fault = "") {
+  showState(state, fault = "") {
     this.part(".state").textContent = state;
     this.part(".error").textContent = fault;
     this.part(".error").hidden = !fault;
@@ -62,27 +62,27 @@ export class Pane {
     return this.upload.signal;
   }
 
-  /** Show a file and have it embedded.   label: what to call it. */
+  /** Show a file and embed it.   label: its name. */
   async take(blob, label) {
     const signal = this.forget();
     if (blob.size > 1e6 * this.limits.megabytes) {
-      this.say(label, `larger than ${this.limits.megabytes} MB`);
+      this.showState(label, `larger than ${this.limits.megabytes} MB`);
       return;
     }
-    this.say(`${label}: listening…`);
+    this.showState(`${label}: analysing…`);
     try {
       const body = await blob.arrayBuffer();
       const headers = { "Content-Type": "application/octet-stream" };
       this.heard = await ask("embed", { method: "POST", headers, body, signal });
       this.show(blob, label);
     } catch (error) {
-      if (error.name !== "AbortError") this.say(label, error.message);
+      if (error.name !== "AbortError") this.showState(label, error.message);
     }
     if (!signal.aborted) this.onChange();
   }
 
   show(blob, label) {
-    this.say(`${label}: ${this.heard.seconds.toFixed(2)} s, ${this.heard.rate / 1000} kHz`);
+    this.showState(`${label}: ${this.heard.seconds.toFixed(2)} s, ${this.heard.rate / 1000} kHz`);
     this.part(".wave path").setAttribute("d", outline(this.heard.envelope));
     URL.revokeObjectURL(this.part("audio").src);
     this.part("audio").src = URL.createObjectURL(blob);
@@ -98,20 +98,20 @@ export class Pane {
   async record() {
     this.forget();
     const most = this.limits.seconds;
-    this.say("Waiting for the microphone…");
+    this.showState("Waiting for the microphone…");
     this.part(".record").disabled = true;
     try {
       this.stop = await record(most, (now) => this.showTime(now, most), (blob) => this.recorded(blob));
       this.showRecording(true);
     } catch (error) {
-      this.say("No recording yet.", `The microphone is not available: ${error.message}`);
+      this.showState("No recording yet.", `The microphone is not available: ${error.message}`);
     }
     this.part(".record").disabled = false;
   }
 
   showTime(now, most) {
     const text = `Recording: ${now.toFixed(0)} s of at most ${most} s`;
-    if (this.part(".state").textContent !== text) this.say(text); // a screen reader hears each text once
+    if (this.part(".state").textContent !== text) this.showState(text); // screen readers read each text once
   }
 
   recorded(blob) {
@@ -128,7 +128,7 @@ export class Pane {
   }
 }
 
-/** An SVG path around [least, greatest] of each column, to 600 by -1...1. */
+/** An SVG path around [minimum, maximum] of each column, in 600 by -1...1. */
 function outline(envelope) {
   const peak = Math.max(...envelope.flat().map(Math.abs)) || 1;
   const step = 600 / Math.max(1, envelope.length - 1);

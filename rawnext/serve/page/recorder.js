@@ -1,15 +1,15 @@
-// The microphone as 16-bit WAV, which the server reads without a codec.
+// Records the microphone as 16-bit WAV, which the server reads without a codec.
 
 /**
- * Record until the function that this returns is called, or `mostSeconds` are there.
- * onTime(seconds): from time to time.   onEnd(Blob): once, with what was said.
+ * Record until the returned function is called or `maxSeconds` are reached.
+ * onTime(seconds): called repeatedly.   onEnd(Blob): called once with the recording.
  */
-export async function record(mostSeconds, onTime, onEnd) {
-  // What a browser does to speech for telephone calls would be in the embedding
+export async function record(maxSeconds, onTime, onEnd) {
+  // A browser's processing for calls would change the embedding
   const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const stream = await navigator.mediaDevices.getUserMedia({ audio });
   const context = new AudioContext();
-  const most = Math.floor(mostSeconds * context.sampleRate);
+  const most = Math.floor(maxSeconds * context.sampleRate);
   const blocks = [];
   let length = 0;
   let running = true;
@@ -36,8 +36,8 @@ export async function record(mostSeconds, onTime, onEnd) {
     const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
     tap.port.onmessage = keep;
     context.createMediaStreamSource(stream).connect(tap);
-    context.resume(); // not awaited: who called has `stop` before the first block comes
-  } catch (error) { // the microphone is not left open
+    context.resume(); // not awaited: the caller gets `stop` before the first block arrives
+  } catch (error) { // do not leave the microphone open
     close();
     throw error;
   }

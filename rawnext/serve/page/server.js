@@ -1,4 +1,4 @@
-/** The server's JSON answer.   Throws: Error with the server's one line, or that there is no server; AbortError. */
+/** The server's JSON answer.   Throws: Error with the server's message or "no answer"; AbortError. */
 export async function ask(path, options) {
   let answer;
   try {

@@ -199,8 +199,8 @@ def test_two_at_a_time_are_refused(tmp_path):
     ("file/corpus", [], "Not a directory"),
     ("file", [], "exists and is not a mini corpus"),
     (".", [], "exists and is not a mini corpus"),
-    ("new", ["--utts", "0"], "--utts 0: wants 1 to 999"),
-    ("new", ["--seed", "-1"], "--seed -1: wants 0 or more"),
+    ("new", ["--utts", "0"], "--utts 0: must be 1 to 999"),
+    ("new", ["--seed", "-1"], "--seed -1: must be at least 0"),
 ])
 def test_bad_input_is_one_line(tmp_path, out, options, why):
     (tmp_path / "file").write_text("mine")

@@ -193,7 +193,7 @@ def test_same_seed_same_choice(prepare, tmp_path):
 def test_originals_may_lack(prepare, vox1, tmp_path):
     (vox1 / "list_test_all.txt").unlink()
     (vox1 / "veri_test2.txt").rename(vox1 / "voxceleb1_test_v2.txt")
-    assert "list_test_all.txt: not there, so no trials_E_original" in prepare()
+    assert "list_test_all.txt: no such file, so trials_E_original is not written" in prepare()
     assert {path.name for path in (tmp_path / "data/vox1").glob("trials*")} == {"trials_E", "trials_H",
                                                                                "trials_H_original"}
 
@@ -231,7 +231,7 @@ def test_leaking_speaker(prepare, vox2, tmp_path):
 
 def test_single_utterance_is_kept_and_said(prepare, vox2, tmp_path):
     shutil.rmtree(vox2 / "test/aac/id00017/-aaaaaaaaaa")
-    assert "1 of 2 training speakers have one utterance only (id00017, ...)" in prepare()
+    assert "1 of 2 training speakers have only one utterance (id00017, ...)" in prepare()
     assert "id00017" in column(tmp_path / "data/train/spk2utt")
 
 
@@ -259,7 +259,7 @@ def test_unreadable_audio(prepare, vox1, vox2, tmp_path):
 def test_two_files_for_one_utterance(prepare, vox1):
     speak(vox1 / "wav", ["id10001"])
     soundfile.write(vox1 / "wav/id10001/-aaaaaaaaaa/00001.wav", np.zeros(900), 16000)
-    assert "is another file than" in prepare(rc=1)
+    assert "are different files for" in prepare(rc=1)
 
 
 def test_meta_with_an_odd_gender(prepare, vox1):

@@ -98,14 +98,14 @@ def test_wav_is_left_where_it_is(transcode, tmp_path):
         path.parent.mkdir(parents=True)
         soundfile.write(path, tone(16000), 16000)
     path.with_suffix(".txt").write_text("not audio")
-    assert "no m4a to transcode here" in transcode(path=tmp_path)
+    assert "no m4a to transcode" in transcode(path=tmp_path)
     assert not (tmp_path / "flac").exists()
 
 
 def test_faults_are_one_line(transcode, tmp_path):
     assert "vox2: no such folder" in transcode(rc=1)
     (tmp_path / "vox2/dev").mkdir(parents=True)
-    assert "no speaker's folder" in transcode(rc=1)
+    assert "contains no speaker folders" in transcode(rc=1)
     path = tmp_path / "vox2/dev/aac/id00012/abc/00001.m4a"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")

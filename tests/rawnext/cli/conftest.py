@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each model is loaded once for the tests of all commands, which takes a quarter of a second."""
+"""Each model is loaded once for the tests of all commands, because loading takes a quarter of a second."""
 
 from functools import cache
 

@@ -44,7 +44,7 @@ def same(a, b):
     return np.abs(np.asarray(a) - b).max() < 1e-4 * np.abs(b).max()
 
 
-def test_files_to_kaldis_archive(extractor):
+def test_files_are_embedded_into_a_kaldi_archive(extractor):
     main(["embed", "audio/b.wav", "audio/a.1.flac", "-o", "out/emb.ark,out/emb.scp"])
     with kaldi_native_io.SequentialFloatVectorReader("scp:out/emb.scp") as reader:
         found = {key: np.array(value) for key, value in reader}
@@ -53,11 +53,11 @@ def test_files_to_kaldis_archive(extractor):
         assert same(found[key], extractor.embed(*read_audio(f"audio/{name}")))
 
 
-def test_a_folder_as_text_and_json(extractor, capsys, work):
+def test_folder_is_embedded_as_text_and_json(extractor, capsys, work):
     (work / "audio/notes.txt").write_text("x")
     main(["embed", "audio"])
-    out, said = capsys.readouterr()
-    assert "audio: 1 files are not audio by their names: 1 of .txt" in said
+    out, log = capsys.readouterr()
+    assert "audio: 1 files were skipped, not audio by their names: 1 of .txt" in log
     (work / "text").write_text(out)
     with kaldi_native_io.SequentialFloatVectorReader("ark,t:text") as reader:
         found = {key: np.array(value) for key, value in reader}
@@ -70,7 +70,7 @@ def test_a_folder_as_text_and_json(extractor, capsys, work):
     assert same(found["sub-c"], extractor.embed(*read_audio("audio/sub/c.ogg")))
 
 
-def test_lists_and_standard_input(capsys, monkeypatch, work):
+def test_list_and_standard_input_give_the_same(capsys, monkeypatch, work):
     (work / "list").write_text("anna audio/b.wav\naudio/sub/c.ogg\n")
     main(["embed", "-l", "list", "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -80,10 +80,10 @@ def test_lists_and_standard_input(capsys, monkeypatch, work):
     assert [row["id"] for row in rows] == ["anna", "c"]
 
 
-def test_windows_are_a_data_directory_that_gives_the_same(extractor, capsys):
+def test_windows_make_a_data_directory_with_the_same_embeddings(extractor, capsys):
     main(["embed", "audio/a.1.flac", "audio/sub/c.ogg", "--window", "0.3", "--shift", "0.29", "-o", "x/x.ark,x/x.scp"])
     vectors, sources = read_vectors("x/x.scp"), read_sources("x")
-    check_sources(sources)  # no segment ends behind its recording, also at 44.1 kHz
+    check_sources(sources)  # no segment ends after its recording, even at 44.1 kHz
     assert [source.utt for source in sources] == list(vectors) == [
         "a.1-0000000-0000029", "c-0000000-0000030", "c-0000029-0000059", "c-0000058-0000088", "c-0000070-0000100"]
     for source in sources:
@@ -101,16 +101,16 @@ def test_windows_are_a_data_directory_that_gives_the_same(extractor, capsys):
 
 @pytest.mark.parametrize(("words", "why"), [
     ([], "name files, folders or a list"), (["touch ran|"], "is a command, not a file"),
-    (["audio/no.wav"], "^audio/no.wav: no such file$"), (["empty"], "^empty: holds no audio file"),
+    (["audio/no.wav"], "^audio/no.wav: no such file$"), (["empty"], "^empty: contains no audio files"),
     (["audio/b.wav", "audio/sub"], "^audio/sub/b.wav: .* would both be b; name them in a list"),
     (["a b.wav"], "'a b' cannot be an id"), (["-l", "list"], "^list:2: 'cat x |' is a command"),
-    (["-l", "nothing"], "nothing: no such file"), (["audio/b.wav", "--shift", "1"], "--shift: goes with --window"),
+    (["-l", "nothing"], "nothing: no such file"), (["audio/b.wav", "--shift", "1"], "--shift: needs --window"),
     (["audio/b.wav", "--window", "0.05"], "want a window from 0.1 s"),
     (["audio/b.wav", "--window", "inf"], "--window and --shift: "),
     (["audio/b.wav", "--longest", "0.1"], "--longest: longest_s: at least"),
     (["audio/b.wav", "-m", "none"], "none/config.yaml: no such file"),
     (["audio/b.wav", "--device", "none"], "none: no such device")])
-def test_faults_are_told_before_work_starts(work, words, why, capsys):
+def test_invalid_input_is_refused_before_work_starts(work, words, why, capsys):
     (work / "empty").mkdir()
     soundfile.write("audio/sub/b.wav", voice(0, 0, 1), 16000)
     (work / "list").write_text("anna audio/b.wav\nbert cat x |\n")
@@ -119,7 +119,7 @@ def test_faults_are_told_before_work_starts(work, words, why, capsys):
     assert "\n" not in str(caught.value) and not (work / "out").exists() and not (work / "ran").exists()
 
 
-def test_nothing_is_written_when_a_file_turns_out_bad(work):
+def test_nothing_is_written_if_a_file_is_bad(work):
     wave = voice(0, 0, 1)
     wave[9000] = np.nan
     soundfile.write("audio/z.wav", wave, 16000, subtype="FLOAT")
@@ -129,13 +129,13 @@ def test_nothing_is_written_when_a_file_turns_out_bad(work):
 
 
 @pytest.mark.parametrize("words", [["-o", "emb.ark"], ["-o", "a,a"], ["-o", "a,"]])
-def test_output_is_two_names(words, capsys):
+def test_output_needs_two_names(words, capsys):
     with pytest.raises(SystemExit):
         main(["embed", "audio", *words])
     assert "want ARK,SCP" in capsys.readouterr().err
 
 
-def test_a_model_must_be_named(monkeypatch):
+def test_missing_model_is_reported(monkeypatch):
     monkeypatch.delenv("RAWNEXT_MODEL")
-    with pytest.raises(InputError, match=r"--model: name a folder of a trained model, here or in \$RAWNEXT_MODEL"):
+    with pytest.raises(InputError, match=r"--model: no model: name its folder by this option or \$RAWNEXT_MODEL"):
         main(["embed", "audio"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program as a user starts it: soon, in one line where something is wrong, with completion."""
+"""The program as a user starts it: quick help, errors in one line, completion."""
 
 import os
 import subprocess
@@ -29,32 +29,32 @@ def run(root, *words, **options):
                           timeout=60, **options)
 
 
-def test_help_answers_at_once_without_torch(root):
+def test_help_is_quick_and_imports_no_torch(root):
     run(root, "--help")  # a first run may have to compile modules
     began = sum(os.times()[2:4])
     done = run(root, "--help")
     assert done.returncode == 0 and "identify" in done.stdout
-    assert sum(os.times()[2:4]) - began < 0.5  # of processor time, whatever else the machine does
+    assert sum(os.times()[2:4]) - began < 0.5  # of processor time, whatever the load
     code = "import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
     subprocess.run([sys.executable, "-c", f"{code}assert not sys.modules.keys() & {{'torch', 'soundfile', 'scipy'}}"],
                    cwd=root, check=True)
 
 
-def test_a_fault_in_a_list_by_standard_input_is_one_line(root, tmp_path):
+def test_error_in_a_list_from_standard_input_is_one_line(root, tmp_path):
     soundfile.write(tmp_path / "a.wav", voice(0, 0, 1), 16000)
     done = run(root, "embed", "-m", "exp", "-", input=f"anna {tmp_path}/a.wav\nbert {tmp_path}/b.wav\n")
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"rawnext: /dev/stdin:2: bert: no such file {tmp_path}/b.wav\n"
 
 
-def test_the_installed_program_is_this_one(root):
+def test_entry_point_of_the_package_exists(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["rawnext"].partition(":")
     assert callable(getattr(import_module(module), name))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
-def test_completion(shell, capsys):
+def test_completion_script_has_commands_files_and_folders(shell, capsys):
     main(["completion", shell])
     script = capsys.readouterr().out
     assert all(word in script for word in ("embed", "identify", "--window" if shell != "tcsh" else "window"))
@@ -65,14 +65,14 @@ def test_completion(shell, capsys):
             assert f"_shtab_rawnext_{argument}_COMPGEN=_shtab_compgen_{kind}\n" in script
 
 
-def test_every_option_says_what_it_is():
+def test_every_option_has_help():
     actions = list(all_actions(build_parser()))
     assert len(actions) > 30
-    silent = {action.dest for action in actions if not action.help} - {SUPPRESS}  # the choice of commands itself
-    assert silent <= {"enroll", "test", "inputs", "model", "shell"}, silent  # arguments whose names say it
+    without_help = {action.dest for action in actions if not action.help} - {SUPPRESS}  # the subcommand
+    assert without_help <= {"enroll", "test", "inputs", "model", "shell"}, without_help  # self-explanatory arguments
 
 
-def test_torchaudio_is_missed_in_one_line(monkeypatch, tmp_path):
+def test_missing_torchaudio_is_one_line(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     soundfile.write("a.wav", voice(0, 0, 1), 8000)
     exp = write_experiment(tmp_path / "exp")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext info` and `rawnext export`: what is said is so, and what is exported is the same model."""
+"""`rawnext info` reports correct facts, and `rawnext export` writes the same model."""
 
 import json
 
@@ -34,7 +34,7 @@ def front_matter(folder):
     return yaml.safe_load(metadata), text
 
 
-def test_info(exp, capsys):
+def test_info_reports_the_experiment(exp, capsys):
     main(["info", str(exp), "--json"])
     facts = json.loads(capsys.readouterr().out)
     state = checkpoint.load(exp / "model.pt")["model"]
@@ -42,7 +42,7 @@ def test_info(exp, capsys):
         tensor.numel() for name, tensor in state.items() if not name.split(".")[-1].startswith(("running_", "num_")))
     assert facts["embedding_dim"] == 8 and facts["options"] == OPTIONS and facts["losses"] == ["softmax"]
     assert facts["training"] == {"num_speakers": 1211, "num_utts": 148642, "epochs": 7}
-    assert facts["calibrations"] == ["cosine/native"] and facts["gmacs_of_59050_samples"] == 1.5  # as training said
+    assert facts["calibrations"] == ["cosine/native"] and facts["gmacs_of_59050_samples"] == 1.5  # train_info.json
     main(["info", str(exp)])
     text = capsys.readouterr().out
     assert f"parameters: {facts['parameters']}\n" in text and "  - cosine/native\n" in text
@@ -55,7 +55,7 @@ def test_info(exp, capsys):
         main(["info", str(exp)])
 
 
-def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
+def test_safetensors_hold_the_same_model(exp, tmp_path, capsys):
     out = tmp_path / "release"
     main(["export", str(exp), "--safetensors", str(out), "--licence", "cc-by-4.0", "--training-data", "VoxCeleb2 dev"])
     state = checkpoint.load(exp / "model.pt")["model"]
@@ -72,11 +72,11 @@ def test_safetensors_are_the_same_model(exp, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     half = len(lines) // 2
     assert [a for a, b in zip(lines[:half], lines[half:]) if a != b] == [f"weights: {exp}/model.pt"]
-    with pytest.raises(InputError, match="release: holds a model already"):
+    with pytest.raises(InputError, match="release: already has a model"):
         main(["export", str(exp), "--safetensors", str(out)])
 
 
-def test_the_model_card(exp, tmp_path):
+def test_model_card_states_licence_data_and_results(exp, tmp_path):
     main(["export", str(exp), "--safetensors", str(tmp_path / "a"), "--license", "cc-by-4.0", "--training-data", "Vox"])
     metadata, text = front_matter(tmp_path / "a")
     assert metadata["license"] == "cc-by-4.0" and metadata["metrics"] == ["eer"] and "rawnext" in metadata["tags"]
@@ -88,11 +88,11 @@ def test_the_model_card(exp, tmp_path):
     main(["export", str(plain), "--safetensors", str(tmp_path / "b")])
     metadata, text = front_matter(tmp_path / "b")
     assert metadata["license"] == "unknown" and "model-index" not in metadata
-    for said in ("it was not evaluated", "Data: not known", "is not stated", "Calibrations: none"):
-        assert said in text
+    for phrase in ("it was not evaluated", "Data: not known", "is not stated", "Calibrations: none"):
+        assert phrase in text
 
 
-def test_damaged_safetensors(exp, tmp_path):
+def test_damaged_safetensors_are_refused(exp, tmp_path):
     main(["export", str(exp), "--safetensors", str(tmp_path / "a")])
     path = tmp_path / "a/model.safetensors"
     whole = path.read_bytes()
@@ -104,12 +104,12 @@ def test_damaged_safetensors(exp, tmp_path):
         Extractor.from_pretrained(tmp_path / "a", "cpu")
 
 
-def test_onnx_says_what_it_was_made_of(exp, tmp_path, monkeypatch, capsys):
+def test_onnx_metadata_state_their_source(exp, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rawnext.export.onnx, "SECONDS", (0.1, 0.5))
     main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])
     assert capsys.readouterr().out.count("\n") == 1
-    said = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
-    assert said["model_sha256"] == sha256(exp / "model.pt") and said["commit"] and said["sample_rate"] == "16000"
-    assert said["config"] == (exp / "config.yaml").read_text()
-    with pytest.raises(InputError, match="say what to write"):
+    origin = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
+    assert origin["model_sha256"] == sha256(exp / "model.pt") and origin["commit"] and origin["sample_rate"] == "16000"
+    assert origin["config"] == (exp / "config.yaml").read_text()
+    with pytest.raises(InputError, match="needs --onnx FILE"):
         main(["export", str(exp)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext serve`: only for this machine unless told otherwise; what is wrong is said before it listens."""
+"""`rawnext serve`: only for this machine by default; errors are reported before it listens."""
 
 import sys
 
@@ -17,7 +17,7 @@ def exp(tmp_path_factory):
     return str(calibrate(write_experiment(tmp_path_factory.mktemp("exp"))))
 
 
-def test_where_it_listens_and_what_it_serves(exp, monkeypatch):
+def test_host_port_and_limits_reach_the_server(exp, monkeypatch):
     served = []
 
     def serve(app, sock, host, browser):
@@ -38,15 +38,15 @@ def test_where_it_listens_and_what_it_serves(exp, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "why"), [
-    (["--seconds", "0"], "--megabytes and --seconds: want"), (["--seconds", "nan"], "want 0.01 to 1000 MB"),
-    (["--megabytes", "inf"], "want 0.01 to 1000 MB"), (["--prior", "2"], "want 0 < prior < 1"),
+    (["--seconds", "0"], "--megabytes and --seconds: expected"), (["--seconds", "nan"], "expected 0.01 to 1000 MB"),
+    (["--megabytes", "inf"], "expected 0.01 to 1000 MB"), (["--prior", "2"], "want 0 < prior < 1"),
     (["-m", "no"], "^no/"), (["--port", "-1"], "cannot listen at")])
-def test_what_is_refused(exp, words, why):
+def test_invalid_options_are_refused(exp, words, why):
     with pytest.raises(InputError, match=why):
         main(["serve", "-m", exp, "--port", "0", "--no-browser", *words])
 
 
-def test_without_its_libraries(exp, monkeypatch):
+def test_missing_starlette_is_reported(exp, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(("rawnext.serve", "starlette."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "starlette", None)

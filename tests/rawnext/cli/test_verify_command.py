@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext verify`, `enroll` and `identify`: scores of the Python interface, decisions only by a calibration."""
+"""`rawnext verify`, `enroll` and `identify`: scores equal the Python interface's, decisions need a calibration."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ def rows(capsys):
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_score_llr_and_decision(extractor, capsys):
+def test_verify_prints_score_llr_and_decision(extractor, capsys):
     main(["verify", "a.wav", "c.wav", "--json"])
     (row,) = rows(capsys)
     assert row["score"] == pytest.approx(unit(extractor, "a.wav") @ unit(extractor, "c.wav"), abs=2e-6)
@@ -62,7 +62,7 @@ def test_score_llr_and_decision(extractor, capsys):
         assert f"score     {row['score']:.4f}" in out and "durations 1.00 s and 1.50 s" in out
         assert ("decision  same speaker: the LLR is at least" if same else "decision  different speakers") in out
     main(["verify", "short.wav", "a.wav"])
-    assert "a duration outside what the calibration has seen" in capsys.readouterr().out
+    assert "a duration is outside the range of the calibration" in capsys.readouterr().out
 
 
 def test_no_decision_without_a_calibration(exps, capsys):
@@ -74,7 +74,7 @@ def test_no_decision_without_a_calibration(exps, capsys):
     assert row["llr"] is None and row["same_speaker"] is None and row["threshold"] is None and -1 <= row["score"] <= 1
 
 
-def test_enroll_and_identify(extractor, capsys):
+def test_identify_ranks_enrolled_speakers(extractor, capsys):
     main(["enroll", *GALLERY, "anna", "a.wav", "b.flac", "--json"])
     main(["enroll", *GALLERY, "bert", "b.flac", "--json"])
     main(["enroll", *GALLERY, "bert", "c.wav", "--json"])
@@ -97,7 +97,7 @@ def test_enroll_and_identify(extractor, capsys):
     assert capsys.readouterr().out.startswith(f"a.wav 1 {found[0]['speaker']} {found[0]['score']:.4f} ")
 
 
-def test_what_is_refused(exps, work, capsys):
+def test_invalid_requests_are_refused(exps, work, capsys):
     main(["enroll", *GALLERY, "anna", "a.wav"])
     for words, why in (
             (["enroll", *GALLERY, "an na", "a.wav"], "cannot be an id"),
@@ -106,7 +106,7 @@ def test_what_is_refused(exps, work, capsys):
             (["enroll", *GALLERY, "bert", "no.wav"], "^no.wav: no such file"),
             (["enroll", *GALLERY, "bert", "."], "is a folder; name files"),
             (["enroll", *GALLERY, "-m", str(exps[0]), "bert", "a.wav"], "made with another model"),
-            (["identify", *GALLERY, "--top", "0", "a.wav"], "--top: at least 1"),
+            (["identify", *GALLERY, "--top", "0", "a.wav"], "--top: must be at least 1"),
             (["identify", "-g", "no.ark,no.scp", "a.wav"], "no.scp: no such file; rawnext enroll makes it"),
             (["verify", "a.wav", "b.flac", "--prior", "1.5"], "want 0 < prior < 1"),
             (["verify", "a.wav", "cat b.flac |"], "is a command, not a file")):
@@ -114,8 +114,8 @@ def test_what_is_refused(exps, work, capsys):
             main(words)
 
 
-def test_one_enrolment_at_a_time(root, work):
-    code = "from rawnext.training.lock import alone_in\nwith alone_in('.'): print('held', flush=True); input()"
+def test_concurrent_enrolment_is_refused(root, work):
+    code = "from rawnext.training.lock import lock_folder\nwith lock_folder('.'): print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"

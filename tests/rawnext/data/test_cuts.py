@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The index of a manifest: the same table as the manifest itself, never that of another file."""
+"""The index of a manifest gives the manifest's table, and is not used for another manifest."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def rewrite(data, old, new):
     manifest.write_text(manifest.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
-def test_index_and_manifest_give_one_table(data, monkeypatch):
+def test_index_gives_the_table_of_the_manifest(data, monkeypatch):
     with monkeypatch.context() as patch:
         patch.delattr(cuts, "scan_cuts")
         table = CutTable(data)
@@ -59,8 +59,8 @@ IDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclud
 
 
 @given(names=st.lists(st.tuples(IDS, st.sampled_from(["a", "b#", "ü"])), min_size=1))
-def test_scan_is_json(tmp_path_factory, names):
-    """Whatever the ids hold, and whether their text is escaped or not."""
+def test_scan_agrees_with_json(tmp_path_factory, names):
+    """For any ids, with and without JSON escapes."""
     path = tmp_path_factory.mktemp("scan") / "cuts.jsonl"
     lines = [json.dumps(make_cut(Utterance(utt, spk, "/a.wav", 16000, 16000, 1), None), ensure_ascii=i % 2 > 0)
              .encode() + b"\n" for i, (utt, spk) in enumerate(names)]
@@ -77,7 +77,7 @@ def test_scan_is_json(tmp_path_factory, names):
     lambda data: os.utime(data / "cuts.jsonl"),
     lambda data: shutil.copy(data / "cuts.jsonl", data / "x") and os.replace(data / "x", data / "cuts.jsonl"),
 ])
-def test_another_manifest_is_read_itself(data, change):
+def test_index_of_a_changed_manifest_is_not_used(data, change):
     os.utime(data / "cuts.jsonl", ns=(0, 0))
     cuts.write_index(data)
     before = facts(CutTable(data))
@@ -98,7 +98,7 @@ def test_damaged_index_is_not_used(data, damage):
 
 
 def test_flipped_bits_never_change_the_table(data):
-    """Whichever byte of the index is damaged: it is refused, or says what it said."""
+    """Whichever byte of the index is damaged, it is refused or gives the same table."""
     good = arrays(read_index(data))
     raw, rng = (data / "cuts.npz").read_bytes(), random.Random(0)
     for place in range(0, len(raw), 4):
@@ -108,14 +108,14 @@ def test_flipped_bits_never_change_the_table(data):
         assert (index := read_index(data)) is None or arrays(index) == good, place
 
 
-def test_index_without_manifest_is_nothing(data):
+def test_index_without_manifest_is_refused(data):
     (data / "cuts.jsonl").unlink()
     with pytest.raises(InputError, match="no such manifest"):
         CutTable(data)
 
 
-def test_line_of_a_changed_manifest(data):
-    """A table that is open while its manifest changes gives no wrong cut."""
+def test_manifest_changed_while_open_is_detected(data):
+    """A table that is open while its manifest changes returns no wrong cut."""
     table = CutTable(data)
     rewrite(data, '"id": "é0-0"', '"id": "é0-9"')
     with pytest.raises(InputError, match=r"cuts.jsonl:1: the cut é0-0 is no longer on this line"):
@@ -128,7 +128,7 @@ def test_line_of_a_changed_manifest(data):
 
 @pytest.mark.parametrize("line", ['[]', '1', '{"id": 1, "supervisions": [{"speaker": "a"}]}',
                                   '{"id": "a", "supervisions": [{"speaker": null}]}', '{"id": "a"'])
-def test_line_that_is_no_cut(data, line):
+def test_line_that_is_not_a_cut_is_refused(data, line):
     rewrite(data, "\n", f"\n{line}\n")
     with pytest.raises(InputError, match=r"cuts.jsonl:2: not a lhotse cut"):
         CutTable(data)

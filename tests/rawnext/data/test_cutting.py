@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut data directories: what is heard in them is the part of the utterance that was asked for."""
+"""Cut data directories contain the requested part of each utterance."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def cut_waves(data, out, cut):
 
 
 @pytest.mark.parametrize("segmented", [False, True])
-def test_centre_is_extractions_own_and_full_is_everything(tmp_path, root, segmented):
+def test_centre_cut_equals_that_of_extraction_and_full_keeps_everything(tmp_path, root, segmented):
     waves = write_data(tmp_path / "data", [5000, 9001, 3199, 8000], segmented)
     for seconds, short in ((0.2, 1), (0.3, 1), (0.5, 2), (0, 0)):
         found, num_short = cut_waves(tmp_path / "data", tmp_path / "out", Cut(seconds, "centre", "keep", 0))
@@ -66,7 +66,7 @@ def test_centre_is_extractions_own_and_full_is_everything(tmp_path, root, segmen
 
 
 @pytest.mark.parametrize("segmented", [False, True])
-def test_start_and_tile(tmp_path, segmented):
+def test_start_policy_tiles_short_utterances(tmp_path, segmented):
     waves = write_data(tmp_path / "data", [5000, 9001, 3199, 8000], segmented)
     found, num_short = cut_waves(tmp_path / "data", tmp_path / "out", Cut(0.5, "start", "tile", 0))
     assert num_short == 2 and all(len(wave) == 8000 for wave in found.values())
@@ -76,29 +76,29 @@ def test_start_and_tile(tmp_path, segmented):
 
 @given(start=st.integers(0, 10**6), num=st.integers(1600, 10**6), rate=st.sampled_from([8000, 16000, 44100]),
        seconds=st.floats(0.1, 20), policy=st.sampled_from(POLICIES), seed=st.integers(0, 9))
-def test_a_cut_lies_within_its_utterance(start, num, rate, seconds, policy, seed):
+def test_cut_is_within_its_utterance(start, num, rate, seconds, policy, seed):
     cut, span = Cut(seconds, policy, "keep", seed), Span(start, num, rate)
     part = cut.of("a", span)
     assert start <= part.start and part.start + part.num_samples <= start + num
     assert part.num_samples == min(num, round(seconds * rate)) and part == cut.of("a", span)
 
 
-def test_random_places_are_spread_and_of_the_utterance():
+def test_random_cuts_are_spread_and_depend_on_utt_and_seed_only():
     span, cuts = Span(0, 10 * RATE, RATE), [Cut(seconds, "random", "keep", 1) for seconds in (1, 9)]
     starts = np.array([[cut.of(f"u{i}", span).start for cut in cuts] for i in range(300)]) / RATE
     assert starts[:, 0].min() < 0.3 and 8.7 < starts[:, 0].max() <= 9 and abs(starts[:, 0].mean() - 4.5) < 0.5
-    assert np.allclose(starts[:, 0] / 9, starts[:, 1] / 1, atol=1e-4), "the same place at every length"
+    assert np.allclose(starts[:, 0] / 9, starts[:, 1] / 1, atol=1e-4), "the same relative position at every length"
     assert Cut(1, "random", "keep", 2).of("u0", span).start / RATE != starts[0, 0]
 
 
-def test_words_for_durations():
+def test_durations_are_parsed():
     assert seconds_of("2 0.5 full 2") == [0.5, 2, 0] and seconds_of("") == [0]
     for words in ("0.05", "x", "1 -1", "nan", "inf"):
         with pytest.raises(ValueError):
             seconds_of(words)
 
 
-def test_a_commands_length_must_stand_somewhere(tmp_path):
+def test_length_of_a_command_is_read_from_utt2dur(tmp_path):
     write_lines(tmp_path / "wav.scp", ["a cat a.wav |"])
     sources = read_sources(tmp_path, allow_pipes=True)
     with pytest.raises(InputError, match="utt2dur must list its length"):
@@ -125,9 +125,9 @@ def test_program_drops_short_utterances_with_their_trials(root, tmp_path):
     assert [source.utt for source in read_sources(tmp_path / "out/0.3s")] == ["a-0", "a-2", "b-1"]
 
     assert run("--durations", "0.3").returncode == 0
-    assert len(read_sources(tmp_path / "out/full")) == 5, "what the trials do not name is left out"
+    assert len(read_sources(tmp_path / "out/full")) == 5, "utterances outside the trials are left out"
     assert "0.3s\t1\t5\t4\t0\t0" in (tmp_path / "out/cuts.tsv").read_text()
-    for args, why in ((("--short", "drop", "--durations", "0.55"), "trials: without short utterances has no target"),
+    for args, why in ((("--short", "drop", "--durations", "0.55"), "trials: has no target or no nontarget trials left"),
                       (("--durations", "0"), "cut_data_dir.py: --durations: want seconds")):
         done = run(*args)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1) and why in done.stderr, done.stderr

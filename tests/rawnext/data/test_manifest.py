@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data directories: what is written is what lhotse would write and Kaldi reads; bad audio and bad ids are found."""
+"""Data directories are written as by lhotse and readable by Kaldi; bad audio and bad ids are reported."""
 
 import json
 import struct
@@ -42,7 +42,7 @@ def cuts_of(folder: Path) -> list[dict]:
 
 # --- headers
 
-def test_scan_keeps_order_and_facts(tmp_path):
+def test_scan_keeps_the_order_and_reads_the_headers(tmp_path):
     files = [("b", "b", write_audio(tmp_path / "b.wav", 800, 8000, 2)),
              ("a", "a", write_audio(tmp_path / "with space" / "a.flac", 1234)),
              ("c", "c", write_audio(tmp_path / "c.ogg", 16000))]
@@ -52,7 +52,7 @@ def test_scan_keeps_order_and_facts(tmp_path):
                     Utterance("c", "c", files[2][2], 16000, 16000, 1)]
 
 
-def test_scan_in_processes_equals_scan_in_one(tmp_path):
+def test_scan_in_two_processes_equals_scan_in_one(tmp_path):
     path, hole = write_audio(tmp_path / "a.wav"), str(tmp_path / "hole.wav")
     files = [(f"u{i:04d}", "u", hole if i % 100 == 7 else path) for i in range(600)]
     assert scan_audio(files, 2) == scan_audio(files, 1)
@@ -76,20 +76,20 @@ def truncate(path: str, num_bytes: int) -> str:
     (lambda d: str(d), ""),
     (lambda d: str(d / "none.wav"), "No such file"),
 ])
-def test_bad_files_are_found(tmp_path, make, why):
+def test_bad_files_are_reported_in_one_line(tmp_path, make, why):
     path = make(tmp_path)
     good, bad = scan_audio([("a", "a", path)], 1)
     assert not good and bad[0][0] == path
     assert why in bad[0][1] and bad[0][1] and "\n" not in bad[0][1]
 
 
-def test_text_named_wav_is_bad(tmp_path):
+def test_text_file_named_wav_is_refused(tmp_path):
     (tmp_path / "a.wav").write_text("<html>404</html>")
     assert isinstance(read_header(str(tmp_path / "a.wav")), str)
 
 
 def test_wav_with_more_chunks_is_read(tmp_path):
-    """An odd LIST chunk before the samples and junk behind them are no fault; nor is a length left open by a pipe."""
+    """An odd LIST chunk before the samples, junk after them, and a length left open by a pipe are accepted."""
     data = Path(write_audio(tmp_path / "a.wav", 800)).read_bytes()
     body = data[12:36] + b"LIST" + struct.pack("<I", 5) + b"INFOx\0" + data[36:] + b"junk\2\0\0\0ab"
     (tmp_path / "b.wav").write_bytes(b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body)
@@ -99,12 +99,12 @@ def test_wav_with_more_chunks_is_read(tmp_path):
     assert "cut off" in read_header(str(tmp_path / "b.wav"))
 
 
-def test_nan_passes_the_header(tmp_path):
+def test_nan_is_not_visible_in_the_header(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(1600, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
     assert read_header(str(tmp_path / "a.wav")) == (1600, 16000, 1)
 
 
-def test_bad_audio_is_listed_in_full_and_shown_in_part(tmp_path, caplog):
+def test_bad_audio_is_listed_in_full_and_logged_in_part(tmp_path, caplog):
     table, bad = tmp_path / "bad_audio.tsv", [(f"/x/{i}.wav", "empty file") for i in range(25)]
     with pytest.raises(InputError, match=r"bad_audio.tsv: 25 of 1000"):
         check_bad(bad, 1000, table, 0.024)
@@ -117,7 +117,7 @@ def test_bad_audio_is_listed_in_full_and_shown_in_part(tmp_path, caplog):
 
 # --- data directories
 
-def test_lhotse_writes_the_same_and_reads_it_back(tmp_path):
+def test_manifest_equals_lhotses_and_is_read_by_lhotse(tmp_path):
     from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
     files = [("s1-a", "s1", write_audio(tmp_path / "a.wav", 16001)), ("s1-é", "s1", write_audio(tmp_path / "é.flac")),
@@ -142,7 +142,7 @@ def test_lhotse_writes_the_same_and_reads_it_back(tmp_path):
 
 
 @given(st.integers(1, 10 ** 8), st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]))
-def test_resampled_length_is_lhotses(num_samples, rate):
+def test_resampled_length_equals_lhotses(num_samples, rate):
     from lhotse.utils import compute_num_samples
 
     ours = num_samples_16k(utterance("a", "a", "/a", num_samples, rate))
@@ -168,7 +168,7 @@ def test_tables_agree_and_are_sorted(tmp_path_factory, names):
     assert not (folder / "spk2gender").exists()
 
 
-def test_validator_agrees(tmp_path, root):
+def test_validator_accepts_the_directory(tmp_path, root):
     utts = [utterance(f"s{i}-{j}", f"s{i}", f"/x/{i} {j}.wav") for i in range(3) for j in range(12)]
     write_data_dir(utts[::-1], tmp_path, {"s0": "m", "s1": "f", "s2": "f", "other": "m"})
     subprocess.run([sys.executable, root / "utils/validate_data_dir.py", tmp_path], check=True)
@@ -188,7 +188,7 @@ def test_validator_agrees(tmp_path, root):
     ([utterance("a", "a", "/\udcff.wav")], "cannot contain the path"),
     ([utterance("a", "a", num_samples=0)], "no samples"),
 ])
-def test_bad_utterances_leave_the_old_directory_alone(tmp_path, utts, why):
+def test_invalid_utterances_leave_the_old_directory_unchanged(tmp_path, utts, why):
     write_data_dir([utterance("old", "old")], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(InputError, match="utt2spk: ") as error:
@@ -197,7 +197,7 @@ def test_bad_utterances_leave_the_old_directory_alone(tmp_path, utts, why):
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
-def test_rewriting_leaves_nothing_of_the_old(tmp_path):
+def test_rewriting_removes_the_old_tables(tmp_path):
     write_data_dir([utterance("old", "old")], tmp_path, {"old": "m"})
     write_data_dir([utterance("new", "new")], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"cuts.jsonl", "cuts.npz", "wav.scp", "utt2spk", "spk2utt",
@@ -205,7 +205,7 @@ def test_rewriting_leaves_nothing_of_the_old(tmp_path):
     assert all(b"old" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_resampling_channels_and_unknown_gender_are_said_once(tmp_path, caplog):
+def test_resampling_channels_and_unknown_gender_are_logged_once(tmp_path, caplog):
     utts = [utterance(f"s{i}", f"s{i}", rate=8000, channels=1 + (i > 2)) for i in range(5)]
     write_data_dir(utts, tmp_path, {"s0": "m"})
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records if record.levelname == "WARNING"] == [
@@ -217,7 +217,7 @@ def test_resampling_channels_and_unknown_gender_are_said_once(tmp_path, caplog):
         write_data_dir(utts, tmp_path, {"s0": "male"})
 
 
-def test_killed_while_writing_leaves_no_manifest(tmp_path, monkeypatch):
+def test_interrupted_writing_leaves_no_manifest(tmp_path, monkeypatch):
     write_data_dir([utterance("old", "old")], tmp_path)
     monkeypatch.setattr("rawnext.data.manifest.make_cut", lambda u, gender: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -228,7 +228,7 @@ def test_killed_while_writing_leaves_no_manifest(tmp_path, monkeypatch):
 # --- held-out speakers
 
 @given(st.lists(st.integers(1, 4), min_size=4, max_size=12), st.integers(0, 3), st.integers(0, 99))
-def test_held_out_speakers(counts, num, seed):
+def test_held_out_speakers_are_disjoint_and_reproducible(counts, num, seed):
     utts = [utterance(f"s{i:02d}-{j}", f"s{i:02d}") for i, count in enumerate(counts) for j in range(count)]
     if num > sum(count >= 2 for count in counts):
         with pytest.raises(InputError, match=f"held-out speakers: {num} were requested"):
@@ -243,7 +243,7 @@ def test_held_out_speakers(counts, num, seed):
     assert sorted(same_speakers) == dev
 
 
-def test_seeds_choose_differently():
+def test_seeds_choose_different_speakers():
     utts = [utterance(f"s{i:02d}-{j}", f"s{i:02d}") for i in range(50) for j in range(2)]
     assert len({tuple(hold_out_speakers(utts, 5, seed)[1]) for seed in range(10)}) > 1
     with pytest.raises(InputError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of any kind become the waveform that they hold, and no file makes ffmpeg open another."""
+"""Files of any format are decoded, and no file makes ffmpeg open another."""
 
 import shutil
 
@@ -17,7 +17,7 @@ needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("ogg", 16000), ("aiff", 8000)])
-def test_what_soundfile_reads_keeps_its_rate(tmp_path, kind, rate):
+def test_soundfile_formats_keep_their_rate(tmp_path, kind, rate):
     soundfile.write(tmp_path / f"a.{kind}", np.column_stack([WAVE, 0 * WAVE]), rate)
     wave, found = read_audio(tmp_path / f"a.{kind}")
     assert found == rate and wave.dtype == np.float32
@@ -26,9 +26,9 @@ def test_what_soundfile_reads_keeps_its_rate(tmp_path, kind, rate):
 
 @needs_ffmpeg
 @pytest.mark.parametrize("name", ["a.mka", "-x.mka", "a b'c.mka", "concat:a|b.mka", "%d.mka", "http:x.mka"])
-def test_what_only_ffmpeg_reads_under_any_name(tmp_path, monkeypatch, name):
+def test_ffmpeg_formats_are_read_whatever_the_file_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    stereo = np.column_stack([WAVE, -WAVE])  # mixed, nothing would be left
+    stereo = np.column_stack([WAVE, -WAVE])  # a mix of the channels would be silent
     by_ffmpeg(stereo, 16000, name, "-c:a", "flac")
     assert not media.soundfile_reads(name)
     wave, rate = read_audio(name)
@@ -37,7 +37,7 @@ def test_what_only_ffmpeg_reads_under_any_name(tmp_path, monkeypatch, name):
 
 
 @needs_ffmpeg
-def test_other_rates_by_ffmpeg(tmp_path):
+def test_ffmpeg_formats_are_resampled_to_16_khz(tmp_path):
     path = by_ffmpeg(np.repeat(WAVE, 3), 48000, tmp_path / "a.m4a")
     wave, rate = read_audio(path)
     assert rate == 16000 and abs(len(wave) - len(WAVE)) < 3000  # AAC's frames
@@ -45,8 +45,8 @@ def test_other_rates_by_ffmpeg(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["flac", pytest.param("m4a", marks=needs_ffmpeg)])
-def test_bytes_are_what_a_file_is(tmp_path, kind):
-    """MP4's index stands at its end, which could not be looked up in a pipe."""
+def test_bytes_are_decoded_like_a_file(tmp_path, kind):
+    """MP4 has its index at the end, so a pipe would not do."""
     path = tmp_path / f"a.{kind}"
     by_ffmpeg(WAVE, 16000, path) if kind == "m4a" else soundfile.write(path, WAVE, 16000)
     wave, rate = read_bytes(path.read_bytes(), longest_s=1.1)
@@ -56,15 +56,15 @@ def test_bytes_are_what_a_file_is(tmp_path, kind):
 
 
 @needs_ffmpeg
-def test_faults_of_bytes_name_no_place():
+def test_errors_of_bytes_name_no_file():
     with pytest.raises(InputError, match=r"^audio: neither soundfile nor ffmpeg can read it: .*: it: ") as caught:
         read_bytes(b"no audio", 1)
     assert "/proc" not in str(caught.value)
 
 
 @needs_ffmpeg
-def test_a_playlist_opens_nothing(tmp_path):
-    """What a file says of other files is not looked up."""
+def test_playlists_open_no_other_file(tmp_path):
+    """References to other files are not followed."""
     soundfile.write(tmp_path / "secret.wav", WAVE, 16000)
     (tmp_path / "a.m3u8").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:{tmp_path}/secret.wav\n"
                                      "#EXT-X-ENDLIST\n")
@@ -96,7 +96,7 @@ def faulty(folder, name):
     ("missing", "no such file$"), ("a folder", "no such file$"), ("text", "soundfile .*ffmpeg "),
     ("short", "0.100 s of audio in .*; at least 0.1 s"), ("silent", "all its samples are zero"),
     ("nan", "NaN or infinity"), ("cut off", "is cut off")])
-def test_faults_are_one_line(tmp_path, name, why):
+def test_invalid_audio_is_reported_in_one_line(tmp_path, name, why):
     path = faulty(tmp_path, name)
     with pytest.raises(InputError, match=rf"^{path}: .*{why}") as caught:
         read_audio(path)
@@ -104,7 +104,7 @@ def test_faults_are_one_line(tmp_path, name, why):
 
 
 @needs_ffmpeg
-def test_faults_of_ffmpegs_files(tmp_path, caplog):
+def test_invalid_audio_in_ffmpeg_formats_is_reported(tmp_path, caplog):
     short = by_ffmpeg(WAVE[:800], 16000, tmp_path / "short.mka", "-c:a", "flac")
     cut = by_ffmpeg(WAVE, 16000, tmp_path / "cut.m4a")
     cut.write_bytes(cut.read_bytes()[:2000])
@@ -120,10 +120,10 @@ def test_faults_of_ffmpegs_files(tmp_path, caplog):
     with pytest.raises(InputError, match=r"damaged.m4a: neither soundfile nor ffmpeg can read .*: ffmpeg failed"):
         read_audio(damaged)
     assert not caplog.text
-    assert len(read_audio(broken)[0]) < 9 * 16000 and "broken.mka: " in caplog.text  # what is there, and not in silence
+    assert len(read_audio(broken)[0]) < 9 * 16000 and "broken.mka: " in caplog.text  # the readable part, with a warning
 
 
-def test_without_ffmpeg(tmp_path, monkeypatch):
+def test_missing_ffmpeg_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(media.shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="ffmpeg is not installed"):
         read_audio(faulty(tmp_path, "text"))
@@ -132,5 +132,5 @@ def test_without_ffmpeg(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "is_audio"), [
     ("a.wav", True), ("a.FLAC", True), ("a.m4a", True), ("a.opus", True), ("a.txt", False), ("a", False),
     ("wav", False), ("a.wav.lab", False), ("a.raw", False)])
-def test_names_of_audio(tmp_path, name, is_audio):
+def test_audio_is_recognised_by_its_suffix(tmp_path, name, is_audio):
     assert is_audio_name(tmp_path / name) == is_audio

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers do the work in order, and are gone as soon as their parent is, however it ended."""
+"""Workers return results in order and end with their parent, however it ends."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ with worker_pool(3) as pool:
 """
 
 
-def test_work_comes_back_in_order():
+def test_results_are_in_order():
     with worker_pool(2) as pool:
         assert list(pool.map(abs, range(-20, 0))) == list(range(20, 0, -1))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments are the samples that lhotse gives, of whatever file, and no more than them is read."""
+"""Segments equal lhotse's samples for every file format, and only they are read from the file."""
 
 import json
 import random
@@ -19,7 +19,7 @@ from rawnext.data.manifest import Utterance, make_cut, scan_audio, write_data_di
 from rawnext.data.segment import AudioFault, find_pcm, read_pcm, read_segment
 
 WAVE = np.stack([voice(0, 0, 0.6), voice(1, 0, 0.6)], 1)
-KINDS = {  # rate, channels, form of the samples, file format
+KINDS = {  # rate, channels, sample format, file format
     "pcm": (16000, 1, "PCM_16", "WAV"), "stereo": (16000, 2, "PCM_16", "WAV"), "flac": (16000, 1, "PCM_16", "FLAC"),
     "extensible": (16000, 1, "PCM_16", "WAVEX"), "24": (16000, 1, "PCM_24", "WAV"), "8": (16000, 1, "PCM_U8", "WAV"),
     "float": (16000, 2, "FLOAT", "WAV"), "big_endian": (16000, 1, "PCM_16", "AIFF"),
@@ -39,7 +39,7 @@ def by_lhotse(cut, start, num):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_samples_are_lhotses(tmp_path, kind):
+def test_samples_equal_lhotses(tmp_path, kind):
     cut = write(tmp_path / "a", *KINDS[kind])
     for row in range(KINDS[kind][1]):
         cut["channel"] = row
@@ -48,8 +48,8 @@ def test_samples_are_lhotses(tmp_path, kind):
             assert np.array_equal(read_segment(own, start, num), by_lhotse(cut, start, num)), (row, start)
 
 
-def test_cut_inside_a_recording(tmp_path):
-    """As lhotse cuts them; a start between two samples is rounded after the segment's place is added."""
+def test_cut_inside_a_recording_equals_lhotses(tmp_path):
+    """As in lhotse, a start between two samples is rounded after the segment's start is added."""
     cut = {**write(tmp_path / "a.wav"), "duration": 0.25}
     for begin in (0.125, 0.10003, 0.10004, 1 / 3):
         cut["start"] = begin
@@ -61,7 +61,7 @@ def test_cut_inside_a_recording(tmp_path):
     assert np.array_equal(short, np.resize(by_lhotse(cut, 3900, 100), 250)), "repeats itself, not the recording"
 
 
-def test_what_lhotse_alone_can_read(tmp_path):
+def test_cut_with_other_transforms_is_read_by_lhotse(tmp_path):
     cut = write(tmp_path / "a.wav")
     cut["recording"]["transforms"] = [{"name": "Volume", "kwargs": {"factor": 0.5}}]
     half = as_cut(deepcopy(cut))
@@ -69,7 +69,7 @@ def test_what_lhotse_alone_can_read(tmp_path):
     assert np.allclose(2 * read_segment(half, 10, 99), WAVE[10:109, 0], atol=1e-4)
 
 
-def test_a_file_for_each_channel(tmp_path):
+def test_each_channel_may_have_its_own_file(tmp_path):
     cut = write(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", WAVE[:, 1], 16000)
     cut["recording"]["sources"].append({"type": "file", "channels": [1], "source": str(tmp_path / "b.wav")})
@@ -80,8 +80,8 @@ def test_a_file_for_each_channel(tmp_path):
         assert np.array_equal(wave, by_lhotse(cut, 10, 99)) and np.allclose(wave, WAVE[10:109, channel], atol=1e-4)
 
 
-def test_a_manifest_at_another_rate(tmp_path):
-    """Nobody has said that it be resampled."""
+def test_cut_at_another_rate_is_refused_without_a_resample_transform(tmp_path):
+    """The manifest does not ask for resampling."""
     cut = write(tmp_path / "a.wav", *KINDS["telephone"])
     del cut["recording"]["transforms"]
     cut["recording"].update(sampling_rate=8000, num_samples=9600)
@@ -91,13 +91,13 @@ def test_a_manifest_at_another_rate(tmp_path):
 
 
 def with_chunk(path, size):
-    """Put a chunk of another program's before the samples, as ffmpeg does."""
+    """Insert a chunk before the samples, as ffmpeg does."""
     raw = path.read_bytes()
     path.write_bytes(raw[:36] + b"LIST" + struct.pack("<I", size) + b"d" * (size + size % 2) + raw[36:])
 
 
 @pytest.mark.parametrize(("size", "is_fast"), [(26, True), (7, True), (5000, False)])
-def test_chunks_before_the_samples(tmp_path, size, is_fast):
+def test_wav_with_a_chunk_before_the_samples_is_read(tmp_path, size, is_fast):
     cut = write(tmp_path / "a.wav")
     with_chunk(tmp_path / "a.wav", size)
     assert (read_pcm(str(tmp_path / "a.wav"), 0, 0, 9) is not None) == is_fast
@@ -105,7 +105,7 @@ def test_chunks_before_the_samples(tmp_path, size, is_fast):
 
 
 def test_16_bit_wav_needs_no_decoder(tmp_path, monkeypatch):
-    """Of tables as the recipes write them."""
+    """In data directories as the recipes write them."""
     paths = [write(tmp_path / f"{kind}.wav", *KINDS[kind])["recording"]["sources"][0]["source"]
              for kind in ("pcm", "stereo")]
     write_data_dir([Utterance(f"a-{i}", "a", path, len(WAVE), 16000, i + 1) for i, path in enumerate(paths)],
@@ -117,8 +117,8 @@ def test_16_bit_wav_needs_no_decoder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
-def test_no_more_is_read_than_asked_for(tmp_path, subtype):
-    """A gigabyte, of which the file system holds some kilobytes."""
+def test_only_the_requested_samples_are_read(tmp_path, subtype):
+    """A sparse file of hundreds of megabytes."""
     path, seconds = tmp_path / "a.wav", 10_000
     cut = write(path, subtype=subtype)
     size = 16000 * seconds * (2 if subtype == "PCM_16" else 3)
@@ -138,7 +138,7 @@ def test_no_more_is_read_than_asked_for(tmp_path, subtype):
 
 
 def rewritten(change, **options):
-    """A fault: the file becomes another one after the manifest is written."""
+    """A function that replaces the file after its manifest was written."""
     def spoil(path):
         soundfile.write(path, change(WAVE[:, :1]), **{"samplerate": 16000, "format": "WAV", **options})
     return spoil
@@ -156,7 +156,7 @@ def rewritten(change, **options):
     (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "ValueError: 8000 Hz instead of 16000"),
     (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "contains NaN or infinity"),
     (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "contains NaN or infinity")])
-def test_faults(tmp_path, spoil, why):
+def test_changed_and_damaged_files_are_reported_in_one_line(tmp_path, spoil, why):
     cut = as_cut(write(tmp_path / "a.wav"))
     spoil(tmp_path / "a.wav")
     with pytest.raises(AudioFault, match=rf"^a: {why}") as fault:
@@ -168,15 +168,15 @@ def test_faults(tmp_path, spoil, why):
         read_segment(cut, 8000, 1000)
 
 
-def test_a_channel_that_the_file_has_not(tmp_path):
+def test_missing_channel_is_refused(tmp_path):
     cut = write(tmp_path / "a.wav")
     cut["recording"]["sources"][0]["channels"], cut["channel"] = [0, 1], 1
     with pytest.raises(AudioFault, match="^a: IndexError"):
         read_segment(as_cut(cut), 0, 100)
 
 
-def test_damaged_headers(tmp_path):
-    """Whichever byte is damaged: nothing, or what libsndfile reads, never samples from another place."""
+def test_damaged_headers_never_give_wrong_samples(tmp_path):
+    """Whichever byte is damaged, the samples equal libsndfile's or are None."""
     path, rng, num_read = tmp_path / "a.wav", random.Random(0), 0
     write(path)
     with_chunk(path, 10)
@@ -195,11 +195,11 @@ def test_damaged_headers(tmp_path):
     assert find_pcm(good[:40]) is None and find_pcm(b"") is None
     place = good.index(b"data")
     assert find_pcm(good) == (1, place + 8, 2 * len(WAVE))
-    assert find_pcm(good[: place + 4] + bytes(4)) is None, "no header has this length"
+    assert find_pcm(good[: place + 4] + bytes(4)) is None, "a data chunk of length 0"
 
 
 @pytest.mark.parametrize("change", [{"duration": 1e308}, {"channel": None}, {"channel": 7}, {"channel": [0]}])
-def test_lines_that_no_cut_comes_of(tmp_path, change):
+def test_invalid_cuts_are_refused(tmp_path, change):
     write_data_dir([Utterance("a", "a", "/a.wav", 9, 16000, 1)], tmp_path)
     line = json.loads((tmp_path / "cuts.jsonl").read_text())
     (tmp_path / "cuts.jsonl").write_text(json.dumps({**line, **change}) + "\n")

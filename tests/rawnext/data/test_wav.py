@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings as lists name them: files, commands, and what must not be taken for either."""
+"""Recordings in lists: files and commands are read, everything else is refused."""
 
 import io
 import shutil
@@ -43,24 +43,24 @@ def read(path):
     return soundfile.read(path, dtype="float32")[0]
 
 
-# --- what a list may not hold
+# --- refused entries
 
 @pytest.mark.parametrize(("path", "why"), [
     ("touch ran |", "is a command; --allow-pipes"), ("touch ran|", "is a command"), ("| touch ran", "not a file"),
     ("-", "not a file"), ("~/a.wav", "without '~'"), ("x.ark:12", "audio inside an archive")])
-def test_refused_before_anything_runs(data, monkeypatch, path, why):
+def test_invalid_entries_are_refused_before_anything_runs(data, monkeypatch, path, why):
     monkeypatch.chdir(data)
     with pytest.raises(InputError, match=f"wav.scp:2: b .*{why}"):
         sources(data, f"a {data}/a.wav", f"b {path}", allow_pipes=False)
     assert not (data / "ran").exists()
 
 
-def test_a_segment_of_a_command_is_a_command(data):
+def test_segment_of_a_command_needs_allow_pipes(data):
     with pytest.raises(InputError, match=r"wav.scp:1: a is a command"):
         sources(data, "a cat a.wav |", segments=["u a 0 1"], allow_pipes=False)
 
 
-def test_a_file_whose_name_looks_like_a_place_in_an_archive(data):
+def test_file_named_like_an_archive_offset_is_read(data):
     (data / "a.wav").rename(data / "a:5")
     assert np.array_equal(load_wave(sources(data, f"a {data}/a:5")[0]), read(data / "a:5"))
 
@@ -68,29 +68,29 @@ def test_a_file_whose_name_looks_like_a_place_in_an_archive(data):
 # --- commands
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
-def test_a_command_gives_what_the_file_gives(data, kind):
+def test_output_of_a_command_equals_the_file(data, kind):
     assert np.array_equal(load(data, f"cat '{data}/a.{kind}' |")[0], read(data / f"a.{kind}"))
 
 
-def test_commands_are_bash(data):
+def test_commands_run_in_bash(data):
     command = f"cat <(head -c 100 {data}/a.wav) <(tail -c +101 {data}/a.wav) 2>/dev/null | cat |"
     assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
 
 
-def test_what_a_command_says_is_not_audio(data, caplog):
+def test_stderr_of_a_command_is_logged(data, caplog):
     command = f"echo careful >&2; cat {data}/a.wav; echo done >&2 |"
     assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
     assert "cat" in caplog.text and caplog.text.rstrip().endswith("done")
 
 
-def test_much_is_said(data):
-    """More than a pipe holds: nothing waits for anything."""
+def test_long_stderr_of_a_command_does_not_block(data):
+    """More output than a pipe buffers causes no deadlock."""
     command = f"head -c 3000000 /dev/zero | tr '\\0' x >&2; cat {data}/a.wav |"
     assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
-def test_a_header_written_before_its_length_was_known(data, size):
+def test_wav_header_without_the_length_is_read(data, size):
     raw = bytearray((data / "a.wav").read_bytes())
     raw[4:8] = raw[40:44] = struct.pack("<I", size)
     (data / "b.wav").write_bytes(raw)
@@ -103,7 +103,7 @@ def test_a_header_written_before_its_length_was_known(data, size):
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
 @pytest.mark.parametrize("kind", ["wav", "ogg"])
-def test_ffmpeg_writing_into_a_pipe(data, kind):
+def test_output_of_ffmpeg_is_read(data, kind):
     """Its headers do not state the length of the audio."""
     wave = load(data, f"ffmpeg -v error -i {data}/a.flac -f {kind} - |")[0]
     assert len(wave) >= len(WAVE) and np.abs(wave[:len(WAVE)] - WAVE).max() < (0.05 if kind == "ogg" else 1e-4)
@@ -120,20 +120,20 @@ def test_ffmpeg_writing_into_a_pipe(data, kind):
     ("head -c 30000 {data}/a.wav", "cut off: 30000 of 32044 bytes"),
     ("printf 'a\\rb\\033[31m\\n' >&2; exit 1", r"1\): b \[31m$"),
     ("head -c 2000 {data}/a.flac", "a: "), ("if", "syntax error")])
-def test_a_command_that_fails_is_one_line(data, command, why):
+def test_failing_command_is_reported_in_one_line(data, command, why):
     with pytest.raises(InputError, match=why) as caught:
         load(data, f"{command.format(data=data)} |")
     text = str(caught.value)
     assert text.startswith(f"{data}/wav.scp:1: a: ") and text.isprintable()
 
 
-def test_endless_output_ends(data, monkeypatch):
+def test_endless_output_is_refused(data, monkeypatch):
     monkeypatch.setattr(pipes, "MAX_BYTES", 1 << 22)
     with pytest.raises(InputError, match="writes more than 4194304 bytes"):
         load(data, "yes |")
 
 
-def test_a_recording_is_decoded_once(data):
+def test_recording_of_several_segments_is_decoded_once(data):
     command = f"echo x >> {data}/count; cat {data}/a.wav |"
     waves = load(data, command, "u1 a 0 0.5", "u2 a 0.25 -1", "u3 a 0.5 1")
     whole = read(data / "a.wav")
@@ -145,16 +145,16 @@ def test_a_recording_is_decoded_once(data):
 @pytest.mark.parametrize(("segment", "why"), [("u a 0.5 1.1", "ends at 1.1 s, after its recording .1 s."),
                                               ("u a 0.95 1", "0.050 s of audio"), ("u a 2 -1", "-1.000 s of audio")])
 @pytest.mark.parametrize("path", ["{data}/a.wav", "cat {data}/a.wav |"])
-def test_segments_must_lie_in_their_recording(data, path, segment, why):
+def test_segments_must_be_within_their_recording(data, path, segment, why):
     with pytest.raises(InputError, match=f"segments:1: u: {why}"):
         load(data, path.format(data=data), segment)
 
 
-# --- headers that lie
+# --- wrong headers
 
 @pytest.mark.parametrize("path", ["{data}/b.flac", "cat {data}/b.flac |"])
-def test_flac_of_unknown_length(data, path):
-    """As encoders write into a pipe; libsndfile loses its end."""
+def test_flac_of_unknown_length_is_refused(data, path):
+    """Encoders that write into a pipe make such files; libsndfile drops their end."""
     raw = bytearray((data / "a.flac").read_bytes())
     raw[21] &= 0xF0
     raw[22:26] = bytes(4)
@@ -163,15 +163,15 @@ def test_flac_of_unknown_length(data, path):
         load(data, path.format(data=data))
 
 
-def test_cut_off_files_are_found_before_work(data):
+def test_truncated_files_are_found_before_work(data):
     raw = (data / "a.wav").read_bytes()
     (data / "a.wav").write_bytes(raw[:-2])
     with pytest.raises(InputError, match=r"wav.scp:1: a: .* is cut off: it has \d+ bytes, its header promises \d+"):
         check_sources(sources(data, f"a {data}/a.wav"), 1600)
 
 
-def test_promised_samples_take_no_memory(data):
-    """A flac header can promise 2^36 samples, here of eight channels."""
+def test_number_of_samples_in_a_header_allocates_no_memory(data):
+    """A FLAC header can state 2^36 samples, here of eight channels."""
     soundfile.write(data / "b.flac", np.stack([WAVE] * 8, 1), 16000)
     raw = bytearray((data / "b.flac").read_bytes())
     raw[21] |= 0x0F  # the upper four bits of the number of samples
@@ -184,7 +184,7 @@ def test_promised_samples_take_no_memory(data):
 
 
 @pytest.mark.parametrize("rate", [1, 16001, 2147483647])
-def test_rates_that_take_a_giant_filter(data, rate):
+def test_rates_that_need_a_giant_filter_are_refused(data, rate):
     raw = bytearray((data / "a.wav").read_bytes())
     raw[24:28] = struct.pack("<I", rate)
     (data / "a.wav").write_bytes(raw)
@@ -192,24 +192,24 @@ def test_rates_that_take_a_giant_filter(data, rate):
         check_sources(sources(data, f"a {data}/a.wav"), 1)
 
 
-def test_several_channels(data):
+def test_first_of_several_channels_is_read(data):
     two = np.stack([WAVE, 0 * WAVE], 1)
     soundfile.write(data / "b.wav", two, 16000, subtype="FLOAT")
     assert np.array_equal(load_wave(Source("a", str(data / "b.wav"), 0, -1, "t", 1)), WAVE)
 
 
-def test_blocks_make_the_whole(data, monkeypatch):
+def test_reading_in_blocks_gives_the_whole_segment(data, monkeypatch):
     monkeypatch.setattr(wav, "BLOCK_SAMPLES", 1000)
     source = Source("a", str(data / "a.wav"), 0.1, 0.9, "t", 1)
     assert np.array_equal(load_wave(source), read(data / "a.wav")[1600:14400])
 
 
-def test_raw_files_are_refused_in_a_line(data):
+def test_raw_files_are_refused(data):
     (data / "a.raw").write_bytes(bytes(9999))
     with pytest.raises(InputError, match="wav.scp:1: a: "):
         check_sources(sources(data, f"a {data}/a.raw"), 1600)
 
 
-def test_memory_files_decode_as_files(data):
+def test_audio_in_memory_is_decoded_like_a_file(data):
     with soundfile.SoundFile(io.BytesIO((data / "a.ogg").read_bytes())) as file:
         assert np.array_equal(wav.read_first_channel(file, 0, file.frames), read(data / "a.ogg"))

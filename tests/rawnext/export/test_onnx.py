@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX files: any batch, any length, masks, and refusal of what would differ."""
+"""ONNX files: any batch size, any length, masks, and refusal of files that differ from PyTorch."""
 
 import numpy as np
 import onnx
@@ -21,7 +21,7 @@ SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1]
 
 
 @pytest.mark.parametrize(("name", "options"), SYSTEMS, ids=lambda value: value if isinstance(value, str) else "")
-def test_the_file_gives_the_models_embeddings(name, options, tmp_path, monkeypatch, capfd):
+def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd):
     model, path = randomise(MODELS.build(name, options)).float(), tmp_path / "new" / "model.onnx"
     monkeypatch.setattr(export, "SECONDS", (0.1, 0.5))
     assert export.write_onnx(model, path, {"made_from": "a test"}) < 1e-4
@@ -29,7 +29,7 @@ def test_the_file_gives_the_models_embeddings(name, options, tmp_path, monkeypat
     assert {prop.key: prop.value for prop in onnx.load(path).metadata_props} == {"made_from": "a test"}
     runtime = export.OnnxModel(path)
     waves = [voice(i, 0, seconds) for i, seconds in enumerate((0.1, 0.137, 0.5, 1, 2, 3.7, 10, 30))]
-    batch = np.full((5, len(waves[4]) + 77), 0.5, dtype=np.float32)  # what fills it must not matter
+    batch = np.full((5, len(waves[4]) + 77), 0.5, dtype=np.float32)  # the padding must not matter
     for row, wave in zip(batch, waves):
         row[: len(wave)] = wave
     together = runtime(batch, np.array([len(wave) for wave in waves[:5]]))
@@ -45,7 +45,7 @@ def test_mel_energies_without_complex_numbers():
     assert found.shape == expected.shape and (found - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-def test_a_file_that_differs_does_not_appear(tmp_path, monkeypatch):
+def test_a_differing_file_is_not_written(tmp_path, monkeypatch):
     model = MODELS.build("rawnet2", SYSTEMS[1][1]).eval()
     monkeypatch.setattr(export, "SECONDS", (0.1,))
     wrong = MODELS.build("rawnet2", SYSTEMS[1][1]).eval()
@@ -56,8 +56,8 @@ def test_a_file_that_differs_does_not_appear(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="no network"):
+def test_unsupported_models_and_missing_packages_are_reported(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="not a network"):
         export.write_onnx(MODELS.build("mel_stats", {}), tmp_path / "model.onnx", {})
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnxruntime is not installed: pip install 'rawnext\[onnx\]'"):

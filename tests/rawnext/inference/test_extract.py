@@ -35,8 +35,8 @@ def model(exp):
     return load_model(exp, torch.device("cpu"))[0]
 
 
-def test_segments_equal_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_segments_equal_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     found = [name for name in z.files if name.startswith("wav_")]
     assert found
     for name in found:
@@ -57,7 +57,7 @@ def test_centre_crop():
     assert centre_crop(np.arange(3), 4).tolist() == [0, 1, 2]
 
 
-def test_batches_hold_all_and_stay_small():
+def test_batches_are_complete_and_bounded():
     lengths = np.random.default_rng(0).integers(1, 100, 200).tolist()
     batches = list(batches_by_length(lengths, 300))
     assert sorted(i for batch in batches for i in batch) == list(range(200))
@@ -170,19 +170,19 @@ def break_file(data, name):
 @pytest.mark.parametrize(("name", "why"), [
     ("missing", "no such file"), ("garbage", "s01-u1"), ("empty", "at least 0.1 s"), ("too short", "at least 0.1 s"),
     ("nan", "NaN"), ("pipe", "is a command")])
-def test_bad_audio_is_one_line_and_writes_nothing(root, exp, tmp_path, name, why):
+def test_bad_audio_is_a_one_line_error_without_output(root, exp, tmp_path, name, why):
     data = write_corpus(tmp_path / "data", 2, 2)
     break_file(data, name)
-    env_line = subprocess.run([str(root / "steps" / "extract.py"), data, exp, tmp_path / "out"], capture_output=True,
+    done = subprocess.run([str(root / "steps" / "extract.py"), data, exp, tmp_path / "out"], capture_output=True,
                               text=True)
-    assert env_line.returncode == 1
-    last = env_line.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"extract.py: {data}/wav.scp:4: ") and why in last, env_line.stderr
-    assert "Traceback" not in env_line.stderr
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"extract.py: {data}/wav.scp:4: ") and why in last, done.stderr
+    assert "Traceback" not in done.stderr
     assert not [path for path in (tmp_path / "out").glob("*") if path.suffix in (".ark", ".scp")]
 
 
-def test_other_rates_and_stereo_are_converted_and_said_once(root, exp, model, tmp_path):
+def test_other_rates_and_stereo_are_converted_with_one_warning(root, exp, model, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2)
     wave = voice(1, 1, 1)
     soundfile.write(data / "audio" / "s01-u1.wav", np.stack([wave, 0 * wave], 1), 16000, subtype="FLOAT")
@@ -195,7 +195,7 @@ def test_other_rates_and_stereo_are_converted_and_said_once(root, exp, model, tm
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):
+def test_fewer_jobs_delete_the_files_of_more_jobs(root, exp, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2)
     for nj in (3, 1):
         assert extract(root, "--nj", nj, data, exp, tmp_path / "out").returncode == 0
@@ -204,7 +204,7 @@ def test_another_number_of_jobs_leaves_nothing_behind(root, exp, tmp_path):
     assert len(read_vectors(tmp_path / "out" / "embedding.scp")) == 4
 
 
-def test_what_is_finished_is_left_alone_until_model_or_audio_change(root, exp, tmp_path):
+def test_finished_shares_are_kept_until_model_or_audio_change(root, exp, tmp_path):
     data, own_exp, out = write_corpus(tmp_path / "data", 2, 2), tmp_path / "exp", tmp_path / "out"
     own_exp.mkdir()
     for name in ("model.pt", "config.yaml"):
@@ -225,7 +225,7 @@ def test_what_is_finished_is_left_alone_until_model_or_audio_change(root, exp, t
 
     first = run()
     assert run(broken_torch=True) == first
-    os.utime(data / "audio" / "s01-u1.wav", (1, 1))  # of the second share
+    os.utime(data / "audio" / "s01-u1.wav", (1, 1))  # in the second share
     (states, scp), (old, _) = run(), first
     assert states[:3] == old[:3] and states[3][:2] != old[3][:2] and states[3][2] == old[3][2] and scp == first[1]
     state = checkpoint.load(own_exp / "model.pt")
@@ -235,7 +235,7 @@ def test_what_is_finished_is_left_alone_until_model_or_audio_change(root, exp, t
     assert all(new[2] != before[2] for new, before in zip(states[::3], old[::3]))
 
 
-def test_commands_are_run_where_they_are_allowed(root, exp, tmp_path):
+def test_commands_run_only_if_allowed(root, exp, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2)
     assert extract(root, "--nj", 1, data, exp, tmp_path / "files").returncode == 0
     lines = [line.split() for line in (data / "wav.scp").read_text().splitlines()]

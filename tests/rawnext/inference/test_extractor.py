@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Python interface against the model itself, and against what Kaldi-style extraction makes of the same audio."""
+"""The Python interface, compared with the model itself."""
 
 import doctest
 import subprocess
@@ -31,7 +31,7 @@ def extractor(exp):
 
 
 def alone(extractor, wave):
-    """The model's own embedding of one waveform."""
+    """The model's embedding of a single waveform."""
     with torch.inference_mode():
         return extractor.model(torch.from_numpy(wave)[None])[0].numpy()
 
@@ -40,7 +40,7 @@ def same(a, b):
     return np.abs(a - b).max() < 1e-4 * np.abs(b).max()
 
 
-def test_embed_is_the_model(extractor):
+def test_embed_equals_the_model(extractor):
     for seconds in (0.1, 1.234, 5.0):
         wave = voice(1, 0, seconds)
         found = extractor.embed(wave, 16000)
@@ -50,7 +50,7 @@ def test_embed_is_the_model(extractor):
             assert same(extractor.embed(kind), found)
 
 
-def test_a_batch_gives_each_what_it_gets_alone(extractor):
+def test_batch_members_equal_single_waveforms(extractor):
     waves = [voice(s, 0, seconds) for s, seconds in enumerate((0.5, 3.0, 0.1, 1.7))]
     waves[1] = np.repeat(waves[1], 3)
     rates = [16000, 48000, 16000, 8000]
@@ -71,20 +71,20 @@ def test_long_waveforms_are_the_mean_of_equal_pieces(exp, extractor):
         Extractor.from_pretrained(exp, device="cpu", longest_s=0.19)
 
 
-def test_a_stream_is_in_order_and_held_in_parts(extractor, monkeypatch):
-    monkeypatch.setattr(module, "HELD_SAMPLES", 20000)
+def test_stream_keeps_order_and_is_read_in_parts(extractor, monkeypatch):
+    monkeypatch.setattr(module, "BUFFER_SAMPLES", 20000)
     waves = [(f"u{i}", voice(i, 0, 0.3 + 0.2 * (i % 3)), 16000) for i in range(7)]
-    taken = []
-    found, steps = {}, []
-    for name, embedding in extractor.embed_each((taken.append(item[0]), item)[1] for item in waves):
+    read = []
+    found, num_read = {}, []
+    for name, embedding in extractor.embed_each((read.append(item[0]), item)[1] for item in waves):
         found[name] = embedding
-        steps.append(len(taken))
+        num_read.append(len(read))
     assert list(found) == [name for name, _, _ in waves]
-    assert steps == [3, 3, 3, 6, 6, 6, 7]  # 0.3, 0.5 and 0.7 s are above 20,000 samples
+    assert num_read == [3, 3, 3, 6, 6, 6, 7]  # 0.3, 0.5 and 0.7 s together are above 20,000 samples
     assert same(found["u5"], alone(extractor, waves[5][1]))
 
 
-def test_windows_are_embeddings_of_their_samples(extractor):
+def test_windows_equal_embeddings_of_their_samples(extractor):
     wave = voice(3, 0, 2.0)
     times, found = extractor.windows(wave, 16000, window=0.7, shift=0.4)
     assert times.tolist() == [[0, 0.7], [0.4, 1.1], [0.8, 1.5], [1.2, 1.9], [1.3, 2.0]]
@@ -92,7 +92,7 @@ def test_windows_are_embeddings_of_their_samples(extractor):
         assert same(embedding, alone(extractor, wave[round(16000 * start) : round(16000 * end)]))
     times, found = extractor.windows(wave[:9000], 16000, window=0.7, shift=0.4)
     assert times.tolist() == [[0, 9000 / 16000]] and same(found[0], alone(extractor, wave[:9000]))
-    odd = np.repeat(wave, 3)[:44101]  # 16 kHz samples end behind it
+    odd = np.repeat(wave, 3)[:44101]  # the samples at 16 kHz end later
     assert extractor.windows(odd, 44100)[0].max() == 44101 / 44100
 
 
@@ -102,12 +102,12 @@ def test_windows_are_embeddings_of_their_samples(extractor):
     (np.zeros(0, np.float32), 16000, "at least 0.1 s"), (np.full(9000, np.nan), 16000, "NaN or infinity"),
     (np.full(9000, 1e300), 16000, "NaN or infinity"), (np.zeros(9000, np.float32), 16001, "cannot be resampled"),
     (np.zeros(9000, np.float32), 100, "cannot be resampled")])
-def test_waveforms_that_are_refused(extractor, wave, rate, why):
+def test_bad_waveforms_are_refused(extractor, wave, rate, why):
     with pytest.raises(ValueError, match=why):
         extractor.embed(wave, rate)
 
 
-def test_other_faults(extractor, tmp_path):
+def test_other_errors(extractor, tmp_path):
     for window, shift in ((0.09, 1), (1, 0.009), (1, -1)):
         with pytest.raises(ValueError, match="want a window from"):
             extractor.windows(voice(0, 0, 1), window=window, shift=shift)
@@ -119,7 +119,7 @@ def test_other_faults(extractor, tmp_path):
         Extractor.from_pretrained(extractor.folder, device="nonsense")
 
 
-def test_fingerprint_is_of_numbers_and_options(exp, extractor, tmp_path):
+def test_fingerprint_depends_on_weights_and_options(exp, extractor, tmp_path):
     other = write_experiment(tmp_path / "again")
     assert Extractor.from_pretrained(other, "cpu").fingerprint == extractor.fingerprint
     state = checkpoint.load(other / "model.pt")["model"]

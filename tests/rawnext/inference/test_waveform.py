@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Windows cover a recording, whatever its length; what else waveforms must be, test_extractor.py asks."""
+"""Windows cover a recording of any length; test_extractor.py tests the checks of waveforms."""
 
 import math
 
@@ -12,7 +12,7 @@ from rawnext.inference.waveform import window_starts
 
 @given(num=st.integers(1600, 10**6), window=st.floats(0.1, 20), shift=st.floats(0.01, 20))
 @settings(max_examples=100)
-def test_windows_cover_all(num, window, shift):
+def test_windows_cover_the_recording(num, window, shift):
     starts, length = window_starts(num, window, shift)
     assert starts[0] == 0 and num - 160 <= starts[-1] + length <= num
     steps = np.diff(starts)

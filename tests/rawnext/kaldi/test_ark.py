@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives: Kaldi reads what is written, and what is read is whole."""
+"""Archives: Kaldi reads them, invalid vectors are not written, and commands are refused."""
 
 import kaldi_native_io
 import numpy as np
@@ -9,12 +9,12 @@ from rawnext.errors import InputError
 from rawnext.kaldi.ark import read_matrix, read_vectors, write_vectors
 
 
-def test_vectors_are_kaldis(tmp_path):
+def test_written_vectors_are_read_by_kaldi_and_by_us(tmp_path):
     rng = np.random.default_rng(0)
     vectors = {f"ü{i}": rng.standard_normal(5).astype(np.float32) for i in range(4)}
     assert write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", vectors.items()) == 4
-    for place in (f"ark:{tmp_path}/e.ark", f"scp:{tmp_path}/e.scp"):
-        with kaldi_native_io.SequentialFloatVectorReader(place) as reader:
+    for source in (f"ark:{tmp_path}/e.ark", f"scp:{tmp_path}/e.scp"):
+        with kaldi_native_io.SequentialFloatVectorReader(source) as reader:
             assert all(np.array_equal(value, vectors[key]) for key, value in reader)
     keys, matrix = read_matrix(tmp_path / "e.scp")
     assert keys == list(vectors) and np.array_equal(matrix, np.stack(list(vectors.values())))
@@ -22,7 +22,7 @@ def test_vectors_are_kaldis(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [np.array([1, np.nan]), np.zeros((2, 2)), np.zeros(3)])
-def test_bad_vectors_leave_the_last_good_file(tmp_path, bad):
+def test_invalid_vectors_leave_the_last_good_file(tmp_path, bad):
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", [("a", np.ones(2))])
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ValueError, match="b: want 2"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives read in blocks: what reading one by one gives, or its very fault, however few reads it takes."""
+"""Archives read in blocks give the same vectors or the same error as read one by one, in few reads."""
 
 import kaldiio
 import numpy as np
@@ -11,12 +11,12 @@ from rawnext.kaldi import ark, ark_blocks
 from rawnext.kaldi.ark import Reader, read_matrix, read_vectors, write_vectors
 
 X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
-KEYS = [f"{'u' * (n % 4)}{n}" for n in range(20)]  # of several lengths, so that records do not stand in even steps
+KEYS = [f"{'u' * (n % 4)}{n}" for n in range(20)]  # different lengths, so that records are not evenly spaced
 
 
 @pytest.fixture
 def lines(tmp_path):
-    """Lines of an scp in no order: float vectors of two archives, two places named twice, and one double, one text."""
+    """Shuffled lines of an scp: float vectors of two archives, two of them listed twice, one double, one text."""
     found = []
     for name, part in (("a", slice(0, 9)), ("b", slice(9, 18))):
         write_vectors(tmp_path / f"{name}.ark", tmp_path / f"{name}.scp", zip(KEYS[part], X[part]))
@@ -31,7 +31,7 @@ def lines(tmp_path):
 
 @pytest.mark.parametrize("window", [1, 100, 1 << 22])
 @pytest.mark.parametrize("wanted", [None, {"u1", "9", "uuu19", "again3"}, {"uu2"}])
-def test_equal_to_one_by_one(tmp_path, monkeypatch, lines, window, wanted):
+def test_blocks_equal_reading_one_by_one(tmp_path, monkeypatch, lines, window, wanted):
     monkeypatch.setattr(ark_blocks, "WINDOW", window)
     write_lines(tmp_path / "e.scp", lines)
     keys, matrix = read_matrix(tmp_path / "e.scp", wanted)
@@ -41,20 +41,20 @@ def test_equal_to_one_by_one(tmp_path, monkeypatch, lines, window, wanted):
     assert matrix.dtype == np.float32 and matrix.flags.writeable
 
 
-def test_few_are_read_one_by_one(tmp_path, monkeypatch):
+def test_only_the_first_vector_is_read_by_itself(tmp_path, monkeypatch):
     places = []
     monkeypatch.setattr(Reader, "read", lambda self, place, read=Reader.read: places.append(place) or read(self, place))
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     assert np.array_equal(read_matrix(tmp_path / "e.scp")[1], X) and len(places) == 1
 
 
-def test_none_is_wanted(tmp_path):
+def test_first_vector_is_returned_if_none_is_wanted(tmp_path):
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     keys, matrix = read_matrix(tmp_path / "e.scp", {"x"})
     assert keys == KEYS[:1] and np.array_equal(matrix, X[:1])
 
 
-def test_a_path_alone_is_the_place_of_its_first_byte(tmp_path):
+def test_path_without_offset_is_read_from_byte_0(tmp_path):
     kaldiio.save_ark(str(tmp_path / "t.ark"), {"a": X[0]})
     (tmp_path / "v").write_bytes((tmp_path / "t.ark").read_bytes()[2:])
     write_lines(tmp_path / "e.scp", [f"a {tmp_path}/v", f"b {tmp_path}/t.ark:2"])
@@ -62,10 +62,10 @@ def test_a_path_alone_is_the_place_of_its_first_byte(tmp_path):
 
 
 @pytest.mark.parametrize(("at", "byte", "why"), [
-    (0, 1, "no vector of Kaldi"), (1, 0, "no vector of Kaldi"), (2, ord("I"), "no vector of Kaldi"),
-    (3, ord("M"), "a matrix|no vector"), (5, 8, "damaged head"), (6, 4, "4 dimensions, the first has 5"),
+    (0, 1, "no Kaldi vector"), (1, 0, "no Kaldi vector"), (2, ord("I"), "no Kaldi vector"),
+    (3, ord("M"), "a matrix|no Kaldi vector"), (5, 8, "damaged header"), (6, 4, "4 dimensions, the first has 5"),
     (9, 1, "cut off or damaged"), (13, 0xff, "not finite")])
-def test_damage_is_told_as_one_by_one(tmp_path, at, byte, why):
+def test_damaged_vector_is_reported_with_its_line(tmp_path, at, byte, why):
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     offset = int((tmp_path / "e.scp").read_text().splitlines()[7].rpartition(":")[2])
     raw = bytearray((tmp_path / "e.ark").read_bytes())
@@ -75,32 +75,32 @@ def test_damage_is_told_as_one_by_one(tmp_path, at, byte, why):
     (tmp_path / "e.ark").write_bytes(raw)
     with pytest.raises(InputError, match=f"e.scp:8: {KEYS[7]}: .*({why})"):
         read_matrix(tmp_path / "e.scp")
-    keys, matrix = read_matrix(tmp_path / "e.scp", set(KEYS) - {KEYS[7]})  # nobody asks for it
+    keys, matrix = read_matrix(tmp_path / "e.scp", set(KEYS) - {KEYS[7]})  # the damaged one is not wanted
     assert len(keys) == 19 and np.array_equal(matrix, np.delete(X, 7, axis=0))
 
 
 @pytest.mark.parametrize("cut", [1, 19, 25, 400])
-def test_a_file_cut_short(tmp_path, cut):
+def test_truncated_archive_is_reported_at_its_first_missing_vector(tmp_path, cut):
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     raw = (tmp_path / "e.ark").read_bytes()
     (tmp_path / "e.ark").write_bytes(raw[:-cut])
     offsets = [int(line.rpartition(":")[2]) for line in (tmp_path / "e.scp").read_text().splitlines()]
     first = next(n for n, offset in enumerate(offsets) if offset + 30 > len(raw) - cut)
-    why = "cut off|its file ends|damaged head|no vector"
+    why = "cut off|its file ends|damaged header|no Kaldi vector"
     with pytest.raises(InputError, match=f"e.scp:{first + 1}: {KEYS[first]}: ({why})"):
         read_matrix(tmp_path / "e.scp")
 
 
 @pytest.mark.parametrize("place", ["-", "|x:3", "cat y |", "y:3[0:1]", "none.ark:5", "", ":7"])
-def test_one_odd_place_among_good_ones(tmp_path, lines, place):
+def test_invalid_location_is_reported_with_its_line(tmp_path, lines, place):
     write_lines(tmp_path / "e.scp", [*lines[:3], f"odd {place}", *lines[3:]])
     with pytest.raises(InputError, match="e.scp:4: "):
         read_matrix(tmp_path / "e.scp")
 
 
-def test_places_are_split_as_one_by_one():
+def test_split_places_agrees_with_split_place():
     for places in (["a:b:3", "/x/y.ark:12"], ["c:9" + "9" * 17, "d:0"]):
-        paths, offsets = ark.split_places(places)
-        assert list(zip(paths, offsets.tolist())) == [ark.split_place(place) for place in places]
+        paths, which, offsets = ark.split_places(places)
+        assert list(zip((paths[n] for n in which), offsets.tolist())) == [ark.split_place(place) for place in places]
     for odd in ("a", "a:", ":3", "3", "a:1" + "0" * 18, "a:\u0663", "|a:3", "a:-3", "a:3 "):
         assert ark.split_places(["a:3", odd]) is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive that was interrupted anywhere ends with the bytes of one that was not, and nothing kept is made again."""
+"""An interrupted archive ends with the bytes of an uninterrupted one, and no finished chunk is computed again."""
 
 import random
 import subprocess
@@ -21,20 +21,20 @@ HEAD = ["model abc", "protocol native"]
 
 
 class Stop(Exception):
-    """What a kill is here."""
+    """Simulates a kill."""
 
 
 class Model:
-    """Embeddings that, as real ones, depend a little on who shares the batch; counts what it embeds."""
+    """Embeddings that, like real ones, depend slightly on the rest of the batch; records the utterances it embeds."""
 
     def __init__(self, utts, chunk, stop_at=None, scale=1.0):
-        self.utts, self.chunk, self.stop_at, self.scale, self.asked = utts, chunk, stop_at, scale, []
+        self.utts, self.chunk, self.stop_at, self.scale, self.embedded = utts, chunk, stop_at, scale, []
 
     def __call__(self, first):
         for i in range(first, len(self.utts)):
             if i == self.stop_at:
                 raise Stop
-            self.asked.append(i)
+            self.embedded.append(i)
             batch = sum(len(utt) for utt, _ in self.utts[i // self.chunk * self.chunk:][:self.chunk])
             yield self.utts[i][0], self.scale * np.arange(3) + i + batch / 64
 
@@ -49,12 +49,12 @@ def contents(folder):
 
 
 @pytest.fixture
-def unbroken(tmp_path):
-    write(tmp_path / "unbroken", Model(UTTS, 4))
-    return contents(tmp_path / "unbroken")
+def uninterrupted(tmp_path):
+    write(tmp_path / "uninterrupted", Model(UTTS, 4))
+    return contents(tmp_path / "uninterrupted")
 
 
-def test_kaldi_reads_it_and_kaldiio_writes_the_same(tmp_path):
+def test_kaldi_reads_the_archive_and_kaldiio_writes_the_same_bytes(tmp_path):
     folder = tmp_path / "out"
     assert write(folder, Model(UTTS, 4)) == 0
     expected = {utt: vector.astype(np.float32) for utt, vector in Model(UTTS, 4)(0)}
@@ -67,38 +67,38 @@ def test_kaldi_reads_it_and_kaldiio_writes_the_same(tmp_path):
     assert (tmp_path / "other.ark").read_bytes() == (folder / "embedding.1.ark").read_bytes()
 
 
-def test_what_is_finished_is_left_alone(tmp_path, unbroken):
-    folder = tmp_path / "unbroken"
+def test_finished_archive_is_not_rewritten(tmp_path, uninterrupted):
+    folder = tmp_path / "uninterrupted"
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     model = Model(UTTS, 4)
-    assert write(folder, model) == len(UTTS) and model.asked == []
+    assert write(folder, model) == len(UTTS) and model.embedded == []
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 400)), max_size=4), st.integers(1, 5))
-def test_interrupted_and_cut_anywhere(tmp_path_factory, interruptions, chunk):
+def test_interrupted_archive_ends_with_the_same_bytes(tmp_path_factory, interruptions, chunk):
     folder, whole = tmp_path_factory.mktemp("cut"), tmp_path_factory.mktemp("whole")
-    partial, asked = folder / ".embedding.1.ark.partial", []
+    partial, embedded = folder / ".embedding.1.ark.partial", []
     for stop_at, cut in interruptions:
         model = Model(UTTS, chunk, stop_at)
         try:
             write(folder, model)
-        except Stop:  # cut: what a machine that lost its power may have lost
+        except Stop:  # cut: bytes lost in a power failure
             partial.write_bytes(partial.read_bytes()[:max(0, partial.stat().st_size - cut // 10)])
-        asked.append(model.asked)
+        embedded.append(model.embedded)
     last = Model(UTTS, chunk)
     write(folder, last)
     write(whole, Model(UTTS, chunk))
     assert contents(folder) == contents(whole)
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
     if len(interruptions) == 1 and interruptions[0][1] < 10:  # nothing was cut off
-        assert len(set(asked[0]) & set(last.asked)) < chunk
+        assert len(set(embedded[0]) & set(last.embedded)) < chunk
 
 
 @pytest.mark.parametrize("state", ["ark, no scp", "old scp", "empty sources", "no sources", "ark cut"])
-def test_killed_between_two_files(tmp_path, unbroken, state):
-    folder, model = tmp_path / "unbroken", Model(UTTS, 4)
+def test_kill_between_two_files_is_repaired(tmp_path, uninterrupted, state):
+    folder, model = tmp_path / "uninterrupted", Model(UTTS, 4)
     path = {name: folder / f"embedding.1.{name}" for name in ("ark", "scp", "sources")}
     if state == "ark, no scp":
         path["scp"].unlink()
@@ -111,32 +111,32 @@ def test_killed_between_two_files(tmp_path, unbroken, state):
     else:
         path["ark"].write_bytes(path["ark"].read_bytes()[:-5])
     write(folder, model)
-    assert contents(folder) == unbroken
-    assert len(model.asked) == {"ark, no scp": 0, "old scp": 0, "ark cut": 3}.get(state, 11)
+    assert contents(folder) == uninterrupted
+    assert len(model.embedded) == {"ark, no scp": 0, "old scp": 0, "ark cut": 3}.get(state, 11)
 
 
-def test_another_model_or_option_keeps_nothing(tmp_path, unbroken):
+def test_other_model_or_options_start_from_scratch(tmp_path, uninterrupted):
     for head in (["model abd", "protocol native"], ["model abc", "protocol native", "more"], ["model abc"]):
         model = Model(UTTS, 4, scale=2.0)
-        assert write(tmp_path / "unbroken", model, head) == 0 and len(model.asked) == 11
-    assert contents(tmp_path / "unbroken")["ark"] != unbroken["ark"]
+        assert write(tmp_path / "uninterrupted", model, head) == 0 and len(model.embedded) == 11
+    assert contents(tmp_path / "uninterrupted")["ark"] != uninterrupted["ark"]
 
 
-def test_a_job_at_work_leaves_no_scp_of_the_one_before(tmp_path, unbroken):
+def test_old_scp_is_removed_before_new_work_starts(tmp_path, uninterrupted):
     with pytest.raises(Stop):
-        write(tmp_path / "unbroken", Model(UTTS, 4, stop_at=9), ["another model"])
-    left = {path.name for path in (tmp_path / "unbroken").iterdir()}
+        write(tmp_path / "uninterrupted", Model(UTTS, 4, stop_at=9), ["another model"])
+    left = {path.name for path in (tmp_path / "uninterrupted").iterdir()}
     assert left == {".embedding.1.ark.partial", "embedding.1.sources"}
 
 
-def test_another_file_keeps_what_stands_before_it(tmp_path, unbroken):
+def test_changed_source_keeps_the_chunks_before_it(tmp_path, uninterrupted):
     changed = [(utt, source + "0" if i == 6 else source) for i, (utt, source) in enumerate(UTTS)]
     model = Model(changed, 4)
-    assert write(tmp_path / "unbroken", model) == 4 and model.asked == list(range(4, 11))
+    assert write(tmp_path / "uninterrupted", model) == 4 and model.embedded == list(range(4, 11))
 
 
 @pytest.mark.parametrize("old, new", [(11, 5), (11, 4), (5, 11), (8, 11), (1, 11)])
-def test_another_share_gives_what_it_gives_alone(tmp_path, old, new):
+def test_changed_utterance_list_gives_the_bytes_of_a_fresh_run(tmp_path, old, new):
     write(tmp_path / "a", Model(UTTS[:old], 4))
     model = Model(UTTS[:new], 4)
     assert write(tmp_path / "a", model) == min(old, new) // 4 * 4
@@ -145,24 +145,24 @@ def test_another_share_gives_what_it_gives_alone(tmp_path, old, new):
 
 
 @pytest.mark.parametrize("vectors", [[np.ones(2), np.ones(3)], [np.array([1.0, np.nan])], [np.ones((2, 2))]])
-def test_a_vector_that_kaldi_could_not_use_is_a_bug(tmp_path, vectors):
+def test_invalid_vector_raises_value_error_and_leaves_no_archive(tmp_path, vectors):
     with pytest.raises(ValueError, match="finite numbers"):
         write_journal(tmp_path / "e", [], UTTS[:2], 1, lambda _: zip([utt for utt, _ in UTTS], vectors))
     assert not (tmp_path / "e.ark").exists() and not (tmp_path / "e.scp").exists()
 
 
-def test_a_model_that_says_less_is_a_bug(tmp_path):
+def test_too_few_embeddings_raise_runtime_error(tmp_path):
     with pytest.raises(RuntimeError, match="1 embeddings instead of 11"):
         write_journal(tmp_path / "e", [], UTTS, 1, lambda _: [(UTTS[0][0], np.ones(2))])
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+def test_folder_that_cannot_be_created_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written: Not a directory"):
         write(tmp_path / "file" / "out", Model(UTTS, 4))
 
 
-def test_entries_that_are_not_ours_are_not_taken(tmp_path):
+def test_only_whole_float_vectors_with_their_keys_are_kept(tmp_path):
     ark = tmp_path / "x.ark"
     kaldiio.save_ark(str(ark), {"a": np.ones(3, np.float32), "b": np.ones(3), "c": np.ones((2, 2), np.float32)})
     assert len(whole_entries(ark, ["a", "b"])) == 1 and whole_entries(ark, ["b"]) == []
@@ -172,7 +172,7 @@ def test_entries_that_are_not_ours_are_not_taken(tmp_path):
 
 
 @given(st.lists(st.sampled_from("ab")), st.lists(st.sampled_from("ab")))
-def test_num_common(old, new):
+def test_num_common_is_the_length_of_the_common_prefix(old, new):
     n = num_common(old, new)
     assert old[:n] == new[:n] and (n == min(len(old), len(new)) or old[n] != new[n])
 
@@ -193,7 +193,7 @@ write_journal(folder / "embedding.1", ["head"], utts, 4, embed)
 """
 
 
-def test_killed_at_random_moments(root, tmp_path):
+def test_kills_at_random_moments_leave_the_same_bytes(root, tmp_path):
     command, rng, folder = [sys.executable, "-c", SLOW], random.Random(0), tmp_path / "killed"
     made: list[int] = []
     for _ in range(3):
@@ -208,7 +208,7 @@ def test_killed_at_random_moments(root, tmp_path):
     assert 3 < len(made) < len(set(made)) + 3 * 5
 
 
-def test_a_second_job_waits_for_the_first(root, tmp_path):
+def test_second_job_waits_for_the_first(root, tmp_path):
     command = [sys.executable, "-c", SLOW, tmp_path / "out"]
     with subprocess.Popen([*command, "0.01"], cwd=root, stdout=subprocess.PIPE, text=True) as first:
         first.stdout.readline()

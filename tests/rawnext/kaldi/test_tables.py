@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Tables, trials, scores and ids: valid ones are read and written, others refused with file and line."""
+
 import errno
 import pickle
 import subprocess
@@ -22,9 +24,9 @@ from rawnext.kaldi.tables import (
 
 
 @pytest.mark.parametrize(("text", "line", "why"), [
-    (b"", None, "is empty"), (b"a 1\nb\n", 2, "expected 2 columns, got 1"), (b"a 1\na 2\n", 2, "a stands twice"),
+    (b"", None, "is empty"), (b"a 1\nb\n", 2, "expected 2 columns, got 1"), (b"a 1\na 2\n", 2, "a is listed twice"),
     (b"a 1\r\nb 2\r\n", 1, "CRLF"), (b"a 1\n\nb 2\n", 2, "empty line"), (b"a 1\nb \xff\n", None, "UTF-8")])
-def test_table_faults(tmp_path, text, line, why):
+def test_invalid_tables_are_refused_with_their_line(tmp_path, text, line, why):
     path = tmp_path / "t"
     path.write_bytes(text)
     with pytest.raises(InputError) as caught:
@@ -32,12 +34,12 @@ def test_table_faults(tmp_path, text, line, why):
     assert why in str(caught.value) and (line is None or f"{path}:{line}: " in str(caught.value))
 
 
-def test_missing_table(tmp_path):
+def test_missing_table_is_reported(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_table(tmp_path / "none")
 
 
-def test_values_keep_their_spaces_unless_one_word(tmp_path):
+def test_values_keep_their_spaces_unless_one_word_is_required(tmp_path):
     (tmp_path / "wav.scp").write_text("a /x y.wav\nb /z.wav\n")
     assert read_table(tmp_path / "wav.scp") == {"a": "/x y.wav", "b": "/z.wav"}
     with pytest.raises(InputError, match=":1: expected 2 columns, got 3"):
@@ -45,52 +47,52 @@ def test_values_keep_their_spaces_unless_one_word(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "why"), [("a b", "expected 3 columns"), ("a b c d", "got 4"), ("a b tgt", "'tgt'")])
-def test_trial_faults(tmp_path, line, why):
+def test_invalid_trials_are_refused_with_their_line(tmp_path, line, why):
     (tmp_path / "trials").write_text(f"a b target\n{line}\n")
     with pytest.raises(InputError, match="trials:2: .*" + why):
         read_trials(tmp_path / "trials")
 
 
 @pytest.mark.parametrize(("line", "form"), [
-    ("1 id1/x/1.wav id2/y/2.wav", "VoxCeleb's form?"), ("a b 1", "labels 1 and 0?"), ("enroll,test,label", "CSV?"),
+    ("1 id1/x/1.wav id2/y/2.wav", "VoxCeleb's format?"), ("a b 1", "labels 1 and 0?"), ("enroll,test,label", "CSV?"),
     ("a;b;1;2 3", "CSV?"), ("a b\tx\tc", "CSV?"), ("a b", ""), ("a b maybe", "")])
-def test_a_list_in_another_form_is_told_how_to_convert(tmp_path, line, form):
+def test_error_for_a_foreign_trial_list_names_the_converter(tmp_path, line, form):
     (tmp_path / "trials").write_text(f"{line}\n")
     with pytest.raises(InputError, match=r"trials:1: expected ") as caught:
         read_trials(tmp_path / "trials")
     assert (f"({form} local/convert_trials.py" in str(caught.value)) == bool(form)
 
 
-def test_enroll_map(tmp_path):
+def test_enroll_map_is_read(tmp_path):
     path = tmp_path / "trials.enroll"
     path.write_text("a-m1 a-1 a-2\nb-m1 b-1\n")
     assert read_enroll_map(path) == {"a-m1": ["a-1", "a-2"], "b-m1": ["b-1"]}
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    ("m", "expected 2 columns"), ("a-m1 b-1", "stands twice"), ("m a-1 a-2 a-1", "m has an utterance twice"),
+    ("m", "expected 2 columns"), ("a-m1 b-1", "is listed twice"), ("m a-1 a-2 a-1", "m has an utterance twice"),
     ("m a-1 ../b", "cannot be an id"), ("-m a-1", "cannot be an id")])
-def test_enroll_map_faults(tmp_path, line, why):
+def test_invalid_enroll_maps_are_refused_with_their_line(tmp_path, line, why):
     (tmp_path / "map").write_text(f"a-m1 a-1\n{line}\n")
     with pytest.raises(InputError, match=f"map:2: .*{why}"):
         read_enroll_map(tmp_path / "map")
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "x"])
-def test_score_faults(tmp_path, bad):
+def test_invalid_scores_are_refused_with_their_line(tmp_path, bad):
     (tmp_path / "s").write_text(f"a b {bad}\n")
     with pytest.raises(InputError, match=":1: not a score"):
         read_scores(tmp_path / "s")
 
 
-def test_scores_come_back(tmp_path):
+def test_written_scores_are_read_back(tmp_path):
     write_scores(tmp_path / "s", ["a", "b"], ["c", "d"], [0.25, -1])
     enroll, test, scores = read_scores(tmp_path / "s")
     assert (enroll, test, scores.tolist()) == (["a", "b"], ["c", "d"], [0.25, -1])
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), unique=True))
-def test_order_is_that_of_bytes(keys):
+def test_sort_order_is_by_bytes(keys):
     ordered = sorted(keys, key=str.encode)
     check_sorted("t", ordered)
     if len(ordered) > 1:
@@ -100,17 +102,17 @@ def test_order_is_that_of_bytes(keys):
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\tb", "../x", "a/../b", "/a", "-a", "a\"b", "a'b", "a\\b", "x" * 201,
                                  "a\x07"])
-def test_ids_that_tables_cannot_carry(bad):
+def test_invalid_ids_are_refused(bad):
     with pytest.raises(InputError):
         check_id(bad, "t", 1)
 
 
 @pytest.mark.parametrize("good", ["id00012-_raOc3-IRsw-00110", "a/b", "ä", "a..b", "x" * 200])
-def test_ids_that_they_can(good):
+def test_valid_ids_are_accepted(good):
     assert check_id(good, "t") == good
 
 
-def test_a_file_where_a_folder_should_be(tmp_path):
+def test_output_below_a_file_is_refused(tmp_path):
     (tmp_path / "f").write_text("")
     with pytest.raises(InputError, match="cannot be written: Not a directory"):
         write_lines(tmp_path / "f" / "g" / "x", ["a"])
@@ -118,7 +120,7 @@ def test_a_file_where_a_folder_should_be(tmp_path):
 
 def test_full_disk_is_one_line_and_keeps_the_last_good_file(tmp_path):
     write_lines(tmp_path / "x", ["good"])
-    code = ("import resource, sys; from rawnext.kaldi.tables import *\n"
+    code = ("import resource, sys; from rawnext.errors import *; from rawnext.files import *\n"
             "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
             "run_main(lambda: write_lines(sys.argv[1], ['x' * 99] * 999))")
@@ -128,12 +130,12 @@ def test_full_disk_is_one_line_and_keeps_the_last_good_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_text() == "good\n"
 
 
-def test_other_faults_are_not_blamed_on_the_output(tmp_path):
+def test_atomic_path_passes_on_errors_of_other_files(tmp_path):
     with pytest.raises(OSError) as caught, atomic_path(tmp_path / "x"):
         raise OSError(errno.EACCES, "Permission denied", "/elsewhere")
     assert caught.type is PermissionError
 
 
-def test_input_error_survives_a_process_boundary():
+def test_input_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(InputError("p", 3, "why")))
     assert str(error) == "p:3: why"

@@ -17,8 +17,8 @@ HARDEST = {"hard_rank": 0, "hard_prob": 1.0}
 
 
 @pytest.fixture(scope="module")
-def reference(shared):
-    return np.load(shared / "parity" / "losses.npz")
+def reference(parity):
+    return np.load(parity / "losses.npz")
 
 
 def tensor(reference, key):

@@ -23,9 +23,9 @@ COUNTS = [
 
 
 @pytest.mark.parametrize("fixture", ["dtdy_asp", "dtdy_avg"])
-def test_equals_released_code(shared, fixture):
-    check_released(*released(shared, fixture, "dtdy_resnet34"))
-    check_training_step(*released(shared, fixture, "dtdy_resnet34"), rename, 1e-9)
+def test_equals_released_code(parity, fixture):
+    check_released(*released(parity, fixture, "dtdy_resnet34"))
+    check_training_step(*released(parity, fixture, "dtdy_resnet34"), rename, 1e-9)
 
 
 @pytest.mark.parametrize(("options", "parameters", "expected"), COUNTS)

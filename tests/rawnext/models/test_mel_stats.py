@@ -60,7 +60,7 @@ def test_fitted_model_separates_speakers(root, tmp_path):
 
 
 @pytest.mark.parametrize(("config", "why"), [("{name: rawnext}", "not mel_stats"),
-                                             ("{name: mel_stats, embedding_dim: 90}", "has no 90 directions"),
+                                             ("{name: mel_stats, embedding_dim: 90}", "cannot have 90 directions"),
                                              ("{name: mel_stats, quietest: 0}", "quietest")])
 def test_one_error_line_for_bad_input(root, tmp_path, config, why):
     data = write_corpus(tmp_path / "train", num_speakers=3, num_utts=2, seconds=0.3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration against scikit-learn, against scores whose LLR is known, and against what may not change it."""
+"""Calibration: compared with scikit-learn and with scores of known LLR, and its invariances."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def cllr_of(llr, is_target):
 
 
 @pytest.mark.parametrize("prior", [0.5, 0.05])
-def test_an_affine_map_of_known_llrs_is_undone(prior):
+def test_affine_map_of_known_llrs_is_inverted(prior):
     llr_per_score = 3.0
     scores, is_target = gaussian_scores(distance=llr_per_score)
     calibration = fit_calibration(0.05 * scores + 0.7, is_target, prior=prior)
@@ -75,7 +75,7 @@ def test_no_affine_map_costs_less_at_the_prior(prior):
     assert cost(best._replace(offset=best.offset - 0.05).llr(scores, measures), is_target, prior) > least
 
 
-def test_cllr_falls_and_llrs_stay_as_they_are():
+def test_calibration_lowers_cllr_and_keeps_llrs():
     scores, is_target = gaussian_scores(5000)
     for raw in (scores, 100 * scores + 7):
         calibration = fit_calibration(raw, is_target)
@@ -85,8 +85,8 @@ def test_cllr_falls_and_llrs_stay_as_they_are():
         assert again.weights[0] == pytest.approx(1, abs=5e-3) and again.offset == pytest.approx(0, abs=5e-3)
 
 
-def test_durations_make_mixed_lengths_honest():
-    """On other trials one line for all lengths is worse than the true LLRs, a line with the measure is as good."""
+def test_duration_measure_calibrates_mixed_lengths():
+    """On new trials, one affine map for all lengths is worse than the true LLRs; with the measure it is as good."""
     scores, is_target, measures, _ = short_and_long()
     plain, with_durations = fit_calibration(scores, is_target), fit_calibration(scores, is_target, measures)
     scores, is_target, measures, truth = short_and_long(seed=7)
@@ -101,12 +101,12 @@ def test_durations_make_mixed_lengths_honest():
         assert costs[0] > costs[1] + 0.02 and costs[1] == pytest.approx(costs[2], abs=0.03)
 
 
-def test_scales_and_order_change_nothing():
+def test_scale_and_order_do_not_matter():
     scores, is_target, measures, _ = short_and_long(2000)
     llr = fit_calibration(scores, is_target, measures).llr(scores, measures)
     for change in (lambda x: 1e4 * x, lambda x: x + 50, lambda x: 1e-5 * x - 3):
-        for moved, beside in ((change(scores), measures), (scores, change(measures))):
-            np.testing.assert_allclose(fit_calibration(moved, is_target, beside).llr(moved, beside), llr, atol=1e-6)
+        for moved, quality in ((change(scores), measures), (scores, change(measures))):
+            np.testing.assert_allclose(fit_calibration(moved, is_target, quality).llr(moved, quality), llr, atol=1e-6)
     flipped = fit_calibration(scores, is_target, -measures)
     np.testing.assert_allclose(flipped.llr(scores, -measures), llr, atol=1e-6)
     order = np.random.default_rng(0).permutation(2000)
@@ -116,7 +116,7 @@ def test_scales_and_order_change_nothing():
     np.testing.assert_array_equal(again.llr(scores, measures), llr)
 
 
-def test_how_many_trials_of_a_kind_there_are_does_not_matter():
+def test_ratio_of_targets_to_nontargets_does_not_matter():
     scores, is_target = gaussian_scores(4000)
     often = np.where(is_target, 1, 10)
     many = np.repeat(scores, often), np.repeat(is_target, often)
@@ -132,7 +132,7 @@ def test_separable_trials_give_finite_llrs_that_grow_with_their_number(num):
     assert np.all((llr > 0) == (scores > 0.4))
 
 
-def test_a_measure_that_never_varies_has_no_weight():
+def test_constant_measure_has_no_weight():
     scores, is_target = gaussian_scores(2000)
     calibration = fit_calibration(scores, is_target, np.full((2000, 1), 0.3))
     assert calibration.weights[1] == 0
@@ -140,7 +140,7 @@ def test_a_measure_that_never_varies_has_no_weight():
                                .llr(scores), atol=1e-9)
 
 
-def test_two_measures_that_say_the_same_share_the_weight():
+def test_equal_measures_share_the_weight():
     scores, is_target, measures, _ = short_and_long(2000)
     one = fit_calibration(scores, is_target, measures)
     two = fit_calibration(scores, is_target, np.hstack([measures, measures]))
@@ -148,7 +148,7 @@ def test_two_measures_that_say_the_same_share_the_weight():
     np.testing.assert_allclose(two.llr(scores, np.hstack([measures] * 2)), one.llr(scores, measures), atol=0.02)
 
 
-def test_a_length_that_nobody_has_seen_counts_as_the_nearest_seen():
+def test_unseen_durations_count_as_the_nearest_seen():
     scores, is_target, measures, _ = short_and_long(2000)
     calibration = fit_calibration(scores, is_target, measures)
     np.testing.assert_array_equal(calibration.llr([0.3] * 4, [[10.0], [1.0], [0.05], [1e-6]]),
@@ -156,7 +156,7 @@ def test_a_length_that_nobody_has_seen_counts_as_the_nearest_seen():
     np.testing.assert_array_equal(calibration.outside([[10.0], [1.0], [0.05], [1e-6]]), [True, False, False, True])
 
 
-def test_measures_do_not_know_which_side_is_which():
+def test_measures_are_symmetric_in_the_sides():
     sides = {"duration": (np.array([4.0, 1.0]), np.array([2.0, 8.0])),
              "norm": (np.array([3.0, 5.0]), np.array([4.0, 2.0])),
              "cohort_mean": (np.array([0.1, -0.2]), np.array([-0.3, 0.2]))}
@@ -169,20 +169,20 @@ def test_measures_do_not_know_which_side_is_which():
     np.testing.assert_array_equal(measure(list(expected), swapped), measure(list(expected), sides))
 
 
-def test_operating_points_count_what_the_llrs_decide():
+def test_operating_points_have_the_error_rates_of_the_llrs():
     scores, is_target, measures, _ = short_and_long(3000)
     priors = (0.5, 0.1, 0.001)
-    for beside in (measures, measures[:, :0]):
-        calibration = fit_calibration(scores, is_target, beside)
-        llr = calibration.llr(scores, beside)
-        points = operating_points(calibration, scores, is_target, beside, priors)
+    for quality in (measures, measures[:, :0]):
+        calibration = fit_calibration(scores, is_target, quality)
+        llr = calibration.llr(scores, quality)
+        points = operating_points(calibration, scores, is_target, quality, priors)
         assert [point.prior for point in points] == list(priors)
         for point in points:
             accept = llr >= -logit(point.prior)
             assert point.llr == pytest.approx(np.log((1 - point.prior) / point.prior), abs=1e-12)
             assert (point.miss, point.false_alarm) == pytest.approx(((~accept)[is_target].mean(),
                                                                      accept[~is_target].mean()))
-            median = np.median(beside, axis=0)[None]
+            median = np.median(quality, axis=0)[None]
             assert calibration.llr([point.score], median)[0] == pytest.approx(point.llr)
             reach = scores >= point.score
             assert (point.score_miss, point.score_false_alarm) == pytest.approx(((~reach)[is_target].mean(),
@@ -190,14 +190,14 @@ def test_operating_points_count_what_the_llrs_decide():
     assert [(p.miss, p.false_alarm) for p in points] == [(p.score_miss, p.score_false_alarm) for p in points]
 
 
-def test_a_trial_at_the_threshold_is_accepted():
+def test_trial_at_the_threshold_is_accepted():
     calibration = Calibration(np.ones(1), 0.0, np.empty(0), np.empty(0))
     point, = operating_points(calibration, np.zeros(2), np.array([True, False]), np.empty((2, 0)), [0.5])
     assert point == (0.5, 0, 0, 0, 1, 0, 1)
 
 
 @pytest.mark.parametrize("scores", [[1.0, 2, 3, 4], [1.0, 1, 1, 1]])
-def test_scores_that_tell_nothing_accept_nothing_by_score(scores):
+def test_uninformative_scores_accept_nothing_by_score(scores):
     is_target, none = np.array([True, True, False, False]), np.empty((4, 0))
     calibration = fit_calibration(scores, is_target)
     assert calibration.weights[0] <= 0 and np.isfinite(calibration.llr(scores)).all()
@@ -214,12 +214,12 @@ def test_scores_that_tell_nothing_accept_nothing_by_score(scores):
     ([1.0, 2], [True, False], [[1.0]], 0.5, "want .N,. scores and .N, M. measures"),
     ([2.0, 1], [True, False], None, 1.0, "the prior must be between 0 and 1, got 1.0"),
 ])
-def test_what_cannot_be_fitted_is_refused(scores, is_target, measures, prior, message):
+def test_invalid_training_data_is_refused(scores, is_target, measures, prior, message):
     with pytest.raises(ValueError, match=message):
         fit_calibration(scores, is_target, measures, prior)
 
 
-def test_measures_must_be_those_of_the_model():
+def test_number_of_measures_must_match_the_model():
     calibration = Calibration(np.array([1.0, 2.0]), 0.0, np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="want 1 measures of each trial, got 0"):
         calibration.llr([1.0])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of trials: published values, a loop as an oracle, blocks, and embeddings without a direction."""
+"""Scores of trials equal published values and a loop over trials for any block size; zero embeddings are refused."""
 
 import tracemalloc
 
@@ -15,8 +15,8 @@ def all_pairs(num):
     return first, second
 
 
-def test_equal_to_published_implementations(shared):
-    z = np.load(shared / "parity" / "metrics.npz")
+def test_equal_to_published_implementations(parity):
+    z = np.load(parity / "metrics.npz")
     segments = z["cosine/segments"]
     means = segments.mean(axis=1)
     ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)
@@ -26,7 +26,7 @@ def test_equal_to_published_implementations(shared):
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 10**6])
-def test_equal_to_a_loop_whatever_the_block(monkeypatch, block):
+def test_scores_equal_a_loop_for_any_block_size(monkeypatch, block):
     rng = np.random.default_rng(0)
     enroll, test = rng.normal(size=(5, 3)), rng.normal(size=(9, 3))
     enroll_index, test_index = rng.integers(5, size=50), rng.integers(9, size=50)
@@ -36,7 +36,7 @@ def test_equal_to_a_loop_whatever_the_block(monkeypatch, block):
     np.testing.assert_allclose(cosine_scores(enroll, test, enroll_index, test_index), expected, rtol=1e-12)
 
 
-def test_precision_is_that_of_the_embeddings_and_length_does_not_matter():
+def test_scores_keep_the_precision_and_ignore_the_length_of_embeddings():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(4, 8)).astype(np.float32)
     pairs = all_pairs(4)
@@ -47,7 +47,7 @@ def test_precision_is_that_of_the_embeddings_and_length_does_not_matter():
     np.testing.assert_allclose(cosine_scores([[3, 4]], [[4, 3]], [0], [0]), [0.96])
 
 
-def test_embeddings_without_direction_are_named():
+def test_zero_and_infinite_embeddings_are_reported_by_index():
     x = np.ones((4, 3))
     x[2] = 0
     with pytest.raises(ValueError, match="embedding 2 is zero or not finite"):
@@ -63,7 +63,7 @@ def test_embeddings_without_direction_are_named():
 
 
 @pytest.mark.parametrize("num", [2000, 40000])
-def test_memory_beyond_inputs_and_scores_is_that_of_a_block(monkeypatch, num):
+def test_memory_beyond_inputs_and_scores_is_one_block(monkeypatch, num):
     monkeypatch.setattr(scoring, "BLOCK", 1 << 12)
     x = np.random.default_rng(0).normal(size=(500, 64)).astype(np.float32)
     rows = np.arange(num) % 500, np.arange(num) % 499
@@ -80,14 +80,14 @@ def test_different_dimensions_are_refused():
         cosine_scores(np.ones((1, 2)), np.ones((1, 3)), [0], [0])
 
 
-def test_segment_distance_by_hand():
+def test_segment_distance_equals_a_hand_computation():
     enroll = [[[1.0, 0.0], [0.0, 2.0]]]
     test = [[[3.0, 0.0], [-1.0, 0.0]]]
     np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])
 
 
 @pytest.mark.parametrize("block", [1, 7, 10**6])
-def test_siamese_scores_are_the_heads_logits_with_another_sign(monkeypatch, block):
+def test_siamese_scores_are_the_negated_logits_of_the_head(monkeypatch, block):
     import torch
 
     from rawnext.losses import LOSSES

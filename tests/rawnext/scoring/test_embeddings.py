@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both sides of a trial list: moved by mean and LDA, averaged as Kaldi averages, faults in one line."""
+"""The sides of a trial list: centred, projected by LDA, averaged as in Kaldi; errors are one line."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def scp(tmp_path):
 
 
 @pytest.mark.parametrize("block", [1, 4, 100])
-def test_mean_and_transform(monkeypatch, tmp_path, scp, block):
+def test_mean_and_lda_transform_are_applied(monkeypatch, tmp_path, scp, block):
     monkeypatch.setattr(embeddings, "BLOCK", block)
     mean, matrix = np.arange(4.0), np.random.default_rng(1).normal(size=(2, 5))
     write_arrays(tmp_path / "mean.vec", [mean])
@@ -33,7 +33,7 @@ def test_mean_and_transform(monkeypatch, tmp_path, scp, block):
     np.testing.assert_allclose(read_side(scp, backend_transform(tmp_path, lda=True)).x, expected, atol=1e-5)
 
 
-def test_means_and_counts_are_kaldis(shared, tmp_path):
+def test_means_and_counts_equal_kaldis(shared, tmp_path):
     kaldi = shared / "parity" / "kaldi"
     keys, x = read_ark(kaldi / "train.ark")
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(keys, x))
@@ -44,7 +44,7 @@ def test_means_and_counts_are_kaldis(shared, tmp_path):
     assert side.num_utts.tolist() == read_text(kaldi / "train_num_utts.txt")[1][:, 0].tolist()
 
 
-def test_subtraction_of_the_mean_is_kaldis(shared):
+def test_centring_equals_kaldis(shared):
     kaldi = shared / "parity" / "kaldi"
     centred = Transform(read_text_vector(kaldi / "train_mean.vec"))(read_ark(kaldi / "eval.ark")[1])
     np.testing.assert_allclose(centred, read_text(kaldi / "eval_centered.txt")[1], rtol=1e-5, atol=1e-5)
@@ -54,7 +54,7 @@ def read_text_vector(path):
     return np.array(path.read_text().strip("[] \n").split(), dtype=float)
 
 
-def test_unit_vectors_count_alike(tmp_path, scp):
+def test_unit_vectors_have_equal_weight(tmp_path, scp):
     write_lines(tmp_path / "map", ["m u0 u3 u5", "n u1"])
     models = enroll_models(read_side(scp), tmp_path / "map", scp, unit=True)
     units = X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def test_unit_vectors_count_alike(tmp_path, scp):
     assert rows_of(["n", "m", "n"], models, "trials", scp).tolist() == [1, 0, 1]
 
 
-def test_faults(tmp_path, scp):
+def test_missing_keys_zero_vectors_and_wrong_dimensions_are_refused(tmp_path, scp):
     def fails(why, call, *args, **kwargs):
         with pytest.raises(InputError, match=why):
             call(*args, **kwargs)
@@ -80,8 +80,8 @@ def test_faults(tmp_path, scp):
     fails("transform.mat: no such file", backend_transform, tmp_path, lda=True)
 
 
-def test_only_what_the_trials_want_is_read(tmp_path, scp):
-    """Of one folder and of two, by utts and by models; of the others nothing is asked, nor that they are in order."""
+def test_only_the_vectors_of_the_trials_are_read(tmp_path, scp):
+    """From one or two folders, by utts and by models; other vectors may even be damaged."""
     (tmp_path / "e.ark").write_bytes((tmp_path / "e.ark").read_bytes()[:-1])  # u5 is cut off
     sides = read_sides(scp, scp, None, None, True, "t", ["u3", "u0", "u3"], ["u1", "u3", "u1"])
     assert sides.enroll is sides.test and sides.test.keys == ["u0", "u1", "u3"]
@@ -99,7 +99,7 @@ def test_only_what_the_trials_want_is_read(tmp_path, scp):
             read_sides(scp, test_scp, Transform(np.zeros(4)), None, True, "t", ["u0", "u0"], ["u1", "x"])
 
 
-def test_a_zero_vector_is_told_by_its_line_in_the_whole_scp(tmp_path):
+def test_zero_vector_is_reported_by_its_line_in_the_scp(tmp_path):
     write_vectors(tmp_path / "z.ark", tmp_path / "z.scp", [("a", X[0]), ("b", X[1]), ("z", 0 * X[2])])
     with pytest.raises(InputError, match="z.scp:3: z is a zero vector"):
         read_side(tmp_path / "z.scp", wanted={"b", "z"})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A gallery: adding is as enrolling all at once, and nothing is taken for what it is not."""
+"""A gallery: adding later equals enrolling at once; damaged files and other models are refused."""
 
 import json
 
@@ -14,32 +14,32 @@ X = np.random.default_rng(0).standard_normal((9, 8)).astype(np.float32)
 
 
 @pytest.fixture
-def place(tmp_path):
+def paths(tmp_path):
     return tmp_path / "g.ark", tmp_path / "g.scp"
 
 
-def test_adding_later_is_enrolling_at_once(place):
-    gallery = Gallery(place, "model")
+def test_adding_later_equals_enrolling_at_once(paths):
+    gallery = Gallery(paths, "model")
     gallery.enroll("anna", X[:2], 3.0)
     gallery.enroll("bert", X[5:6], 2.0)
     gallery.save()
-    again = Gallery(place, "model")
+    again = Gallery(paths, "model")
     assert again.enroll("anna", X[2:5], 4.5, add=True)[1:] == (5, 7.5)
     again.enroll("bert", X[6:7], 1.0)  # replaces
     again.save()
-    last = Gallery(place, "model")
+    last = Gallery(paths, "model")
     units = X / np.linalg.norm(X, axis=1, keepdims=True)
     assert np.allclose(last.speakers["anna"].mean, units[:5].mean(0), atol=1e-6)
     assert np.allclose(last.speakers["bert"].mean, units[6], atol=1e-6) and last.speakers["bert"][1:] == (1, 1.0)
     mean = units[:5].mean(0)
     expected = np.column_stack([units @ mean / np.linalg.norm(mean), units @ units[6]])
     assert np.allclose(last.scores(X), expected, atol=1e-6)
-    with kaldi_native_io.SequentialFloatVectorReader(f"scp:{place[1]}") as reader:
+    with kaldi_native_io.SequentialFloatVectorReader(f"scp:{paths[1]}") as reader:
         assert [key for key, _ in reader] == ["anna", "bert"]
 
 
-def test_refusals(place):
-    gallery = Gallery(place, "model")
+def test_invalid_enrolments_and_other_models_are_refused(paths):
+    gallery = Gallery(paths, "model")
     with pytest.raises(InputError, match="anna is not enrolled"):
         gallery.enroll("anna", X, 1.0, add=True)
     with pytest.raises(InputError, match="cannot be an id"):
@@ -47,7 +47,7 @@ def test_refusals(place):
     gallery.enroll("anna", X, 1.0)
     gallery.save()
     with pytest.raises(InputError, match="made with another model"):
-        Gallery(place, "other")
+        Gallery(paths, "other")
 
 
 @pytest.mark.parametrize(("change", "why"), [
@@ -58,11 +58,11 @@ def test_refusals(place):
     (lambda ark, scp, about: about.write_text(about.read_text().replace('utts": 9', 'utts": "x"')), "is not a gallery"),
     (lambda ark, scp, about: ark.write_bytes(ark.read_bytes()[:-1] + b"\1"), "does not match"),
     (lambda ark, scp, about: scp.unlink(), "g.scp: no such file")])
-def test_damage_is_told(place, change, why):
-    gallery = Gallery(place, "model")
+def test_damaged_gallery_is_refused(paths, change, why):
+    gallery = Gallery(paths, "model")
     gallery.enroll("anna", X, 1.0)
     gallery.save()
     assert json.loads(gallery.json.read_text())["speakers"] == {"anna": {"utts": 9, "seconds": 1.0}}
-    change(*place, gallery.json)
+    change(*paths, gallery.json)
     with pytest.raises(InputError, match=why):
-        Gallery(place, "model")
+        Gallery(paths, "model")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kaldi's single files: another program's readers take ours, ours takes Kaldi's, and damage is one line."""
+"""Kaldi's model files: kaldi_native_io reads ours, we read its and Kaldi's, and damage is reported in one line."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def same(ours, theirs):
 @pytest.mark.parametrize(("dtype", "vector", "matrix"), [
     (np.float32, kaldi_native_io.FloatVector, kaldi_native_io.FloatMatrix),
     (np.float64, kaldi_native_io.DoubleVector, kaldi_native_io.DoubleMatrix)])
-def test_others_read_what_is_written(tmp_path, dtype, vector, matrix):
+def test_kaldi_native_io_reads_the_written_files(tmp_path, dtype, vector, matrix):
     values = RNG.normal(size=5).astype(dtype), RNG.normal(size=(2, 3)).astype(dtype)
     for name, value, reader in zip(("v", "m"), values, (vector, matrix)):
         write_arrays(tmp_path / name, [value])
@@ -33,7 +33,7 @@ def test_others_read_what_is_written(tmp_path, dtype, vector, matrix):
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_what_others_write_is_read(tmp_path, binary):
+def test_files_of_kaldi_native_io_are_read(tmp_path, binary):
     vector, matrix = RNG.normal(size=4).astype(np.float32), RNG.normal(size=(2, 5)).astype(np.float32)
     kaldi_native_io.FloatVector(vector).write(str(tmp_path / "v"), binary)
     kaldi_native_io.FloatMatrix(matrix).write(str(tmp_path / "m"), binary)
@@ -41,7 +41,7 @@ def test_what_others_write_is_read(tmp_path, binary):
     np.testing.assert_allclose(np.column_stack(read_transform(tmp_path / "m", 4)), matrix, rtol=1e-6)
 
 
-def test_a_model_of_kaldi_is_read_and_written_to_the_byte(shared, tmp_path):
+def test_kaldis_plda_is_read_and_written_byte_for_byte(shared, tmp_path):
     kaldi = shared / "parity" / "kaldi"
     plda = read_plda(kaldi / "plda")
     write_plda(tmp_path / "plda", plda)
@@ -53,7 +53,7 @@ def test_a_model_of_kaldi_is_read_and_written_to_the_byte(shared, tmp_path):
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_whatever_is_cut_off_or_flipped_is_one_line_or_numbers(tmp_path, text):
+def test_damaged_plda_gives_one_line_or_finite_numbers(tmp_path, text):
     write_plda(tmp_path / "whole", PLDA)
     whole = (tmp_path / "whole").read_bytes()
     if text:
@@ -76,13 +76,13 @@ def test_whatever_is_cut_off_or_flipped_is_one_line_or_numbers(tmp_path, text):
 @pytest.mark.parametrize(("plda", "why"), [
     (PLDA._replace(psi=np.ones(2)), "sizes"), (PLDA._replace(mean=np.ones(2)), "sizes"),
     (PLDA._replace(transform=np.ones((2, 3))), "sizes"), (PLDA._replace(psi=np.array([1, 1, -1.0])), "negative")])
-def test_a_plda_that_cannot_be(tmp_path, plda, why):
+def test_inconsistent_plda_is_refused(tmp_path, plda, why):
     write_plda(tmp_path / "plda", plda)
     with pytest.raises(InputError, match=why):
         read_plda(tmp_path / "plda")
 
 
-def test_wrong_things_in_the_right_form(tmp_path):
+def test_wrong_types_sizes_and_values_are_refused(tmp_path):
     write_arrays(tmp_path / "m", [np.ones((2, 3))])
     with pytest.raises(InputError, match="expected a vector at byte 2"):
         read_vector(tmp_path / "m")
@@ -101,4 +101,4 @@ def test_wrong_things_in_the_right_form(tmp_path):
             read_vector(tmp_path / "v")
     with pytest.raises(ValueError, match="not finite"):
         write_arrays(tmp_path / "m", [np.array([1, np.inf])])
-    assert read_arrays(tmp_path / "m", [2])[0].shape == (2, 3), "what was there stays"
+    assert read_arrays(tmp_path / "m", [2])[0].shape == (2, 3), "the old file remains"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LDA against scikit-learn's, and what defines it."""
+"""LDA compared with scikit-learn and Kaldi, and its definition."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def draw(num_speakers=12, dim=6):
     return rng.normal(size=(num_speakers, dim))[speaker] + rng.normal(size=(len(speaker), dim)) @ mix + 3, speaker
 
 
-def test_spans_what_scikit_learn_finds():
+def test_projection_equals_scikit_learns():
     x, speaker = draw()
     mean, projection = fit_lda(x, speaker, 3)
     ours = (x - mean) @ projection
     theirs = LinearDiscriminantAnalysis(solver="eigen").fit(x, speaker).transform(x)[:, :3]
     scale = ours.std(0) / theirs.std(0)
     assert np.allclose(np.abs(np.corrcoef(ours.T, theirs.T)[:3, 3:]).diagonal(), 1)
-    assert np.allclose(scale, scale[0]), "and weighs the directions as they do"
+    assert np.allclose(scale, scale[0]), "all directions have the same relative scale"
 
 
 def test_within_speaker_covariance_becomes_the_identity():
@@ -37,13 +37,13 @@ def test_within_speaker_covariance_becomes_the_identity():
 
 
 @pytest.mark.parametrize(("speaker", "dim"), [([0, 0, 1, 1], 2), ([0, 1, 2, 3], 1), ([0, 0, 1, 1], 0)])
-def test_what_it_cannot_do(speaker, dim):
+def test_impossible_dimensions_are_refused(speaker, dim):
     with pytest.raises(ValueError, match="LDA"):
         fit_lda(np.random.default_rng(0).normal(size=(4, 3)), np.array(speaker), dim)
 
 
 @pytest.mark.parametrize(("name", "factor"), [("lda_total0.mat", 0.0), ("lda_total01.mat", 0.1)])
-def test_equal_to_kaldis(shared, name, factor):
+def test_transform_equals_kaldis(shared, name, factor):
     kaldi = shared / "parity" / "kaldi"
     keys, x = read_ark(kaldi / "train.ark")
     spk = read_table(kaldi / "train.utt2spk")
@@ -53,7 +53,7 @@ def test_equal_to_kaldis(shared, name, factor):
     np.testing.assert_allclose(ours * sign, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_a_direction_in_which_nothing_varies_is_no_trouble():
+def test_constant_dimension_does_not_matter():
     x, speaker = draw()
     flat = np.column_stack([x, np.zeros(len(x))])
     np.testing.assert_allclose(np.abs(fit_lda(flat, speaker, 3)[1][:6]), np.abs(fit_lda(x, speaker, 3)[1]), atol=1e-9)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""EER, minDCF, costs of LLRs and DET points: published values, scikit-learn as an oracle, and properties."""
+"""EER, minDCF, costs of LLRs and DET points: compared with published values and scikit-learn, and their properties."""
 
 import time
 from fractions import Fraction
@@ -29,22 +29,22 @@ from rawnext.scoring.metrics import (
 
 SETS = ["gauss", "ties", "rare_targets"]
 DEFINITIONS = ["mean", "max", "interpolated"]
-# few distinct values, so that ties are the rule
+# few distinct values, so that ties are common
 tied = st.lists(st.integers(-6, 6), min_size=1, max_size=30).map(lambda x: np.array(x, dtype=float))
 free = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40).map(np.array)
 scores = st.one_of(tied, free)
 
 
 def from_sklearn(target, nontarget):
-    """The oracle's (fpr, fnr), strictest threshold first."""
+    """scikit-learn's (fpr, fnr), strictest threshold first."""
     label = np.r_[np.ones(len(target)), np.zeros(len(nontarget))]
     fpr, tpr, _ = roc_curve(label, np.r_[target, nontarget], drop_intermediate=False)
     return fpr, 1 - tpr
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_equal_to_published_implementations(shared, name):
-    z = np.load(shared / "parity" / "metrics.npz")
+def test_equal_to_published_implementations(parity, name):
+    z = np.load(parity / "metrics.npz")
     score, label = z[f"{name}/score"], z[f"{name}/label"]
     target, nontarget = score[label == 1], score[label == 0]
     assert eer(target, nontarget) == pytest.approx(float(z[f"{name}/rawnext_eer"]), rel=1e-12)
@@ -59,7 +59,7 @@ def test_equal_to_published_implementations(shared, name):
             assert min_dcf(target, nontarget, p_target) == pytest.approx(cost, rel=1e-10)
 
 
-def test_by_hand():
+def test_rates_equal_a_hand_computation():
     """Ten scores: thresholds .75 and .65 miss 1 or 0 of 4 targets and accept 1 or 2 of 6 nontargets."""
     target, nontarget = [0.9, 0.8, 0.75, 0.65], [0.7, 0.66, 0.4, 0.3, 0.2, 0.1]
     # accepting from .70 on: fpr 1/6, fnr 1/4, the closest pair; from .66 on: 2/6, 1/4, exactly as close, looser
@@ -75,12 +75,12 @@ def test_by_hand():
     assert det.num_false_accepts.tolist() == [0, 0, 0, 0, 1, 2, 2, 3, 4, 5, 6]
 
 
-def test_perfect_blind_and_wrong_systems():
+def test_rates_of_perfect_uninformative_and_inverted_systems():
     assert [eer([2, 3], [0, 1], d) for d in DEFINITIONS] == [0, 0, 0]
     assert [eer([0, 1], [2, 3], d) for d in DEFINITIONS] == [1, 1, 1]
     assert [eer([1, 1], [1, 1, 1], d) for d in DEFINITIONS] == [0.5, 1, 0.5]
     assert min_dcf([2, 3], [0, 1]) == 0
-    assert min_dcf([0, 1], [2, 3]) == min_dcf([1], [1]) == 1  # rejecting everybody costs 1
+    assert min_dcf([0, 1], [2, 3]) == min_dcf([1], [1]) == 1  # rejecting all trials costs 1
 
 
 @given(scores, scores)
@@ -122,7 +122,7 @@ def test_swapping_the_sides_of_negated_scores_swaps_the_errors(target, nontarget
 
 
 @given(scores, scores, st.randoms())
-def test_order_of_trials_and_their_repetition_change_nothing(target, nontarget, rng):
+def test_order_and_repetition_of_trials_do_not_matter(target, nontarget, rng):
     mixed = list(target) * 3
     rng.shuffle(mixed)
     for definition in DEFINITIONS:
@@ -132,7 +132,7 @@ def test_order_of_trials_and_their_repetition_change_nothing(target, nontarget, 
 
 @settings(max_examples=25)
 @given(scores, scores)
-def test_rates_are_in_range_and_definitions_in_order(target, nontarget):
+def test_rates_are_in_range_and_mean_is_at_most_max(target, nontarget):
     low, high = eer(target, nontarget, "mean"), eer(target, nontarget, "max")
     assert 0 <= low <= high <= 1
     assert 0 <= eer(target, nontarget, "interpolated") <= 1
@@ -189,10 +189,10 @@ def test_no_threshold_is_better_than_the_best(target, nontarget):
     assert every.min() <= threshold <= every.max()
 
 
-def test_best_threshold_stands_halfway_in_the_gap():
+def test_best_threshold_is_halfway_in_the_gap():
     assert best_threshold([3.0, 5.0], [0.0, 1.0]) == (2.0, 1.0)
     assert best_threshold([3.0] * 100, [0.0, 1.0, 4.0]) == (2.0, pytest.approx(5 / 6))
-    assert best_threshold([5e-324], [0.0]) == (5e-324, 1.0), "no number is between these two"
+    assert best_threshold([5e-324], [0.0]) == (5e-324, 1.0), "no float is between these two"
 
 
 def test_best_threshold_refuses_one_side_only():
@@ -229,11 +229,11 @@ def test_kaldi_definition_equals_kaldi(shared, name):
 
 
 @given(scores, scores)
-def test_kaldi_definition_equals_its_loop(target, nontarget):
+def test_kaldi_definition_equals_the_loop_of_compute_eer(target, nontarget):
     assert eer(target, nontarget, "kaldi") == kaldi_loop(target, nontarget)
 
 
-def test_kaldi_definition_reads_single_precision():
+def test_kaldi_definition_uses_single_precision():
     target, nontarget = [1.0, 1.0 + 1e-9], [1.0 + 1e-10, 0.0]
     assert eer(target, nontarget, "kaldi") == kaldi_loop(target, nontarget) == 0.5
     assert eer([1.0 + 1e-9], [1.0], "mean") == 0
@@ -261,14 +261,14 @@ def test_hull_definition_equals_brute_force(target, nontarget):
 
 
 @given(scores, scores)
-def test_order_of_the_definitions(target, nontarget):
+def test_hull_is_at_most_interpolated_and_mean_at_most_max(target, nontarget):
     rate = {name: eer(target, nontarget, name) for name in EER_DEFINITIONS}
     assert rate["hull"] <= min(rate["interpolated"], 0.5) + 1e-12
     assert rate["mean"] <= rate["max"]
     assert all(0 <= value <= 1 for value in rate.values())
 
 
-def test_definitions_by_hand():
+def test_definitions_equal_a_hand_computation():
     # points (fpr, fnr): (0, 1), (0, 1/2), (1/2, 1/2), (1/2, 0), (1, 0); the hull leaves out the middle one
     target, nontarget = [4.0, 2.0], [3.0, 1.0]
     assert {name: eer(target, nontarget, name) for name in EER_DEFINITIONS} == {
@@ -279,7 +279,7 @@ def test_definitions_by_hand():
 # --- costs of log-likelihood ratios
 
 @given(scores, scores, st.floats(0.01, 0.99), st.floats(0.1, 10), st.floats(0.1, 10))
-def test_actual_cost_equals_brute_force_and_is_no_less_than_the_least(target, nontarget, p_target, c_miss, c_fa):
+def test_actual_cost_equals_brute_force_and_is_at_least_the_minimum(target, nontarget, p_target, c_miss, c_fa):
     threshold = np.log((1 - p_target) * c_fa / (p_target * c_miss))
     assume(np.abs(np.r_[target, nontarget] - threshold).min() > 1e-9)
     cost = c_miss * p_target * np.mean(target < threshold) + c_fa * (1 - p_target) * np.mean(nontarget >= threshold)
@@ -288,7 +288,7 @@ def test_actual_cost_equals_brute_force_and_is_no_less_than_the_least(target, no
     assert min_dcf(target, nontarget, p_target, c_miss, c_fa) <= actual + 1e-12
 
 
-def test_a_score_at_the_threshold_is_accepted():
+def test_score_at_the_threshold_is_accepted():
     assert act_dcf([0.0], [0.0], 0.5) == 1.0 == act_dcf([0.0], [-1e-300, 0.0], 0.5) * 2
     assert act_dcf([np.nextafter(0, -1)], [np.nextafter(0, -1)], 0.5) == 1.0
     assert act_dcf([0.0], [-1.0], 0.5) == 0.0
@@ -303,7 +303,7 @@ def test_cllr_equals_brute_force(target, nontarget):
 
 
 @given(scores, scores)
-def test_minimum_cllr_is_that_of_isotonic_regression(target, nontarget):
+def test_minimum_cllr_equals_that_of_isotonic_regression(target, nontarget):
     label = np.r_[np.ones(len(target)), np.zeros(len(nontarget))]
     rank = np.unique(np.r_[target, nontarget], return_inverse=True)[1]  # scikit-learn takes scores 1e-16 apart for one
     posterior = IsotonicRegression().fit(rank, label).predict(rank)
@@ -315,15 +315,15 @@ def test_minimum_cllr_is_that_of_isotonic_regression(target, nontarget):
     assert least <= min(1, cllr(target, nontarget)) + 1e-12
 
 
-def test_costs_of_perfect_blind_and_wrong_ratios():
+def test_cllr_of_perfect_uninformative_and_wrong_llrs():
     assert cllr([np.inf], [-np.inf]) == min_cllr([2.0], [1.0]) == 0
     assert cllr([0.0, 0.0], [0.0]) == pytest.approx(1) and min_cllr([1.0] * 3, [1.0] * 7) == pytest.approx(1)
     assert cllr([-np.inf, 3.0], [-1.0]) == cllr([1.0], [np.inf]) == np.inf
-    assert min_cllr([0.0], [1.0]) == pytest.approx(1), "at worst the scores say nothing"
+    assert min_cllr([0.0], [1.0]) == pytest.approx(1), "at worst the scores are uninformative"
 
 
 @given(tied, tied)
-def test_measures_of_discrimination_see_the_order_only(target, nontarget):
+def test_discrimination_measures_depend_on_the_order_only(target, nontarget):
     for change in (np.tanh, lambda x: x**3, lambda x: 2 * x + 7):
         changed = change(target), change(nontarget)
         for name in EER_DEFINITIONS:
@@ -335,8 +335,8 @@ def test_measures_of_discrimination_see_the_order_only(target, nontarget):
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1))
-def test_many_curves_at_once_are_each_as_alone(seed):
-    """Curves of trials that count several times, against scores that are repeated as often."""
+def test_many_curves_at_once_equal_single_curves(seed):
+    """Curves of trials with integer weights equal those of repeated scores."""
     rng = np.random.default_rng(seed)
     target, nontarget = rng.integers(0, 6, size=5).astype(float), rng.integers(-2, 5, size=7).astype(float)
     weights = [(rng.integers(0, 3, size=5), rng.integers(0, 3, size=7)) for _ in range(4)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PLDA against Kaldi's own numbers, and against the definition, written down without a shortcut."""
+"""PLDA compared with Kaldi's numbers and with its definition, computed directly."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def kaldi(shared):
 
 
 def drawn(num_speakers=30, dim=4, seed=0, most=7):
-    """(N, D) vectors of a two-covariance model, and whose each is; speakers have 1...most of them."""
+    """(N, D) vectors of a two-covariance model and (N,) their speakers, who have 1...most vectors each."""
     rng = np.random.default_rng(seed)
     speaker = np.repeat(np.arange(num_speakers), rng.integers(1, most + 1, num_speakers))
     spread, mix = rng.normal(size=(2, dim, dim))
@@ -37,7 +37,7 @@ def log_density(x, within, between, mean):
     return multivariate_normal(np.tile(mean, n), covariance).logpdf(x.ravel())
 
 
-def test_training_is_kaldis(kaldi):
+def test_training_equals_kaldis(kaldi):
     keys, x = read_ark(kaldi / "train_ln.ark")
     spk = read_table(kaldi / "train.utt2spk")
     ours, theirs = fit_plda(x, np.array([spk[key] for key in keys])), read_plda(kaldi / "plda")
@@ -47,7 +47,7 @@ def test_training_is_kaldis(kaldi):
     np.testing.assert_allclose(ours.transform * sign, theirs.transform, rtol=0, atol=1e-9)
 
 
-def test_smoothing_is_kaldis(kaldi):
+def test_smoothing_equals_kaldis(kaldi):
     ours, theirs = smooth(read_plda(kaldi / "plda"), 0.1), read_plda(kaldi / "plda_smooth01.txt")
     for one, other in zip(ours, theirs):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -57,14 +57,14 @@ def test_smoothing_is_kaldis(kaldi):
 
 
 @pytest.mark.parametrize(("name", "normalize"), [("plda_scores", True), ("plda_scores_nonorm", False)])
-def test_scores_are_kaldis(kaldi, name, normalize):
+def test_scores_equal_kaldis(kaldi, name, normalize):
     keys, x = read_ark(kaldi / "eval_ln.ark")
     enroll, test, scores = read_scores(kaldi / name, keys, keys)
     ours = plda_scores(read_plda(kaldi / "plda"), x, x, enroll, test, normalize_length=normalize)
     np.testing.assert_allclose(ours, scores, rtol=1e-6, atol=1e-4)
 
 
-def test_scores_with_several_enrolment_utterances_are_kaldis(kaldi):
+def test_scores_with_several_enrolment_utterances_equal_kaldis(kaldi):
     keys, x = read_ark(kaldi / "eval_ln.ark")
     models, means = read_ark(kaldi / "enroll_mean.ark")
     counts = read_table(kaldi / "enroll_num_utts.txt")
@@ -74,8 +74,8 @@ def test_scores_with_several_enrolment_utterances_are_kaldis(kaldi):
     np.testing.assert_allclose(ours, scores, rtol=1e-6, atol=1e-4)
 
 
-def test_a_score_is_the_ratio_of_two_densities():
-    """log p(enroll, test | one speaker) - log p(enroll) - log p(test), each one big normal."""
+def test_score_is_the_ratio_of_two_densities():
+    """log p(enroll, test | one speaker) - log p(enroll) - log p(test), each a joint normal density."""
     x, speaker = drawn()
     plda = fit_plda(x, speaker)
     within, between = covariances(plda)
@@ -91,7 +91,7 @@ def test_a_score_is_the_ratio_of_two_densities():
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_an_iteration_of_em_never_loses_likelihood():
+def test_em_iterations_never_lower_the_likelihood():
     x, speaker = drawn(num_speakers=12)
     means = np.stack([x[speaker == s].mean(axis=0) for s in range(12)])
     residual, centred = x - means[speaker], means - means.mean(axis=0)
@@ -103,7 +103,7 @@ def test_an_iteration_of_em_never_loses_likelihood():
     assert (np.diff(found) > -1e-9).all() and found[-1] > found[0] + 5
 
 
-def test_what_was_drawn_is_found_again():
+def test_training_recovers_the_true_covariances():
     x, speaker = drawn(num_speakers=2000, dim=3, seed=5, most=12)
     rng = np.random.default_rng(5)
     rng.integers(1, 13, 2000)
@@ -113,7 +113,7 @@ def test_what_was_drawn_is_found_again():
     np.testing.assert_allclose(between, spread.T @ spread, atol=0.1 * np.abs(spread.T @ spread).max())
 
 
-def test_projected_vectors_have_the_length_that_is_expected_of_them():
+def test_projected_vectors_have_their_expected_length():
     plda = fit_plda(*drawn())
     x, counts = np.random.default_rng(0).normal(size=(5, 4)), np.array([1, 2, 3, 1, 9])
     y = project(plda, x, counts)
@@ -123,12 +123,12 @@ def test_projected_vectors_have_the_length_that_is_expected_of_them():
 
 
 @pytest.mark.parametrize("speaker", [[0, 1, 2, 3, 4, 5], [0, 0, 1, 1]])
-def test_too_little_to_train_on(speaker):
+def test_too_little_training_data_is_refused(speaker):
     with pytest.raises(ValueError, match="PLDA of 4 dimensions needs more"):
         fit_plda(np.random.default_rng(0).normal(size=(len(speaker), 4)), np.array(speaker))
 
 
-def test_speakers_that_do_not_differ_score_nothing():
+def test_scores_are_zero_without_between_speaker_variance():
     plda = Plda(np.zeros(2), np.eye(2), np.zeros(2))
     x = np.random.default_rng(0).normal(size=(3, 2))
     assert np.allclose(plda_scores(plda, x, x, [0, 1], [2, 2], normalize_length=False), 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score normalisation against a loop over trials, whatever the blocks."""
+"""Score normalisation compared with a loop over trials, for any block size."""
 
 import tracemalloc
 
@@ -26,7 +26,7 @@ def by_definition(x, y, z_cohort, t_cohort, top):
 
 @pytest.mark.parametrize("block", [1, 90, 10**6])
 @pytest.mark.parametrize("top", [0, 2, 10, 39, 40, 300])
-def test_equal_to_the_definition(monkeypatch, block, top):
+def test_scores_equal_the_definition(monkeypatch, block, top):
     monkeypatch.setattr(snorm, "BLOCK", block)
     enroll, test = np.divmod(np.arange(40), 8)
     scores = np.array([cosine(X[e], Y[t]) for e, t in zip(enroll, test)])
@@ -35,7 +35,7 @@ def test_equal_to_the_definition(monkeypatch, block, top):
     np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
-def test_neither_length_nor_float32_nor_order_matter():
+def test_length_precision_and_order_do_not_matter():
     stats = cohort_stats(X, COHORT, 10)
     other = cohort_stats((X * 7).astype(np.float32), COHORT[::-1].astype(np.float32) * 3, 10)
     for one, two in zip(stats, other):
@@ -43,17 +43,17 @@ def test_neither_length_nor_float32_nor_order_matter():
     assert other.mean.dtype == np.float64
 
 
-def test_all_of_a_large_cohort():
+def test_whole_cohort_is_the_default():
     cohort = RNG.normal(size=(1000, 6))
     expected = [np.mean([cosine(x, c) for c in cohort]) for x in X]
     np.testing.assert_allclose(cohort_stats(X, cohort).mean, expected)
 
 
 @pytest.mark.parametrize("num", [300, 20_000])
-def test_memory_beyond_inputs_and_statistics_is_that_of_a_block(monkeypatch, num):
+def test_memory_beyond_inputs_and_statistics_is_one_block(monkeypatch, num):
     monkeypatch.setattr(snorm, "BLOCK", 1 << 16)
     x, cohort = RNG.normal(size=(num, 16)).astype(np.float32), RNG.normal(size=(400, 16)).astype(np.float32)
-    cohort_stats(x[:3], cohort, 50)  # what is imported at first use
+    cohort_stats(x[:3], cohort, 50)  # imports at first use
     tracemalloc.start()
     cohort_stats(x, cohort, 50)
     peak = tracemalloc.get_traced_memory()[1]
@@ -63,14 +63,14 @@ def test_memory_beyond_inputs_and_statistics_is_that_of_a_block(monkeypatch, num
 
 
 @pytest.mark.parametrize("cores", [1, 3, 64])
-def test_as_many_threads_as_there_are_cores_change_nothing(monkeypatch, cores):
+def test_number_of_threads_does_not_matter(monkeypatch, cores):
     expected = cohort_stats(X, COHORT, 10)
     monkeypatch.setattr(snorm.os, "sched_getaffinity", lambda pid: range(cores))
     for one, two in zip(cohort_stats(X, COHORT, 10), expected):
         np.testing.assert_array_equal(one, two)
 
 
-def test_both_sides_count_alike():
+def test_both_sides_have_equal_weight():
     one, two = CohortStats(np.array([1.0]), np.array([2.0])), CohortStats(np.array([3.0]), np.array([0.5]))
     assert normalize_scores(np.array([5.0]), one, two, np.array([0]), np.array([0])) == (2 + 4) / 2
 
@@ -78,6 +78,6 @@ def test_both_sides_count_alike():
 @pytest.mark.parametrize(("x", "cohort", "why"), [
     (X, COHORT[:1], "a cohort of 1"), (X, COHORT[:, :5], "6 dimensions, but the cohort has 5"),
     (X, np.ones((4, 6)), "vector 0 has the same cosine"), (np.zeros((1, 6)), COHORT, "embedding 0 is zero")])
-def test_cohorts_that_tell_nothing(x, cohort, why):
+def test_unusable_cohorts_are_refused(x, cohort, why):
     with pytest.raises(ValueError, match=why):
         cohort_stats(x, cohort)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server as a browser meets it, on a socket, with a model of random weights."""
+"""The server as a browser sees it: on a socket, with a model of random weights."""
 
 import contextlib
 import http.client

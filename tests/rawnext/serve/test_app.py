@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers equal those of the Python interface and of the command line; limits hold; nothing is written."""
+"""Responses equal those of the Python interface and the command line; limits hold; nothing is written."""
 
 import io
 import json
@@ -23,7 +23,7 @@ needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg"
 
 
 @pytest.mark.parametrize(("seconds", "rate", "kind"), [(1.0, 16000, "WAV"), (0.7, 44100, "FLAC"), (2.5, 8000, "AIFF")])
-def test_embed_is_what_the_extractor_gives(client, extractor, audio, tmp_path, seconds, rate, kind):
+def test_embed_equals_the_extractor(client, extractor, audio, tmp_path, seconds, rate, kind):
     data = audio(1, seconds, rate, kind)
     (tmp_path / "a").write_bytes(data)
     wave, found = read_audio(tmp_path / "a")
@@ -34,7 +34,7 @@ def test_embed_is_what_the_extractor_gives(client, extractor, audio, tmp_path, s
 
 
 @pytest.mark.parametrize("num_samples", [200, COLUMNS, 16007])
-def test_the_envelope_holds_every_sample_once(num_samples):
+def test_envelope_covers_every_sample_once(num_samples):
     wave = voice(0, 0, num_samples / 16000)
     low, high = envelope(wave).T
     columns = min(COLUMNS, num_samples)
@@ -49,21 +49,21 @@ def side(client, data):
     return {"embedding": answer["embedding"], "seconds": answer["seconds"]}
 
 
-def test_verify_says_what_the_command_line_says(client, exp, audio, tmp_path, capsys):
+def test_verify_equals_the_command_line(client, exp, audio, tmp_path, capsys):
     files = {"a.wav": audio(0, 1.0), "b.wav": audio(2, 3.0)}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     main(["verify", "-m", str(exp), "--device", "cpu", *(str(tmp_path / name) for name in files), "--json"])
-    told = json.loads(capsys.readouterr().out)
+    row = json.loads(capsys.readouterr().out)
     enroll, test = (side(client, data) for data in files.values())
     status, answer = client.post("/verify", {"enroll": enroll, "test": test})
-    assert status == 200 and answer["same"] == told["same_speaker"] and answer["threshold"] == told["threshold"] == 0
-    assert answer["score"] == pytest.approx(told["score"], abs=1e-5) and not answer["outside"]
-    assert answer["llr"] == pytest.approx(told["llr"], abs=1e-4)
+    assert status == 200 and answer["same"] == row["same_speaker"] and answer["threshold"] == row["threshold"] == 0
+    assert answer["score"] == pytest.approx(row["score"], abs=1e-5) and not answer["outside"]
+    assert answer["llr"] == pytest.approx(row["llr"], abs=1e-4)
     assert answer["chance"] == pytest.approx(1 / (1 + np.exp(-answer["llr"])))
 
 
-def test_without_a_calibration_no_decision(extractor, serving, audio):
+def test_no_decision_without_a_calibration(extractor, serving, audio):
     with serving(Service(extractor, Judge(None, [], "none"), Operating(), Limits())) as client:
         one = side(client, audio())
         status, answer = client.post("/verify", {"enroll": one, "test": one})
@@ -87,7 +87,7 @@ def faulty(name, audio):
     ("silent", 422, "all its samples are zero"), ("nan", 422, "NaN or infinity"), ("rate", 422, "cannot be resampled"),
     ("large", 413, "larger than 0.5 MB"), ("long", 422, "is longer than 4 s"),
     ("long flac", 422, "is longer than 4 s")])
-def test_faults_are_one_line(client, audio, name, status, why):
+def test_invalid_audio_is_reported_in_one_line(client, audio, name, status, why):
     found, answer = client.post("/embed", faulty(name, audio))
     assert found == status and set(answer) == {"error"} and why in answer["error"]
     assert "\n" not in answer["error"] and "/proc" not in answer["error"]
@@ -100,15 +100,15 @@ def test_faults_are_one_line(client, audio, name, status, why):
     {"test": {"embedding": [1] * 8, "seconds": -1}}, {"test": {"embedding": [1] * 8, "seconds": 0}},
     {"test": {"embedding": [1] * 8, "seconds": "nan"}},
     {"test": {"embedding": [1] * 8, "seconds": 10 ** 400}}])
-def test_pairs_that_are_none(client, change):
+def test_invalid_pairs_are_refused(client, change):
     good = {"embedding": [1.0] * 8, "seconds": 1.0}
     assert client.post("/verify", {"enroll": good, "test": good})[0] == 200
     for body in ({"enroll": good, "test": good} | change, b"[" * 100000, b"\xff", b"[]"):
         status, answer = client.post("/verify", body)
-        assert status == 422 and answer["error"].startswith("want embedding and seconds")
+        assert status == 422 and answer["error"].startswith("expected embedding and seconds")
 
 
-def test_other_addresses(client):
+def test_unknown_paths_and_methods_are_refused(client):
     for method, path, status in (("GET", "/embed", 404), ("POST", "/about", 405), ("GET", "/no", 404),
                                  ("GET", "/../app.py", 404), ("GET", "/%2e%2e/app.py", 404)):
         found, _, answer = client.ask(method, path)
@@ -116,7 +116,7 @@ def test_other_addresses(client):
 
 
 class Slow:
-    """An extractor that waits to be let go, and counts how many wait at once."""
+    """An extractor that waits until it is released, and records how many calls wait at once."""
 
     folder, embedding_dim = "slow", 1
 
@@ -133,7 +133,7 @@ class Slow:
         return np.ones(1)
 
 
-def test_one_computation_at_a_time_and_few_that_wait(serving, audio):
+def test_one_computation_at_a_time_and_a_limited_queue(serving, audio):
     slow, answers = Slow(), []
     service = Service(slow, Judge(None, [], "none"), Operating(), Limits(at_once=3))
     with serving(service) as client:
@@ -150,25 +150,25 @@ def test_one_computation_at_a_time_and_few_that_wait(serving, audio):
     assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.busy == 0
 
 
-def test_what_takes_too_long_is_given_up(serving, audio):
+def test_slow_request_times_out(serving, audio):
     slow = Slow()
     service = Service(slow, Judge(None, [], "none"), Operating(), Limits(wait_s=0.2))
     with serving(service) as client:
         status, answer = client.post("/embed", audio())
-        assert status == 503 and "not done within 0.2 s" in answer["error"] and service.busy == 0
+        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.busy == 0
         slow.go.set()
 
 
-def test_a_bug_is_not_shown_to_the_page(serving, audio, caplog):
+def test_internal_error_is_not_shown_to_the_page(serving, audio, caplog):
     class Broken(Slow):
         def embed(self, wave, rate):
             raise ZeroDivisionError("secret")
 
     with serving(Service(Broken(), Judge(None, [], "none"), Operating(), Limits())) as client:
-        assert client.post("/embed", audio()) == (500, {"error": "the server has met a bug; its terminal tells more"})
+        assert client.post("/embed", audio()) == (500, {"error": "internal error; the server's terminal shows details"})
 
 
-written = None  # paths that were opened to be written, while a test asks
+written = None  # paths opened for writing, during the test that records them
 
 
 def watch(event, args):
@@ -179,9 +179,9 @@ def watch(event, args):
 
 
 @needs_ffmpeg
-def test_nothing_is_written(extractor, serving, audio, monkeypatch, tmp_path):
+def test_uploads_are_not_written_to_disk(extractor, serving, audio, monkeypatch, tmp_path):
     global written
-    strange = by_ffmpeg(voice(0, 0, 1), 16000, tmp_path / "a.m4a").read_bytes()
+    m4a = by_ffmpeg(voice(0, 0, 1), 16000, tmp_path / "a.m4a").read_bytes()
     file = io.BytesIO()
     soundfile.write(file, np.tile(voice(0, 0, 1)[:, None], (3, 30)), 16000, format="WAV")
     big = file.getvalue()
@@ -189,6 +189,6 @@ def test_nothing_is_written(extractor, serving, audio, monkeypatch, tmp_path):
     sys.addaudithook(watch)
     with serving(Service(extractor, Judge(None, [], "none"), Operating(), Limits())) as client:
         monkeypatch.setattr(sys.modules[__name__], "written", [])
-        statuses = [client.post("/embed", body)[0] for body in (big, strange, b"text")]
+        statuses = [client.post("/embed", body)[0] for body in (big, m4a, b"text")]
         found, written = written, None
     assert statuses == [200, 200, 422] and set(found) <= {"/dev/null"}

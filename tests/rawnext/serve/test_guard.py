@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of other origins reach nothing; a body is read no further than it may be."""
+"""Pages of other origins are refused; a body is read no further than its limit."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ from rawnext.serve.guard import read_body
     ("127.0.0.1:{}", "https://127.0.0.1:{}", False), ("localhost:{}", "http://127.0.0.1:{}", False),
     ("", None, False), ("[::1", None, False)])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("POST", "/verify")])
-def test_other_names_and_other_origins(client, host, origin, allowed, method, path):
+def test_other_host_names_and_origins_are_refused(client, host, origin, allowed, method, path):
     headers = {"Host": host.format(client.port)} | ({"Origin": origin.format(client.port)} if origin else {})
     status, _, answer = client.ask(method, path, **headers)
     if allowed:
@@ -32,7 +32,7 @@ def test_other_names_and_other_origins(client, host, origin, allowed, method, pa
 @pytest.mark.parametrize(("method", "path", "host"), [
     ("GET", "/", "localhost"), ("GET", "/pane.js", "localhost"), ("GET", "/no", "localhost"), ("GET", "/", "evil"),
     ("POST", "/embed", "localhost"), ("OPTIONS", "/embed", "localhost")])
-def test_every_answer_has_the_headers(client, method, path, host):
+def test_every_response_has_the_security_headers(client, method, path, host):
     _, headers, _ = client.ask(method, path, Host=host)
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'self';") and "unsafe" not in policy and "frame-ancestors 'none'" in policy
@@ -42,7 +42,7 @@ def test_every_answer_has_the_headers(client, method, path, host):
 
 
 def request(chunks, length=None, delay=0.0):
-    """A request whose body comes in chunks; None: the client goes away.   taken: the chunks that were asked for."""
+    """A request whose body comes in chunks (None: the client disconnects), and the list of the chunks read so far."""
     taken, rest = [], list(chunks)
 
     async def receive():
@@ -56,7 +56,7 @@ def request(chunks, length=None, delay=0.0):
     return Request({"type": "http", "method": "POST", "headers": headers}, receive), taken
 
 
-def test_a_body_within_the_limit():
+def test_body_within_the_limit_is_read():
     asked, _ = request([b"ab", b"", b"cd"])
     assert asyncio.run(read_body(asked, 4)) == b"abcd"
 
@@ -64,7 +64,7 @@ def test_a_body_within_the_limit():
 @pytest.mark.parametrize(("chunks", "options", "status", "num_taken"), [
     ([b"x" * 4] * 9, {}, 413, 3), ([b"x" * 4] * 9, {"length": 11}, 413, 0), ([b"x", None], {}, 400, 2),
     ([b"x"] * 9, {"delay": 0.04}, 408, 2)])
-def test_a_body_that_is_refused(chunks, options, status, num_taken):
+def test_large_interrupted_and_slow_bodies_are_refused(chunks, options, status, num_taken):
     asked, taken = request(chunks, **options)
     with pytest.raises(HTTPException) as caught:
         asyncio.run(read_body(asked, 10, seconds=0.1))

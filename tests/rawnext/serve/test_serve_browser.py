@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page in a real browser: two files or recordings become a result, faults stand beside their file.
+"""The page in a real browser: two files or recordings give a result, errors appear next to their file.
 
-Skips where chromium_browser.py finds no Chromium.
+Skipped if chromium_browser.py finds no Chromium.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from chromium_browser import chromium, set_scheme, set_width, until, webdriver
 from rawnext.scoring.decision import Operating, read_judge
 from rawnext.serve.app import Limits, Service
 
-SECONDS = 0.9  # the longest recording, so that one that stops by itself soon does
+SECONDS = 0.9  # the longest recording; short, so that it soon stops by itself
 UPLOADS = "return performance.getEntriesByType('resource').filter(x => x.name.endsWith('/embed')).length"
 LEAVES = """return [...document.querySelectorAll('h1, h2, h3, p, .button, svg, audio, dt, dd, li, b, #bar, #ends span')]
   .filter(x => x.offsetParent !== null || x.tagName === 'svg').filter(x => x.getClientRects().length)
@@ -45,7 +45,7 @@ def browser():
 
 @pytest.fixture
 def at(browser, page):
-    """Opens the page at a width, anew; returns its two panes."""
+    """A function that loads the page at a width and returns its two panes."""
     def opened(width=1280):
         set_width(browser, width)
         browser.get(page.url)
@@ -67,7 +67,7 @@ def text(within, name):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_two_files_make_a_result(at, browser, page, files, width):
+def test_two_files_give_a_result(at, browser, page, files, width):
     panes = at(width)
     give(panes[0], files / "a.wav")
     until(browser, lambda: "0.60 s, 16 kHz" in panes[0].text)
@@ -79,8 +79,8 @@ def test_two_files_make_a_result(at, browser, page, files, width):
     numbers = text(browser, "#numbers")
     assert f"{answer['score']:.4f}" in numbers and "0.60 s and 0.80 s" in numbers and f"{answer['llr']:.2f}" in numbers
     assert text(browser, "#decision") == ("Same speaker" if answer["same"] else "Different speakers")
-    told = text(browser, "#doubts")
-    assert all(doubt in told for doubt in answer["doubts"]) and "Enroll: Short" in told and "Test: Short" in told
+    doubts = text(browser, "#doubts")
+    assert all(doubt in doubts for doubt in answer["doubts"]) and "Enroll: Short" in doubts and "Test: Short" in doubts
     check_scale(browser, answer["llr"], answer["threshold"])
     check_layout(browser, width)
     for pane, name, seconds in zip(panes, "ab", (0.6, 0.8)):
@@ -90,7 +90,7 @@ def test_two_files_make_a_result(at, browser, page, files, width):
 
 
 def check_scale(browser, llr, threshold):
-    """Both marks stand where their numbers are, on the side that their order says."""
+    """Both marks are at the positions and in the order of their values."""
     marks = [float(browser.execute_script("return arguments[0].style.getPropertyValue('--at')", mark)[:-1])
              for mark in browser.find_elements("css selector", ".mark")]
     assert (marks[0] > marks[1]) == (llr > threshold) and all(15 < mark < 85 for mark in marks)
@@ -100,7 +100,7 @@ def check_scale(browser, llr, threshold):
 
 
 def check_layout(browser, width):
-    """Nothing is wider than the window, and no two things lie on each other."""
+    """Nothing is wider than the window, and no elements overlap."""
     seen, whole = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
     assert seen == width >= whole
     boxes = browser.execute_script(LEAVES)
@@ -110,7 +110,7 @@ def check_layout(browser, width):
     assert over == []
 
 
-def test_a_fault_stands_beside_its_file(at, browser, files):
+def test_error_is_shown_next_to_its_file(at, browser, files):
     panes = at()
     give(panes[0], files / "a.wav")
     for name, why in (("text.wav", "can read it"), ("long.wav", f"is longer than {SECONDS} s"),
@@ -127,7 +127,7 @@ def test_a_fault_stands_beside_its_file(at, browser, files):
         assert not panes[1].find_element("css selector", ".heard").is_displayed()
 
 
-def test_a_file_is_dropped(at, browser, files):
+def test_dropped_file_is_loaded(at, browser, files):
     panes = at()
     browser.execute_script("""const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(arguments[1])], 'dropped.wav'));
@@ -137,7 +137,7 @@ def test_a_file_is_dropped(at, browser, files):
     until(browser, lambda: text(panes[1], ".state") == "dropped.wav: 0.60 s, 16 kHz")
 
 
-def test_recordings_stop_by_themselves_or_by_hand(at, browser, page):
+def test_recordings_stop_at_the_limit_or_by_hand(at, browser, page):
     panes = at()
     first, second = (pane.find_element("css selector", ".record") for pane in panes)
     first.click()
@@ -169,7 +169,7 @@ def test_every_control_has_a_name_and_keys_reach_it(at, browser, files):
     assert browser.execute_script("return document.querySelector('[role=alert], [aria-live=polite]') !== null")
 
 
-def test_no_complaints_and_nothing_fetched_elsewhere(at, browser, page, files):
+def test_console_is_empty_and_nothing_is_fetched_elsewhere(at, browser, page, files):
     browser.get_log("browser")
     panes = at()
     for pane in panes:
@@ -180,7 +180,7 @@ def test_no_complaints_and_nothing_fetched_elsewhere(at, browser, page, files):
     assert fetched and all(name.startswith((page.url, "blob:", "data:")) for name in fetched)
 
 
-def test_dark_and_light(at, browser):
+def test_dark_and_light_schemes_have_contrast(at, browser):
     at()
     shades = []
     for scheme in ("light", "dark"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the server listens, what it says, when it opens the browser."""
+"""Where the server listens, what it prints, and when it opens the browser."""
 
 import http.client
 import webbrowser
@@ -16,12 +16,12 @@ from rawnext.serve import server
 @pytest.mark.parametrize(("host", "loopback"), [
     ("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),
     ("192.168.0.2", False), ("example.org", False), ("localhost.example.org", False)])
-def test_loopback(host, loopback):
+def test_loopback_hosts_are_recognised(host, loopback):
     assert server.is_loopback(host) == loopback
     assert "localhost" in server.names_of(host)
 
 
-def test_places_that_cannot_be_had():
+def test_unavailable_addresses_are_refused():
     with server.listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         with pytest.raises(InputError, match=f"--host and --port: cannot listen at 127.0.0.1, port {port}: .*in use"):
@@ -32,8 +32,8 @@ def test_places_that_cannot_be_had():
 
 
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:{}/"), ("0.0.0.0", "http://0.0.0.0:{}/")])
-def test_the_browser_finds_a_server(host, url, monkeypatch, capsys):
-    """It is opened when the page can be had; here it is a request, after which the server ends."""
+def test_browser_is_opened_after_the_server_listens(host, url, monkeypatch, capsys):
+    """The browser is opened once the page is available; here it is a request, after which the server ends."""
     seen, servers, original = [], [], server.Server.__init__
     monkeypatch.setattr(server.Server, "__init__", lambda self, *args: servers.append(self) or original(self, *args))
 
@@ -51,10 +51,10 @@ def test_the_browser_finds_a_server(host, url, monkeypatch, capsys):
         server.serve(PlainTextResponse("page"), sock, host, browser=True)
     out, err = capsys.readouterr()
     assert seen == [url.format(port), b"page"] and url.format(port) in out and servers[0].config.access_log is False
-    assert ("rawnext: warning: everyone who reaches" in err) == (host == "0.0.0.0")
+    assert ("rawnext: warning: everyone who can reach" in err) == (host == "0.0.0.0")
 
 
-def test_no_browser_and_the_end(monkeypatch, capsys):
+def test_no_browser_and_clean_end_on_ctrl_c(monkeypatch, capsys):
     opened = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
 
@@ -64,4 +64,4 @@ def test_no_browser_and_the_end(monkeypatch, capsys):
     monkeypatch.setattr(uvicorn.Server, "main_loop", main_loop)
     with server.listen("127.0.0.1", 0) as sock:
         server.serve(PlainTextResponse("page"), sock, "127.0.0.1", browser=False)
-    assert capsys.readouterr().out.endswith("(Ctrl-C ends it)\n") and opened == []
+    assert capsys.readouterr().out.endswith("(press Ctrl-C to stop)\n") and opened == []

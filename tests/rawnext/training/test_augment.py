@@ -15,40 +15,40 @@ from rawnext.data.segment import AudioFault
 from rawnext.training.augment import (
     BLOCK,
     OPERATIONS,
-    add,
+    add_noise,
     augment,
-    chance,
-    level,
+    mix_noises,
     needed_banks,
+    parse_operation,
     reverberate,
-    stretched,
-    together,
+    rms,
+    stretch,
     unit_energy,
 )
 
 
-def test_equals_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_equals_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     wave = z["aug/audio"]
     noises, snrs = z["aug/noise_files"][:, : len(wave)], z["aug/snr_db"]
-    assert np.abs(add(wave, together(noises[:1], snrs[:1])) - z["aug/noise_mix"]).max() < 1e-5
-    assert np.abs(add(wave, together(noises[1:], snrs[1:])) - z["aug/babble_mix"]).max() < 1e-5
+    assert np.abs(add_noise(wave, mix_noises(noises[:1], snrs[:1])) - z["aug/noise_mix"]).max() < 1e-5
+    assert np.abs(add_noise(wave, mix_noises(noises[1:], snrs[1:])) - z["aug/babble_mix"]).max() < 1e-5
     reference = z["aug/reverb"]
     assert np.abs(reverberate(wave, unit_energy(z["aug/rir"])) - reference).max() < 1e-5 * np.abs(reference).max()
 
 
 @pytest.mark.parametrize("snr", [0, 7.5, 20])
-def test_snr_is_what_was_asked(snr):
+def test_noise_has_the_requested_snr(snr):
     rng = np.random.default_rng(0)
     wave, noise = rng.standard_normal(16000).astype(np.float32), 3 * rng.standard_normal(16000).astype(np.float32)
-    added = add(wave, together([noise], [snr])) - wave
+    added = add_noise(wave, mix_noises([noise], [snr])) - wave
     assert 10 * np.log10(np.mean(wave**2) / np.mean(added**2)) == pytest.approx(snr, abs=0.01)
 
 
 @pytest.mark.parametrize("num", [90, BLOCK, BLOCK + 1, 3 * BLOCK + 77])
 @pytest.mark.parametrize("length", [1, 90, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5, 9 * BLOCK])
-def test_reverberation_by_direct_convolution(num, length):
-    """In blocks, but as one sum; rooms that are longer than the wave too."""
+def test_reverberation_equals_direct_convolution(num, length):
+    """Computation in blocks gives the whole convolution, for responses longer than the wave too."""
     rng = np.random.default_rng([num, length])
     wave, response = rng.standard_normal(num), rng.standard_normal(length) * np.exp(-np.arange(length) / 4000)
     found = reverberate(wave.astype(np.float32), response.astype(np.float32))
@@ -57,24 +57,24 @@ def test_reverberation_by_direct_convolution(num, length):
     assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max() + 1e-6
 
 
-def test_a_room_has_unit_energy_and_is_not_silent(tmp_path):
+def test_room_response_has_unit_energy_and_is_not_silent(tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.3 * np.sin(np.arange(2000)), 16000)
     write_data_dir(scan_audio([("a", "a", str(tmp_path / "a.wav"))], 1)[0], tmp_path)
     click, bank = np.zeros(4000, np.float32), {"rirs": CutTable(tmp_path)}
     click[500] = 1
-    heard = OPERATIONS["reverb"](click, random.Random(0), bank)
-    assert np.sum(heard**2) == pytest.approx(1, abs=1e-5) and np.abs(heard[:500]).max() < 1e-7
+    reverberant = OPERATIONS["reverb"](click, random.Random(0), bank)
+    assert np.sum(reverberant**2) == pytest.approx(1, abs=1e-5) and np.abs(reverberant[:500]).max() < 1e-7
     soundfile.write(tmp_path / "a.wav", np.zeros(2000), 16000)
     with pytest.raises(AudioFault, match="^a: a silent room response"):
         OPERATIONS["reverb"](click, random.Random(0), bank)
 
 
-def test_level_has_a_floor():
-    assert level(np.zeros(100, np.float32)) == pytest.approx(0.01)
-    assert level(np.full(100, 0.3, np.float32)) == pytest.approx(np.sqrt(0.09 + 1e-4))
+def test_rms_has_a_floor():
+    assert rms(np.zeros(100, np.float32)) == pytest.approx(0.01)
+    assert rms(np.full(100, 0.3, np.float32)) == pytest.approx(np.sqrt(0.09 + 1e-4))
 
 
-def test_chances_are_the_released_codes(root):
+def test_probabilities_equal_released_code(root):
     cases = load_config([root / "conf" / "augment.yaml"]).augment
     rng = random.Random(1)
     drawn = Counter(tuple(rng.choices(cases, [c["weight"] for c in cases])[0]["ops"]) for _ in range(24_000))
@@ -84,7 +84,7 @@ def test_chances_are_the_released_codes(root):
     assert needed_banks(cases) == {"musan_noise", "musan_music", "musan_speech", "rirs"}
 
 
-def test_every_operation_runs_and_repeats_itself(tmp_path):
+def test_every_operation_is_reproducible(tmp_path):
     bank = CutTable(write_corpus(tmp_path / "bank", 3, 2, 0.4))
     banks = dict.fromkeys(("musan_noise", "musan_music", "musan_speech", "rirs"), bank)
     wave = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
@@ -112,18 +112,18 @@ def frequency_of(wave: np.ndarray) -> float:
 
 @pytest.mark.parametrize("frequency", [200, 1000])
 @pytest.mark.parametrize(("speed", "semitones"), [(0.8, 0), (1.25, 0), (1, 4), (1, -4), (1, 0)])
-def test_speed_and_pitch_are_what_was_asked(frequency, speed, semitones):
-    wave = stretched(tone(frequency), speed, semitones)
+def test_speed_and_pitch_have_the_requested_values(frequency, speed, semitones):
+    wave = stretch(tone(frequency), speed, semitones)
     assert wave.dtype == np.float32 and len(wave) == 32000 / speed
     assert frequency_of(wave) == pytest.approx(frequency * 2 ** (semitones / 12), rel=0.01)  # low tones: 0.8 %
     assert np.sqrt(np.mean(wave**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])
-def test_what_happens_at_a_time_happens_at_that_time_over_speed(speed):
+def test_stretching_divides_times_by_speed(speed):
     wave = np.zeros(32000, np.float32)
     wave[16000:16100] = 1
-    power = np.square(stretched(wave, speed))
+    power = np.square(stretch(wave, speed))
     assert (np.arange(len(power)) * power).sum() / power.sum() == pytest.approx(16050 / speed, abs=160)
 
 
@@ -131,30 +131,30 @@ def draws(name: str, wave: np.ndarray, num: int) -> list[np.ndarray]:
     return [OPERATIONS[name](wave, random.Random(seed), {}) for seed in range(num)]
 
 
-def test_ranges_are_used_from_end_to_end():
+def test_draws_cover_their_whole_ranges():
     noises = [np.std(wave - tone(300)) for wave in draws("gaussian_noise", tone(300), 100)]
     assert 0.0009 < min(noises) < 0.002 and 0.014 < max(noises) < 0.0155
     pitches = [12 * np.log2(frequency_of(wave) / 500) for wave in draws("pitch_shift", tone(500, 16000), 60)]
     assert -4.1 < min(pitches) < -3.5 and 3.5 < max(pitches) < 4.1
     click = np.zeros(10000, np.float32)
     click[5000] = 1
-    places = [int(np.argmax(wave)) - 5000 for wave in draws("shift", click, 200)]
-    assert -5000 <= min(places) < -4500 and 4500 < max(places) <= 5000
+    positions = [int(np.argmax(wave)) - 5000 for wave in draws("shift", click, 200)]
+    assert -5000 <= min(positions) < -4500 and 4500 < max(positions) <= 5000
     click = np.pad(np.ones(100, np.float32), (12000, 4000))
-    places = [np.flatnonzero(np.abs(wave[9000:15800]) > 0.5)[0] + 9000 for wave in draws("time_stretch", click, 60)]
-    assert 1.2 < 12000 / min(places) < 1.27 and 0.78 < 12000 / max(places) < 0.84
+    positions = [np.flatnonzero(np.abs(wave[9000:15800]) > 0.5)[0] + 9000 for wave in draws("time_stretch", click, 60)]
+    assert 1.2 < 12000 / min(positions) < 1.27 and 0.78 < 12000 / max(positions) < 0.84
 
 
-def test_shift_rolls_and_reverse_reverses():
+def test_shift_and_reverse():
     wave = np.arange(1, 1601, dtype=np.float32)
     (rolled,) = draws("shift", wave, 1)
     assert (np.roll(rolled, -int(rolled.argmin())) == wave).all()
     assert (draws("reverse", wave, 1)[0] == wave[::-1]).all()
 
 
-def test_each_operation_has_its_own_chance(root):
+def test_each_operation_has_its_own_probability(root):
     cases = load_config([root / "conf" / "csv" / "augment.yaml"]).augment
-    assert [chance(op) for op in cases[0]["ops"]] == [
+    assert [parse_operation(op) for op in cases[0]["ops"]] == [
         (name, 0.5) for name in ("gaussian_noise", "time_stretch", "pitch_shift", "shift", "reverse")]
     assert len(cases) == 1 and needed_banks(cases) == set()
     wave, rng = np.arange(1, 1601, dtype=np.float32), random.Random(1)
@@ -167,6 +167,6 @@ def test_each_operation_has_its_own_chance(root):
 
 @pytest.mark.parametrize("op", [1, {"p": 0.5}, {"name": "shift", "p": 2}, {"name": "shift", "p": "a"}, {"name": 1},
                                 {"name": "shift", "chance": 1}])
-def test_odd_operations_are_refused(op):
+def test_malformed_operations_are_refused(op):
     with pytest.raises(ValueError, match="augment"):
-        chance(op)
+        parse_operation(op)

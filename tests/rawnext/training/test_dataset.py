@@ -23,7 +23,7 @@ def batches(data, num_workers=0):
     return list(epoch_loader(data, num_workers))
 
 
-def test_table_reads_single_lines_as_lhotse_does(corpus):
+def test_table_equals_lhotse(corpus):
     table, cuts = CutTable(corpus), CutSet.from_file(corpus / "cuts.jsonl")
     for i, cut in enumerate(cuts):
         assert table[i] == (cut.id, cut.num_samples, cut.recording.sources[0].source, 0, 0.0, None)
@@ -46,12 +46,12 @@ def test_batch_is_speaker_major_and_cropped(corpus):
         assert (batch["label"].view(4, 2)[:, :1] == batch["label"].view(4, 2)).all()
         assert [table.speakers[i] for i in batch["label"]] == [utt[:3] for utt in batch["utt"]]
         for row, (utt, wave) in enumerate(zip(batch["utt"], batch["wave"].numpy())):
-            whole = voice(int(utt[1:3]), int(utt[-1]), 1.3 + 0.1 * int(utt[-1]))
+            utterance = voice(int(utt[1:3]), int(utt[-1]), 1.3 + 0.1 * int(utt[-1]))
             period = 8000 if row % 2 == 0 else next(n for n in range(3000, 8000) if (wave[n:] == wave[:-n]).all())
             assert (wave == tile(wave[:period], 8000)).all()
-            score = np.correlate(whole, wave[:period], "valid")  # the crop lies somewhere in its utterance
+            score = np.correlate(utterance, wave[:period], "valid")  # the crop is somewhere in its utterance
             start = int(score.argmax())
-            assert np.abs(whole[start : start + period] - wave[:period]).max() < 1e-4
+            assert np.abs(utterance[start : start + period] - wave[:period]).max() < 1e-4
 
 
 def test_draws_do_not_depend_on_workers_ranks_or_start(corpus):
@@ -82,15 +82,15 @@ def test_bad_audio_is_replaced_and_counted(corpus, fault):
     else:
         soundfile.write(path, np.ones(300), 16000)
     table = CutTable(corpus)
-    found = batches(EpochDataset(table, load_config([], SMALL), {}, 0, 0, 1))
-    bad = [why for batch in found for why in batch["bad"]]
+    drawn = batches(EpochDataset(table, load_config([], SMALL), {}, 0, 0, 1))
+    bad = [why for batch in drawn for why in batch["bad"]]
     assert bad and all(why.startswith("s02-u1: ") for why in bad)
-    assert "s02-u1" not in [utt for batch in found for utt in batch["utt"]]
-    for batch in found:
+    assert "s02-u1" not in [utt for batch in drawn for utt in batch["utt"]]
+    for batch in drawn:
         assert [table.speakers[i] for i in batch["label"]] == [utt[:3] for utt in batch["utt"]]
 
 
-def test_a_speaker_without_any_audio_ends_the_run(corpus):
+def test_speaker_without_readable_audio_stops_training(corpus):
     for path in (corpus / "audio").glob("s02-*"):
         path.unlink()
     with pytest.raises(RuntimeError, match="in a row"):

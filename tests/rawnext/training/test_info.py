@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts that stand beside an experiment's results."""
+"""Counts of a model, written to train_info.json."""
 
 import json
 
@@ -11,11 +11,11 @@ from rawnext.training.info import gmacs, write_info
 
 
 @pytest.mark.parametrize(("options", "expected"), [({"fast": False}, 7.0545), ({"up": False, "fast": False}, 4.1824)])
-def test_counts_of_the_published_networks(options, expected):
+def test_gmacs_of_the_published_networks(options, expected):
     assert gmacs(MODELS.build("rawnext", options)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_model_itself_is_left_alone(tmp_path):
+def test_counting_does_not_change_the_model(tmp_path):
     model = MODELS.build("resnext", {"channels": [8] * 6, "cardinality": 8}).train()
     write_info(tmp_path, model, num_utts=3)
     assert model.training and next(model.parameters()).device == torch.device("cpu")

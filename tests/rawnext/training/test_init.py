@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training that starts from a trained experiment: what it takes over, and when it refuses."""
+"""Training from a trained experiment: weights that are kept, and errors."""
 
 import logging
 import runpy
@@ -32,7 +32,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, corpus):
-    """An experiment that was trained for an epoch."""
+    """An experiment trained for one epoch."""
     exp = tmp_path_factory.mktemp("trained")
     config = load_config([], [f"model={MODEL}", LOSSES, *TINY])
     save_config(config, exp / "config.yaml")
@@ -41,14 +41,14 @@ def trained(tmp_path_factory, corpus):
 
 
 def start(trained, corpus, exp, *overrides):
-    """A training over the corpus that took over what it can from `trained`, not yet run."""
+    """A Trainer on the corpus, initialised from `trained`, not yet run."""
     config = load_config([], [LOSSES, *TINY, *overrides], trained)
     trainer = Trainer(config, CutTable(corpus), {}, exp, CPU, init=str(trained))
     trainer.task.initialise(trained, trainer.speakers)
     return trainer
 
 
-def test_an_exported_model_is_a_start(trained, corpus, tmp_path, caplog):
+def test_training_starts_from_an_exported_model(trained, corpus, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     export_safetensors(trained, tmp_path / "release", "cc-by-4.0")
     assert same(start(tmp_path / "release", corpus, tmp_path / "exp").task.model.state_dict(),
@@ -61,7 +61,7 @@ def same(one, other):
 
 
 def test_the_same_speakers_keep_the_head(trained, corpus, tmp_path, caplog):
-    """The first loss is that of the weights that the old training ended with."""
+    """The first loss equals that of the final weights of the old training."""
     caplog.set_level(logging.INFO)
     task = start(trained, corpus, tmp_path).task
     old = SpeakerTask(load_config([trained / "config.yaml"]), 5)
@@ -85,8 +85,8 @@ def test_a_larger_margin_keeps_the_head(trained, corpus, tmp_path, root):
     assert same(task.losses[0].state_dict(), checkpoint.load(trained / "model.pt")["losses"]["aam"])
 
 
-def test_other_speakers_have_a_new_head(trained, tmp_path, caplog):
-    """What is not of single speakers stays: the model, and a metric loss's weights."""
+def test_other_speakers_get_a_new_head(trained, tmp_path, caplog):
+    """The model and the weights of a metric loss, which do not depend on the speakers, are kept."""
     caplog.set_level(logging.INFO)
     torch.manual_seed(1)
     task = start(trained, write_corpus(tmp_path / "others", 6, 4), tmp_path).task
@@ -97,18 +97,18 @@ def test_other_speakers_have_a_new_head(trained, tmp_path, caplog):
     assert same(task.losses[1].state_dict(), then["losses"]["angular_prototypical"])
 
 
-def test_as_many_other_speakers_have_a_new_head(trained, corpus, tmp_path, caplog):
+def test_reordered_speakers_get_a_new_head(trained, corpus, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     trainer = start(trained, corpus, tmp_path)
     task = build_task(trainer.config, 5)
-    task.initialise(trained, trainer.speakers[::-1])  # the same ones with other labels
+    task.initialise(trained, trainer.speakers[::-1])  # the same speakers with other labels
     assert not torch.equal(task.losses[0].weight, trainer.task.losses[0].weight)
 
 
 @pytest.mark.parametrize(("loss", "why"), [
     ("softmax", "that experiment saved none (it has: aam, angular_prototypical)"),
-    ("aam, subcenters: 2", "that experiment's has other shapes")])
-def test_another_loss_has_a_new_head(trained, corpus, tmp_path, caplog, loss, why):
+    ("aam, subcenters: 2", "that experiment's head has other shapes")])
+def test_another_loss_gets_a_new_head(trained, corpus, tmp_path, caplog, loss, why):
     caplog.set_level(logging.INFO)
     start(trained, corpus, tmp_path, f"losses=[{{name: {loss}}}]")
     assert f"the head of {loss.split(',')[0]} is new" in caplog.text and why in caplog.text
@@ -125,8 +125,8 @@ def test_a_model_file_without_losses(trained, corpus, tmp_path, caplog):
     assert "the head of aam is new (40 weights): that experiment saved none (it has: nothing)" in caplog.text
 
 
-def test_its_own_checkpoints_come_first(trained, corpus, tmp_path, caplog):
-    """A run that continues takes nothing from --init, and says so; its record keeps what it began from."""
+def test_own_checkpoints_take_precedence(trained, corpus, tmp_path, caplog):
+    """A run that continues ignores --init with a log line; its checkpoints keep the original init."""
     config = load_config([], [LOSSES, *TINY, "train.epochs=1"], trained)
     Trainer(config, CutTable(corpus), {}, tmp_path, CPU, init=str(trained)).run()
     first = checkpoint.load(tmp_path / "model.pt")
@@ -136,10 +136,10 @@ def test_its_own_checkpoints_come_first(trained, corpus, tmp_path, caplog):
     assert not again.run()
     assert same(again.task.model.state_dict(), first["model"])
     assert again.init == str(trained)
-    assert f"--init exp/other is ignored: this training continues, which began from {trained}" in caplog.text
+    assert f"--init exp/other is ignored: this run continues; it was started from {trained}" in caplog.text
 
 
-def test_the_model_is_the_experiments_unless_another_is_asked_for(trained, tmp_path):
+def test_init_sets_the_model_unless_another_is_configured(trained, tmp_path):
     assert load_config([], [], trained).model == load_config([trained / "config.yaml"]).model
     assert load_config([], ["train.epochs=3"], trained).losses == [{"name": "softmax"}]
     (tmp_path / "a.yaml").write_text("model: {name: resnext}\n")
@@ -148,21 +148,21 @@ def test_the_model_is_the_experiments_unless_another_is_asked_for(trained, tmp_p
 
 @pytest.fixture
 def train(root, monkeypatch, capsys):
-    """Run steps/train.py in this process: options -> (exit status, what it wrote to stderr)."""
+    """Run steps/train.py in this process: options -> (exit status, stderr)."""
     def run(*options):
         monkeypatch.setattr("rawnext.log.setup_log", lambda: None)  # leaves pytest's own logging as it is
         monkeypatch.setattr(sys, "argv", [str(root / "steps" / "train.py"), *map(str, options)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as caught:
             runpy.run_path(sys.argv[0], run_name="__main__")
-        return ended.value.code, capsys.readouterr().err
+        return caught.value.code, capsys.readouterr().err
 
     return run
 
 
-def test_a_model_that_does_not_fit_is_one_line(train, trained, corpus, tmp_path):
-    status, said = train("--check", "--init", trained, "--set", "model.embedding_dim=16", "-")
-    assert status == 1 and said.count("\n") == 1
-    assert said.startswith(f"train.py: {trained}/model.pt: does not fit the configured model: ")
+def test_mismatched_model_is_a_one_line_error(train, trained, corpus, tmp_path):
+    status, stderr = train("--check", "--init", trained, "--set", "model.embedding_dim=16", "-")
+    assert status == 1 and stderr.count("\n") == 1
+    assert stderr.startswith(f"train.py: {trained}/model.pt: does not fit the configured model: ")
     part = checkpoint.load(trained / "model.pt")
     part["model"].popitem()
     checkpoint.save(tmp_path / "model.pt", part)
@@ -170,22 +170,22 @@ def test_a_model_that_does_not_fit_is_one_line(train, trained, corpus, tmp_path)
         checkpoint.load_weights(build_task(load_config([trained / "config.yaml"]), 5).model, tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load_config([], [], tmp_path / "none")
-    status, said = train("--init", trained, "--train", corpus, f"{trained}/../{trained.name}")
-    assert status == 1 and "cannot start from its own folder" in said
+    status, stderr = train("--init", trained, "--train", corpus, f"{trained}/../{trained.name}")
+    assert status == 1 and "cannot start from its own folder" in stderr
 
 
 @pytest.mark.parametrize(("options", "why"), [
     (["model={name: rawnext, channels: 3}"], "model rawnext cannot be built with channels: 3: "),
     ([f"model={MODEL}", "losses=[{name: aam, subcenters: x}]"], "loss aam cannot be built with subcenters: x: "),
     ([f"model={MODEL}", "losses=[{name: ge2e}]", "batch.utts=1"], "loss ge2e cannot be built with utts_per_speaker: ")])
-def test_wrong_values_are_one_line(options, why):
+def test_wrong_values_are_one_line_errors(options, why):
     with pytest.raises(InputError, match=f"^configuration: {why}") as caught:
         build_task(load_config([], options), 4)
     assert "\n" not in str(caught.value)
 
 
-def test_train_info_says_where_it_began(train, trained, corpus, tmp_path):
-    status, said = train("--init", trained, "--set", f"'{LOSSES}' {' '.join(TINY)}", "--train", corpus, "--num-workers",
-                         "0", "--num-threads", "1", tmp_path)
-    assert status == 0, said
+def test_train_info_records_init(train, trained, corpus, tmp_path):
+    status, stderr = train("--init", trained, "--set", f"'{LOSSES}' {' '.join(TINY)}", "--train", corpus,
+                           "--num-workers", "0", "--num-threads", "1", tmp_path)
+    assert status == 0, stderr
     assert f'"init": "{trained}"' in (tmp_path / "train_info.json").read_text()

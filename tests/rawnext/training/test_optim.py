@@ -11,22 +11,22 @@ from rawnext.errors import InputError
 from rawnext.training.optim import build_optimizer, learning_rate, margin_share
 
 
-def test_rates_equal_released_code(shared):
-    z = np.load(shared / "parity" / "pipeline.npz")
+def test_rates_equal_released_code(parity):
+    z = np.load(parity / "pipeline.npz")
     cosine, config = z["lr/rawnext_code_cosine_7it_80ep"][:560], Optim(final_lr=1e-6)
     assert np.allclose([learning_rate(i, i / 7, 80, config) for i in range(560)], cosine, rtol=1e-9, atol=0)
     cycles, config = z["lr/nexttdnn_cyclic_stepup65"], Optim(schedule="cyclical", final_lr=1e-8, cycle_steps=65)
     assert np.allclose([learning_rate(i, 0, 1, config) for i in range(len(cycles))], cycles, rtol=1e-9, atol=1e-15)
 
 
-def test_warm_up_and_end():
+def test_warm_up_and_final_rate():
     config = Optim(warmup_steps=10)
     assert learning_rate(0, 0, 1, config) == pytest.approx(1e-4)
     assert learning_rate(9, 0, 1, config) == pytest.approx(1e-3)
     assert learning_rate(99, 1, 1, config) == pytest.approx(1e-7)
 
 
-def test_steps():
+def test_step_schedule():
     config = Optim(schedule="step", lr=1.0, step_epochs=10, step_factor=0.5, final_lr=0.2)
     rates = [learning_rate(0, epochs, 80, config) for epochs in (0, 9.99, 10, 19.5, 20, 30, 79)]
     assert rates == [1, 1, 0.5, 0.5, 0.25, 0.2, 0.2]
@@ -34,23 +34,23 @@ def test_steps():
 
 def test_only_matrices_decay():
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3))
-    decay, plain = build_optimizer(model, Optim()).param_groups
+    decay, no_decay = build_optimizer(model, Optim()).param_groups
     assert [p.shape for p in decay["params"]] == [(3, 2, 1)] and decay["weight_decay"] == 1e-4
-    assert len(plain["params"]) == 3 and plain["weight_decay"] == 0
+    assert len(no_decay["params"]) == 3 and no_decay["weight_decay"] == 0
     assert decay["amsgrad"]
 
 
-def test_everything_decays_with_decay_all():
+def test_all_parameters_decay_with_decay_all():
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3))
-    decay, plain = build_optimizer(model, Optim(decay_all=True)).param_groups
-    assert len(decay["params"]) == 4 and decay["weight_decay"] == 1e-4 and not plain["params"]
+    decay, no_decay = build_optimizer(model, Optim(decay_all=True)).param_groups
+    assert len(decay["params"]) == 4 and decay["weight_decay"] == 1e-4 and not no_decay["params"]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW),
                                             ("radam", torch.optim.RAdam)])
 @pytest.mark.parametrize("amsgrad", [True, False])
 def test_each_optimizer_equals_torchs(name, kind, amsgrad):
-    """The same steps with ours and with torch's own, with all weights in one group."""
+    """Ours and torch's own, with all weights in one group, take the same steps."""
     ends = []
     for build in (lambda model: build_optimizer(model, Optim(name=name, amsgrad=amsgrad, lr=0.1, decay_all=True)),
                   lambda model: kind(model.parameters(), lr=0.1, weight_decay=1e-4,

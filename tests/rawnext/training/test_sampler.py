@@ -5,26 +5,26 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawnext.training.sampler import epoch_batches, fill
+from rawnext.training.sampler import epoch_batches, fill_batches
 
 
 @settings(max_examples=60, deadline=None)
 @given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=30), num_speakers=st.integers(2, 8),
-       num_utts=st.integers(1, 3), most=st.integers(2, 9), seed=st.integers(0, 9), epoch=st.integers(0, 9))
-def test_batches_keep_their_promises(counts, num_speakers, num_utts, most, seed, epoch):
+       num_utts=st.integers(1, 3), max_utts=st.integers(2, 9), seed=st.integers(0, 9), epoch=st.integers(0, 9))
+def test_properties_of_batches(counts, num_speakers, num_utts, max_utts, seed, epoch):
     speaker_of = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    batches = epoch_batches(speaker_of, num_speakers, num_utts, most, seed, epoch)
+    batches = epoch_batches(speaker_of, num_speakers, num_utts, max_utts, seed, epoch)
     assert batches.shape[1:] == (num_speakers, num_utts)
     used = batches.ravel()
     assert len(set(used.tolist())) == len(used), "an utterance twice in an epoch"
     speakers = speaker_of[batches]  # (batches, P, K)
     assert (speakers == speakers[:, :, :1]).all(), "a group mixes speakers"
     assert all(len(set(row)) == num_speakers for row in speakers[:, :, 0].tolist()), "a speaker twice in a batch"
-    assert (np.bincount(speaker_of[used], minlength=len(counts)) <= most).all()
-    assert (batches == epoch_batches(speaker_of, num_speakers, num_utts, most, seed, epoch)).all()
+    assert (np.bincount(speaker_of[used], minlength=len(counts)) <= max_utts).all()
+    assert (batches == epoch_batches(speaker_of, num_speakers, num_utts, max_utts, seed, epoch)).all()
 
 
-def test_a_small_corpus_loses_little():
+def test_small_corpus_loses_few_utterances():
     speaker_of = np.repeat(np.arange(100), 20)
     sizes = [epoch_batches(speaker_of, 24, 2, 500, seed, 0).size for seed in range(20)]
     assert min(sizes) >= 2000 - 2 * 48 and max(sizes) <= 2000 // 48 * 48
@@ -47,8 +47,8 @@ def test_a_million_utterances():
 
 
 @given(num_speakers=st.integers(2, 9), size=st.integers(1, 6), seed=st.integers(0, 999))
-def test_first_come_first_served(num_speakers, size, seed):
-    """As by going through all that wait for every batch."""
+def test_groups_fill_batches_in_order(num_speakers, size, seed):
+    """The same batches as by a plain search through all waiting groups."""
     rng = np.random.default_rng(seed)
     speakers = rng.binomial(num_speakers - 1, 0.3, rng.integers(200)).tolist()
     left, expected = list(range(len(speakers))), []
@@ -58,14 +58,14 @@ def test_first_come_first_served(num_speakers, size, seed):
             break
         expected.append(sorted(batch)[:size])
         left = [p for p in left if p not in expected[-1]]
-    assert list(fill(speakers, size)) == expected
+    assert list(fill_batches(speakers, size)) == expected
 
 
 def test_few_speakers_with_many_utterances_stay_linear():
-    """Most of what the frequent speakers have waits: to look at all of it for each batch took minutes."""
+    """Most groups of frequent speakers wait; a search through all of them for each batch took minutes."""
     rng = np.random.default_rng(0)
     share = rng.exponential(size=200)
     speaker_of = rng.choice(200, 1_000_000, p=share / share.sum())
-    began = time.process_time()
+    started = time.process_time()
     assert len(epoch_batches(speaker_of, 160, 2, 10**9, 1, 0)) > 1000
-    assert time.process_time() - began < 6
+    assert time.process_time() - started < 6

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training is a function of configuration and data: killed or not, in one process or in two."""
+"""Training is a function of configuration and data, whether killed or not, in one process or several."""
 
 import functools
 import os
@@ -57,7 +57,7 @@ def run(root, *args, launcher=()):
 
 
 def rows(exp):
-    """train.tsv without its times."""
+    """train.tsv without the columns of times."""
     lines = [line.split("\t") for line in (exp / "train.tsv").read_text().splitlines()]
     keep = [i for i, name in enumerate(lines[0]) if name in ("epoch", "step", "loss", "acc", "lr", "eer_dev")]
     return [[line[i] for i in keep] for line in lines]
@@ -67,7 +67,7 @@ def same(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_killed_at_any_moment_is_as_never_killed(root, config, corpus, tmp_path):
+def test_killed_training_equals_an_uninterrupted_one(root, config, corpus, tmp_path):
     done = run(root, config, corpus, tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     env = {**os.environ, "PYTHONPATH": str(root)}
@@ -75,7 +75,7 @@ def test_killed_at_any_moment_is_as_never_killed(root, config, corpus, tmp_path)
     for _ in range(9):
         process = subprocess.Popen(command(root, config, corpus, exp), env=env, stderr=subprocess.PIPE, text=True)
         steps = 0
-        for line in process.stderr:  # killed behind its fourth step of this life, in the middle of an epoch or not
+        for line in process.stderr:  # kill after the fourth step of this process, at any place in an epoch
             steps += "step=" in line and "loss=" in line
             if steps == 4:
                 time.sleep(0.013 * kills)
@@ -96,9 +96,9 @@ def curve(text):
     return [float(value) for value in re.findall(r" epoch=1 .* loss=(\S+)", text)]
 
 
-def test_the_loss_does_not_know_how_many_processes_there_are(root, config, corpus, tmp_path):
-    """One, two and four processes share the same global batch; rounding apart, they are one training."""
-    small = config.with_name("small.yaml")   # few BatchNorms, between which the processes wait for each other
+def test_loss_does_not_depend_on_the_number_of_processes(root, config, corpus, tmp_path):
+    """One, two and four processes share the same global batch; the losses differ by rounding only."""
+    small = config.with_name("small.yaml")   # few BatchNorms: the processes wait for each other at each
     small.write_text(TINY.replace("embedding_dim: 8", "embedding_dim: 8, blocks: [1, 1, 1, 1], dla: false, "
                                   "elastic: false, up: false, gate: false, quiet_init: true"))
     curves = []
@@ -132,26 +132,26 @@ def first_gradients(config, corpus, rank=0, world=1, sync=True):
     return loss, {name: p.grad for name, p in task.named_parameters()}, task.state_dict()
 
 
-def one_of_two(rank, port, config, corpus, out):
+def two_process_worker(rank, port, config, corpus, out):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
     init_process_group()
-    apart, *_ = first_gradients(config, corpus, rank, 2, sync=False)
-    torch.save((*first_gradients(config, corpus, rank, 2), apart), out / f"{rank}.pt")
+    unsynchronised, *_ = first_gradients(config, corpus, rank, 2, sync=False)
+    torch.save((*first_gradients(config, corpus, rank, 2), unsynchronised), out / f"{rank}.pt")
     cleanup()
 
 
-def test_two_processes_are_one(config, corpus, tmp_path):
+def test_two_processes_equal_one(config, corpus, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(one_of_two, (port, config, corpus, tmp_path), nprocs=2)
+    torch.multiprocessing.spawn(two_process_worker, (port, config, corpus, tmp_path), nprocs=2)
     loss, gradients, state = first_gradients(config, corpus)
     largest = max(float(g.abs().max()) for g in gradients.values())
     for rank in (0, 1):
-        found_loss, found, found_state, apart = torch.load(tmp_path / f"{rank}.pt")
-        assert abs(apart / loss - 1) > 1e-2  # BatchNorm over a part of the batch is another network
+        found_loss, found, found_state, unsynchronised = torch.load(tmp_path / f"{rank}.pt")
+        assert abs(unsynchronised / loss - 1) > 1e-2  # BatchNorm over a part of the batch changes the network
         assert found_loss == pytest.approx(loss, rel=1e-12)
         for name, gradient in gradients.items():
             assert float((found[name] - gradient).abs().max()) < 1e-9 * largest, name
@@ -159,7 +159,7 @@ def test_two_processes_are_one(config, corpus, tmp_path):
             assert torch.allclose(found_state[name], value, rtol=1e-9, atol=1e-12), name
 
 
-def test_continues_only_its_own_plan(config, corpus, tmp_path):
+def test_checkpoints_of_another_configuration_or_corpus_are_refused(config, corpus, tmp_path):
     table = CutTable(corpus)
     short = load_config([config], ["train.epochs=1"])
     Trainer(short, table, {}, tmp_path, torch.device("cpu")).run()
@@ -178,7 +178,7 @@ def test_damaged_newest_checkpoint_falls_back(tmp_path, caplog):
     newest = tmp_path / "step-00000004.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     assert checkpoint.load_newest(tmp_path) == {"step": 3}
-    assert "step-00000004.pt" in caplog.text and "taking the one before" in caplog.text
+    assert "step-00000004.pt" in caplog.text and "trying the previous checkpoint" in caplog.text
     for path in checkpoint.checkpoints(tmp_path):
         path.write_bytes(b"no")
     with pytest.raises(InputError, match="no checkpoint that can be read"):
@@ -186,13 +186,13 @@ def test_damaged_newest_checkpoint_falls_back(tmp_path, caplog):
     assert checkpoint.load_newest(tmp_path / "none") is None
 
 
-def test_checkpoints_run_no_code(tmp_path):
+def test_loading_a_checkpoint_executes_no_code(tmp_path):
     torch.save({"x": subprocess.Popen}, tmp_path / "evil.pt")
     with pytest.raises(InputError, match="evil.pt"):
         checkpoint.load(tmp_path / "evil.pt")
 
 
-def test_too_much_bad_audio_ends_the_run(config, tmp_path):
+def test_too_much_bad_audio_stops_training(config, tmp_path):
     corpus = write_corpus(tmp_path / "train", 6, 6)
     for path in (corpus / "audio").glob("*-u[12].wav"):
         path.write_bytes(b"no audio")
@@ -205,18 +205,18 @@ def test_too_much_bad_audio_ends_the_run(config, tmp_path):
     assert trainer.num_bad > 0 and trainer.history[0]["bad_utts"] == trainer.num_bad
 
 
-def test_a_loss_that_explodes_ends_the_run(config, corpus, tmp_path):
+def test_a_loss_that_explodes_stops_training(config, corpus, tmp_path):
     wild = load_config([config], ["optim.lr=1e8"])
     with pytest.raises(InputError, match="the loss is nan at step"):
         Trainer(wild, CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
 
 
-def test_too_few_speakers_is_said(config, corpus, tmp_path):
+def test_too_few_speakers_are_reported(config, corpus, tmp_path):
     with pytest.raises(InputError, match="lower batch.speakers"):
         Trainer(load_config([config], ["batch.speakers=8"]), CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
 
 
-def test_losses_are_weighted_and_margins_follow():
+def test_losses_are_weighted_and_margins_scaled():
     small = "{name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}"
     losses = "[{name: aam, weight: 0.5}, {name: angular_prototypical, weight: 2}]"
     config = load_config([], [f"model={small}", f"losses={losses}"])
@@ -232,8 +232,8 @@ def test_losses_are_weighted_and_margins_follow():
     assert float(task(wave, label)[0]) == pytest.approx(float(0.5 * aam + 2 * proto))
 
 
-def test_a_compiled_model_is_the_same_in_one_graph(monkeypatch):
-    """By a backend that runs the graph as it is: what a real one makes of it is torch's matter, and takes minutes."""
+def test_compiled_model_is_one_graph_with_the_same_results(monkeypatch):
+    """With a backend that runs the graph unchanged; a real one takes minutes and is torch's to test."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
     small = "model={name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, blocks: [2, 2, 2, 2]}"
     wave, label, found = torch.randn(4, 2500), torch.arange(4), []
@@ -248,6 +248,6 @@ def test_a_compiled_model_is_the_same_in_one_graph(monkeypatch):
         torch.testing.assert_close(plain, compiled)
 
 
-def test_precision():
+def test_autocast_type():
     cpu = torch.device("cpu")
     assert amp_type("auto", cpu) is None and amp_type("none", cpu) is None and amp_type("bf16", cpu) is torch.bfloat16

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a column's name sorts by it, another one turns the order round. Empty cells stay last.
+// Tables: a click on a column's name sorts by it, a second click reverses the order. Empty cells stay last.
 function sortBy(table, place, descending) {
   const body = table.tBodies[0];
   const keyed = [...body.rows].map((row) => {
@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// Choices: one part of a section is shown, or all.
+// Choices: show one part of a section, or all.
 for (const select of document.querySelectorAll("select[data-for]")) {
   const parts = document.querySelectorAll(`#${select.dataset.for} > [data-key]`);
   const show = () => parts.forEach((part) => { part.hidden = select.value !== "" && part.dataset.key !== select.value; });

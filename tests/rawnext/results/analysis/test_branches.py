@@ -98,8 +98,8 @@ def test_equals_the_definition_written_out(options):
     expected = []
     for wave in waves:
         signal = model.frontend(torch.from_numpy(wave)[None])[0][0].numpy()
-        brought = [by_hand(model, torch.from_numpy(middle(signal, s, 1.1))) for s in (*durations, 1)]
-        expected.append(np.stack(brought[:-1]) - brought[-1])
+        means = [by_hand(model, torch.from_numpy(middle(signal, s, 1.1))) for s in (*durations, 1)]
+        expected.append(np.stack(means[:-1]) - means[-1])
     assert found.shape == np.shape(expected) == (3, 3, 8, 1 + ("up" not in options) + 1)
     scale = np.abs(expected).max()
     assert scale > 1e-4 and np.abs(found - expected).max() < 1e-9 * scale
@@ -113,11 +113,11 @@ def test_native_input_is_not_repeated_and_short_speech_is():
     assert np.isfinite(native).all() and np.abs(tiled - native).max() > 1e-6
     signal = model.frontend(torch.from_numpy(wave)[None])[0][0].numpy()
     with branches.watched(model) as watches, torch.no_grad():
-        def brought(num):
+        def contributions(num):
             model.embed(torch.from_numpy(np.resize(signal, num))[None])
-            return torch.stack([watch.brought()[0] for watch in watches.values()]).numpy()
+            return torch.stack([watch.contributions()[0] for watch in watches.values()]).numpy()
 
-        assert np.allclose(native[0, 1], brought(24000) - brought(16000), atol=1e-7)
+        assert np.allclose(native[0, 1], contributions(24000) - contributions(16000), atol=1e-7)
 
 
 def test_the_model_is_left_as_it_was():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of an experiment: one file that needs nothing else, says what it lacks, and takes no word for markup."""
+"""The page of an experiment: one self-contained file that lists its missing parts and escapes all text."""
 
 import itertools
 import os
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from html.parser import HTMLParser
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 import report_experiment as small
@@ -20,7 +22,7 @@ VOID = {"meta", "link", "img", "br"}
 
 
 class Page(HTMLParser):
-    """All elements (name, attributes, text right in it), and whether every one that opens is closed in order."""
+    """All elements (name, attributes, own text); checks that every element is closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -70,7 +72,7 @@ def page_of(*exps, root, **options):
 
 @pytest.fixture(scope="module")
 def full(data, tmp_path_factory, root):
-    """A page with everything on it, of two systems."""
+    """A page of two systems with all parts."""
     folder = tmp_path_factory.mktemp("full")
     one, two = folder / "rawnext", folder / "resnext"
     interval = {"eer_interval": [14.1, 17.2], "num_speakers": 4}
@@ -83,7 +85,7 @@ def full(data, tmp_path_factory, root):
     return page_of(one, two, root=root, num_errors=3)
 
 
-def test_one_file_and_nothing_from_outside(full):
+def test_one_file_without_outside_resources(full):
     text, page, lacks = full
     assert lacks == []
     for _, attributes, _ in page.elements:
@@ -95,7 +97,7 @@ def test_one_file_and_nothing_from_outside(full):
     assert policy.startswith("default-src 'none'") and "http" not in policy
 
 
-def test_for_readers_who_do_not_see(full):
+def test_accessibility(full):
     _, page, _ = full
     levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels))
@@ -109,7 +111,7 @@ def test_for_readers_who_do_not_see(full):
     assert all(attributes["href"][1:] in ids for attributes, _ in page.all("a"))
 
 
-def test_figures_stand_in_the_table(full):
+def test_figures_are_in_the_table(full):
     _, page, _ = full
     assert page.texts("button")[:13] == [
         "system", "list", "data set", "protocol", "backend", "duration", "EER %", "minDCF(0.01)",
@@ -126,11 +128,31 @@ def test_figures_stand_in_the_table(full):
     assert "EER: mean of both error rates at the threshold where they are closest." in said
 
 
-def test_stamps_stand_beside(full):
+def test_headline_comes_first(full):
+    _, page, _ = full
+    assert [(tag, "".join(text)) for tag, _, text in page.elements if tag in ("h2", "p", "table")][1:4] == [
+        ("h2", "Results"), ("p", "rawnext: EER 15.50 % [14.1, 17.2] on trials of test, protocol native, cosine, full"),
+        ("p", "resnext: EER 16.50 % on trials of test, protocol native, cosine, full")]
+
+
+def test_figures_hold_the_curves(full):
+    """DET of both systems at all durations: its words and its text."""
+    _, page, _ = full
+    pictures = [attributes for attributes, _ in page.all("img") if attributes["src"].startswith("data:image/svg+xml,")]
+    labels = [f"{name}, {d}: EER {eer} %" for name, eer in (("rawnext", "15.50"), ("resnext", "16.50"))
+              for d in ("full", "2 s", "1 s") if (name, d) != ("resnext", "2 s")]
+    det = next(x for x in pictures if x["alt"].startswith("DET curves."))
+    drawn = ElementTree.fromstring(unquote(det["src"].partition(",")[2]))
+    for label in labels:
+        assert label in det["alt"] and label in [text.strip() for text in drawn.itertext()]
+    assert len(pictures) == len(page.all("figure"))
+
+
+def test_stamps_of_each_system(full):
     _, page, _ = full
     said = page.texts("dd")
     for text in ("./run.sh --name x", "c0ffee", "a CPU", "epochs 3"):
-        assert said.count(text) == 2  # once for each system
+        assert said.count(text) == 2  # one for each system
     assert any("400 trials, 100 target" in text and "sha256 ab12" in text for text in said)
 
 
@@ -144,7 +166,7 @@ def test_parts_and_charts(full):
     assert {"training loss", "validation EER (%)", "trials of test, cosine"} <= set(titles)
 
 
-def test_errors_are_the_first_systems_at_full_and_shortest(full):
+def test_errors_are_of_the_first_system_at_full_and_shortest(full):
     _, page, _ = full
     keys = [attributes["data-key"] for attributes, _ in page.all("div") if "data-key" in attributes]
     assert keys[2:] == ["full, highest nontarget scores", "full, lowest target scores",
@@ -154,10 +176,10 @@ def test_errors_are_the_first_systems_at_full_and_shortest(full):
     assert "the middle 1.00 s of 1.60 s" in text or "the middle 1.00 s of 2.50 s" in text
 
 
-def test_what_is_missing_is_left_out_and_said(exp, root):
+def test_missing_parts_are_left_out_and_listed(exp, root):
     small.change(exp, enroll=None)
     text, page, lacks = page_of(exp, root=root)
-    assert [lack.split(":")[0] for lack in lacks] == ["errors to hear", "training curves", "calibration",
+    assert [lack.split(":")[0] for lack in lacks] == ["errors to listen to", "training curves", "calibration",
                                                       "activation of the branches"]
     assert page.texts("h2") == ["Results", "EER against duration", "Scores", "Where the figures come from"]
     assert page.texts("li")[-4:] == lacks and "95 %" not in text
@@ -167,14 +189,14 @@ def test_what_is_missing_is_left_out_and_said(exp, root):
 def test_errors_can_be_left_out_or_of_another_list(data, tmp_path, root):
     small.write_experiment(tmp_path / "x", *data, 0, backends=("cosine", "plda"))
     _, page, lacks = page_of(tmp_path / "x", root=root, num_errors=0)
-    assert not page.all("article") and lacks[0] == "errors to hear: --errors 10 shows them"
+    assert not page.all("article") and lacks[0] == "errors to listen to: --errors 10 shows them"
     _, page, _ = page_of(tmp_path / "x", root=root, num_errors=1, errors_in="trials test native plda")
     assert len(page.all("article")) == 4 and any("protocol native, plda. The sound" in text for text in page.texts("p"))
     with pytest.raises(InputError, match="has no 'trials test native pldo'; did you mean 'trials test native plda'"):
         page_of(tmp_path / "x", root=root, errors_in="trials test native pldo")
 
 
-def test_a_model_is_heard_by_its_first_utterance(data, exp, root, tmp_path):
+def test_first_utterance_of_a_model_is_played(data, exp, root, tmp_path):
     folder, trials = data
     models = {f"m-{a}": (a, b) for a, b, _ in trials if a < b}
     for path in [exp / "scores" / "cosine_full", exp / "scores" / "cosine_1"]:
@@ -191,19 +213,19 @@ def test_a_model_is_heard_by_its_first_utterance(data, exp, root, tmp_path):
                for text in page.texts("p"))
 
 
-def test_unheard_audio_does_not_stop_the_page(exp, root, tmp_path):
+def test_missing_audio_does_not_stop_the_page(exp, root, tmp_path):
     small.change(exp, enroll=str(tmp_path / "gone"))
     _, page, lacks = page_of(exp, root=root, num_errors=1)
-    assert len(page.all("audio")) == 4 and "errors to hear" not in str(lacks)
+    assert len(page.all("audio")) == 4 and "errors to listen to" not in str(lacks)
     assert sum("gone/wav.scp: no such file" in text for text in page.texts("p")) == 4
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> $\\frac{"
 
 
-def test_words_are_never_markup(data, tmp_path, root):
+def test_text_is_never_markup(data, tmp_path, root):
     folder, trials = data
-    odd = "a<b>&amp;{{7*7}}"  # what an id may hold
+    odd = "a<b>&amp;{{7*7}}"  # characters allowed in an id
     exp = tmp_path / "<i>&x"
     small.write_experiment(exp, folder, [(odd, b, same) for _, b, same in trials[:20]], 0)
     write_lines(tmp_path / "list", (f"{odd} {b} {'target' if same else 'nontarget'}" for _, b, same in trials[:20]))
@@ -221,7 +243,7 @@ def test_words_are_never_markup(data, tmp_path, root):
     assert odd in page.texts("span")
 
 
-def test_same_names_become_paths_and_same_folders_a_fault(data, tmp_path, root):
+def test_same_names_become_paths_and_same_folders_are_an_error(data, tmp_path, root):
     for name in ("a/x", "b/x"):
         small.write_experiment(tmp_path / name, *data, 0)
     _, page, _ = page_of(tmp_path / "a/x", tmp_path / "b/x", root=root, num_errors=0)
@@ -233,7 +255,7 @@ def test_same_names_become_paths_and_same_folders_a_fault(data, tmp_path, root):
 def test_an_installed_package_has_the_page(root):
     """Every file of the page is package data."""
     declared = re.search(r'"rawnext.results.analysis" = \["(.*)"\]', (root / "pyproject.toml").read_text()).group(1)
-    assert len(list(PAGE.iterdir())) == 4
+    assert len(list(PAGE.iterdir())) == 3
     assert all(fnmatch(str(path.relative_to(PAGE.parent)), declared) for path in PAGE.iterdir())
 
 
@@ -244,7 +266,7 @@ def run(root, *args):
                           text=True, env={**os.environ, "PYTHONPATH": str(root)})
 
 
-def test_program_says_size_and_what_is_missing(root, exp):
+def test_program_prints_size_and_missing_parts(root, exp):
     done = run(root, "--errors", "1", exp)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -252,7 +274,7 @@ def test_program_says_size_and_what_is_missing(root, exp):
     assert lines[-1] == f"{exp}/report.html: {(exp / 'report.html').stat().st_size / 1e6:.1f} MB"
 
 
-def test_faults_are_one_line(root, exp, tmp_path):
+def test_errors_are_one_line(root, exp, tmp_path):
     write_lines(exp / "train.tsv", ["epoch\tloss\tacc\tlr\teer_dev", "1\t2"])
     done = run(root, exp)
     assert (done.returncode, done.stderr) == (1, f"report.py: {exp}/train.tsv:2: expected 5 columns\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: they are drawn from what is there, and the thinned DET curve is the whole one."""
+"""Figures: lines, bands, legends and ticks show the given numbers."""
 
 import json
 import subprocess
@@ -7,44 +7,27 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.image import imread
 from scipy.special import ndtr
+from test_curves import NONTARGET, ROW, TARGET, curves
 
 from rawnext.files import write_lines
 from rawnext.results.analysis import plots
-from rawnext.scoring.metrics import det_points, eer
-
-scores = st.lists(st.integers(-8, 8), min_size=1, max_size=60).map(lambda x: np.array(x, dtype=float))
-
-
-@given(scores, scores)
-def test_drawn_det_curve_is_the_whole_curve(target, nontarget):
-    """Every point of the curve lies on the thinned one: between two kept points nothing bends."""
-    det = det_points(target, nontarget)
-    fpr, fnr = map(ndtr, plots.det_line(det))
-    assert len(fpr) <= len(det.fpr)
-    low, high = 0.5 / len(nontarget), 0.5 / len(target)
-    for x, y in zip(np.clip(det.fpr, low, 1 - low), np.clip(det.fnr, high, 1 - high)):
-        inside = ((fpr[:-1] - 1e-9 <= x) & (x <= fpr[1:] + 1e-9) & (fnr[1:] - 1e-9 <= y) & (y <= fnr[:-1] + 1e-9))
-        flat = (np.abs(np.diff(fpr)) < 1e-9) | (np.abs(np.diff(fnr)) < 1e-9)
-        corner = (np.abs(fpr - x) < 1e-9) & (np.abs(fnr - y) < 1e-9)
-        assert corner.any() or (inside & flat).any()
-
-
-def test_det_curve_of_a_large_list_is_thinned():
-    rng = np.random.default_rng(0)
-    det = det_points(rng.normal(3, 1, 20_000), rng.normal(0, 1, 20_000))
-    assert len(plots.det_line(det)[0]) < 0.25 * len(det.fpr)
+from rawnext.results.analysis.curves import curves_of
+from rawnext.scoring.metrics import eer
 
 
 @pytest.fixture
 def figures(monkeypatch):
     """The matplotlib figures that were saved."""
     saved = {}
-    monkeypatch.setattr(plots, "save", lambda figure, path: saved.__setitem__(path, figure))
+    monkeypatch.setattr(plots, "save", lambda figure, *paths: saved.update(dict.fromkeys(paths, figure)))
     return saved
+
+
+@pytest.fixture
+def axis():
+    return plots.new_figure(1, 1, 4, 4)[1][0, 0]
 
 
 def legend(axis):
@@ -52,24 +35,81 @@ def legend(axis):
 
 
 def test_det_panels_and_legends(figures):
-    rng = np.random.default_rng(0)
-    target, nontarget = rng.normal(2, 1, 300), rng.normal(0, 1, 300)
-    curve = det_points(target, nontarget), 100 * eer(target, nontarget)
-    plots.plot_det({("O", "paper"): {"full": curve, "2": curve}, ("E", "native"): {"full": curve}}, "det")
+    full, short = curves("", duration="full"), curves("")
+    plots.plot_det({"O, paper": [full, short], "E, native": [full]}, "det")
     axes = figures["det"].axes
     shown = {axis.get_title(): legend(axis) for axis in axes if axis.get_visible()}
-    rate = f"EER {curve[1]:.2f} %"
-    assert shown == {"O, paper": [f"full: {rate}", f"2 s: {rate}"], "E, native": [f"full: {rate}"]}
+    assert shown == {"O, paper": ["full: EER 9.00 %", "2 s: EER 9.00 %"], "E, native": ["full: EER 9.00 %"]}
     first = axes[0]
     assert (first.get_xlabel(), first.get_ylabel()) == ("false alarm rate (%)", "miss rate (%)")
     # the curve meets the diagonal at the EER
     x, y = first.lines[0].get_data()
     crossing = np.argmin(abs(x - y))
-    assert 100 * ndtr((x[crossing] + y[crossing]) / 2) == pytest.approx(curve[1], abs=0.2)
+    assert 100 * ndtr((x[crossing] + y[crossing]) / 2) == pytest.approx(100 * eer(TARGET, NONTARGET), abs=0.2)
+
+
+def test_a_dozen_det_panels_are_a_grid(figures):
+    plots.plot_det({f"list {n}": [curves("")] for n in range(11)}, "det")
+    width, height = figures["det"].get_size_inches()
+    assert 1 < width / height < 1.5
+    assert sum(axis.get_visible() for axis in figures["det"].axes) == 11
+
+
+def test_systems_differ_in_dash_and_durations_in_colour(axis):
+    group = [curves(system, duration=d) for system in ("x", "y") for d in ("full", "2")]
+    words = plots.det_panel(axis, group)
+    lines = axis.lines[:4]
+    assert [line.get_linestyle() for line in lines] == ["-", "-", "--", "--"]
+    assert lines[0].get_color() == lines[2].get_color() != lines[1].get_color()
+    assert [line.get_label() for line in lines][1] == "x, 2 s: EER 9.00 %" and "x, 2 s: EER 9.00 %" in words
+
+
+def test_histogram_marks_thresholds(axis):
+    words = plots.histogram_panel(axis, curves())
+    for patch in axis.patches:
+        assert patch.get_data().baseline == 0  # the area ends on the axis
+    labels = axis.get_legend_handles_labels()[1]
+    assert labels[:2] == ["nontarget", "target"] and [label.split(":")[0] for label in labels[2:]] == [
+        "EER", "minDCF 0.01", "minDCF 0.05"]
+    assert all(label in words for label in labels[2:])
+
+
+def test_bayes_thresholds_are_marked_on_llrs_only(axis):
+    plots.histogram_panel(axis, curves(cllr=0.5))
+    assert len(axis.get_legend_handles_labels()[1]) == 7 and axis.get_xlabel() == "score (LLR)"
+
+
+def test_rejecting_all_is_in_the_legend_only(axis):
+    c = curves()._replace(marks=[("EER", 0.5), ("minDCF 0.01", float("inf"))])
+    plots.histogram_panel(axis, c)
+    assert axis.get_legend_handles_labels()[1][-1] == "minDCF 0.01: reject all (not shown)"
+    assert [len(line.get_xdata()) for line in axis.lines] == [2, 0]
+
+
+def test_equal_scores_can_be_drawn(axis):
+    same = curves(scores=np.zeros(800))
+    assert plots.histogram_panel(axis, same) and plots.det_panel(axis, [same])
+
+
+def test_bayes_error_actual_and_minimum(axis):
+    plots.bayes_panel(axis, [curves(cllr=0.5)])
+    actual, minimum = axis.lines
+    assert (actual.get_linestyle(), minimum.get_linestyle()) == ("-", "--")
+    assert (minimum.get_ydata() <= actual.get_ydata() + 1e-12).all()
+
+
+def test_svg_is_small_and_has_its_text(axis):
+    rng = np.random.default_rng(0)
+    is_target = np.arange(100_000) < 20_000
+    many = curves_of("x", {**ROW, "duration": "full"}, is_target, rng.normal(size=100_000) + 2 * is_target)
+    plots.det_panel(axis, [many])
+    text = plots.svg(axis.figure)
+    assert len(text) < 40_000 and ">false alarm rate (%)<" in text
 
 
 def test_durations_from_short_to_full_with_published_line_dashed(figures):
-    lines = {"O": {"native": {"full": 1.0, "0.5": 9.0, "2": 3.0}, "published": {"1": 4.0, "full": 1.5}}}
+    lines = {"O": {"native": {"full": (1.0, None), "0.5": (9.0, None), "2": (3.0, None)},
+                   "published": {"1": (4.0, None), "full": (1.5, None)}}}
     plots.plot_durations(lines, "durations")
     axis = figures["durations"].axes[0]
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.5 s", "1 s", "2 s", "5 s", "full"]
@@ -79,12 +119,33 @@ def test_durations_from_short_to_full_with_published_line_dashed(figures):
     assert legend(axis) == ["native", "published"] and axis.get_ylabel() == "EER (%)"
 
 
+def test_only_measured_durations_with_their_bands(axis):
+    lines = {"a": {"full": (1.0, [0.5, 2.0]), "0.5": (4.0, [3.0, 5.0])}, "published": {"2": (3.0, None)}}
+    words = plots.duration_panel(axis, lines, ["a"], plots.measured_durations(lines))
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.5 s", "2 s", "full"]
+    band, = axis.collections
+    assert band.get_paths()[0].get_extents().get_points().tolist() == [[0, 0.5], [2, 5]]
+    assert "a: 0.5 s 4, full 1" in words
+
+
 def test_a_dozen_lines_differ_and_are_not_hidden(figures):
-    plots.plot_durations({"O": {f"scoring {n}": {"full": 1.0, "1": 2.0 + n} for n in range(12)}}, "durations")
+    plots.plot_durations({"O": {f"scoring {n}": {"full": (1.0, None), "1": (2.0 + n, None)} for n in range(12)}},
+                         "durations")
     axis = figures["durations"].axes[0]
     assert len({(line.get_color(), line.get_marker()) for line in axis.lines}) == 12
     figures["durations"].draw_without_rendering()
     assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
+
+
+def test_intervals_are_drawn_as_bands(figures):
+    panels = {"test side cut": {"a": {"1": (5.0, (4.0, 6.5)), "full": (2.0, (1.0, 3.0))}, "b": {"full": (3.0, None)}}}
+    plots.plot_durations(panels, "x.png", durations=["1", "2", "full"])
+    axis = figures["x.png"].axes[0]
+    assert [line.get_xydata().tolist() for line in axis.lines] == [[[0, 5], [2, 2]], [[2, 3]]]
+    band, = axis.collections
+    low, high = band.get_paths()[0].get_extents().get_points()
+    assert (low.tolist(), high.tolist()) == ([0, 1], [2, 6.5])
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["1 s", "2 s", "full"]
 
 
 def test_training_leaves_out_what_was_not_measured(figures):
@@ -96,6 +157,17 @@ def test_training_leaves_out_what_was_not_measured(figures):
     assert list(validation.lines[0].get_xdata()) == [2, 3]
     assert list(accuracy.lines[0].get_ydata()) == pytest.approx([10, 20, 30])
     assert rate.get_yscale() == "log" and loss.get_xlabel() == "epoch"
+
+
+def test_training_in_words(axis):
+    table = {"epoch": np.arange(1.0, 4), "lr": np.array([1e-3, 1e-4, 1e-5]), "eer_dev": np.full(3, np.nan)}
+    assert "x ends at 1e-05" in plots.training_panel(axis, "lr", {"x": table})
+    axis.figure.draw_without_rendering()
+    assert {"1e\N{MINUS SIGN}05", "1e\N{MINUS SIGN}04", "1e\N{MINUS SIGN}03"} <= {
+        tick.get_text() for tick in axis.get_yticklabels()}
+    axis.clear()
+    plots.training_panel(axis, "eer_dev", {"x": table})
+    assert [text.get_text() for text in axis.texts] == ["not measured"]
 
 
 # --- steps/plot.py

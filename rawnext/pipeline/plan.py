@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EXP/plan.tsv: a row for each score file of an experiment. Stages 4 to 9 do what its rows need.
+
+A user may delete rows. EXP/made/plan.tsv is the plan as it was last written, to recognise such an edit.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rawnext.errors import InputError
+from rawnext.files import read_lines, write_lines
+from rawnext.registry import nearest
+
+FROM_EMBEDDINGS = ("cosine", "siamese")  # back ends that need no training speakers
+FROM_COHORT = ("cosine_mean", "lda", "plda", "snorm", "asnorm", "asnorm_matched")  # those that do
+BACKENDS = (*FROM_EMBEDDINGS, *FROM_COHORT)
+PROTOCOLS = ("paper", "native")
+ROLES = ("eval", "calibration")
+
+
+class Row(NamedTuple):
+    """One score file, EXP/scores/BACKEND/NAME.
+
+    role: `eval` (in the results) or `calibration` (held-out trials, on which calibrations are fitted).
+    enroll, test: data directories of the two sides.   enroll_seconds, test_seconds: `full`, or the seconds they are cut
+    to.   trials: the list's file.   backend: one of BACKENDS, or BACKEND+cal for its calibrated scores.
+    """
+
+    role: str
+    protocol: str
+    enroll: str
+    enroll_seconds: str
+    test: str
+    test_seconds: str
+    trials: str
+    backend: str
+    name: str
+
+    @property
+    def uncalibrated(self) -> str:
+        return self.backend.removesuffix("+cal")
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.backend.endswith("+cal")
+
+
+HEADER = "\t".join(Row._fields)
+
+
+def tag(protocol: str, *seconds: str) -> str:
+    """The end of a file or folder name: `native`, `native_2s`, `native_2s_2s`."""
+    return "_".join([protocol, *(f"{s}s" for s in seconds if s != "full")])
+
+
+def trial_rows(role: str, protocol: str, list_of: str, test_seconds: str, enroll_seconds: str,
+               backends: Iterable[str]) -> Iterator[Row]:
+    """A row for each back end. list_of: TEST_DIR:TRIALS[:ENROLL_DIR]."""
+    test, trials, enroll = split_list(list_of)
+    name = f"{Path(test).name}/{trials}_{tag(protocol, test_seconds, enroll_seconds)}"
+    for backend in backends:
+        yield Row(role, protocol, enroll, enroll_seconds, test, test_seconds, f"{test}/{trials}", backend, name)
+
+
+def split_list(text: str) -> tuple[str, str, str]:
+    """TEST_DIR:TRIALS[:ENROLL_DIR] -> test directory, name of the list, enroll directory (default: the test side's)."""
+    test, _, rest = text.partition(":")
+    trials, _, enroll = rest.partition(":")
+    if not test or not trials or "/" in trials:
+        raise InputError("--eval", None, f"want TEST_DIR:TRIALS[:ENROLL_DIR], got {text!r}")
+    return test.rstrip("/"), trials, enroll.rstrip("/") or test.rstrip("/")
+
+
+def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: str, calibrate: str,
+              dev: str) -> list[Row]:
+    """The rows that the options of steps/verification.sh ask for.
+
+    Args:
+        evals: lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces, as all of these.   cut: those of them whose test
+        side is also cut to the durations (seconds); empty: the first.   calibrate: `all`, or some of the back ends.
+        dev: data directory of the held-out trials; may be empty.
+    Raises: InputError: an unknown word, a duration that is not a number, --calibrate without held-out trials, or two
+        lists whose scores would be in one file.
+    """
+    lists, names = evals.split(), backends.split()
+    check_words("--backends", names, BACKENDS)
+    check_words("--protocols", protocols.split(), PROTOCOLS)
+    seconds = ["full", *durations.split()]
+    for text in seconds[1:]:
+        if not is_duration(text):
+            raise InputError("--durations", None, f"want seconds, got {text!r}")
+    held_out = f"{dev.rstrip('/')}/trials"
+    if calibrate == "all":
+        calibrate = backends if dev and Path(held_out).is_file() else ""
+    for name in calibrate.split():
+        if name not in names:
+            raise InputError("--calibrate", None, f"{name} is not one of --backends")
+        if not Path(held_out).is_file():
+            raise InputError("--calibrate", None, f"no such file {held_out}")
+    with_durations = cut.split() or lists[:1]
+    calibrated = [f"{name}+cal" for name in calibrate.split()]
+    rows: list[Row] = []
+    for protocol, list_of in itertools.product(protocols.split(), lists):
+        test, trials, _ = split_list(list_of)
+        # A calibration would look too good on the trials that it was fitted on.
+        scored = names if f"{test}/{trials}" == held_out else [*names, *calibrated]
+        for cut_to in seconds if list_of in with_durations else seconds[:1]:
+            rows += trial_rows("eval", protocol, list_of, cut_to, "full", scored)
+    for protocol, cut_to in itertools.product(protocols.split() if calibrated else (), seconds):
+        for enroll_seconds in dict.fromkeys(("full", cut_to)):
+            rows += trial_rows("calibration", protocol, f"{dev}:trials", cut_to, enroll_seconds, calibrate.split())
+    check_names("--eval", rows)
+    return rows
+
+
+def check_words(option: str, words: Iterable[str], known: Iterable[str]) -> None:
+    for word in words:
+        if word not in known:
+            raise InputError(option, None, f"unknown {word}{nearest(word, known)}")
+
+
+def is_duration(text: str) -> bool:
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+def check_names(path: str | Path, rows: Iterable[Row]) -> None:
+    """Raise InputError if two different trial lists have their scores in one file."""
+    seen: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        other = seen.setdefault((row.backend, row.name), row)
+        if other[1:] != row[1:]:
+            raise InputError(path, None, f"{other.trials} and {row.trials} would both be scored to {row.name}")
+
+
+def read_plan(path: Path) -> list[Row]:
+    """The rows of a plan.
+
+    Raises: InputError: another header, a line with another number of columns, or a cell that cannot be.
+    """
+    lines = list(read_lines(path))
+    if not lines or lines[0][1] != HEADER:
+        raise InputError(path, 1, f"expected the header line {HEADER!r}")
+    rows = []
+    for number, line in lines[1:]:
+        cells = line.split("\t")
+        if len(cells) != len(Row._fields):
+            raise InputError(path, number, f"expected {len(Row._fields)} columns, got {len(cells)}")
+        row = Row(*cells)
+        for column, value, known in (("role", row.role, ROLES), ("protocol", row.protocol, PROTOCOLS),
+                                     ("backend", row.uncalibrated, BACKENDS)):
+            if value not in known:
+                raise InputError(path, number, f"unknown {column} {value}{nearest(value, known)}")
+        for text in (row.enroll_seconds, row.test_seconds):
+            if text != "full" and not is_duration(text):
+                raise InputError(path, number, f"want full or seconds, got {text!r}")
+        rows.append(row)
+    check_names(path, rows)
+    return rows
+
+
+def settle_plan(exp: Path, rows: list[Row]) -> str:
+    """Write EXP/plan.tsv, unless it is there as the user edited it.
+
+    A plan that was not edited follows the options. An edited one is kept while the options stay as
+    they were when it was written.
+    Returns: a message.   Raises: InputError: it was edited, and the options ask for another plan.
+    """
+    path, written = exp / "plan.tsv", exp / "made" / "plan.tsv"
+    wanted = [HEADER, *map("\t".join, rows)]
+    now, then = ([line for _, line in read_lines(file)] if file.exists() else None for file in (path, written))
+    if now is not None and now not in (wanted, then):
+        if then != wanted:
+            raise InputError(path, None, "was edited, and the options ask for another plan than the one that it was "
+                                         "made from; delete it to have it written again, or give the former options")
+        return (f"{path}: edited, kept: {len(read_plan(path))} rows where the options give {len(rows)}; delete it for "
+                "those")
+    changed = "; written again for other options" if now not in (None, wanted) else ""
+    if now != wanted:
+        write_lines(path, wanted)
+    if then != wanted:
+        write_lines(written, wanted)
+    return f"{path}: {len(rows)} score files{changed}"

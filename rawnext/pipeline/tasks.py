@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of stages 3 to 9, made from the rows of a plan."""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+from rawnext.pipeline.plan import FROM_COHORT, FROM_EMBEDDINGS, Row, tag
+from rawnext.pipeline.records import AUDIO, CODE, EMBEDDINGS, Task
+from rawnext.stamp import ROOT
+
+PAPER = ROOT / "conf" / "paper.tsv"
+TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
+BANKS = ("musan_noise", "musan_music", "musan_speech", "rirs")
+
+
+class Experiment(NamedTuple):
+    """What the commands depend on. rows: of its plan; the other fields are options of steps/verification.sh."""
+
+    exp: Path
+    rows: list[Row]
+    conf: str = ""
+    set: str = ""
+    init: str = ""
+    train: str = ""
+    dev: str = ""
+    cohort_utts: int = 10
+    measures: str = ""
+
+    @property
+    def cohort(self) -> str:
+        return f"{self.exp}/cohort"
+
+    def folder(self, data: str, protocol: str, seconds: str = "full") -> str:
+        """Where the embeddings of a data directory are."""
+        return f"{self.exp}/embeddings/{Path(data).name}_{tag(protocol, seconds)}"
+
+    def sides(self, row: Row) -> tuple[str, str]:
+        """Embedding folders of the enroll and the test side."""
+        return (self.folder(row.enroll, row.protocol, row.enroll_seconds),
+                self.folder(row.test, row.protocol, row.test_seconds))
+
+    def scores(self, row: Row, backend: str = "") -> str:
+        return f"{self.exp}/scores/{backend or row.backend}/{row.name}"
+
+    def of_role(self, role: str) -> list[Row]:
+        return [row for row in self.rows if row.role == role]
+
+    def needs_cohort(self) -> bool:
+        return "cohort_mean" in self.measures or any(row.uncalibrated in FROM_COHORT for row in self.rows)
+
+
+def enroll_map(row: Row) -> tuple[str, ...]:
+    """The table of the models that a trial list names, as an option, if there is one."""
+    table = f"{row.trials}.enroll"
+    return ("--enroll-map", table) if Path(table).exists() else ()
+
+
+def once(tasks: Iterable[Task]) -> list[Task]:
+    """Each first output once: two rows may need the same file."""
+    return list({task.outputs[0]: task for task in tasks}.values())
+
+
+# --- training and embeddings
+
+def train(e: Experiment, role: str) -> list[Task]:
+    """The training, without what only changes its speed. steps/train.py continues by itself."""
+    banks = Path(e.train).parent
+    command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
+               "--dev", e.dev)
+    inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
+    inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
+    inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
+    outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
+    return [Task(command, tuple(inputs), tuple(outputs))]
+
+
+def fit(e: Experiment, role: str) -> list[Task]:
+    """The baseline without a network."""
+    command = ("steps/fit_lda.py", "--config", e.conf, "--set", e.set, "--train", e.train, str(e.exp))
+    inputs = (CODE, *e.conf.split(), AUDIO + e.train, *(f"{e.train}/{name}" for name in TABLES[:3]))
+    return [Task(command, inputs, tuple(f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train_info.json")))]
+
+
+def cohort(e: Experiment, role: str) -> list[Task]:
+    if not e.needs_cohort():
+        return []
+    command = ("utils/subset_data_dir.py", "--per-spk", str(e.cohort_utts), e.train, e.cohort)
+    return [Task(command, tuple(f"{e.train}/{name}" for name in TABLES),
+                 tuple(f"{e.cohort}/{name}" for name in ("wav.scp", "utt2spk", "spk2utt")))]
+
+
+def embed(e: Experiment, role: str) -> list[Task]:
+    """Both sides of the rows of a role, and with those of `eval` the cohort."""
+    wanted = []
+    for row in e.of_role(role):
+        wanted += [(row.protocol, row.enroll_seconds, row.enroll), (row.protocol, row.test_seconds, row.test)]
+    if role == "eval" and e.needs_cohort():
+        for row in e.rows:
+            wanted.append((row.protocol, "full", e.cohort))
+            if row.uncalibrated == "asnorm_matched":
+                wanted.append((row.protocol, row.test_seconds, e.cohort))
+    found = []
+    for protocol, seconds, data in sorted(set(wanted)):
+        folder = e.folder(data, protocol, seconds)
+        duration = "0" if seconds == "full" else seconds
+        command = ("steps/extract.sh", "--protocol", protocol, "--duration", duration, data, str(e.exp), folder)
+        inputs = (CODE, f"{e.exp}/model.pt", f"{e.exp}/config.yaml", AUDIO + data,
+                  *(f"{data}/{name}" for name in ("wav.scp", "segments", "spk2utt")))
+        found.append(Task(command, inputs, (EMBEDDINGS + folder,)))
+    return found
+
+
+# --- scores
+
+def score(e: Experiment, rows: Iterable[Row], backends: Iterable[str]) -> list[Task]:
+    """The uncalibrated score files of rows, by these back ends."""
+    return once(score_task(e, row, row.uncalibrated) for row in rows if row.uncalibrated in backends)
+
+
+def score_task(e: Experiment, row: Row, backend: str) -> Task:
+    enroll, test = e.sides(row)
+    out, cosines = e.scores(row, backend), e.scores(row, "cosine")
+    sides = ("--enroll", f"{enroll}/embedding.scp", "--test", f"{test}/embedding.scp", *enroll_map(row))
+    inputs = [CODE, EMBEDDINGS + enroll, EMBEDDINGS + test, row.trials, f"{row.trials}.enroll"]
+    if backend.endswith(("norm", "matched")):
+        cohort_folder = e.folder(e.cohort, row.protocol)
+        inputs += [EMBEDDINGS + cohort_folder, cosines]
+        options: tuple[str, ...] = ()
+        if backend == "snorm":
+            options = ("--top", "0")
+        elif backend == "asnorm_matched":
+            short = e.folder(e.cohort, row.protocol, row.test_seconds)
+            options = ("--test-cohort", f"{short}/embedding.scp")
+            inputs.append(EMBEDDINGS + short)
+        command = ("steps/normalize.py", *sides, "--cohort", f"{cohort_folder}/embedding.scp", *options, cosines, out)
+    else:
+        model: tuple[str, ...] = ()
+        if backend == "siamese":
+            model = ("--backend", backend, "--model", str(e.exp))
+            inputs.append(f"{e.exp}/model.pt")
+        elif backend != "cosine":
+            model = ("--backend", backend, "--model", f"{e.exp}/backend/{row.protocol}")
+            inputs += backend_files(e, row.protocol)
+        command = ("steps/score.py", *sides, *model, row.trials, out)
+    calibrated = e.scores(row, f"{backend}+cal")
+    return Task(command, tuple(dict.fromkeys(inputs)), (out,), (calibrated, f"{calibrated}.json"))
+
+
+def score_embeddings(e: Experiment, role: str) -> list[Task]:
+    """Back ends that need only the embeddings, and the cosines that score normalisation starts from."""
+    rows = e.of_role(role)
+    normalised = [row for row in rows if row.uncalibrated.endswith(("norm", "matched"))]
+    return once([*score(e, rows, FROM_EMBEDDINGS), *(score_task(e, row, "cosine") for row in normalised)])
+
+
+def score_trained(e: Experiment, role: str) -> list[Task]:
+    """Back ends that need training speakers."""
+    return score(e, e.of_role(role), FROM_COHORT)
+
+
+def backend_files(e: Experiment, protocol: str) -> tuple[str, ...]:
+    return tuple(f"{e.exp}/backend/{protocol}/{name}" for name in ("mean.vec", "transform.mat", "plda"))
+
+
+def train_backends(e: Experiment, role: str) -> list[Task]:
+    found = []
+    for protocol in dict.fromkeys(row.protocol for row in e.rows if row.uncalibrated in ("cosine_mean", "lda", "plda")):
+        folder = e.folder(e.cohort, protocol)
+        command = ("steps/train_backend.py", f"{folder}/embedding.scp", f"{e.cohort}/utt2spk",
+                   f"{e.exp}/backend/{protocol}")
+        inputs = (CODE, EMBEDDINGS + folder, f"{e.cohort}/utt2spk")
+        found.append(Task(command, inputs, backend_files(e, protocol)))
+    return found
+
+
+# --- calibration
+
+def quality(e: Experiment, role: str) -> list[Task]:
+    """Quality of the utterances on both sides of the rows, if a measure needs more than durations."""
+    of_cohort = "cohort_mean" in e.measures
+    if not of_cohort and "norm" not in e.measures:
+        return []
+    found = []
+    for row in e.of_role(role):
+        if row.is_calibrated or role == "calibration":
+            folder = e.folder(e.cohort, row.protocol)
+            for side in e.sides(row):
+                command = ("steps/quality.py", *(("--cohort", f"{folder}/embedding.scp") if of_cohort else ()), side)
+                inputs = (CODE, EMBEDDINGS + side, *([EMBEDDINGS + folder] if of_cohort else []))
+                outputs = (f"{side}/utt2norm", *([f"{side}/utt2cohort_mean"] if of_cohort else []))
+                found.append(Task(command, inputs, outputs))
+    return once(found)
+
+
+def with_sides(e: Experiment, row: Row) -> tuple[str, list[str]]:
+    """A score file as steps/calibrate.py names it, and the files of its sides that calibration may read."""
+    enroll, test = e.sides(row)
+    named = ":".join([e.scores(row, row.uncalibrated), row.enroll_seconds, row.test_seconds, enroll, test])
+    tables = [f"{side}/utt2{quantity}" for side in (enroll, test) for quantity in ("norm", "cohort_mean")
+              if quantity in e.measures]
+    return named, [e.scores(row, row.uncalibrated), f"{row.enroll}/utt2dur", f"{row.test}/utt2dur",
+                   f"{row.trials}.enroll", *tables]
+
+
+def fit_calibration(e: Experiment, role: str) -> list[Task]:
+    """A calibration of each back end and protocol, fitted on the held-out trials at all durations."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in e.of_role("calibration"):
+        groups.setdefault((row.protocol, row.backend), []).append(row)
+    found = []
+    for (protocol, backend), rows in groups.items():
+        files, inputs = zip(*(with_sides(e, row) for row in rows))
+        data, trials, out = rows[0].test, rows[0].trials, f"{e.exp}/calibration/{backend}/{protocol}"
+        command = ("steps/calibrate.py", "fit", "--backend", backend, "--protocol", protocol, "--data", data,
+                   "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures, "--out", out, *files)
+        found.append(Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs)])),
+                          tuple(f"{out}/{name}" for name in ("model.json", "thresholds.tsv", "thresholds.md"))))
+    return found
+
+
+def apply_calibration(e: Experiment, role: str) -> list[Task]:
+    found = []
+    for row in e.of_role("eval"):
+        if row.is_calibrated:
+            named, inputs = with_sides(e, row)
+            model = f"{e.exp}/calibration/{row.uncalibrated}/{row.protocol}/model.json"
+            command = ("steps/calibrate.py", "apply", "--backend", row.uncalibrated, "--protocol", row.protocol,
+                       "--enroll-data", row.enroll, "--test-data", row.test, *enroll_map(row), "--model", model, named,
+                       e.scores(row))
+            found.append(Task(command, tuple(dict.fromkeys([CODE, model, *inputs])), (e.scores(row),)))
+    return found
+
+
+# --- results
+
+def evaluate(e: Experiment, role: str) -> list[Task]:
+    found = []
+    for row in e.of_role("eval"):
+        scores, data = e.scores(row), str(Path(row.trials).parent)
+        if row.is_calibrated and not Path(scores).exists():
+            continue  # stage 7 has not been run
+        command = ("steps/evaluate.py", "--exp", str(e.exp), "--list", Path(row.trials).name.removeprefix("trials_"),
+                   "--data-set", Path(row.test).name, "--protocol", row.protocol, "--duration", row.test_seconds,
+                   "--enroll", row.enroll, "--backend", row.backend, *(["--llr"] if row.is_calibrated else []), scores,
+                   row.trials)
+        inputs = (CODE, scores, row.trials, f"{e.exp}/config.yaml", f"{e.exp}/train_info.json", f"{data}/utt2spk",
+                  f"{row.enroll}/utt2spk")
+        found.append(Task(command, tuple(dict.fromkeys(inputs)), (f"{scores}.json",)))
+    return found
+
+
+def evaluations(e: Experiment) -> list[str]:
+    return sorted(map(str, (e.exp / "scores").glob("**/*.json")))
+
+
+def results(e: Experiment, role: str) -> list[Task]:
+    inputs = (CODE, *evaluations(e), f"{e.exp}/config.yaml", str(PAPER))
+    return [Task(("steps/results.py", str(e.exp)), inputs, (f"{e.exp}/results.tsv", f"{e.exp}/RESULTS.md"))]
+
+
+def pictures(e: Experiment, role: str) -> list[Task]:
+    """The figures, and the HTML page, which also has the audio of trials."""
+    figures = ["det.png", "durations.png", *(["training.png"] if Path(f"{e.exp}/train.tsv").exists() else [])]
+    scored = [path.removesuffix(".json") for path in evaluations(e)]
+    data = sorted({side for row in e.of_role("eval") for side in (row.enroll, row.test)})
+    inputs = (CODE, *evaluations(e), *scored, *dict.fromkeys(row.trials for row in e.of_role("eval")),
+              f"{e.exp}/config.yaml", f"{e.exp}/train.tsv", str(PAPER))
+    heard = (*(AUDIO + folder for folder in data), *(f"{folder}/{name}" for folder in data for name in TABLES[:3]),
+             *(f"{e.exp}/analysis/branch_variation.{kind}" for kind in ("tsv", "png")),
+             *dict.fromkeys(f"{row.trials}.enroll" for row in e.of_role("eval")))
+    return [Task(("steps/plot.py", str(e.exp)), inputs, tuple(f"{e.exp}/figures/{name}" for name in figures)),
+            Task(("steps/report.py", str(e.exp)), (*inputs, *heard), (f"{e.exp}/report.html",))]
+
+
+STEPS: dict[str, tuple[str, Callable[[Experiment, str], list[Task]]]] = {
+    # step: (what one of its tasks makes, its tasks)
+    "train": ("trained model", train),
+    "fit": ("fitted model", fit),
+    "cohort": ("cohort", cohort),
+    "extract": ("embedding folder", embed),
+    "score": ("score file", score_embeddings),
+    "backend": ("back-end model", train_backends),
+    "score_trained": ("trained or normalised score file", score_trained),
+    "quality": ("quality table", quality),
+    "calibrate": ("calibration", fit_calibration),
+    "apply": ("calibrated score file", apply_calibration),
+    "evaluate": ("evaluation", evaluate),
+    "results": ("results table", results),
+    "report": ("group of pictures", pictures),
+}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python imports this at its start: a program of steps/ or local/ then runs in a fork of tests/forked/server.py.
+
+With this folder on PYTHONPATH and the server's socket in RAWNEXT_TEST_SERVER. The server has imported torch and other
+large packages, which takes a program up to 2 s. This process passes signals on and exits as the program does.
+"""
+
+import os
+import sys
+
+
+def script() -> list[str]:
+    """The program that this process would run and its arguments; empty: no program of ours."""
+    words = sys.orig_argv[1:]
+    while words and words[0] in ("-u", "-B"):
+        words = words[1:]
+    if not words or words[0].startswith("-"):
+        return []
+    path = os.path.realpath(words[0])
+    ours = path.startswith(tuple(os.path.join(ROOT, folder) + os.sep for folder in ("steps", "local")))
+    return words if (path.endswith(".py") and ours) or path == os.path.join(sys.prefix, "bin/rawnext") else []
+
+
+def run_there(connection, words: list[str]) -> None:
+    """Let the server run the program; does not return."""
+    import _socket
+    import array
+    import marshal
+    import signal
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: connection.send(bytes([number])))
+    mask = os.umask(0)
+    os.umask(mask)
+    request = marshal.dumps((words, dict(os.environ), os.getcwd(), mask))
+    files = array.array("i", [0, 1, 2]).tobytes()
+    connection.sendmsg([len(request).to_bytes(4, "little")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
+    sent = 0
+    while sent < len(request):
+        sent += connection.send(request[sent:])
+    status = int.from_bytes(connection.recv(4) or (255).to_bytes(4, "little"), "little", signed=True)
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+if "RAWNEXT_TEST_SERVER" in os.environ and (words := script()):
+    import _socket
+
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(os.environ["RAWNEXT_TEST_SERVER"])
+    except OSError:    # no server: the program runs in this process
+        pass
+    else:
+        run_there(connection, words)

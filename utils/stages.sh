@@ -1,0 +1,156 @@
+# Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, in_stage,
+# wrote, once, again_here, hold, options_of, given.
+# shellcheck shell=bash
+
+# die MESSAGE: one line on stderr, and the end.
+die() {
+  echo "$*" >&2
+  exit 1
+}
+
+# log MESSAGE: `2026-11-21 02:07:18 run.sh:42 message`, with the line that asked for it.
+log() {
+  local frame=1
+  while [[ "${BASH_SOURCE[frame]:-}" == "${BASH_SOURCE[0]}" ]]; do frame=$((frame + 1)); done
+  printf '%(%F %T)T %s:%s %s\n' -1 "$(basename -- "${BASH_SOURCE[frame]:-$0}")" "${BASH_LINENO[frame - 1]}" "$*" >&2
+}
+
+# in_stage N "text": is stage N to run?   if in_stage 3 "train"; then ... fi
+in_stage() {
+  [ "${stage:-0}" -le "$1" ] && [ "$1" -le "${stop_stage:-1000}" ] || return 1
+  this_stage=$1
+  log "stage $1: $2"
+}
+
+# again_here: does the user want this stage done again from its start (--stage N --again true, and this is stage N)?
+again_here() {
+  "${again:-false}" && [ "${this_stage:-0}" -eq "${stage:-0}" ]
+}
+
+# wrote PATH...: log the files that a stage made, with their sizes: lines of a text file, bytes of any other.
+wrote() {
+  local path size
+  for path in "$@"; do
+    [[ -e "$path" ]] || die "$0: $path was not written"
+    if [[ -f "$path" ]] && { [[ ! -s "$path" ]] || LC_ALL=C grep -qI '' -- "$path"; }; then
+      size="$(wc -l < "$path") lines"
+    else
+      size=$(du -sh --apparent-size -- "$path" | cut -f1)
+    fi
+    log "wrote $path ($size)"
+  done
+}
+
+# once MARKER... -- COMMAND...: run the command, unless each marker holds this very command line.
+# The markers are written when it has succeeded; they belong in the folders that it makes, to be deleted with them.
+# --again true runs it in any case. All that the result depends on must be an argument.
+once() {
+  local marker markers=() line
+  while [[ "$1" != -- ]]; do
+    markers+=("$1")
+    shift
+  done
+  shift
+  line=$(printf ' %q' "$@")
+  if ! again_here && _all_hold "$line" "${markers[@]}"; then
+    log "nothing to do, done before:$line   (--stage ${this_stage:-0} --again true does it again)"
+    return 0
+  fi
+  rm -f -- "${markers[@]}"
+  "$@"
+  for marker in "${markers[@]}"; do
+    printf '%s\n' "$line" > "$marker.$$.tmp"
+    mv -- "$marker.$$.tmp" "$marker"
+  done
+}
+
+# _all_hold LINE FILE...: is this the text of every file?
+_all_hold() {
+  local line=$1 file
+  shift
+  for file in "$@"; do
+    [[ -f "$file" && "$(< "$file")" == "$line" ]] || return 1
+  done
+}
+
+# hold alone|shared FOLDER: lock a folder until this script and all that it started have ended, alone or with others that
+# share it; if it is in use, report by whom, and exit. The system frees the lock of a process that has ended, however it
+# ended. A script holds one folder.
+hold() {
+  local file=$2/.lock code=0
+  [[ -d "$2" && -w "$2" ]] || return 0 # a folder that is missing or read-only needs no lock
+  [[ "${_lock_file:-}" == "$file" ]] || exec {_lock}>> "$file"
+  flock --nonblock --conflict-exit-code 9 "--${1/alone/exclusive}" "$_lock" || code=$?
+  ((code != 9)) || die "$0: $2 is in use: $(_holders "$file")"
+  ((code == 0)) || {
+    log "$file cannot be locked here; make sure that nothing else uses $2"
+    return 0
+  }
+  if [[ "$1" == alone ]]; then
+    : > "$file"
+    _sweep "$2"
+  fi
+  if [[ "$1" == alone || "${_lock_file:-}" != "$file" ]]; then
+    printf '%s pid %s since %(%F %T)T: %s\n' "$HOSTNAME" $$ -1 "$0${_po_line:-}" >> "$file"
+  fi
+  _lock_file=$file
+}
+
+# Who holds a lock: the lines of its file, without dead processes of this machine; if none, who has the file open here.
+_holders() {
+  local host word pid rest found=""
+  while read -r host word pid rest; do
+    if [[ "$host" != "$HOSTNAME" || -d /proc/$pid ]]; then found+="${found:+; }$host $word $pid $rest"; fi
+  done < "$1"
+  if [[ -z "$found" ]]; then
+    exec {_lock}>&- # in this subshell, or the programs below would be found
+    for pid in $(find /proc/[0-9]*/fd -lname "$(realpath -- "$1")" 2> /dev/null | cut -d/ -f3 | sort -un); do
+      if [[ "$pid" != "$$" && -r /proc/$pid/cmdline ]]; then
+        found="$HOSTNAME pid $pid, left by a script that was killed: $(tr '\0' ' ' < "/proc/$pid/cmdline")"
+      fi
+    done
+  fi
+  echo "${found:-by a process that cannot be seen from here}"
+}
+
+# Delete the temporary files (.NAME.PID.tmp) that killed processes left in a folder.
+_sweep() {
+  local path pid
+  { find "$1/" -name '.*.[0-9]*.tmp' -prune -print0 || true; } | while IFS= read -r -d '' path; do
+    pid=${path%.tmp}
+    [[ -d /proc/${pid##*.} ]] || rm -rf -- "$path"
+  done
+}
+
+# _stages_of SCRIPT: for its --help, its stages and those of the scripts that it passes its --stage to.
+_stages_of() {
+  local script scripts=("$1")
+  while read -r script _; do
+    if [[ -f "$script" ]]; then scripts+=("$script"); fi
+  done < <(grep -E '^ *steps/[a-z0-9_]+\.sh .*(--stage|options\[@\])' "$1")
+  awk 'match($0, /(^|[^A-Za-z_])in_stage [0-9]+ "[^"]*"/) {
+         $0 = substr($0, RSTART, RLENGTH); sub(/.*in_stage /, ""); number = $1; split($0, text, "\"")
+         printf "  %2d  %s\n", number, text[2] }' "${scripts[@]}" | sort -n -u | awk 'NR == 1 { print "\nStages:" } 1'
+}
+
+# options_of FILE: array `options` of each option that the file declares, with its present value, for a script that has
+# these options too.
+options_of() {
+  local _option
+  options=()
+  for _option in $(_declared_in "$1"); do options+=("--${_option//_/-}" "${!_option}"); done
+}
+
+# given NAME...: those of these options that are not empty, as a user could type them.
+given() {
+  local _option
+  for _option in "$@"; do
+    if [[ -n "${!_option}" ]]; then printf ' --%s "%s"' "${_option//_/-}" "${!_option}"; fi
+  done
+}
+
+# Names of the variables that a file sets, up to its `. utils/parse_options.sh`.
+_declared_in() {
+  awk '/^[[:space:]]*(\.|source)[[:space:]].*parse_options\.sh/ { exit }
+       match($0, /^[a-z][A-Za-z0-9_]*=/) { print substr($0, 1, RLENGTH - 1) }' "$1"
+}
