@@ -117,7 +117,9 @@ def programs(name: str, asnorm: bool) -> Result:
 
 def loop(size: Size, asnorm: bool) -> Result:
     trials = lists().folder / size.name
-    options = ["--cohort", lists().folder / "cohort.scp", "--first", str(FIRST)] if asnorm else []
+    options: list[str | Path] = []
+    if asnorm:
+        options = ["--cohort", lists().folder / "cohort.scp", "--first", str(FIRST)]
     cost = run("bench/scoring_loop.py", *options, f"{trials}.scp", trials, f"{trials}.loop")
     found = json.loads(cost.output)
     loop_s = found["loop_s"] * size.trials / found["num_trials"]
