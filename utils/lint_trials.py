@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Look for what makes a trial list wrong or unfair; all is well if it prints one line.
+"""Check a trial list for errors and unfair trials; a good list prints only a summary.
 
   utils/lint_trials.py --train data/train data/vox1_test/trials_O
 
-Errors (exit code 1): lines in another form, utterances or models that the data directory has not, labels that
-contradict utt2spk, targets or nontargets only. Warnings: the original VoxCeleb1 lists, speakers that are trained on,
-trials of an utterance with itself, pairs that stand twice (also swapped), one speaker with most of the targets, a data
-directory of which most stands in no trial. One line for each kind, with the first place of it: `file:line: why`.
-The enroll side may be models, in lines `model utt utt ...` of TRIALS.enroll. More: docs/howto/trials.md
+Errors (exit code 1): malformed lines, utterances or models missing from the data directory, labels that contradict
+utt2spk, only targets or only nontargets. Warnings: the original VoxCeleb1 lists, training speakers, trials of an
+utterance with itself, repeated pairs (also swapped), one speaker with most of the targets, a data directory mostly
+unused. Each kind is one line with its first place, `file:line: why`. The enroll side may be models, listed in
+TRIALS.enroll as `model utt utt ...`. See docs/howto/trials.md.
 """
 
 import argparse
@@ -18,16 +18,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from validate_data_dir import Faults, read_models, read_rows
+from data_tables import Faults, read_models, read_rows, read_utt2spk
 
-# trials and targets of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
+# (trials, targets) of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
 ORIGINALS = {(37_720, 18_860): ("O", 37_611), (581_480, 290_743): ("E", 579_818), (552_536, 276_270): ("H", 550_894)}
 MOST = 10  # times the median speaker's target trials
 KINDS = {"target\n": True, "nontarget\n": False}
 
 
 class Findings:
-    """What was found, by kind: how often, and where first."""
+    """Findings by kind: their number and the first one."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -50,144 +50,121 @@ class Findings:
 
 
 class Ids:
-    """What a list may name: places of utterances, then of models or (Kaldi's lists) speakers. spks: whose each is."""
+    """Ids that a list may contain, numbered: utterances, then models or (in Kaldi's lists) speakers.
 
-    def __init__(self, folders: list[Path], table: Path):
-        faults = Faults()
-        utt2spk = {utt: spk for folder in folders
-                   for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}
-        self.models = read_models(table, set(utt2spk), faults) if table.exists() else {}
+    test, enroll: id -> number.   spks: the speaker of each number.
+    """
+
+    def __init__(self, folders: list[Path], table: Path, faults: Faults):
+        utt2spk = {utt: spk for folder in folders for utt, spk in read_utt2spk(folder, faults).items()}
+        self.models = read_models(table, utt2spk, faults) if table.exists() else {}
         faults.exit_if_any()
-        self.spks = list(utt2spk.values())
-        self.test = {utt: place for place, utt in enumerate(utt2spk)}
-        if self.models:
-            self.spks += [utt2spk[utts[0]] for utts in self.models.values()]
-            self.enroll = {model: place for place, model in enumerate(self.models, len(self.test))}
-            self.sources = "utt2spk", table.name
-        else:
-            self.enroll = {spk: place for place, spk in enumerate(dict.fromkeys(self.spks), len(self.test))} | self.test
-            self.spks += dict.fromkeys(self.spks)
-            self.sources = "utt2spk", "utt2spk"
         for model, utts in self.models.items():
             if len({utt2spk[utt] for utt in utts}) > 1:
                 sys.exit(f"{table}: {model} has utterances of several speakers")
+        self.test = {utt: number for number, utt in enumerate(utt2spk)}
+        model2spk = {model: utt2spk[utts[0]] for model, utts in self.models.items()}
+        groups = model2spk or {spk: spk for spk in utt2spk.values()}
+        self.enroll = {group: number for number, group in enumerate(groups, len(self.test))}
+        if not self.models:
+            self.enroll |= self.test
+        self.enroll_source = table.name if self.models else "utt2spk"
+        self.spks = [*utt2spk.values(), *groups.values()]
 
     def why(self, line: str) -> tuple[str, str]:
-        """The kind of fault of a line that could not be read, and what it is."""
+        """The kind of error in an unreadable line, and its description."""
         words = line.split()
         if len(words) != 3 or words[2] not in ("target", "nontarget"):
             return "form", (f"expected `enroll test target|nontarget`, got {line[:60].strip()!r}; "
-                            "local/convert_trials.py makes it of other forms")
+                            "local/convert_trials.py converts other forms")
         if line != " ".join(words) + "\n":
-            return "spaces", "fields must be separated by one space, and the line end in a newline"
+            return "spaces", "fields must be separated by one space, and the line must end in a newline"
         if words[1] not in self.test:
-            return "missing test", f"{words[1]} is not in {self.sources[0]}"
-        return "missing enroll", f"{words[0]} is not in {self.sources[1]}"
+            return "missing test", f"{words[1]} is not in utt2spk"
+        return "missing enroll", f"{words[0]} is not in {self.enroll_source}"
 
 
 class Counts:
-    """What is in the list: trials by kind, target trials by speaker, and which ids stand in it."""
+    """What a list contains: trials, target trials by speaker, its speakers, and the number of its utterances."""
 
-    def __init__(self, ids: Ids):
-        self.num = self.num_target = 0
-        self.by_spk: Counter[str] = Counter()
-        self.seen = bytearray(len(ids.spks))
-
-    def spks(self, ids: Ids) -> set[str]:
-        return {spk for spk, seen in zip(ids.spks, self.seen) if seen}
-
-
-def scan(path: Path, ids: Ids, found: Findings) -> Counts:
-    """Read the list once, line by line; a trial takes the memory of one number."""
-    counts, size, pairs = Counts(ids), len(ids.spks), set[int]()
-    enroll_places, test_places, spks, seen, by_spk = ids.enroll, ids.test, ids.spks, counts.seen, counts.by_spk
-    models = {place: {ids.test[utt] for utt in ids.models[model]} for model, place in ids.enroll.items()} if (
-        ids.models) else {}
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                enroll, test, kind = line.split(" ")
-                first, second, is_target = enroll_places[enroll], test_places[test], KINDS[kind]
-            except (ValueError, KeyError):
-                what, why = ids.why(line)
-                found.add(what, "error", number, why)
-                continue
-            counts.num += 1
-            seen[first] = seen[second] = 1
-            spk = spks[first]
-            if (spk == spks[second]) != is_target:
-                found.add("label", "error", number, f"{enroll} {test} is {kind.strip()}, but in utt2spk they are of "
-                                                    f"{spk} and {spks[second]}")
-            if is_target:
-                by_spk[spk] += 1
-            if first == second or (models and second in models[first]):
-                found.add("self", "warning", number, f"{enroll} {test}: an utterance meets itself")
-            pair = first * size + second if first < second else second * size + first
-            if pair in pairs:
-                found.add("twice", "warning", number, f"{enroll} {test} stood before, in this or the other order")
-            pairs.add(pair)
-    counts.num_target = by_spk.total()
-    return counts
+    def __init__(self, path: Path, ids: Ids, found: Findings):
+        """Read the list once, line by line; each trial takes the memory of one number."""
+        self.num, self.targets = 0, Counter[str]()
+        size, spks, pairs, seen = len(ids.spks), ids.spks, set[int](), bytearray(len(ids.spks))
+        models = {ids.enroll[model]: {ids.test[utt] for utt in utts} for model, utts in ids.models.items()}
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    enroll, test, kind = line.split(" ")
+                    first, second, is_target = ids.enroll[enroll], ids.test[test], KINDS[kind]
+                except (ValueError, KeyError):
+                    what, why = ids.why(line)
+                    found.add(what, "error", number, why)
+                    continue
+                self.num += 1
+                seen[first] = seen[second] = 1
+                spk = spks[first]
+                if (spk == spks[second]) != is_target:
+                    found.add("label", "error", number, f"{enroll} {test} is {kind.strip()}, but their speakers in "
+                                                        f"utt2spk are {spk} and {spks[second]}")
+                if is_target:
+                    self.targets[spk] += 1
+                if first == second or second in models.get(first, ()):
+                    found.add("self", "warning", number, f"{enroll} {test}: an utterance is compared with itself")
+                pair = first * size + second if first < second else second * size + first
+                if pair in pairs:
+                    found.add("twice", "warning", number, f"{enroll} {test} repeats a pair, in this or swapped order")
+                pairs.add(pair)
+        self.num_target = self.targets.total()
+        self.spks = {spk for spk, is_in in zip(spks, seen) if is_in}
+        for model, utts in models.items():
+            if seen[model]:
+                for utt in utts:
+                    seen[utt] = 1
+        self.num_utts = sum(seen[:len(ids.test)])
 
 
-def judge(counts: Counts, ids: Ids, train: Path | None, found: Findings) -> None:
-    """What shows only in the list as a whole."""
+def judge(counts: Counts, ids: Ids, train: Path | None, train_spks: set[str], found: Findings) -> None:
+    """Add the findings about the list as a whole."""
     if counts.num_target in (0, counts.num):
         found.add("class", "error", 0, f"{counts.num_target} of {counts.num} trials are target: both kinds are needed")
     original = ORIGINALS.get((counts.num, counts.num_target))
     if original and "original" not in found.path.name:
-        found.add("original", "warning", 0, f"is the original list VoxCeleb1-{original[0]}, with wrong labels; results "
-                                            f"are published on the cleaned one, of {original[1]} trials")
-    if train and (both := sorted(counts.spks(ids) & train_speakers(train))):
-        found.add("train", "warning", 0, f"{len(both)} of its speakers are in {train} too ({both[0]}, ...)")
-    if counts.by_spk:
-        (spk, most), median = counts.by_spk.most_common(1)[0], statistics.median(counts.by_spk.values())
+        found.add("original", "warning", 0, f"is the original list VoxCeleb1-{original[0]}, which has wrong labels; "
+                                            f"results are published on the cleaned list of {original[1]} trials")
+    if both := sorted(counts.spks & train_spks):
+        found.add("train", "warning", 0, f"{len(both)} of its speakers are also in {train} ({both[0]}, ...)")
+    if counts.targets:
+        (spk, most), median = counts.targets.most_common(1)[0], statistics.median(counts.targets.values())
         if most > MOST * median:
-            found.add("balance", "warning", 0, f"{most} of {counts.num_target} target trials are of {spk}, {median:g} "
-                                               "of the median speaker")
-    unused = len(ids.test) - used_utts(counts, ids)
+            found.add("balance", "warning", 0, f"speaker {spk} has {most} of {counts.num_target} target trials, the "
+                                               f"median speaker has {median:g}")
+    unused = len(ids.test) - counts.num_utts
     if 2 * unused > len(ids.test):
-        found.add("unused", "warning", 0, f"{unused} of the {len(ids.test)} utterances of the data directory stand in "
-                                          "no trial")
-
-
-def used_utts(counts: Counts, ids: Ids) -> int:
-    """How many utterances the trials need, those of models among them."""
-    used = bytearray(counts.seen[:len(ids.test)])
-    for model, utts in ids.models.items():
-        if counts.seen[ids.enroll[model]]:
-            for utt in utts:
-                used[ids.test[utt]] = 1
-    return sum(used)
-
-
-def train_speakers(folder: Path) -> set[str]:
-    try:
-        with open(folder / "spk2utt", encoding="utf-8", errors="surrogateescape") as file:
-            return {line.split(None, 1)[0] for line in file if line.strip()}
-    except OSError as error:
-        sys.exit(f"{folder / 'spk2utt'}: cannot be read: {error.strerror}")
+        found.add("unused", "warning", 0, f"{unused} of {len(ids.test)} utterances of the data directory are unused")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=Path, help="data directory of training; its speakers should not be tested")
+    parser.add_argument("--train", type=Path, help="training data directory; its speakers should not be tested")
     parser.add_argument("--test", type=Path, action="append",
-                        help="data directory of the trials (several: --test A --test B); default: where the list is")
-    parser.add_argument("trials", type=Path)
+                        help="data directory of the trials (several: --test A --test B); default: that of the list")
+    parser.add_argument("trials", type=Path, help="trial list to check")
     options = parser.parse_args()
     path = options.trials
     if not path.is_file():
         sys.exit(f"{path}: no such file")
     near = [folder for folder in path.absolute().parents[:2] if (folder / "utt2spk").exists()]
-    ids = Ids(options.test or near[:1] or [path.parent], path.with_name(f"{path.name}.enroll"))
+    faults = Faults()
+    train_spks = {spk for _, (spk, *_) in read_rows(options.train / "spk2utt", faults)} if options.train else set()
+    ids = Ids(options.test or near[:1] or [path.parent], path.with_name(f"{path.name}.enroll"), faults)
     found = Findings(path)
-    counts = scan(path, ids, found)
-    judge(counts, ids, options.train, found)
+    counts = Counts(path, ids, found)
+    judge(counts, ids, options.train, train_spks, found)
     for line in found.lines():
         print(line, file=sys.stderr)
-    print(f"lint_trials.py: {path}: {counts.num} trials, {counts.num_target} of them target, of "
-          f"{used_utts(counts, ids)} of {len(ids.test)} utterances and {len(counts.spks(ids))} speakers: "
+    print(f"lint_trials.py: {path}: {counts.num} trials, {counts.num_target} target, {counts.num_utts} of "
+          f"{len(ids.test)} utterances, {len(counts.spks)} speakers: "
           f"{found.num('error')} errors, {found.num('warning')} warnings")
     sys.exit(1 if found.num("error") else 0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target trials that a speaker's utterances allow, as sequences: drawn by their number, not built before."""
+"""All possible target trials of a speaker, as lazy sequences that are drawn from by index."""
 
 import bisect
 import itertools
@@ -11,20 +11,20 @@ Pair = tuple[str, str]
 
 
 class UttPairs:
-    """All pairs of one speaker's utterances of different groups (sessions, or each utterance its own), by number.
+    """All pairs of one speaker's utterances from different groups (sessions, or single utterances).
 
-    Of the groups (a) (b) (c) they are (a, b), (a, c), (b, c): each utterance follows those of the groups before it.
+    For groups (a) (b) (c) they are (a, b), (a, c), (b, c): each utterance is paired with those of earlier groups.
     """
 
     can_swap = True
 
     def __init__(self, groups: Iterable[list[str]]):
         self.tests: list[str] = []
-        self.before = array("Q")  # how many utterances stand in the groups before that of each
+        self.before = array("Q")  # number of utterances in earlier groups, for each utterance
         for group in groups:
             self.before.extend([len(self.tests)] * len(group))
             self.tests += group
-        self.ends = array("Q", itertools.accumulate(self.before))  # how many pairs have this utterance, or one before
+        self.ends = array("Q", itertools.accumulate(self.before))  # number of pairs up to each utterance
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -35,16 +35,16 @@ class UttPairs:
 
 
 class ModelPairs:
-    """All pairs of a speaker's models, of `size` utterances each, with those of its utterances that are in no model.
+    """All pairs of a speaker's models (`size` utterances each) and those of its utterances that are in no model.
 
-    A group (session) is on one side only. A speaker with too few utterances has no models, and all of them as tests.
+    A group (session) is on one side only. A speaker with too few utterances has no models; all are test utterances.
     """
 
     can_swap = False
 
     def __init__(self, spk: str, groups: Sequence[list[str]], size: int, rng: random.Random):
         mixed = rng.sample(groups, len(groups))
-        mixed.append(mixed.pop(mixed.index(min(mixed, key=len))))  # the last stays for the test: a small one
+        mixed.append(mixed.pop(mixed.index(min(mixed, key=len))))  # the last group is for the test: a small one
         enroll: list[str] = []
         half, used = sum(map(len, mixed)) // 2, 0
         while used < len(mixed) - 1 and len(enroll) < max(size, half):
@@ -66,7 +66,7 @@ class ModelPairs:
 
 
 def share(total: int, most: Sequence[int]) -> list[int]:
-    """`total` handed out to places of which each takes so many at most, as evenly as they allow."""
+    """Split `total` as evenly as possible into shares with the maxima `most`."""
     shares = [0] * len(most)
     for rank, place in enumerate(sorted(range(len(most)), key=lambda place: most[place])):
         shares[place] = min(most[place], total // (len(most) - rank))

@@ -18,7 +18,7 @@ from rawnext.files import PathLike, atomic_path, read_lines, write_lines
 
 T = TypeVar("T")
 
-ID_LIMIT = 200  # bytes; utils/validate_data_dir.py has the same rule, tests/fuzz/test_ids.py compares them
+ID_LIMIT = 200  # bytes; utils/data_tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BLOCK = 1 << 22  # characters of a file that are split at a time
 NOT_IN_IDS = ("\"", "'", "\\", "..", "\n/", "\n-")
 

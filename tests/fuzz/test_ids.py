@@ -47,7 +47,7 @@ def is_good(text):
 @example(text="貓" * 67)
 @example(text="..")
 def test_library_and_utils_have_the_same_rule(text):
-    assert is_good(text) == utils_module("validate_data_dir").is_id(text)
+    assert is_good(text) == utils_module("data_tables").is_id(text)
 
 
 @pytest.mark.parametrize(("texts", "good"), [(GOOD, True), (BAD, False)])
@@ -143,7 +143,7 @@ def test_bad_ids_in_foreign_lists_are_reported_with_their_line(root, tmp_path, c
     faults = utils_module("validate_data_dir").validate(tmp_path).found
     assert any(line.startswith(f"{tmp_path}/utt2spk:3: ") for line in faults[tmp_path / "utt2spk"])
     with pytest.raises(SystemExit):
-        utils_module("make_trials").read_speakers(tmp_path)
+        utils_module("make_trials").Speakers(tmp_path)
     assert f"{tmp_path}/utt2spk:3: " in capsys.readouterr().err
     readers = [(read_trials, "trials"), (read_scores, "scores"), (lambda path: read_table(path, True), "utt2spk")]
     if len(bad.split()) == 1:  # otherwise the second word is read as the value, which may be anything

@@ -14,7 +14,7 @@ UTILS = Path(__file__).parents[2] / "utils"
 
 
 def write_data(folder: Path, sizes: dict[str, int], genders: dict[str, str] | None = None) -> Path:
-    """A data directory of speakers with so many utterances."""
+    """A data directory of speakers with these numbers of utterances."""
     folder.mkdir(exist_ok=True)
     utts = [(f"{spk}-{i:04}", spk) for spk in sorted(sizes) for i in range(sizes[spk])]
     (folder / "utt2spk").write_text("".join(f"{utt} {spk}\n" for utt, spk in utts))
@@ -51,7 +51,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_holds_of_every_list(tmp_path, name):
+def test_properties_of_every_list(tmp_path, name):
     folder = write_data(tmp_path / "data", SETS[name])
     rows = trials(folder)
     kinds = collections.Counter(kind for _, _, kind in rows)
@@ -66,7 +66,7 @@ def test_what_holds_of_every_list(tmp_path, name):
     assert valid.returncode == 0, valid.stderr
 
 
-def test_all_pairs_if_they_are_few(tmp_path):
+def test_all_pairs_are_drawn_if_they_are_few(tmp_path):
     rows = trials(write_data(tmp_path / "data", {"a": 5, "b": 8, "c": 8}))
     for name, size in (("a", 5), ("b", 8), ("c", 8)):
         pairs = {tuple(sorted(row[:2])) for row in rows if row[2] == "target" and spk(row[0]) == name}
@@ -78,13 +78,13 @@ def test_target_pairs_are_drawn_evenly(tmp_path):
     rows = trials(write_data(tmp_path / "data", {"a": 400, "b": 400}), "--targets-per-speaker", 8000)
     for side in (0, 1):
         counts = collections.Counter(row[side] for row in rows if row[2] == "target" and spk(row[0]) == "b")
-        assert len(counts) == 400 and max(counts.values()) < 38          # 20 expected, 38 lies 4 sigma off
+        assert len(counts) == 400 and max(counts.values()) < 38          # 20 expected; 38 is 4 sigma off
 
 
 def test_nontargets_come_from_all_speakers(tmp_path):
     rows = trials(write_data(tmp_path / "data", SETS["even"]))
-    heard = collections.Counter(spk(test) for _, test, kind in rows if kind == "nontarget")
-    assert set(heard) == set(SETS["even"]) and max(heard.values()) < 2 * min(heard.values())
+    counts = collections.Counter(spk(test) for _, test, kind in rows if kind == "nontarget")
+    assert set(counts) == set(SETS["even"]) and max(counts.values()) < 2 * min(counts.values())
 
 
 def test_same_seed_same_list(tmp_path):
@@ -94,7 +94,7 @@ def test_same_seed_same_list(tmp_path):
     assert trials(folder, "--seed", 2) != first
 
 
-def test_targets_per_speaker(tmp_path):
+def test_number_of_targets_per_speaker(tmp_path):
     rows = trials(write_data(tmp_path / "data", SETS["even"]), "--targets-per-speaker", 7)
     assert collections.Counter(spk(row[0]) for row in rows if row[2] == "target") == dict.fromkeys(SETS["even"], 7)
 
@@ -115,13 +115,13 @@ def test_one_gender_only_still_gives_a_list(tmp_path):
     assert len(trials(folder, "--same-gender")) == 2 * 10 * 160
 
 
-def test_targets_left_out_are_counted(tmp_path):
+def test_targets_left_out_are_reported(tmp_path):
     done = call(write_data(tmp_path / "data", SETS["scarce"]))
-    assert "target trials left out" in done.stderr
+    assert "target trials: too few nontarget" in done.stderr
 
 
 def write_sessions(folder: Path, size: int = 4) -> dict[str, str]:
-    """Sessions of so many utterances that follow each other; their names repeat from speaker to speaker."""
+    """Sessions of `size` consecutive utterances; all speakers share the session names."""
     sessions = {utt: f"-v{int(utt[-4:]) // size}" for utt in column(folder / "utt2spk")}
     (folder / "utt2session").write_text("".join(f"{utt} {session}\n" for utt, session in sessions.items()))
     return sessions
@@ -138,7 +138,7 @@ def models_of(folder: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 19])
-def test_all_targets_across_sessions(tmp_path, size):
+def test_different_session_gives_all_pairs_across_sessions(tmp_path, size):
     folder = write_data(tmp_path / "data", {"a": 20, "b": 20, "c": 1})
     sessions = write_sessions(folder, size)
     found = {frozenset(row[:2]) for row in trials(folder, "--different-session", "--targets-per-speaker", 999)
@@ -154,7 +154,7 @@ def test_targets_across_sessions_are_drawn_evenly(tmp_path):
     assert all(sessions[enroll] != sessions[test] for enroll, test, _ in rows)
     for side in (0, 1):
         counts = collections.Counter(row[side] for row in rows if spk(row[0]) == "b")
-        assert len(counts) == 400 and max(counts.values()) < 38          # 20 expected, 38 lies 4 sigma off
+        assert len(counts) == 400 and max(counts.values()) < 38          # 20 expected; 38 is 4 sigma off
 
 
 def test_number_of_targets_is_spread_over_speakers(tmp_path):
@@ -163,11 +163,11 @@ def test_number_of_targets_is_spread_over_speakers(tmp_path):
         rows = trials(folder, "--num-targets", wanted)
         counts = collections.Counter(spk(row[0]) for row in rows if row[2] == "target")
         assert [counts[name] for name in "abc"] == expected
-    assert "874 target trials are wanted, there are 873" in call(folder, "--num-targets", 874).stderr
+    assert "874 target trials requested, only 873 are possible" in call(folder, "--num-targets", 874).stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--enroll-utts", 2]])
-def test_several_nontargets_of_each_target(tmp_path, options):
+def test_several_nontargets_per_target(tmp_path, options):
     folder = write_data(tmp_path / "data", SETS["even"], GENDERS)
     rows = trials(folder, "--nontargets", 3, "--targets-per-speaker", 7, *options)
     assert len({frozenset(row[:2]) for row in rows}) == len(rows) == 10 * 7 * 4
@@ -188,8 +188,8 @@ def test_a_target_without_all_its_nontargets_is_left_out(tmp_path, seed):
 
 @pytest.mark.parametrize("size", [1, 3, 10])
 @pytest.mark.parametrize("by_session", [False, True])
-def test_models(tmp_path, size, by_session):
-    """Models and test side share no utterance (by_session: no session of a speaker)."""
+def test_models_and_tests_share_no_utterance(tmp_path, size, by_session):
+    """by_session: nor a session of a speaker."""
     folder = write_data(tmp_path / "data", {"a": 300, "b": 1, "c": 14, "d": 40, "e": 9})
     sessions = write_sessions(folder) if by_session else {}
     rows = trials(folder, "--enroll-utts", size, *(["--different-session"] if by_session else []))
@@ -210,7 +210,7 @@ def test_models(tmp_path, size, by_session):
     assert counts["a"] == 160 and min(counts.values()) >= 2
 
 
-def test_an_uneven_split_of_sessions_is_found(tmp_path):
+def test_models_use_the_larger_session_if_sessions_are_uneven(tmp_path):
     folder = write_data(tmp_path / "data", {"a": 6, "b": 6})
     (folder / "utt2session").write_text("".join(f"{s}-{i:04} {i // 5}\n" for s in "ab" for i in range(6)))
     for seed in range(5):
@@ -219,7 +219,7 @@ def test_an_uneven_split_of_sessions_is_found(tmp_path):
                                 for e in "ab" for t in "ab"]
 
 
-def test_a_table_of_models_goes_with_its_list(tmp_path):
+def test_the_table_of_models_is_replaced_with_its_list(tmp_path):
     folder = write_data(tmp_path / "data", SETS["even"])
     first = trials(folder, "--enroll-utts", 3, PYTHONHASHSEED="1"), models_of(folder)
     assert first == (trials(folder, "--enroll-utts", 3, PYTHONHASHSEED="2"), models_of(folder))
@@ -228,21 +228,21 @@ def test_a_table_of_models_goes_with_its_list(tmp_path):
 
 
 @pytest.mark.parametrize("sizes, genders, options, why", [
-    ({"a": 5}, None, [], "data/utt2spk: has one speaker only"),
+    ({"a": 5}, None, [], "data/utt2spk: has only one speaker"),
     ({"a": 1, "b": 1}, None, [], "data/utt2spk: no speaker has two utterances"),
-    ({"a": 2, "b": 2}, None, ["--same-gender"], "data/spk2gender: no such file, --same-gender needs it"),
+    ({"a": 2, "b": 2}, None, ["--same-gender"], "data/spk2gender: no such file; --same-gender needs it"),
     ({"a": 2, "b": 2}, {"a": "m", "b": "f"}, ["--same-gender"], "data/spk2gender: no gender has two speakers"),
     ({"a": 2, "b": 2}, None, ["--different-session"], "data/utt2session: no such file"),
     ({"a": 2, "b": 3}, None, ["--enroll-utts", 3], "data/utt2spk: no speaker has 3 utterances to enroll and others"),
 ])
-def test_impossible_sets(tmp_path, sizes, genders, options, why):
+def test_impossible_requests_are_one_line_errors(tmp_path, sizes, genders, options, why):
     folder = write_data(tmp_path / "data", sizes, genders)
     done = call(folder, *options)
     assert done.returncode == 1 and why in done.stderr and done.stderr.count("\n") == 1
     assert not (folder / "trials").exists()
 
 
-def test_wrong_input_is_named(tmp_path):
+def test_errors_name_file_and_line(tmp_path):
     assert "utt2spk: no such file" in call(tmp_path).stderr
     (tmp_path / "utt2spk").write_text("a-1 a\na-2\n")
     done = call(tmp_path)
@@ -252,7 +252,7 @@ def test_wrong_input_is_named(tmp_path):
     assert "spk2gender: b of utt2spk is missing" in call(folder).stderr
 
 
-def test_wrong_sessions_are_named(tmp_path):
+def test_session_errors_name_the_file(tmp_path):
     folder = write_data(tmp_path / "data", {"a": 2, "b": 2})
     (folder / "utt2session").write_text("a-0000 x\na-0001 x\nb-0000 y\nb-0001 y\n")
     assert "data/utt2session: no speaker has two sessions" in call(folder, "--different-session").stderr
@@ -260,20 +260,20 @@ def test_wrong_sessions_are_named(tmp_path):
     assert "data/utt2session: a-0001 of utt2spk is missing" in call(folder, "--different-session").stderr
 
 
-def test_a_model_cannot_be_called_as_an_utterance(tmp_path):
+def test_a_model_name_that_is_an_utterance_is_an_error(tmp_path):
     folder = write_data(tmp_path / "data", {"a": 4, "b": 4})
     text = (folder / "utt2spk").read_text()
     (folder / "utt2spk").write_text(text.replace("a-0003", "a-m001"))
-    assert "data/utt2spk: a-m001 would be the name of a model too" in call(folder, "--enroll-utts", 2).stderr
+    assert "data/utt2spk: a-m001 would also be the name of a model" in call(folder, "--enroll-utts", 2).stderr
     assert not (folder / "trials").exists() and not (folder / "trials.enroll").exists()
 
 
 @pytest.mark.parametrize("option", ["--targets-per-speaker", "--num-targets", "--nontargets", "--enroll-utts"])
-def test_numbers_are_one_at_least(tmp_path, option):
+def test_numbers_below_one_are_refused(tmp_path, option):
     assert call(write_data(tmp_path / "data", SETS["tiny"]), option, 0).returncode == 2
 
 
-def test_output_folder_is_made_and_nothing_else_stays(tmp_path):
+def test_output_folder_is_created_without_temporary_files(tmp_path):
     folder = write_data(tmp_path / "data", SETS["even"])
     assert call(folder, out="trials/new/dev").returncode == 0
     assert [path.name for path in (folder / "trials/new").iterdir()] == ["dev"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""utils/subset_data_dir.py: some utterances of each speaker, and a data directory that is whole."""
+"""utils/subset_data_dir.py: some utterances of each speaker, in a valid data directory."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def data(tmp_path):
-    """Two speakers of 7 and 2 utterances; one with segments of recordings that speakers share."""
+    """Two speakers of 7 and 2 utterances; tests may add segments of shared recordings."""
     def write(name, lines):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / name).write_text("".join(f"{line}\n" for line in lines))
@@ -33,7 +33,7 @@ def keys(path):
 
 @pytest.mark.parametrize(("num", "chosen"), [(1, "a-0 b-0"), (3, "a-0 a-2 a-4 b-0 b-1"),
                                              (9, "a-0 a-1 a-2 a-3 a-4 a-5 a-6 b-0 b-1")])
-def test_as_many_of_each_as_there_are(root, data, num, chosen):
+def test_takes_equal_steps_or_all_utterances_of_each_speaker(root, data, num, chosen):
     out = data.parent / "out"
     done = run(root, "--per-spk", num, data, out)
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def test_as_many_of_each_as_there_are(root, data, num, chosen):
     assert before == {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_segments_keep_their_recordings(root, data):
+def test_segments_keep_only_their_recordings(root, data):
     utts = keys(data / "utt2spk")
     (data / "segments").write_text("".join(f"{u} rec{i % 3} 0 1\n" for i, u in enumerate(utts)))
     (data / "wav.scp").write_text("".join(f"rec{i} r{i}.wav\n" for i in range(3)))
@@ -63,7 +63,7 @@ def test_segments_keep_their_recordings(root, data):
 @pytest.mark.parametrize(("name", "text", "why"), [
     ("utt2spk", "a-0 a\nA-1 b\n", "utt2spk:2: A-1 is not in order"), ("utt2spk", "a-0\n", "expected 2 fields"),
     ("wav.scp", None, "wav.scp: no such file")])
-def test_faults(root, data, name, text, why):
+def test_faults_are_reported_and_nothing_is_written(root, data, name, text, why):
     (data / name).unlink()
     if text:
         (data / name).write_text(text)

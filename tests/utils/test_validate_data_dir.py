@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""utils/validate_data_dir.py: a good directory passes, and each single fault is named with its file and line."""
+"""utils/validate_data_dir.py: a good directory passes; each fault is reported with its file and line."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ GOOD = {
     "utt2dur": "".join(f"{utt} 1.5\n" for utt in UTTS),
     "utt2num_frames": "".join(f"{utt} 150\n" for utt in UTTS),
     "spk2gender": "a m\nb f\nc m\n",
-    "trials": "a-1 a-2 target\na-1 b-1 nontarget\nb b-2 target\n",     # an enrollment can be a speaker
+    "trials": "a-1 a-2 target\na-1 b-1 nontarget\nb b-2 target\n",     # an enrollment may be a speaker
     "trials_dir/E": "c-1 a-1 nontarget\n",
 }
 SEGMENTS = {
@@ -48,11 +48,11 @@ def validate(folder: Path) -> tuple[int, str, list[str]]:
     return done.returncode, done.stdout, done.stderr.replace(f"{folder}/", "").splitlines()
 
 
-def test_a_good_directory(data):
+def test_a_good_directory_passes(data):
     assert validate(data) == (0, f"Successfully validated data-directory {data}\n", [])
 
 
-def test_segments_are_cuts_of_recordings(data):
+def test_a_good_directory_with_segments_passes(data):
     write(data, SEGMENTS)
     assert validate(data)[::2] == (0, [])
 
@@ -64,18 +64,18 @@ def test_segments_are_cuts_of_recordings(data):
     ("utt2spk", "", ["utt2spk: is empty"]),
     ("utt2spk", GOOD["utt2spk"].replace("a-2 a", "a-2 a x"), ["utt2spk:2: expected 2 fields, got 3"]),
     ("utt2spk", "b-1 b\na-1 a\na-2 a\nb-2 b\nc-1 c\n", ["utt2spk:2: a-1 is not in order; sort with LC_ALL=C"]),
-    ("utt2spk", GOOD["utt2spk"].replace("b-2 b", "b-1 b"), ["utt2spk:4: b-1 stands twice"]),
+    ("utt2spk", GOOD["utt2spk"].replace("b-2 b", "b-1 b"), ["utt2spk:4: b-1 appears twice"]),
     ("utt2spk", GOOD["utt2spk"].replace("b-1 b", "b-1 b\r"), ["utt2spk:3: carriage return"]),
     ("utt2spk", GOOD["utt2spk"].replace("b-1 b\n", "b-1 b\n\n"), ["utt2spk:4: empty line"]),
     ("utt2spk", GOOD["utt2spk"].replace("b-1", "b-\xff"), ["utt2spk:3: not UTF-8 text"]),
     ("utt2spk", GOOD["utt2spk"][:-1], ["utt2spk:5: the last line does not end in a newline"]),
-    ("spk2utt", "a a-1\nb b-1 b-2\nc c-1\n", ["spk2utt:1: a has other utterances than in utt2spk: a-2 is in one"]),
+    ("spk2utt", "a a-1\nb b-1 b-2\nc c-1\n", ["spk2utt:1: a has other utterances than in utt2spk: a-2 is in only"]),
     ("spk2utt", "a a-2 a-1\nb b-1 b-2\nc c-1\n", ["spk2utt:1: a has other utterances than in utt2spk: another order"]),
     ("spk2utt", "a a-1 a-2\nc c-1\n", ["spk2utt: b of utt2spk is missing"]),
     ("spk2utt", GOOD["spk2utt"] + "d d-1\n", ["spk2utt:4: d is not in utt2spk"]),
     ("wav.scp", GOOD["wav.scp"].replace("b-2 ", "b-3 "), ["wav.scp:4: b-3 is not in utt2spk",
                                                           "wav.scp: b-2 of utt2spk is missing"]),
-    ("wav.scp", GOOD["wav.scp"].replace("/x/1.wav", "~/1.wav"), ["wav.scp:1: ~/1.wav: only a shell knows ~"]),
+    ("wav.scp", GOOD["wav.scp"].replace("/x/1.wav", "~/1.wav"), ["wav.scp:1: ~/1.wav: only a shell expands ~"]),
     ("wav.scp", GOOD["wav.scp"].replace("b-2 x/4.wav", "b-2"), ["wav.scp:4: expected at least 2 fields, got 1",
                                                                 "wav.scp: b-2 of utt2spk is missing"]),
     ("utt2dur", GOOD["utt2dur"].replace("b-1 1.5", "b-1 0"), ["utt2dur:3: expected a number of seconds > 0, got '0'"]),
@@ -103,10 +103,10 @@ def test_segments_are_cuts_of_recordings(data):
     ("trials_dir/E", "z-1 a-1 target\n", ["trials_dir/E:1: z-1 is not in utt2spk"]),
     ("trials_x", "1 a-1 a-2 \n", ["trials_x:1: fields must be", "trials_x:1: expected target", "trials_x:1: 1 is not"]),
 ])
-def test_each_fault_is_named(data, name, text, faults):
+def test_each_fault_is_reported(data, name, text, faults):
     code, out, lines = validate(write(data, {name: text}))
     assert code == 1 and out == ""
-    own = [line for line in lines if line.startswith(name)]         # a wrong utt2spk contradicts others as well
+    own = [line for line in lines if line.startswith(name)]         # a wrong utt2spk also contradicts other tables
     assert len(own) == len(faults) and all(line.startswith(fault) for line, fault in zip(own, faults)), lines
     assert name == "utt2spk" or own == lines
 
@@ -114,7 +114,7 @@ def test_each_fault_is_named(data, name, text, faults):
 MODELS = {"trials_m": "a-m1 a-2 target\na-m1 b-1 nontarget\n", "trials_m.enroll": "a-m1 a-1\nb-m1 b-1 b-2\n"}
 
 
-def test_models_of_a_list(data):
+def test_a_list_with_models_passes(data):
     assert validate(write(data, {**MODELS, "utt2session": "".join(f"{utt} -x\n" for utt in UTTS)}))[::2] == (0, [])
 
 
@@ -123,11 +123,11 @@ def test_models_of_a_list(data):
     ("trials_m", "a-m1 a target\n", "trials_m:1: a is not in utt2spk"),
     ("trials_m.enroll", "a-m1 a-1 z\n", "trials_m.enroll:1: z is not in utt2spk"),
     ("trials_m.enroll", "a-m1 a-1 a-1\n", "trials_m.enroll:1: a-m1 has an utterance twice"),
-    ("trials_m.enroll", "a-m1 a-1\nb-1 b-1\n", "trials_m.enroll:2: b-1 is an utterance too"),
+    ("trials_m.enroll", "a-m1 a-1\nb-1 b-1\n", "trials_m.enroll:2: b-1 is also an utterance"),
     ("trials_m.enroll", "a-m1 a-1\nb-m1\n", "trials_m.enroll:2: expected at least 2 fields, got 1"),
     ("utt2session", "a-1 x\na-2 x\nb-1 x\nb-2 x\n", "utt2session: c-1 of utt2spk is missing"),
 ])
-def test_faults_of_models_and_sessions(data, name, text, fault):
+def test_faults_of_models_and_sessions_are_reported(data, name, text, fault):
     assert validate(write(data, {**MODELS, name: text}))[2] == [fault]
 
 
@@ -144,26 +144,26 @@ def test_faults_of_models_and_sessions(data, name, text, fault):
     ("reco2dur", "r1 -10", "reco2dur:1: expected a number"),
     ("reco2dur", "r0 10", "reco2dur:1: r0 is not in wav.scp"),
 ])
-def test_faults_of_segments(data, name, line, fault):
+def test_faults_of_segments_are_reported(data, name, line, fault):
     first, rest = SEGMENTS[name].split("\n", 1)
     assert first
     code, _, lines = validate(write(data, {**SEGMENTS, name: f"{line}\n{rest}"}))
     assert code == 1 and any(found.startswith(fault) for found in lines), lines
 
 
-def test_speakers_must_prefix_their_utterances(data):
+def test_an_order_that_is_not_by_speaker_is_reported(data):
     """Sorted by utterance but not by speaker: Kaldi's second sort, `sort -k2`, finds it."""
     files = {"utt2spk": "1 z\n2 a\n", "spk2utt": "a 2\nz 1\n", "wav.scp": "1 x\n2 y\n"}
     folder = write(data.parent / "other", files)
     assert subprocess.run(["sort", "-c", folder / "utt2spk"], env={**os.environ, "LC_ALL": "C"}).returncode == 0
     assert subprocess.run(["sort", "-c", "-k2", folder / "utt2spk"], env={**os.environ, "LC_ALL": "C"},
                           capture_output=True).returncode == 1
-    assert validate(folder)[::2] == (1, ["utt2spk:2: 2 a is not in the order of speakers (sort -k2); let utterance ids "
-                                         "start with their speaker's"])
+    assert validate(folder)[::2] == (1, ["utt2spk:2: 2 a is not in the order of speakers (sort -k2); start "
+                                         "utterance ids with their speaker id"])
 
 
-def test_order_is_that_of_bytes(tmp_path):
-    """The order of `LC_ALL=C sort`, also where letters are no ASCII or cases mix."""
+def test_tables_are_ordered_by_bytes(tmp_path):
+    """The order of `LC_ALL=C sort`, also for non-ASCII letters and mixed case."""
     utts = ["B", "a", "a-", "a1", "\u00e9", "\uffee", "\U00010000", "Z\u0394", "_", "é\u0301"]
     ordered = subprocess.run(["sort"], input="\n".join(utts) + "\n", env={**os.environ, "LC_ALL": "C"}, text=True,
                              capture_output=True, check=True).stdout.split()
@@ -174,19 +174,18 @@ def test_order_is_that_of_bytes(tmp_path):
     assert validate(folder)[::2] == (0, [])
 
 
-def test_a_transcript_may_hold_what_a_language_needs(data):
-    """A zero-width joiner, a no-break space."""
+def test_a_transcript_may_contain_joiners_and_no_break_spaces(data):
     text = "".join(f"{utt} क्\u200dष a\u00a0b\n" for utt in UTTS)
     (data / "text").write_text(text, encoding="utf-8")
     assert validate(data)[::2] == (0, [])
 
 
-def test_many_faults_are_counted(data):
+def test_faults_beyond_ten_are_counted(data):
     spks = "".join(f"spk{i:03} m\n" for i in range(100))
     lines = validate(write(data, {"spk2gender": spks}))[2]
     assert len(lines) == 11 and lines[-1] == "spk2gender: and 93 more faults"
 
 
-def test_no_such_folder(data):
+def test_a_missing_folder_is_reported(data):
     shutil.rmtree(data)
     assert validate(data)[::2] == (1, [f"{data}: no such folder"])

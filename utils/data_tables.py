@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kaldi's tables for the programs of this folder: read with all faults collected, written by atomic rename."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+Row = tuple[int, list[str]]  # line number, fields
+ID_LIMIT = 200  # bytes; rawnext/kaldi/columns.py has the same rule, tests/fuzz/test_ids.py compares them
+BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
+MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
+
+
+class Faults:
+    """Faults by file."""
+
+    def __init__(self) -> None:
+        self.found: dict[Path, list[str]] = {}
+
+    def add(self, path: Path, line: int | None, why: str) -> None:
+        self.found.setdefault(path, []).append(f"{path}:{line}: {why}" if line else f"{path}: {why}")
+
+    def exit_if_any(self) -> None:
+        for path, messages in self.found.items():
+            print(*messages[:MAX_FAULTS], sep="\n", file=sys.stderr)
+            if len(messages) > MAX_FAULTS:
+                print(f"{path}: and {len(messages) - MAX_FAULTS} more faults", file=sys.stderr)
+        if self.found:
+            sys.exit(1)
+
+
+def is_id(text: str) -> bool:
+    """Whether the text can be an utt or spk id in Kaldi's tables and in file names."""
+    return text.isprintable() and not BAD_ID.search(text) and 1 <= len(text.encode()) <= ID_LIMIT
+
+
+def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = False, num_ids: int = 1) -> list[Row]:
+    """Read the fields of each line of a table, which must be sorted by a unique first field.
+
+    Args:
+        num_fields: fields per line; 0: two or more. Malformed lines are reported and left out.
+        num_ids: how many fields, from the first, are ids.
+        is_list: a trial list: the first field may repeat, in any order, but one space separates fields (for `cut`).
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        faults.add(path, None, "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror))
+        return []
+    if lines[-1]:
+        faults.add(path, len(lines), "the last line does not end in a newline")
+    else:
+        lines.pop()
+    if not lines:
+        faults.add(path, None, "is empty")
+    rows: list[Row] = []
+    for number, raw in enumerate(lines, 1):
+        try:
+            fields = _fields(raw, num_fields, num_ids, is_free=path.name == "text")
+        except ValueError as why:
+            faults.add(path, number, str(why))
+            continue
+        if rows and not is_list and fields[0] <= rows[-1][1][0]:
+            how = "appears twice" if fields[0] == rows[-1][1][0] else "is not in order; sort with LC_ALL=C"
+            faults.add(path, number, f"{fields[0]} {how}")
+        if is_list and raw != b" ".join(raw.split()):
+            faults.add(path, number, "fields must be separated by exactly one space")
+        rows.append((number, fields))
+    return rows
+
+
+def _fields(raw: bytes, num_fields: int, num_ids: int, is_free: bool) -> list[str]:
+    """The fields of a line; is_free: it may contain characters at which programs split differently."""
+    try:
+        line = raw.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+    if "\r" in line:
+        raise ValueError("carriage return (Windows line end?); convert the file with dos2unix")
+    if odd := None if is_free else next((c for c in line.replace("\t", "") if not c.isprintable()), None):
+        raise ValueError(f"control character or unusual space (U+{ord(odd):04X})")
+    fields = line.split()
+    if not fields:
+        raise ValueError("empty line")
+    if len(fields) != num_fields and (num_fields or len(fields) < 2):
+        raise ValueError(f"expected {num_fields or 'at least 2'} fields, got {len(fields)}")
+    for field in fields[:num_ids]:
+        if not is_id(field):
+            raise ValueError(f"{field[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, quotes, "
+                             "backslashes or '..', not starting with '/' or '-'")
+    return fields
+
+
+def read_utt2spk(folder: Path, faults: Faults) -> dict[str, str]:
+    """utt -> spk of a data directory."""
+    return {utt: spk for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}
+
+
+def group_by_speaker(utt2spk: Mapping[str, str]) -> dict[str, list[str]]:
+    """spk -> its utts."""
+    spk2utt: dict[str, list[str]] = {}
+    for utt, spk in utt2spk.items():
+        spk2utt.setdefault(spk, []).append(utt)
+    return spk2utt
+
+
+def read_models(path: Path, utts: Iterable[str], faults: Faults) -> dict[str, list[str]]:
+    """model -> its enrollment utterances, from a table TRIALS.enroll with lines `model utt utt ...`."""
+    models, utts = {}, set(utts)
+    for number, (model, *names) in read_rows(path, faults):
+        if unknown := next((name for name in names if name not in utts), None):
+            faults.add(path, number, f"{unknown} is not in utt2spk")
+        if len(set(names)) < len(names):
+            faults.add(path, number, f"{model} has an utterance twice")
+        if model in utts:
+            faults.add(path, number, f"{model} is also an utterance")
+        models[model] = names
+    return models
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write text lines to a temporary file and rename it; an error ends the program."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        os.replace(temporary, path)
+    except OSError as error:
+        sys.exit(f"{path}: cannot be written: {error.strerror}")
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
