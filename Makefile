@@ -1,5 +1,6 @@
 # make demo    make the environment, then run all stages of egs/mini
 # make test    make the environment, then run every check: ruff, import rules, shellcheck, shfmt, types, pytest (as CI)
+# make check   what to run while developing: make lint and the fast tests, in under 2 minutes
 # make docs    build the website, site/index.html, with figures redrawn from the code
 # make newest  make test and make docs in a copy of the last commit, with the newest packages within pyproject.toml's
 #              bounds (BOUNDS=no: without upper bounds); prints what differs from requirements.lock
@@ -14,7 +15,7 @@ SHELL := bash
 SCHEDULERS ?= slurm sge
 FUZZ_TIMES ?= 20
 BOUNDS ?= yes
-.PHONY: env demo test test-cluster lint types unit clean bench scale fuzz docs newest lock
+.PHONY: env demo test check test-cluster lint types unit clean bench scale fuzz docs newest lock
 
 env: .venv/.complete
 
@@ -27,6 +28,9 @@ demo: env
 test: env
 	$(MAKE) --no-print-directory -j 2 lint types   # one core each
 	$(MAKE) --no-print-directory unit
+
+check: lint
+	. ./path.sh && pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: env
 	. ./path.sh && ruff check .

@@ -13,6 +13,8 @@ from programs import forking
 
 from rawnext import Extractor, read_audio
 
+pytestmark = pytest.mark.slow
+
 # Trials: options of extraction for the enroll side and the test side.
 SIDES = {"native": ("native", 0, 0), "native_1s": ("native", 0, 1), "paper_1s": ("paper", 0, 1)}
 

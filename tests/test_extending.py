@@ -11,6 +11,8 @@ import pytest
 from corpus import write_corpus
 from page_commands import example
 
+pytestmark = pytest.mark.slow
+
 CHECK = """
 import torch
 from rawnext.models import MODELS

@@ -15,6 +15,8 @@ from tiny_model import calibrate, inform, write_experiment
 
 from rawnext.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):

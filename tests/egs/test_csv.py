@@ -14,6 +14,8 @@ from tiny_model import write_experiment
 
 from rawnext.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TINY = ("model.widths=[8,8,8,8] model.blocks=[1,1,1,1] model.embedding_dim=8 batch.speakers=6 crop.samples=8000 "
         "train.epochs=1")
 SMALL = ("--nj", "1", "--num-workers", "0", "--num-threads", "1", "--dev-speakers", "4", "--set", TINY)

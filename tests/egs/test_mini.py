@@ -17,6 +17,8 @@ from recipe import run_recipe
 
 from rawnext.data.cuts import CutTable
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--corpus-opts", "--train-speakers 12 --test-speakers 3 --utts 4", "--nj", "2")
 QUICK = ("--set", "train.epochs=1 batch.speakers=4 crop.samples=4375")
 

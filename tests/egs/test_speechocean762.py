@@ -15,6 +15,8 @@ from recipe import place_recipe
 from tiny_speechocean762 import write_corpus
 from tiny_voxceleb import write_corpora
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 batch: {speakers: 2}
 crop: {samples: 4000, short_from: 0}

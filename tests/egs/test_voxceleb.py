@@ -10,7 +10,7 @@ from recipe import place_recipe, run_recipe
 from tiny_model import write_experiment
 from tiny_voxceleb import options, write_corpora
 
-pytestmark = pytest.mark.usefixtures("forked_programs")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_programs")]
 
 
 @pytest.fixture(scope="module")

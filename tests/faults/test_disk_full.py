@@ -98,6 +98,7 @@ def trained(root, tmp_path_factory):
     return config, corpus, exp
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_continues_when_there_is_space(root, trained, tmpfs):
     config, corpus, whole = trained
     size = sum(p.stat().st_size for p in (whole / "checkpoints").iterdir())
@@ -115,6 +116,7 @@ def test_training_on_a_full_disk_continues_when_there_is_space(root, trained, tm
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_extraction_on_a_full_disk_continues_when_there_is_space(root, trained, tmpfs):
     _, corpus, exp = trained
     subprocess.run(["mount", "-o", "remount,size=4k", tmpfs], check=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Copies its input slowly, to leave time for a kill.
 FFMPEG = """#!/usr/bin/env bash
 while [ $# -gt 1 ]; do if [ "$1" = -i ]; then in=$2; fi; shift; done

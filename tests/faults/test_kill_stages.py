@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from corpus import write_corpus
 from recipe import place_recipe
 from tiny_voxceleb import options, write_corpora
@@ -25,6 +26,8 @@ from tiny_voxceleb import options, write_corpora
 from rawnext.config import Config, save_config, split_name
 from rawnext.models import MODELS
 from rawnext.training import checkpoint
+
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("RAWNEXT_KILLS", "1"))
 SEED = int(os.environ.get("RAWNEXT_KILL_SEED", "1"))

@@ -20,6 +20,8 @@ from rawnext.errors import InputError
 from rawnext.training import checkpoint
 from rawnext.training.lock import lock_folder
 
+pytestmark = pytest.mark.slow
+
 TINY = """
 model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardinality: 8, embedding_dim: 8, dla: false,
   elastic: false, up: false, gate: false}

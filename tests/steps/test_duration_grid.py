@@ -18,6 +18,8 @@ from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_trials
 from rawnext.scoring.metrics import eer
 
+pytestmark = pytest.mark.slow
+
 # Extraction has its own tests: here it takes prepared embeddings, and records its arguments.
 EXTRACT = """#!/usr/bin/env bash
 while [[ "$1" == --* ]]; do shift 2; done

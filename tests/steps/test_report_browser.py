@@ -14,6 +14,8 @@ from PIL import Image
 
 from rawnext.results.analysis.html_report import report_page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(root, tmp_path_factory):

@@ -14,6 +14,8 @@ from rawnext.pipeline.plan import read_plan
 from rawnext.pipeline.records import identity, pending
 from rawnext.pipeline.tasks import STEPS, Experiment
 
+pytestmark = pytest.mark.slow
+
 # Writes a model that depends on --set, unless there is a checkpoint, as after a finished training.
 TRAIN = """#!/usr/bin/env python3
 import pathlib, sys

@@ -46,6 +46,7 @@ def corpus(tmp_path_factory):
         return make(monkeypatch, tmp_path_factory.mktemp("mini") / "corpus")
 
 
+@pytest.mark.slow
 def test_same_bytes_with_any_number_of_processes(corpus, tmp_path, monkeypatch):
     assert digests(make(monkeypatch, tmp_path / "again", nj=3)) == digests(corpus)
 
@@ -89,6 +90,7 @@ def test_test_speakers_are_unseen():
     assert same and all(a.accent != b.accent and abs(a.warp - b.warp) > 0.02 for a, b in same)
 
 
+@pytest.mark.slow
 def test_every_voice_speaks_and_forgets_what_it_said_before():
     variants = sorted({v for group in mini_voices.VARIANTS.values() for v in group} | set(mini_voices.BABBLE))
     voices = [f"gmw/{mini_voices.ACCENTS[i % 8]}+{variant}" for i, variant in enumerate(variants)]
@@ -142,6 +144,7 @@ def test_noise_is_added_at_its_snr_and_a_channel_keeps_the_length():
     np.testing.assert_allclose(flat[300:-300], 10 ** 0.3 * wave[300:-300], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_complete_corpus_is_kept_a_failed_run_keeps_it_too_and_other_arguments_replace_it(tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt

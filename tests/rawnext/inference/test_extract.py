@@ -197,6 +197,7 @@ def test_other_rates_and_stereo_are_converted_with_one_warning(root, exp, model,
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_fewer_jobs_delete_the_files_of_more_jobs(root, exp, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2)
     for nj in (3, 1):
@@ -206,6 +207,7 @@ def test_fewer_jobs_delete_the_files_of_more_jobs(root, exp, tmp_path):
     assert len(read_vectors(tmp_path / "out" / "embedding.scp")) == 4
 
 
+@pytest.mark.slow
 def test_finished_shares_are_kept_until_model_or_audio_change(root, exp, tmp_path):
     data, own_exp, out = write_corpus(tmp_path / "data", 2, 2), tmp_path / "exp", tmp_path / "out"
     own_exp.mkdir()

@@ -43,6 +43,7 @@ def fit(root, *args):
                           env=forking({"PYTHONPATH": str(root), "PATH": ""}))
 
 
+@pytest.mark.slow
 def test_fitted_model_separates_speakers(root, tmp_path):
     data = write_corpus(tmp_path / "train", num_speakers=6, num_utts=4)
     write_lines(tmp_path / "lda.yaml", ["model: {name: mel_stats, bands: 20, embedding_dim: 4}"])

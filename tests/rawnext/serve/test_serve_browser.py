@@ -10,6 +10,8 @@ from chromium_browser import chromium, set_scheme, set_width, until, webdriver
 from rawnext.scoring.decision import Operating, read_judge
 from rawnext.serve.app import Limits, Service
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 0.9  # the longest recording; short, so that it soon stops by itself
 UPLOADS = "return performance.getEntriesByType('resource').filter(x => x.name.endsWith('/embed')).length"
 LEAVES = """return [...document.querySelectorAll('h1, h2, h3, p, .button, svg, audio, dt, dd, li, b, #bar, #ends span')]

@@ -220,6 +220,7 @@ def run(root, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_program_draws(run):
     done = run("--time-only", "--enroll", "a1,a2", "exp", "data", "b1", "out/map.png")
     assert done.returncode == 0, done.stderr

@@ -166,6 +166,7 @@ def write_exp(exp, model):
                                        "epoch": 0, "step": 0})
 
 
+@pytest.mark.slow
 def test_program(root, tmp_path):
     write_exp(tmp_path / "exp", {"name": "rawnext", **NARROW})
     for i in range(4):
