@@ -7,13 +7,14 @@ bytes of its feature maps against the rate of a copy) and a profile.
 """
 
 import dataclasses
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 
 from bench.published import PublishedTask
-from bench.timing import Growth, Ratio, compare, growth, in_turns
+from bench.timing import Growth, Program, Ratio, compare, growth, in_turns
 from rawnext.config import Config
 from rawnext.models.layers import channels_last_conv1d
 from rawnext.training.optim import build_optimizer
@@ -99,7 +100,7 @@ def roofline(step: Step, rounds: int) -> Roofline:
     return Roofline(counter.get_total_flops(), maps, 2 * n**3 / product, 2 * x.nbytes / copy, whole)
 
 
-def synchronous(work: Callable[[], object]) -> Callable[[], None]:
+def synchronous(work: Program) -> Program:
     def run() -> None:
         work()
         if DEVICE.type == "cuda":
@@ -135,18 +136,10 @@ def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
                                 layer.groups)
 
 
-class WithTorchConvolution(Step):
+def with_torch_convolution(step: Step) -> None:
     """Our step with gradients of dense convolutions by torch."""
-
-    def __call__(self) -> None:
-        from rawnext.models import rawnext
-
-        own = rawnext.conv1d
-        rawnext.conv1d = torch_convolution  # type: ignore[assignment]
-        try:
-            super().__call__()
-        finally:
-            rawnext.conv1d = own
+    with mock.patch("rawnext.models.rawnext.conv1d", torch_convolution):
+        step()
 
 
 def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:
@@ -155,7 +148,7 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     what = f"step, {batch} x {config.crop.samples:,} samples"
     published = "published order, float32", Step(config, batch, published=True)
 
-    def against(before: tuple[str, Step], name: str, after: Step) -> Ratio:
+    def against(before: tuple[str, Program], name: str, after: Step) -> Ratio:
         return compare(what, batch, "utts", before, (name, after), rounds)
 
     ours = Step(config, batch)
@@ -163,8 +156,8 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     found = [against(published, "ours, float32", ours),
              against(("plain blocks, channels last", plain), "composed blocks", ours)]
     if DEVICE.type == "cpu":
-        found.append(against(("convolutions' gradients by torch", WithTorchConvolution(config, batch)),
-                             "by matrix products", ours))
+        by_torch = "convolutions' gradients by torch", partial(with_torch_convolution, ours)
+        found.append(against(by_torch, "by matrix products", ours))
     else:
         half = Step(config, batch, amp=torch.bfloat16)
         compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))

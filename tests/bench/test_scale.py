@@ -20,11 +20,13 @@ def scale(root):
 
 # The program with a single task, in its own process, since a large parent would count in its children's peaks.
 ALONE = """
+import shlex
 import sys
 sys.path.insert(0, "bench")
 import scale
 code = sys.argv.pop(1)
-scale.TASKS = [scale.Task("mine", "of a test", lambda c: [[sys.executable, "-c", code.replace("UTTS", str(c.utts))]])]
+command = shlex.join([sys.executable, "-c", code]).replace("UTTS", "{utts}")
+scale.TASKS = [scale.Task("mine", "of a test", command)]
 scale.main()
 """
 
