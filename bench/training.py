@@ -8,10 +8,11 @@ bytes of its feature maps against the rate of a copy) and a profile.
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.published import PublishedTask
 from bench.timing import Growth, Program, Ratio, compare, growth, in_turns
@@ -52,32 +53,11 @@ class Step:
             torch.cuda.synchronize()
 
 
-class Roofline(NamedTuple):
-    """Bounds on a step.
+def roofline(step: Step, rounds: int) -> tuple[float, float, list[str]]:
+    """Operations of a step, bytes of the tensors that its forward pass keeps for the backward pass, and its bounds.
 
-    flops: of its convolutions and matrix products.   map_bytes: of tensors that the forward pass keeps for the backward
-    pass.   flop_s, byte_s: rates of a matrix product and of a copy.   step_s: seconds of a step.
+    The bounds are lines: the operations against the rate of a matrix product, the bytes against the rate of a copy.
     """
-
-    flops: float
-    map_bytes: float
-    flop_s: float
-    byte_s: float
-    step_s: float
-
-    def lines(self, batch: int) -> list[str]:
-        floor = self.flops / self.flop_s
-        memory = 3 * self.map_bytes / self.byte_s  # written once, read by the next layer and by the backward pass
-        return [f"a step of {batch}: {self.flops / 1e9:.1f} GFLOP ({self.flops / 1e9 / batch:.1f} per utterance); a "
-                f"matrix product reaches {self.flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
-                f"feature maps kept for the backward pass: {self.map_bytes / 2**20:,.0f} MiB, a copy moves "
-                f"{self.byte_s / 1e9:.1f} GB/s: at least {memory:.3f} s to write them once and read them twice",
-                f"measured: {self.step_s:.3f} s; {floor / self.step_s:.0%} of the matrix product's rate"]
-
-
-def roofline(step: Step, rounds: int) -> Roofline:
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         step.forward_backward()
     kept: dict[int, int] = {}  # by address, because several layers keep the same tensor
@@ -89,15 +69,22 @@ def roofline(step: Step, rounds: int) -> Roofline:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = step.task(step.wave, step.label)[0]
     del loss
-    weights = sum(p.untyped_storage().nbytes() for p in step.task.parameters())
+    flops, batch = counter.get_total_flops(), len(step.label)
+    map_bytes = sum(kept.values()) - sum(p.untyped_storage().nbytes() for p in step.task.parameters())
     n, dtype = 3072, step.amp or torch.float32
     a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
     x = torch.randn(1 << 25, device=DEVICE)
     y = torch.empty_like(x)
     times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step], rounds)
-    product, copy, whole = map(min, times)
-    maps = sum(kept.values()) - weights
-    return Roofline(counter.get_total_flops(), maps, 2 * n**3 / product, 2 * x.nbytes / copy, whole)
+    product, copy, step_s = map(min, times)
+    flop_s, byte_s = 2 * n**3 / product, 2 * x.nbytes / copy
+    floor = flops / flop_s
+    return flops, map_bytes, [
+        f"a step of {batch}: {flops / 1e9:.1f} GFLOP ({flops / 1e9 / batch:.1f} per utterance); a matrix product "
+        f"reaches {flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
+        f"feature maps kept for the backward pass: {map_bytes / 2**20:,.0f} MiB, a copy moves {byte_s / 1e9:.1f} GB/s: "
+        f"at least {3 * map_bytes / byte_s:.3f} s to write them once and read them twice",
+        f"measured: {step_s:.3f} s; {floor / step_s:.0%} of the matrix product's rate"]
 
 
 def synchronous(work: Program) -> Program:
@@ -123,22 +110,20 @@ def profile(step: Step) -> dict[str, float]:
     shares = dict.fromkeys([*KINDS, "the rest (ReLU, max, additions, softmax)"], 0.0)
     for event in seen.key_averages():
         name, own = event.key.lower(), event.self_device_time_total if gpu else event.self_cpu_time_total
-        place = next((kind for kind, words in KINDS.items() if any(
+        kind = next((kind for kind, words in KINDS.items() if any(
             name.removeprefix("aten::").startswith(w) or (len(w) > 3 and w in name) for w in words)), list(shares)[-1])
-        shares[place] += own
+        shares[kind] += own
     total = sum(shares.values())
     return {name: own / total for name, own in shares.items()}
 
 
-def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
-    """conv1d by torch alone."""
-    return channels_last_conv1d(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0],
-                                layer.groups)
-
-
 def with_torch_convolution(step: Step) -> None:
-    """Our step with gradients of dense convolutions by torch."""
-    with mock.patch("rawnext.models.rawnext.conv1d", torch_convolution):
+    """Run a step with gradients of dense convolutions by torch."""
+    def conv1d(layer, x: torch.Tensor) -> torch.Tensor:
+        return channels_last_conv1d(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0],
+                                    layer.groups)
+
+    with mock.patch("rawnext.models.rawnext.conv1d", conv1d):
         step()
 
 
@@ -180,4 +165,4 @@ def notes() -> list[str]:
     """Roofline and profile of our step."""
     step = Step(Config(), BATCH, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
-    return [*roofline(step, 3).lines(BATCH), f"profile: {shares}"]
+    return [*roofline(step, 3)[2], f"profile: {shares}"]

@@ -41,7 +41,7 @@ def test_every_task_of_a_small_corpus(root, tmp_path):
                            "0", "--fractions", "1", "--repeat", "1", "--dir", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows[0][2:4] == ["CPU s, 4,000", "wall s"] and len(rows) == 20
+    assert rows[0][2:4] == ["CPU s, 4,000", "wall s"] and len(rows) == 19
     table = {row[0].strip("| "): row for row in rows[1:]}
     assert all(float(row[3]) > 0 and 0.005 < float(row[4]) < 1 for row in table.values())
     assert table["table"][6].startswith("4,000 cuts, ")
