@@ -55,7 +55,8 @@ def tree(node: Any, x: Tensor, extra: Sequence[Tensor]) -> Tensor:
         return tree(node.tree2, first, [*extra, first])
     first = block(node.tree1, x)
     maps = torch.cat([block(node.tree2, first), first, *extra], dim=1)
-    return F.relu(node.root.bn(node.root.conv(maps)))
+    root: Any = node.root
+    return F.relu(root.bn(root.conv(maps)))
 
 
 def block(node: Any, x: Tensor) -> Tensor:
