@@ -174,18 +174,13 @@ def test_directories_accepted_by_the_validator_are_read(folder, data, kind):
 @fuzz(100)
 @given(raw=damaged(GOOD["utt2spk"].encode()), gender=damaged(GOOD["spk2gender"].encode()),
        session=st.none() | damaged(b"a-1 x\na-2 -y\n\xc3\xa4-3 x\n"))
-<<<<<<< HEAD
-def test_speakers_of_make_trials(folder, capsys, raw, gender, session):
-    Speakers = utils_module("make_trials").Speakers
-=======
 def test_make_trials_reads_or_refuses_damaged_tables(folder, capsys, raw, gender, session):
-    read_speakers = utils_module("make_trials").read_speakers
->>>>>>> main
+    speakers_of = utils_module("make_trials").Speakers
     (folder / "utt2spk").write_bytes(raw)
     (folder / "spk2gender").write_bytes(gender)
     (folder / "utt2session").write_bytes(session or b"")
     try:
-        speakers = Speakers(folder, session is not None)
+        speakers = speakers_of(folder, session is not None)
     except SystemExit:
         assert capsys.readouterr().err.startswith(f"{folder}/")
     else:

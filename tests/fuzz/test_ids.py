@@ -45,13 +45,8 @@ def is_good(text):
 @example(text="\ud800")
 @example(text="貓" * 67)
 @example(text="..")
-<<<<<<< HEAD
-def test_both_rooms_have_one_rule(text):
-    assert is_good(text) == utils_module("data_tables").is_id(text)
-=======
 def test_library_and_utils_have_the_same_rule(text):
-    assert is_good(text) == utils_module("validate_data_dir").is_id(text)
->>>>>>> main
+    assert is_good(text) == utils_module("data_tables").is_id(text)
 
 
 @pytest.mark.parametrize(("texts", "good"), [(GOOD, True), (BAD, False)])
