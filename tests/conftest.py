@@ -3,10 +3,12 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from programs import forking
 
 os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")
 
@@ -34,6 +36,15 @@ def _same_numbers() -> None:
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def forked_programs() -> Iterator[None]:
+    """The environment of this process is that of `forking`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in forking().items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from corpus import by_ffmpeg, voice
 from page_commands import example
+from programs import forking
 from recipe import run_recipe
 
 from rawnext.data.cuts import CutTable
@@ -87,14 +88,14 @@ def reader(root, mini, request):
 
 def test_two_files_of_ones_own(reader):
     folder, verify, _ = reader
-    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(verify, cwd=folder, capture_output=True, text=True, env=forking())
     assert done.returncode == 0 and re.search(r"^score +-?[\d.]+", done.stdout, re.M), done.stdout + done.stderr
 
 
 def test_the_page_opens(reader):
     folder, _, serve = reader
     with subprocess.Popen([*serve, "--port", "0", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True,
-                          stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
+                          stderr=subprocess.STDOUT, env=forking({**os.environ, "PYTHONUNBUFFERED": "1"})) as server:
         try:
             found = (re.search(r"http://127\.0\.0\.1:\d+\S*", line) for line in server.stdout)
             address = next(filter(None, found), None)

@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from page_commands import example
+from programs import forking
 from recipe import place_recipe
 from tiny_speechocean762 import write_corpus
 from tiny_voxceleb import write_corpora
@@ -37,7 +38,7 @@ def archive(tmp_path_factory):
 
 @pytest.mark.skipif(not shutil.which("wget"), reason="wget is not installed")
 def test_from_the_download_to_the_comparison(root, archive, tmp_path):
-    env = place_recipe(root, "speechocean762", tmp_path)
+    env = forking(place_recipe(root, "speechocean762", tmp_path))
     (tmp_path / "run_all.sh").symlink_to(root / "egs/speechocean762/run_all.sh")
     (tmp_path / "conf").unlink()
     (tmp_path / "conf/small").mkdir(parents=True)
@@ -77,7 +78,7 @@ def test_from_the_download_to_the_comparison(root, archive, tmp_path):
 
 
 def test_a_corpus_and_banks_that_lie_elsewhere(root, tmp_path):
-    env = place_recipe(root, "speechocean762", tmp_path)
+    env = forking(place_recipe(root, "speechocean762", tmp_path))
     corpora = write_corpora(tmp_path / "corpora")
     write_corpus(corpora / "speechocean762")
     places = {"/corpora/speechocean762": "speechocean762", "/corpora/musan": "musan", "/corpora/RIRS_NOISES": "rirs"}

@@ -10,6 +10,8 @@ from recipe import place_recipe, run_recipe
 from tiny_model import write_experiment
 from tiny_voxceleb import options, write_corpora
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from corpus import RATE, write_corpus
+from programs import forking
 from test_training_faults import TINY
 
 from rawnext.config import load_config
@@ -91,7 +92,7 @@ def test_extraction_reports_bad_audio_and_stops(root, tmp_path, trained, fault):
     data = write_corpus(tmp_path / "data", num_speakers=1, num_utts=3)
     FAULTS[fault](data / "audio/s00-u1.wav")
     done = subprocess.run([sys.executable, root / "steps/extract.py", data, trained, tmp_path / "out"],
-                          env={"PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=100)
+                          env=forking({"PYTHONPATH": str(root)}), capture_output=True, text=True, timeout=100)
     if fault == "silent":  # the embedding of silence is poor, but valid
         assert done.returncode == 0, done.stderr
         return

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from corpus import write_corpus
+from programs import forking
 from test_training_faults import TINY
 
 from rawnext.data.manifest import Utterance, write_data_dir
@@ -80,7 +81,7 @@ def test_the_last_good_file_is_kept(disk, name):
 
 
 def run(root: Path, script: str, *args) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = forking({**os.environ, "PYTHONPATH": str(root)})
     return subprocess.run([sys.executable, root / "steps" / script, *map(str, args)], env=env, capture_output=True,
                           text=True, timeout=200)
 

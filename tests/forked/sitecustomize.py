@@ -18,7 +18,8 @@ def script() -> list[str]:
         return []
     path = os.path.realpath(words[0])
     ours = path.startswith(tuple(os.path.join(ROOT, folder) + os.sep for folder in ("steps", "local")))
-    return words if (path.endswith(".py") and ours) or path == os.path.join(sys.prefix, "bin/rawnext") else []
+    command = path == os.path.join(os.path.realpath(sys.prefix), "bin/rawnext")
+    return words if (ours and path.endswith(".py")) or command else []
 
 
 def run_there(connection, words: list[str]) -> None:

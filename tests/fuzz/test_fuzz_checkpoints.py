@@ -14,6 +14,7 @@ import soundfile
 import torch
 from fuzzing import answer, damaged, fuzz
 from hypothesis import given
+from programs import forking
 
 from rawnext.config import Config, save_config
 from rawnext.errors import InputError
@@ -64,7 +65,7 @@ def test_programs_refuse_a_checkpoint_that_runs_code(root, tmp_path, program):
     arguments = {"import_official.py": [tmp_path / "model.pt", tmp_path / "new"],
                  "extract.py": [tmp_path, tmp_path, tmp_path / "new"]}[program]
     done = subprocess.run([sys.executable, root / "steps" / program, *arguments], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
+                          env=forking({**os.environ, "PYTHONPATH": str(root)}), timeout=100)
     last = done.stderr.strip().splitlines()[-1]
     why = f"{program}: {tmp_path}/model.pt: loading would execute posix.mkdir;"
     assert done.returncode == 1 and last.startswith(why), done.stderr

@@ -14,6 +14,7 @@ from corpus import voice
 from fuzzing import damaged, fuzz, utils_module
 from hypothesis import example, given
 from hypothesis import strategies as st
+from programs import forking
 
 from rawnext.config import Config, save_config, split_name
 from rawnext.data.cuts import CutTable
@@ -67,7 +68,7 @@ def utterances(folder, ids):
 
 def run(root, program, *arguments):
     return subprocess.run([sys.executable, root / program, *map(str, arguments)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(root)}, timeout=100)
+                          env=forking({**os.environ, "PYTHONPATH": str(root)}), timeout=100)
 
 
 # two sets, because one speaker's id that begins another's could break the order by speaker

@@ -14,6 +14,8 @@ from rawnext.kaldi.tables import read_scores
 from rawnext.scoring.kaldi_models import read_arrays, read_plda, read_vector, write_arrays, write_plda
 from rawnext.scoring.plda import Plda, fit_plda, plda_scores
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 DIM, SPEAKERS = 6, 9
 
 

@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+from programs import forking
+
 from rawnext.files import write_lines
 
 
@@ -18,7 +20,7 @@ def evaluation(exp, data_set, duration, eer, **train):
 
 def run(root, *args):
     return subprocess.run([sys.executable, root / "steps/compare.py", *map(str, args)], capture_output=True, text=True,
-                          env={"PYTHONPATH": str(root), "PATH": ""})
+                          env=forking({"PYTHONPATH": str(root), "PATH": ""}))
 
 
 def test_tables(root, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from corpus import write_corpus
 from matplotlib.image import imread
 from page_commands import example
+from programs import forking
 
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
@@ -55,7 +56,7 @@ def place(root, tmp_path):
 
 
 def environment():
-    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+    return forking({k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")})
 
 
 def read(scp):

@@ -11,6 +11,8 @@ import pytest
 from rawnext.files import write_lines
 from rawnext.results.rows import read_tsv
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 DATA_SET = {"O": "vox1_test", "E": "vox1", "H": "vox1"}
 TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}
 

@@ -14,6 +14,8 @@ from sklearn.metrics import roc_curve
 from rawnext.files import write_lines
 from rawnext.results.rows import OFFICIAL_TRIALS, read_paper
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 CONFIG = "model: {name: rawnext}\nlosses: [{name: aam}, {name: ge2e}]\npaper: RawNeXt AAM aug\n"
 
 

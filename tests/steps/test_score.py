@@ -13,6 +13,8 @@ from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores
 from rawnext.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 @pytest.fixture
 def score(root, tmp_path):

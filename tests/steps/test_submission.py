@@ -9,6 +9,8 @@ import pytest
 
 from rawnext.files import write_lines
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 DEV = [("a1", "a2", "target", 3.0), ("a1", "b1", "nontarget", -1.0), ("b1", "b2", "target", 2.0),
        ("b1", "a1", "nontarget", 1.0)]
 PAIRS = [("x", "y", "q9", 1.6), ("y", "z", "q1,5", 1.4), ("x", "y", "q2", 1.6), ("z", "z", "q0", 7.0)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from corpus import write_corpus
+from programs import forking
 
 from rawnext.pipeline.plan import read_plan
 from rawnext.pipeline.records import identity, pending
@@ -71,7 +72,7 @@ def verification(folder: Path, *options: str) -> tuple[subprocess.CompletedProce
                "--durations", "2", "--backends", "asnorm plda", "--nj", "2", *options, "exp/x"]
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
     env |= {"train_cmd": "./launcher"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=forking(env), capture_output=True, text=True, timeout=300)
     return done, (folder / "asked").read_text()
 
 

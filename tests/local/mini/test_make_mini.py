@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import forking
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "local/mini"))
@@ -205,7 +206,7 @@ def test_two_at_a_time_are_refused(tmp_path):
 def test_bad_input_is_one_line(tmp_path, out, options, why):
     (tmp_path / "file").write_text("mine")
     done = subprocess.run([sys.executable, ROOT / "local/mini/make_mini.py", tmp_path / out, *options], text=True,
-                          capture_output=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
+                          capture_output=True, env=forking({"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}))
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and why in done.stderr
     assert (tmp_path / "file").read_text() == "mine" and not (tmp_path / "new").exists()
 

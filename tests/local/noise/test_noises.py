@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import forking
 
 from rawnext.data.cuts import CutTable
 from rawnext.data.segment import read_segment
@@ -20,7 +21,7 @@ REAL = "real_rirs_isotropic_noises"
 def prepare(root, tmp_path):
     def call(script, *arguments, rc=0):
         done = subprocess.run([sys.executable, root / "local/noise" / script, *map(str, arguments), tmp_path / "data"],
-                              capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(root)})
+                              capture_output=True, text=True, env=forking({**os.environ, "PYTHONPATH": str(root)}))
         assert done.returncode == rc, done.stderr
         assert "Traceback" not in done.stderr
         for folder in (path for path in (tmp_path / "data").glob("*") if path.is_dir()):

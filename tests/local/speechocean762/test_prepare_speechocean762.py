@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import RATE
+from programs import forking
 from tiny_speechocean762 import SPEAKERS, write_corpus
 
 from rawnext.data.wav import load_wave, read_sources
@@ -16,7 +17,7 @@ from rawnext.data.wav import load_wave, read_sources
 
 def run(root, program, *args):
     return subprocess.run([sys.executable, root / "local" / program, *map(str, args)], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(root)})
+                          env=forking({**os.environ, "PYTHONPATH": str(root)}))
 
 
 def test_sets_and_held_out_speakers(root, tmp_path):

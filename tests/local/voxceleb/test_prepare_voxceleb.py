@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import forking
 
 PAIRS = {"O": [("1", "id10270/-aaaaaaaaaa/00001", "id10270/-aaaaaaaaaa/00002"),
                ("0", "id10270/-aaaaaaaaaa/00001", "id10271/_bbbbbbbbbb/00001")],
@@ -24,7 +25,7 @@ UTTS = ["-aaaaaaaaaa/00001", "-aaaaaaaaaa/00002", "_bbbbbbbbbb/00001"]
 def run(root):
     def call(script, *arguments):
         return subprocess.run([sys.executable, root / "local/voxceleb" / script, *map(str, arguments)], text=True,
-                              capture_output=True, env={**os.environ, "PYTHONPATH": str(root)})
+                              capture_output=True, env=forking({**os.environ, "PYTHONPATH": str(root)}))
     return call
 
 

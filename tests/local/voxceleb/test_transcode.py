@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import forking
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 
@@ -19,7 +20,8 @@ def transcode(root, tmp_path):
     def call(*options, rc=0, path=None):
         done = subprocess.run([sys.executable, root / "local/voxceleb/transcode_vox2.py", *map(str, options),
                                tmp_path / "vox2", tmp_path / "flac"], capture_output=True, text=True,
-                              env={**os.environ, "PYTHONPATH": str(root), **({"PATH": str(path)} if path else {})})
+                              env=forking({**os.environ, "PYTHONPATH": str(root),
+                                           **({"PATH": str(path)} if path else {})}))
         assert done.returncode == rc, done.stderr
         assert "Traceback" not in done.stderr
         return done.stderr

@@ -18,6 +18,8 @@ from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_trials
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 RATE = 16000
 
 

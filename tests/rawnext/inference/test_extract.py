@@ -24,6 +24,8 @@ from rawnext.kaldi.ark import read_vectors
 from rawnext.models.features import pre_emphasis
 from rawnext.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):

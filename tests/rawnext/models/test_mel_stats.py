@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from corpus import write_corpus
+from programs import forking
 
 from rawnext.files import write_lines
 from rawnext.inference.extract import load_model
@@ -39,7 +40,7 @@ def test_statistics_are_those_of_the_frames():
 
 def fit(root, *args):
     return subprocess.run([sys.executable, root / "steps/fit_lda.py", *map(str, args)], capture_output=True, text=True,
-                          env={"PYTHONPATH": str(root), "PATH": ""})
+                          env=forking({"PYTHONPATH": str(root), "PATH": ""}))
 
 
 def test_fitted_model_separates_speakers(root, tmp_path):

@@ -23,6 +23,8 @@ from rawnext.results.analysis import plots
 from rawnext.results.analysis.activation import activation_map, band_of, check_map, cosine, energies, masked_scores
 from rawnext.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 SMALL = {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "bands": 24, "embedding_dim": 8}
 
 

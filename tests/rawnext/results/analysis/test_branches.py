@@ -20,6 +20,8 @@ from rawnext.models.block import Block
 from rawnext.results.analysis import branches
 from rawnext.training import checkpoint
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 NARROW = {"channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8, "blocks": [2, 2, 2, 2]}
 ROWS = [{}, {"gate": False}, {"up": False}, {"dla": False, "up": False, "gate": False}]  # 7, 6, 5, 3 of Table 4
 

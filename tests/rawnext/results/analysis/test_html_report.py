@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 import report_experiment as small
+from programs import forking
 
 from rawnext.errors import InputError
 from rawnext.files import write_lines
@@ -263,7 +264,7 @@ def test_an_installed_package_has_the_page(root):
 
 def run(root, *args):
     return subprocess.run([sys.executable, root / "steps" / "report.py", *map(str, args)], capture_output=True,
-                          text=True, env={**os.environ, "PYTHONPATH": str(root)})
+                          text=True, env=forking({**os.environ, "PYTHONPATH": str(root)}))
 
 
 def test_program_prints_size_and_missing_parts(root, exp):

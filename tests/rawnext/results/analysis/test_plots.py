@@ -16,6 +16,8 @@ from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import curves_of
 from rawnext.scoring.metrics import eer
 
+pytestmark = pytest.mark.usefixtures("forked_programs")
+
 
 @pytest.fixture
 def figures(monkeypatch):
