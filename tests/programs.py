@@ -32,6 +32,12 @@ def server() -> str:
     return f"{folder.name}/socket"
 
 
+def program(pid: int) -> int:
+    """The process in which the program of a process runs: `pid`, unless it runs as a fork."""
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    return int(name) if name.isdigit() else pid
+
+
 def forking(env: dict[str, str] | None = None) -> dict[str, str]:
     """The environment (default: ours) in which each Python program of steps/ and local/ runs as a fork of `server`.
 

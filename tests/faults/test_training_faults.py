@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from corpus import write_corpus
+from programs import forking, program
 
 from rawnext.errors import InputError
 from rawnext.training import checkpoint
@@ -38,12 +39,16 @@ class Training:
     """A training run under steps/torchrun.py; finds its processes."""
 
     def __init__(self, root: Path, corpus: Path, exp: Path, processes: int = 1, workers: int = 0, dev: bool = False,
-                 elastic: bool = True, **environment: str):
+                 elastic: bool = True, forked: bool | None = None, **environment: str):
         (exp.parent / "tiny.yaml").write_text(TINY)
-        launcher = [str(root / "steps/torchrun.py"), "--nproc-per-node", str(processes)] if elastic else []
+        # -X: the launcher itself is no fork
+        launcher = ["-X", "utf8", str(root / "steps/torchrun.py"), "--nproc-per-node", str(processes)]
+        launcher = launcher if elastic else []
         command = [sys.executable, *launcher, str(root / "steps/train.py"), "--config", str(exp.parent / "tiny.yaml"),
                    "--train", str(corpus), "--num-workers", str(workers), "--num-threads", "1", str(exp)]
         env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment}
+        if forked or (forked is None and elastic):
+            env = forking(env)
         self.exp, self.text = exp, ""
         self.process = subprocess.Popen([*command, *(["--dev", str(corpus)] if dev else [])], env=env, text=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -63,7 +68,8 @@ class Training:
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Its child processes: programs themselves, not those that wait for a fork."""
+    return [program(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def family(pid: int) -> list[int]:
@@ -176,14 +182,14 @@ def test_sigterm_without_torchrun_during_validation(root, corpus, tmp_path, unbr
     training.process.send_signal(signal.SIGTERM)
     assert training.end() == AGAIN and "Traceback" not in training.text
     assert "stopped by SIGTERM: saved epoch=1 step=6" in training.text
-    again = Training(root, corpus, exp, dev=True, elastic=False)
+    again = Training(root, corpus, exp, dev=True, elastic=False, forked=True)
     assert again.end() == 0, again.text
     assert_same(exp, unbroken(1))
 
 
 def test_processes_do_not_outlive_torchrun(root, corpus, tmp_path, unbroken):
     exp = tmp_path / "exp"
-    training = Training(root, corpus, exp, processes=2, workers=1, dev=True)
+    training = Training(root, corpus, exp, processes=2, workers=1, dev=True, forked=False)
     training.until("step=3/.* loss=")
     pids = family(training.process.pid)
     training.process.kill()
@@ -201,7 +207,7 @@ def test_truncated_newest_checkpoint_loses_only_its_steps(root, corpus, tmp_path
     training.end()
     newest = checkpoint.checkpoints(exp / "checkpoints")[0]
     os.truncate(newest, newest.stat().st_size // 2)
-    again = Training(root, corpus, exp, dev=True, elastic=False)
+    again = Training(root, corpus, exp, dev=True, elastic=False, forked=True)
     assert again.end() == 0, again.text
     assert newest.name in again.text and "trying the previous checkpoint" in again.text
     assert_same(exp, unbroken(1))
@@ -237,7 +243,7 @@ def test_complete_training_is_not_changed(root, corpus, tmp_path, unbroken):
     files = ("model.pt", "train.tsv", "train_info.json")
     exp = unbroken(1)
     before = [(exp / name).stat().st_mtime_ns for name in files]
-    again = Training(root, corpus, exp, dev=True, elastic=False)
+    again = Training(root, corpus, exp, dev=True, elastic=False, forked=True)
     # the configuration has another path and the same content
     assert again.end() == 0 and "already trained" in again.text, again.text
     assert [(exp / name).stat().st_mtime_ns for name in files] == before

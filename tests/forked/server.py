@@ -57,6 +57,7 @@ def supervise(connection: socket.socket) -> None:
         run(files, *marshal.loads(request))
     for number in files:
         os.close(number)
+    connection.sendall(pid.to_bytes(4, "little"))
     ended = os.pidfd_open(pid)
     while True:
         ready, _, _ = select.select([connection, ended], [], [])
