@@ -22,7 +22,6 @@ STEP = 8 * UTTS
 ROUNDS = 5
 ADDED = {"music": ("musan_music", 5, 15, 1, 1), "noise": ("musan_noise", 0, 15, 1, 1),
          "babble": ("musan_speech", 13, 20, 3, 7)}  # bank, dB from and to, fewest and most at a time
-GPU_RATES = (1000, 3000)  # utterances per second that a GPU may take
 
 
 def lengths() -> dict[str, list[tuple[str, str, float]]]:
@@ -136,16 +135,16 @@ def measured(folder: Path) -> Iterator[Ratio]:
     num, config, on_device = 2 * STEP, configuration(), configuration("train.augment_on=device")
     plain, ours, device = Plain(folder, config), Ours(folder, config), Ours(folder, on_device)
     old, new = ("plain loop", partial(plain.run, num)), ("EpochDataset", partial(ours.run, num))
-    yield compare("crops with noise and rooms", num, "utts", old, new, ROUNDS, "same probabilities, other draws")
+    yield compare("crops with noise and reverberation", num, "utts", old, new, ROUNDS, "other random draws")
     clean = configuration(augment=False)
     yield compare("crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
                   ("EpochDataset", partial(Ours(folder, clean).run, num)), ROUNDS, "samples are the files'")
     yield segments(folder, num)
-    yield rooms(folder)
+    yield reverberation(folder)
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
-    yield compare("crops with noise and rooms, of which the device does rooms", num, "utts", new,
+    yield compare("the same, reverberation on the device", num, "utts", new,
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
-    yield compare("crops with noise and rooms, the device a CPU", num, "utts", new,
+    yield compare("the same, the device is a CPU", num, "utts", new,
                   ("both parts", partial(device.run, num)), ROUNDS, f"differs by {apart:.1g}")
 
 
@@ -163,7 +162,7 @@ def segments(folder: Path, num: int) -> Ratio:
                    f"differs by {apart:.1g}")
 
 
-def rooms(folder: Path) -> Ratio:
+def reverberation(folder: Path) -> Ratio:
     """Convolution alone, with RIRs of all lengths."""
     from scipy.signal import convolve
 
@@ -177,7 +176,7 @@ def rooms(folder: Path) -> Ratio:
     responses = [unit_energy(read_segment(cut, 0, cut.num_samples)) for cut in cuts]
     full = [convolve(wave, response)[:samples] for response in responses]
     apart = max(float(np.abs(reverberate(wave, response) - one).max()) for response, one in zip(responses, full))
-    return compare("rooms", len(table), "utts",
+    return compare("reverberation", len(table), "utts",
                    ("scipy.signal.convolve, full", lambda: [convolve(wave, one)[:samples] for one in responses]),
                    ("reverberate", lambda: [reverberate(wave, one) for one in responses]), ROUNDS,
                    f"differs by {apart:.1g} of {float(np.abs(full).max()):.2g}")
@@ -193,7 +192,7 @@ def growth_rows(place: str | None = None) -> list[Growth]:
     """Seconds as the number of utterances grows."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         ours = Ours(write_corpora(Path(folder)), configuration())
-        return [growth("crops with noise and rooms, utterances", STEP, ours.run)]
+        return [growth("crops with noise and reverberation, utterances", STEP, ours.run)]
 
 
 def notes(place: str | None = None) -> list[str]:
@@ -207,7 +206,7 @@ def notes(place: str | None = None) -> list[str]:
             data = Ours(Path(folder), configuration(f"train.augment_on={where}")).data
             best = min(children_seconds(partial(list, epoch_loader(data, 1))) for _ in range(ROUNDS))
             rate = SPEAKERS * UTTS / best
-            needs = ", ".join(f"{wanted / rate:.1f} for {wanted:,} utts/s" for wanted in GPU_RATES)
+            needs = ", ".join(f"{wanted / rate:.1f} for {wanted:,} utts/s" for wanted in (1000, 3000))
             lines.append(f"augment_on {where}: {rate:,.0f} utts/s per core with start and hand-over; cores: {needs}")
     return lines
 

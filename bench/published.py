@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RawNeXt in the order of operations that the paper draws, with torch's layers over (B, C, T), nothing composed.
+"""RawNeXt in the paper's order of operations, with torch's layers over (B, C, T), nothing composed.
 
-The baseline for the speed of our form. It uses the modules and weights of a RawNeXt of ours.
+The baseline for the speed of our RawNeXt, whose modules and weights it uses.
 """
 
 from collections.abc import Sequence
@@ -54,11 +54,9 @@ def tree(node: Any, x: Tensor, extra: Sequence[Tensor]) -> Tensor:
         first = tree(node.tree1, x, [])
         return tree(node.tree2, first, [*extra, first])
     first = block(node.tree1, x)
-    return root(node.root, [block(node.tree2, first), first, *extra])
-
-
-def root(node: Any, maps: Sequence[Tensor]) -> Tensor:
-    return F.relu(node.bn(node.conv(torch.cat(list(maps), dim=1))))
+    maps = torch.cat([block(node.tree2, first), first, *extra], dim=1)
+    root: Any = node.root
+    return F.relu(root.bn(root.conv(maps)))
 
 
 def block(node: Any, x: Tensor) -> Tensor:

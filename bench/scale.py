@@ -6,18 +6,17 @@ bench/scale.py --utts 1100000 --speakers 6112 --fractions 0.25 0.5 1
 
 Each task runs in its own process, at each fraction of the corpus. Its growth is the exponent e of CPU seconds ~ utts^e,
 fitted over the fractions after subtracting the start-up cost (the same task on --start of the corpus). Exit status 1 if
-a task fails, needs --max-gib in one process, or grows faster than --max-growth. Prints a Markdown table; the whole
+a task fails, needs --max-gib in one process, or grows faster than utts^1.25. Prints a Markdown table; the whole
 corpus takes 3.5 GB of disk, in --dir.
 """
 
 import argparse
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,101 +26,73 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT_S = 5.0  # a task that takes less CPU time is repeated, to reduce noise
 LEAST_S = 0.5  # no growth is given for less CPU time
 EVAL_SHARE, EVAL_SPEAKERS = 150_000 / 1_100_000, 1251 / 6112  # VoxCeleb1 as a share of VoxCeleb2
-TARGETS = 262  # per speaker, at most: some 580,000 trials, as in Vox1-E
-
-Command = list[str]
-
-
-class Corpus(NamedTuple):
-    """A folder for a synthetic corpus, its size, and the number of ranks that train on it."""
-
-    folder: Path
-    utts: int
-    speakers: int
-    ranks: int
+MAX_GROWTH = 1.25  # bound on the exponent of CPU time
 
 
 class Task(NamedTuple):
-    """A row of the table. Several commands do the same work, one per rank; all can be repeated."""
+    """A row of the table. command: may contain the names of `values`; with {rank} it runs for each rank in turn."""
 
     name: str
     what: str
-    commands: Callable[[Corpus], list[Command]]
-
-
-def own(*words: object) -> Command:
-    return [sys.executable, "bench/scale_tasks.py", *map(str, words)]
-
-
-def evaluation(c: Corpus) -> tuple[int, int]:
-    """Utterances and speakers of the evaluation set."""
-    speakers = max(2, round(c.speakers * EVAL_SPEAKERS))
-    return max(2 * speakers, round(c.utts * EVAL_SHARE)), speakers
-
-
-def merge(c: Corpus) -> Command:
-    """extract.sh without its jobs, whose output is already there."""
-    for name in ("wav.scp", "exp/model.pt", "exp/config.yaml"):
-        (c.folder / "merge" / name).parent.mkdir(parents=True, exist_ok=True)
-        (c.folder / "merge" / name).touch()
-    shutil.copy(c.folder / "train/wav.scp", c.folder / "merge/wav.scp")
-    return ["steps/extract.sh", "--cmd", "true", "--nj", "64", f"{c.folder}/merge", f"{c.folder}/merge/exp",
-            f"{c.folder}/vectors"]
+    command: str
 
 
 TASKS = [
     Task("manifests", "`write_data_dir`: cuts.jsonl and Kaldi's tables",
-         lambda c: [own("manifests", c.folder / "train", c.utts, c.speakers)]),
-    Task("validate", "`utils/validate_data_dir.py`",
-         lambda c: [["utils/validate_data_dir.py", f"{c.folder}/train"]]),
+         "{own} manifests {dir}/train {utts} {speakers}"),
+    Task("validate", "`utils/validate_data_dir.py`", "utils/validate_data_dir.py {dir}/train"),
     Task("trials", "`utils/make_trials.py`, 160 targets per speaker",
-         lambda c: [["utils/make_trials.py", f"{c.folder}/train", f"{c.folder}/train.trials"]]),
-    Task("table", "`CutTable`: what each process keeps of the manifest",
-         lambda c: [own("table", c.folder / "train")]),
-    Task("epoch", "start of an epoch, the slowest of 8 ranks, with all imports",
-         lambda c: [own("epoch", c.folder / "train", rank, 1) for rank in range(c.ranks)]),
-    Task("epochs", "the batches of a rank in fifty epochs",
-         lambda c: [own("epoch", c.folder / "train", 0, 50)]),
-    Task("workers", "4 data workers of a process, one after the other",
-         lambda c: [own("workers", c.folder / "train", 4)]),
-    Task("sources", "`read_sources`: start of an extraction job",
-         lambda c: [own("sources", c.folder / "train")]),
-    Task("write", "`write_vectors`: 64 archives, 64 dimensions",
-         lambda c: [own("embeddings", c.folder / "train", c.folder / "vectors", 64, 64)]),
-    Task("merge", "`steps/extract.sh`: 64 scps into one", lambda c: [merge(c)]),
-    Task("scp", "`read_vectors`: the merged scp", lambda c: [own("vectors", c.folder / "vectors/embedding.scp")]),
+         "utils/make_trials.py {dir}/train {dir}/train.trials"),
+    Task("table", "`CutTable`: the part of the manifest that each process keeps", "{own} table {dir}/train"),
+    Task("epoch", "start of an epoch, the slowest of all ranks, with all imports", "{own} epoch {dir}/train {rank} 1"),
+    Task("epochs", "the batches of a rank in fifty epochs", "{own} epoch {dir}/train 0 50"),
+    Task("workers", "4 data workers of a process, one after the other", "{own} workers {dir}/train 4"),
+    Task("sources", "`read_sources`: start of an extraction job", "{own} sources {dir}/train"),
+    Task("write", "`write_vectors`: 64 archives, 64 dimensions", "{own} embeddings {dir}/train {dir}/vectors 64 64"),
+    # extract.sh without its jobs, whose output is already there
+    Task("merge", "`steps/extract.sh`: 64 scps into one",
+         "steps/extract.sh --cmd true --nj 64 {dir}/merge {dir}/exp {dir}/vectors"),
+    Task("scp", "`read_vectors`: the merged scp", "{own} vectors {dir}/vectors/embedding.scp"),
     Task("average", "`steps/average_speakers.py`, 64 dimensions",
-         lambda c: [["steps/average_speakers.py", f"{c.folder}/train/spk2utt", f"{c.folder}/vectors"]]),
+         "steps/average_speakers.py {dir}/train/spk2utt {dir}/vectors"),
     Task("eval_manifests", "the evaluation set: `write_data_dir`",
-         lambda c: [own("manifests", c.folder / "eval", *evaluation(c))]),
-    Task("eval_trials", f"`utils/make_trials.py --targets-per-speaker {TARGETS}`",
-         lambda c: [["utils/make_trials.py", "--targets-per-speaker", f"{TARGETS}", f"{c.folder}/eval",
-                     f"{c.folder}/eval/trials"]]),
-    Task("eval_write", "`write_vectors`: 512 dimensions",
-         lambda c: [own("embeddings", c.folder / "eval", c.folder / "eval", 512, 1)]),
-    Task("eval_read", "`read_matrix` of them", lambda c: [own("matrix", c.folder / "eval/embedding.scp")]),
-    Task("score", "`steps/score.py`",
-         lambda c: [["steps/score.py", "--enroll", f"{c.folder}/eval/embedding.scp", "--test",
-                     f"{c.folder}/eval/embedding.scp", f"{c.folder}/eval/trials", f"{c.folder}/scores"]]),
-    Task("evaluate", "`steps/evaluate.py`",
-         lambda c: [["steps/evaluate.py", "--exp", f"{c.folder}/merge/exp", "--list", "E", "--data-set", "eval",
-                     "--protocol", "native", f"{c.folder}/scores", f"{c.folder}/eval/trials"]]),
-    Task("metrics", "EER and two minDCF of a million scores",
-         lambda c: [own("metrics", round(c.utts / 1.1))]),
+         "{own} manifests {dir}/eval {eval_utts} {eval_speakers}"),
+    # some 580,000 trials, as in Vox1-E
+    Task("eval_trials", "`utils/make_trials.py --targets-per-speaker 262`",
+         "utils/make_trials.py --targets-per-speaker 262 {dir}/eval {dir}/eval/trials"),
+    Task("eval_write", "`write_vectors`: 512 dimensions", "{own} embeddings {dir}/eval {dir}/eval 512 1"),
+    Task("eval_read", "`read_matrix` of them", "{own} matrix {dir}/eval/embedding.scp"),
+    Task("score", "`steps/score.py`", "steps/score.py --enroll {dir}/eval/embedding.scp "
+         "--test {dir}/eval/embedding.scp {dir}/eval/trials {dir}/scores"),
+    Task("evaluate", "`steps/evaluate.py`", "steps/evaluate.py --exp {dir}/exp --list E --data-set eval "
+         "--protocol native {dir}/scores {dir}/eval/trials"),
 ]
 
 
-def measure(command: Command) -> Usage:
+def values(folder: Path, utts: int, speakers: int) -> dict[str, object]:
+    """Make the files that the tasks expect in a corpus's folder, and return the names in their commands."""
+    for name in ("exp", "merge"):
+        (folder / name).mkdir()
+    for name in ("model.pt", "config.yaml"):
+        (folder / "exp" / name).touch()
+    (folder / "merge/wav.scp").symlink_to("../train/wav.scp")
+    eval_speakers = max(2, round(speakers * EVAL_SPEAKERS))
+    return {"own": f"{shlex.quote(sys.executable)} bench/scale_tasks.py", "dir": shlex.quote(str(folder)), "utts": utts,
+            "speakers": speakers, "eval_speakers": eval_speakers,
+            "eval_utts": max(2 * eval_speakers, round(utts * EVAL_SHARE))}
+
+
+def measure(command: str) -> Usage:
     """Cost of a command, with its remark (a last line that begins with `# `) as output."""
     try:
-        cost = run_program(command)
+        cost = run_program(shlex.split(command))
     except subprocess.CalledProcessError as error:
-        sys.exit(f"scale.py: exit status {error.returncode}: {shlex.join(command)}")
+        sys.exit(f"scale.py: exit status {error.returncode}: {command}")
     last = (cost.output.splitlines() or [""])[-1]
     return cost._replace(output=last[2:] if last.startswith("# ") else "")
 
 
-def measure_task(commands: Sequence[Command], repeat: int) -> Usage:
+def measure_task(commands: Sequence[str], repeat: int) -> Usage:
     """Of several runs of the same work: the longest time, the least CPU time (against noise) and the most memory."""
     costs = [measure(command) for command in commands]
     while len(costs) < repeat and costs[-1].cpu_s < SHORT_S:
@@ -147,27 +118,35 @@ def run(options: argparse.Namespace) -> tuple[list[int], dict[str, list[Usage]]]
         speakers = min(utts // 2, max(200, round(options.speakers * fraction)))
         sizes.append(utts)
         with tempfile.TemporaryDirectory(prefix="scale.", dir=options.dir) as folder:
-            corpus = Corpus(Path(folder), utts, speakers, options.ranks)
+            names = values(Path(folder), utts, speakers)
             for task in TASKS:
-                cost = measure_task(task.commands(corpus), options.repeat)
+                ranks = options.ranks if "{rank}" in task.command else 1
+                cost = measure_task([task.command.format(rank=rank, **names) for rank in range(ranks)], options.repeat)
                 costs[task.name].append(cost)
                 print(f"{utts:9,} utts, {speakers:5,} speakers  {task.name:15} {cost.wall_s:6.1f} s, CPU "
                       f"{cost.cpu_s:6.1f} s, {cost.peak_gib:5.2f} GiB  {cost.output}", file=sys.stderr)
     return sizes, costs
 
 
-def print_table(sizes: list[int], costs: dict[str, list[Usage]], grown: dict[str, float | None]) -> None:
+def report(options: argparse.Namespace, sizes: list[int], costs: dict[str, list[Usage]]) -> list[str]:
+    """Print the table; returns the bounds that were exceeded, one line each."""
     from rawnext.stamp import stamp  # not earlier: see run_program
 
-    facts = stamp()
+    facts, faults = stamp(), []
+    free = [] if options.start else [0]  # no start-up cost
     print(f"{facts['hardware']}, {facts['date'][:10]}, commit {facts['commit']}: `{facts['command']}`\n")
     print(f"| task | what | {' | '.join(f'CPU s, {n:,}' for n in sizes)} | wall s | peak GiB | growth | remark |")
     print(f"|---|---|{'---:|' * (len(sizes) + 3)}---|")
-    for task in TASKS:
-        last, exponent = costs[task.name][-1], grown[task.name]
-        times = " | ".join(f"{cost.cpu_s:.1f}" for cost in costs[task.name])
-        print(f"| {task.name} | {task.what} | {times} | {last.wall_s:.1f} | {last.peak_gib:.2f} | "
-              f"{'-' if exponent is None else f'{exponent:.2f}'} | {last.output} |")
+    for name, what, _ in TASKS:
+        cpu_s, last, peak = [c.cpu_s for c in costs[name]], costs[name][-1], max(c.peak_gib for c in costs[name])
+        power = growth(free + sizes, free + cpu_s)
+        print(f"| {name} | {what} | {' | '.join(f'{s:.1f}' for s in cpu_s)} | {last.wall_s:.1f} | "
+              f"{last.peak_gib:.2f} | {'-' if power is None else f'{power:.2f}'} | {last.output} |")
+        if peak >= options.max_gib:
+            faults.append(f"{name} needs {peak:.2f} GiB, the bound is {options.max_gib:g}")
+        if power is not None and power > MAX_GROWTH:
+            faults.append(f"{name} grows as utts^{power:.2f}, the bound is {MAX_GROWTH:g}")
+    return faults
 
 
 def main() -> None:
@@ -179,23 +158,13 @@ def main() -> None:
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.25, 0.5, 1.0], help="default: 0.25 0.5 1")
     parser.add_argument("--start", type=float, default=0.01, help="start-up fraction; 0: none; default: 0.01")
     parser.add_argument("--max-gib", type=float, default=4.0, help="bound on memory of one process; default: 4")
-    parser.add_argument("--max-growth", type=float, default=1.25, help="bound on CPU time's exponent; default: 1.25")
     parser.add_argument("--dir", type=os.path.abspath, help="folder for the temporary corpus; default: /tmp")
     options = parser.parse_args()
     if not 0 <= options.start < min(options.fractions):
         parser.error("--start must be at least 0 and below all --fractions")
     os.chdir(ROOT)
-    sizes, costs = run(options)
-    free = [] if options.start else [0]  # no start-up cost
-    grown = {name: growth(free + sizes, free + [cost.cpu_s for cost in its]) for name, its in costs.items()}
-    print_table(sizes, costs, grown)
-    faults = [f"{name} needs {cost.peak_gib:.2f} GiB, the bound is {options.max_gib:g}" for name, its in costs.items()
-              if (cost := max(its, key=lambda cost: cost.peak_gib)).peak_gib >= options.max_gib]
-    faults += [f"{name} grows as utts^{exponent:.2f}, the bound is {options.max_growth:g}"
-               for name, exponent in grown.items() if exponent is not None and exponent > options.max_growth]
-    for fault in faults:
-        print(f"scale.py: {fault}", file=sys.stderr)
-    sys.exit(1 if faults else 0)
+    if faults := report(options, *run(options)):
+        sys.exit("\n".join(f"scale.py: {fault}" for fault in faults))
 
 
 if __name__ == "__main__":

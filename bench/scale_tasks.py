@@ -10,7 +10,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,11 @@ import numpy as np
 WORLD = 8  # ranks of the flagship's training
 
 
-def counts(num_utts: int, num_speakers: int) -> np.ndarray:
-    """(S,) utterances of each speaker, at least one; skewed as in real corpora, some far above the mean."""
+def names(num_utts: int, num_speakers: int) -> Iterator[tuple[str, str]]:
+    """(utt, spk) in the form of VoxCeleb's names; utterances per speaker are skewed, some far above the mean."""
     rng = np.random.default_rng(num_utts)
     inner = np.sort(rng.choice(num_utts - 1, num_speakers - 1, replace=False)) + 1
-    return np.diff(inner, prepend=0, append=num_utts)
-
-
-def names(num_utts: int, num_speakers: int) -> Iterator[tuple[str, str]]:
-    """(utt, spk) in the form of VoxCeleb's names."""
-    for number, count in enumerate(counts(num_utts, num_speakers).tolist()):
+    for number, count in enumerate(np.diff(inner, prepend=0, append=num_utts).tolist()):
         spk = f"id{number:05d}"
         for i in range(count):
             yield f"{spk}-_v{i // 8:06d}AbC-{i % 8:05d}", spk
@@ -128,18 +123,5 @@ def matrix(scp: str) -> None:
     print(f"# {len(keys):,} x {rows.shape[1]}, {rows.nbytes / 2**20:.0f} MiB of numbers")
 
 
-def metrics(num_scores: int) -> None:
-    from rawnext.scoring.metrics import eer, min_dcf
-
-    rng = np.random.default_rng(0)
-    target, nontarget = rng.normal(2, 1, num_scores // 2), rng.normal(0, 1, num_scores // 2)
-    for p_target in (0.01, 0.05):
-        min_dcf(target, nontarget, p_target)
-    print(f"# EER {100 * eer(target, nontarget):.1f} %")
-
-
-TASKS: dict[str, Callable[..., None]] = {task.__name__: task for task in (
-    manifests, table, epoch, workers, sources, embeddings, vectors, matrix, metrics)}
-
 if __name__ == "__main__":
-    TASKS[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))
+    globals()[sys.argv[1]](*(int(word) if word.isdecimal() else word for word in sys.argv[2:]))

@@ -25,10 +25,6 @@ def programs() -> list[Path]:
     return sorted(path for path in found if "--help" in path.read_text() or "argparse" in path.read_text())
 
 
-def print_help(program: Path) -> None:
-    subprocess.run([program, "--help"], check=True, stdout=subprocess.DEVNULL, cwd=ROOT / "egs/mini")
-
-
 def first_step_seconds(folder: str) -> float:
     """From the start of steps/train.py to the log line of the first step: full RawNeXt, noise, RIRs, data workers."""
     began = time.perf_counter()
@@ -46,7 +42,8 @@ def first_step_seconds(folder: str) -> float:
 
 
 def notes() -> list[str]:
-    times = {path: min(in_turns([partial(print_help, path)], ROUNDS)[0]) for path in programs()}
+    quiet = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL, cwd=ROOT / "egs/mini")
+    times = {path: min(in_turns([partial(quiet, [path, "--help"])], ROUNDS)[0]) for path in programs()}
     slowest = max(times, key=lambda program: times[program])
     with tempfile.TemporaryDirectory() as folder:
         write_corpora(Path(folder))

@@ -7,13 +7,15 @@ bytes of its feature maps against the rate of a copy) and a profile.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
+from unittest import mock
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.published import PublishedTask
-from bench.timing import Growth, Ratio, compare, growth, in_turns
+from bench.timing import Growth, Program, Ratio, compare, growth, in_turns
 from rawnext.config import Config
 from rawnext.models.layers import channels_last_conv1d
 from rawnext.training.optim import build_optimizer
@@ -51,32 +53,11 @@ class Step:
             torch.cuda.synchronize()
 
 
-class Roofline(NamedTuple):
-    """Bounds on a step.
+def roofline(step: Step, rounds: int) -> tuple[float, float, list[str]]:
+    """Operations of a step, bytes of the tensors that its forward pass keeps for the backward pass, and its bounds.
 
-    flops: of its convolutions and matrix products.   map_bytes: of tensors that the forward pass keeps for the backward
-    pass.   flop_s, byte_s: rates of a matrix product and of a copy.   step_s: seconds of a step.
+    The bounds are lines: the operations against the rate of a matrix product, the bytes against the rate of a copy.
     """
-
-    flops: float
-    map_bytes: float
-    flop_s: float
-    byte_s: float
-    step_s: float
-
-    def lines(self, batch: int) -> list[str]:
-        floor = self.flops / self.flop_s
-        memory = 3 * self.map_bytes / self.byte_s  # written once, read by the next layer and by the backward pass
-        return [f"a step of {batch}: {self.flops / 1e9:.1f} GFLOP ({self.flops / 1e9 / batch:.1f} per utterance); a "
-                f"matrix product reaches {self.flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
-                f"feature maps kept for the backward pass: {self.map_bytes / 2**20:,.0f} MiB, a copy moves "
-                f"{self.byte_s / 1e9:.1f} GB/s: at least {memory:.3f} s to write them once and read them twice",
-                f"measured: {self.step_s:.3f} s; {floor / self.step_s:.0%} of the matrix product's rate"]
-
-
-def roofline(step: Step, rounds: int) -> Roofline:
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         step.forward_backward()
     kept: dict[int, int] = {}  # by address, because several layers keep the same tensor
@@ -88,18 +69,25 @@ def roofline(step: Step, rounds: int) -> Roofline:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = step.task(step.wave, step.label)[0]
     del loss
-    weights = sum(p.untyped_storage().nbytes() for p in step.task.parameters())
+    flops, batch = counter.get_total_flops(), len(step.label)
+    map_bytes = sum(kept.values()) - sum(p.untyped_storage().nbytes() for p in step.task.parameters())
     n, dtype = 3072, step.amp or torch.float32
     a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
     x = torch.randn(1 << 25, device=DEVICE)
     y = torch.empty_like(x)
     times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step], rounds)
-    product, copy, whole = map(min, times)
-    maps = sum(kept.values()) - weights
-    return Roofline(counter.get_total_flops(), maps, 2 * n**3 / product, 2 * x.nbytes / copy, whole)
+    product, copy, step_s = map(min, times)
+    flop_s, byte_s = 2 * n**3 / product, 2 * x.nbytes / copy
+    floor = flops / flop_s
+    return flops, map_bytes, [
+        f"a step of {batch}: {flops / 1e9:.1f} GFLOP ({flops / 1e9 / batch:.1f} per utterance); a matrix product "
+        f"reaches {flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
+        f"feature maps kept for the backward pass: {map_bytes / 2**20:,.0f} MiB, a copy moves {byte_s / 1e9:.1f} GB/s: "
+        f"at least {3 * map_bytes / byte_s:.3f} s to write them once and read them twice",
+        f"measured: {step_s:.3f} s; {floor / step_s:.0%} of the matrix product's rate"]
 
 
-def synchronous(work: Callable[[], object]) -> Callable[[], None]:
+def synchronous(work: Program) -> Program:
     def run() -> None:
         work()
         if DEVICE.type == "cuda":
@@ -122,31 +110,21 @@ def profile(step: Step) -> dict[str, float]:
     shares = dict.fromkeys([*KINDS, "the rest (ReLU, max, additions, softmax)"], 0.0)
     for event in seen.key_averages():
         name, own = event.key.lower(), event.self_device_time_total if gpu else event.self_cpu_time_total
-        place = next((kind for kind, words in KINDS.items() if any(
+        kind = next((kind for kind, words in KINDS.items() if any(
             name.removeprefix("aten::").startswith(w) or (len(w) > 3 and w in name) for w in words)), list(shares)[-1])
-        shares[place] += own
+        shares[kind] += own
     total = sum(shares.values())
     return {name: own / total for name, own in shares.items()}
 
 
-def torch_convolution(layer, x: torch.Tensor) -> torch.Tensor:
-    """conv1d by torch alone."""
-    return channels_last_conv1d(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0],
-                                layer.groups)
+def with_torch_convolution(step: Step) -> None:
+    """Run a step with gradients of dense convolutions by torch."""
+    def conv1d(layer, x: torch.Tensor) -> torch.Tensor:
+        return channels_last_conv1d(x, layer.weight, layer.bias, layer.stride[0], layer.padding[0], layer.dilation[0],
+                                    layer.groups)
 
-
-class WithTorchConvolution(Step):
-    """Our step with gradients of dense convolutions by torch."""
-
-    def __call__(self) -> None:
-        from rawnext.models import rawnext
-
-        own = rawnext.conv1d
-        rawnext.conv1d = torch_convolution  # type: ignore[assignment]
-        try:
-            super().__call__()
-        finally:
-            rawnext.conv1d = own
+    with mock.patch("rawnext.models.rawnext.conv1d", conv1d):
+        step()
 
 
 def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:
@@ -155,7 +133,7 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     what = f"step, {batch} x {config.crop.samples:,} samples"
     published = "published order, float32", Step(config, batch, published=True)
 
-    def against(before: tuple[str, Step], name: str, after: Step) -> Ratio:
+    def against(before: tuple[str, Program], name: str, after: Step) -> Ratio:
         return compare(what, batch, "utts", before, (name, after), rounds)
 
     ours = Step(config, batch)
@@ -163,8 +141,8 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     found = [against(published, "ours, float32", ours),
              against(("plain blocks, channels last", plain), "composed blocks", ours)]
     if DEVICE.type == "cpu":
-        found.append(against(("convolutions' gradients by torch", WithTorchConvolution(config, batch)),
-                             "by matrix products", ours))
+        by_torch = "convolutions' gradients by torch", partial(with_torch_convolution, ours)
+        found.append(against(by_torch, "by matrix products", ours))
     else:
         half = Step(config, batch, amp=torch.bfloat16)
         compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))
@@ -187,4 +165,4 @@ def notes() -> list[str]:
     """Roofline and profile of our step."""
     step = Step(Config(), BATCH, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
-    return [*roofline(step, 3).lines(BATCH), f"profile: {shares}"]
+    return [*roofline(step, 3)[2], f"profile: {shares}"]

@@ -6,12 +6,11 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from job_files import base_path, job_name, lock_job_file, open_job_file, write_script
 from jobs import PROGRAM, LauncherError, Request, has_ended, job_state, print_message
@@ -26,33 +25,27 @@ LOG_S = 60          # timeout for a log's last line to arrive through a network 
 FAILED_LOG_S = 10   # the same after a failure, when the last line may never come
 
 
-class Scheduler(ABC):
+class Scheduler(Protocol):
     """The commands of one scheduler."""
 
     conf: str          # path of the config file
     default_conf: str  # its content if there is no such file
 
-    @abstractmethod
     def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         """The options of sbatch or qsub, and the job numbers as cluster_job.sh expects them."""
 
-    @abstractmethod
     def job_id(self, text: str) -> str | None:
         """The job's id in the output of sbatch or qsub, or None if it is not there yet."""
 
-    @abstractmethod
     def is_active(self, job_id: str) -> bool:
         """Whether the job is in the queue or running. True if the scheduler does not answer."""
 
-    @abstractmethod
     def problem(self, job_id: str) -> str:
         """The reason why the job cannot start without intervention; empty if there is none."""
 
-    @abstractmethod
     def cancel(self, job_id: str) -> None:
         """Cancel the job with all its tasks."""
 
-    @abstractmethod
     def exit_info(self, job_id: str, job: int | None) -> str:
         """How the scheduler reports the end of task `job` of an array, or of a single job (None); may be empty."""
 
@@ -79,12 +72,8 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
     Returns: the process, and a function that returns all its output so far (all its output after it has ended).
     """
     controller, terminal = os.openpty()
-    parts: list[bytes] = []
-
-    def read() -> None:
-        with contextlib.suppress(OSError), open(controller, "rb", buffering=0) as file:  # OSError: end of file
-            parts.extend(iter(lambda: file.read(4096), b""))
-
+    os.set_blocking(controller, False)
+    output = bytearray()
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
                                    start_new_session=True)
@@ -92,13 +81,12 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
         raise _no_program(command[0]) from None
     finally:
         os.close(terminal)
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
 
     def output_so_far() -> str:
-        if process.returncode is not None:
-            reader.join(1)  # not for ever: a child process may keep the terminal open
-        return b"".join(parts).decode(errors="replace").replace("\r", "")
+        with contextlib.suppress(OSError):  # nothing to read, or the end
+            while part := os.read(controller, 4096):
+                output.extend(part)
+        return output.decode(errors="replace").replace("\r", "")
 
     return process, output_so_far
 
@@ -191,13 +179,14 @@ class Launcher:
                 stopped = number
         self._record(job_id)
         try:
-            ended = self._wait(process, job_id, stopped, logs)
+            ended = self._wait(process, output, job_id, stopped, logs)
         finally:
             process.kill()  # it may not have noticed that the job has ended
             process.wait()
         return job_id, ended or process.returncode == 0
 
-    def _wait(self, process: subprocess.Popen, job_id: str, stopped: int, logs: list[Path]) -> bool:
+    def _wait(self, process: subprocess.Popen, output: Callable[[], str], job_id: str, stopped: int,
+              logs: list[Path]) -> bool:
         """Wait until the job has ended; cancel it on a signal. Returns: whether all logs are complete.
 
         sbatch and qsub also wait for the job. But sbatch polls as rarely as every 40 s, whereas the logs show at once
@@ -205,6 +194,7 @@ class Launcher:
         """
         reported, polled, pause, waiting = "", time.monotonic(), 0.5, deque(logs)
         while not stopped and (process.poll() is None or self.scheduler.is_active(job_id)):
+            output()  # a full terminal would block sbatch or qsub
             while waiting and has_ended(waiting[0]):
                 waiting.popleft()
             if not waiting:

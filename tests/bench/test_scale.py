@@ -20,11 +20,13 @@ def scale(root):
 
 # The program with a single task, in its own process, since a large parent would count in its children's peaks.
 ALONE = """
+import shlex
 import sys
 sys.path.insert(0, "bench")
 import scale
 code = sys.argv.pop(1)
-scale.TASKS = [scale.Task("mine", "of a test", lambda c: [[sys.executable, "-c", code.replace("UTTS", str(c.utts))]])]
+command = shlex.join([sys.executable, "-c", code]).replace("UTTS", "{utts}")
+scale.TASKS = [scale.Task("mine", "of a test", command)]
 scale.main()
 """
 
@@ -39,7 +41,7 @@ def test_every_task_of_a_small_corpus(root, tmp_path):
                            "0", "--fractions", "1", "--repeat", "1", "--dir", tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows[0][2:4] == ["CPU s, 4,000", "wall s"] and len(rows) == 20
+    assert rows[0][2:4] == ["CPU s, 4,000", "wall s"] and len(rows) == 19
     table = {row[0].strip("| "): row for row in rows[1:]}
     assert all(float(row[3]) > 0 and 0.005 < float(row[4]) < 1 for row in table.values())
     assert table["table"][6].startswith("4,000 cuts, ")

@@ -175,12 +175,12 @@ def test_directories_accepted_by_the_validator_are_read(folder, data, kind):
 @given(raw=damaged(GOOD["utt2spk"].encode()), gender=damaged(GOOD["spk2gender"].encode()),
        session=st.none() | damaged(b"a-1 x\na-2 -y\n\xc3\xa4-3 x\n"))
 def test_make_trials_reads_or_refuses_damaged_tables(folder, capsys, raw, gender, session):
-    Speakers = utils_module("make_trials").Speakers
+    speakers_of = utils_module("make_trials").Speakers
     (folder / "utt2spk").write_bytes(raw)
     (folder / "spk2gender").write_bytes(gender)
     (folder / "utt2session").write_bytes(session or b"")
     try:
-        speakers = Speakers(folder, session is not None)
+        speakers = speakers_of(folder, session is not None)
     except SystemExit:
         assert capsys.readouterr().err.startswith(f"{folder}/")
     else:
