@@ -27,6 +27,7 @@ def tables(tmp_path_factory):
     return CutTable(folder / "train"), dict.fromkeys(("musan_noise", "musan_music", "musan_speech", "rirs"), bank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("_lda.yaml")])  # no network to train
 def test_configuration_trains(name, tables, tmp_path):
     bases = BASES.get(name, ["csv/training.yaml"] if name.startswith("csv/") else [])

@@ -22,6 +22,7 @@ def bench(monkeypatch):
     return input_pipeline
 
 
+@pytest.mark.slow
 def test_rows(bench, tmp_path):
     rows = bench.rows(str(tmp_path))
     assert len(rows) == 6 and not list(tmp_path.iterdir())

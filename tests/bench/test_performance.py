@@ -18,6 +18,7 @@ SMALL = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 4
 TINY = dataclasses.replace(Config(), model=SMALL, batch=dataclasses.replace(Config().batch, speakers=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [SMALL, {**SMALL, "dla": False, "blocks": [1, 2, 2, 1]}, {**SMALL, "gate": False},
                                    {"name": "resnext", **{key: SMALL[key] for key in ("channels", "cardinality")}}])
 def test_the_published_form_is_the_same_function(model):
@@ -61,6 +62,7 @@ def test_exponents(power, monkeypatch):
     assert timing.growth_row(row).endswith(f"| {power:.2f} |")
 
 
+@pytest.mark.slow
 def test_training_rows():
     rows = training.rows(TINY, batch=2, rounds=1)
     assert [row.after for row in rows[:2]] == ["ours, float32", "composed blocks"]

@@ -17,6 +17,7 @@ def bench(monkeypatch):
     scoring.lists.cache_clear()
 
 
+@pytest.mark.slow
 def test_rows(bench):
     plain, alone, asnorm = bench.rows()
     for row in (plain, asnorm):

@@ -5,6 +5,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_two_systems(root, tmp_path):
     for name, channels in (("narrow", 8), ("wide", 64)):

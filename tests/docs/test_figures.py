@@ -37,6 +37,7 @@ def words(path) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())
 
 
+@pytest.mark.slow
 def test_committed_figures_are_current(figures, root, tmp_path):
     figures["draw"].draw_all(tmp_path)
     for name in PICTURES:

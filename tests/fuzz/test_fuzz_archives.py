@@ -132,6 +132,7 @@ def test_folder_that_an_scp_cannot_name_is_refused(tmp_path):
         write_vectors(tmp_path / "a\nb" / "e.ark", tmp_path / "e.scp", [])
 
 
+@pytest.mark.slow
 @fuzz(250)
 @given(raw=damaged(*(ark_of(kind) for kind in KINDS)))
 def test_damaged_archives(folder, raw):
@@ -146,6 +147,7 @@ def test_damaged_archives(folder, raw):
         assert np.array_equal(read_matrix(folder / "b.scp")[1], matrix)
 
 
+@pytest.mark.slow
 @fuzz(250)
 @given(place=st.one_of(
     damaged(b"{0}/e.ark:2", b"{0}/e.ark:24[0:1]", b"touch {0}/ran |", b"| tee {0}/ran", b"-", b"cat {0}/e.ark | x |"),

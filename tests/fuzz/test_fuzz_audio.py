@@ -39,6 +39,7 @@ def front(raw: bytes, change: bytes) -> bytes:
     return change + raw[len(change):]
 
 
+@pytest.mark.slow
 @fuzz(250)
 @given(data=st.data(), number=st.integers(0, len(FILES) - 1),
        name=st.sampled_from(["a.wav", "a.flac", "a.raw", "a", "a.mp3"]), end_s=st.sampled_from([-1.0, 0.2, 9.0]))

@@ -100,6 +100,7 @@ def repacked(data: bytes) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @fuzz(150)
 @given(raw=damaged(*FILES) | damaged(*pickles()).map(repacked))

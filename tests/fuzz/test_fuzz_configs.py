@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("configs")
 
 
+@pytest.mark.slow
 @fuzz(60)
 @given(raw=damaged(YAML, b"seed: 1\n"))
 @example(raw=b"seed: ${nope}\n")
@@ -62,6 +63,7 @@ def test_damaged_yaml(folder, raw):
         assert asdict(load_system([folder / "again.yaml"])) == asdict(config)
 
 
+@pytest.mark.slow
 @fuzz(120)
 @given(words=st.lists(st.sampled_from(["seed", "optim", "lr", "model", "name", "losses", "=", ".", "[", "]", "{", "}",
                                        ":", "1", "1e-3", "-", ",", "'", '"', "${", "???", " ", "0", "null", "\n", "é"]),

@@ -87,6 +87,7 @@ def manifests(draw, folder):
     return draw(damaged(text)) if draw(st.booleans()) else text
 
 
+@pytest.mark.slow
 @fuzz(250)
 @given(data=st.data())
 def test_damaged_manifests(folder, data):

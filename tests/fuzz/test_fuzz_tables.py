@@ -35,6 +35,7 @@ def all_ids(*columns):
     return all(check_id(text, "x") == text for column in columns for text in column)
 
 
+@pytest.mark.slow
 @fuzz(200)
 @given(raw=damaged(SCP, TRIALS), one_word=st.booleans())
 def test_damaged_tables(folder, raw, one_word):
@@ -47,6 +48,7 @@ def test_damaged_tables(folder, raw, one_word):
         assert read_table(path, one_word) == table
 
 
+@pytest.mark.slow
 @fuzz(200)
 @given(raw=damaged(TRIALS))
 def test_damaged_trials(folder, raw):
@@ -76,6 +78,7 @@ def test_damaged_scores(folder, raw):
         assert np.allclose(read_scores(path)[2], scores, atol=1e-6)
 
 
+@pytest.mark.slow
 @fuzz(200)
 @given(scp=damaged(SCP), segments=st.none() | damaged(SEGMENTS), allow_pipes=st.booleans())
 def test_damaged_wav_scp_and_segments(folder, scp, segments, allow_pipes):
@@ -149,6 +152,7 @@ CUTS = {**GOOD, "wav.scp": "r1 /x\nr2 /y\n", "segments": "a-1 r1 0 1.5\na-2 r1 1
         "reco2dur": "r1 3\nr2 1\n"}
 
 
+@pytest.mark.slow
 @fuzz(150)
 @given(data=st.data(), kind=st.sampled_from([GOOD, CUTS]))
 def test_directories_accepted_by_the_validator_are_read(folder, data, kind):

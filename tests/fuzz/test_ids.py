@@ -75,6 +75,7 @@ def run(root, program, *arguments):
 SETS = [[text for text in GOOD if text not in ("a:5", "x" * 200, "貓" * 66)], ["a:5", "b" * 198]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", SETS, ids=["odd", "long"])
 def test_valid_ids_pass_all_stages(root, tmp_path, ids):
     """Corpus -> data directory -> trials -> embeddings -> scores, read by this project and by Kaldi's own reader."""

@@ -158,6 +158,7 @@ def test_signal_cancels_the_jobs(tmp_path, state, launcher, number):
     assert "with status 143\n" in (tmp_path / "x.1.log").read_text()
 
 
+@pytest.mark.slow
 @BOTH
 def test_job_killed_by_sigkill(call, state, launcher):
     (state / "kill").touch()

@@ -160,6 +160,7 @@ def test_complete_corpus_is_kept_a_failed_run_keeps_it_too_and_other_arguments_r
     assert len(list(out.rglob("*.flac"))) == 10 and [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(corpus, tmp_path, monkeypatch):
     made, write = [], make_mini.write_audio
 

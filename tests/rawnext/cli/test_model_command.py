@@ -104,6 +104,7 @@ def test_damaged_safetensors_are_refused(exp, tmp_path):
         Extractor.from_pretrained(tmp_path / "a", "cpu")
 
 
+@pytest.mark.slow
 def test_onnx_metadata_state_their_source(exp, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rawnext.export.onnx, "SECONDS", (0.1, 0.5))
     main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])

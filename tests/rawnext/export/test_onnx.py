@@ -20,6 +20,7 @@ SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1]
            ("resnet34", {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), SYSTEMS, ids=lambda value: value if isinstance(value, str) else "")
 def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd):
     model, path = randomise(MODELS.build(name, options)).float(), tmp_path / "new" / "model.onnx"

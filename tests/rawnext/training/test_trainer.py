@@ -67,6 +67,7 @@ def same(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_killed_training_equals_an_uninterrupted_one(root, config, corpus, tmp_path):
     done = run(root, config, corpus, tmp_path / "whole")
     assert done.returncode == 0, done.stderr
@@ -96,6 +97,7 @@ def curve(text):
     return [float(value) for value in re.findall(r" epoch=1 .* loss=(\S+)", text)]
 
 
+@pytest.mark.slow
 def test_loss_does_not_depend_on_the_number_of_processes(root, config, corpus, tmp_path):
     """One, two and four processes share the same global batch; the losses differ by rounding only."""
     small = config.with_name("small.yaml")   # few BatchNorms: the processes wait for each other at each
@@ -142,6 +144,7 @@ def two_process_worker(rank, port, config, corpus, out):
     cleanup()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(config, corpus, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -159,6 +162,7 @@ def test_two_processes_equal_one(config, corpus, tmp_path):
             assert torch.allclose(found_state[name], value, rtol=1e-9, atol=1e-12), name
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_configuration_or_corpus_are_refused(config, corpus, tmp_path):
     table = CutTable(corpus)
     short = load_config([config], ["train.epochs=1"])
@@ -232,6 +236,7 @@ def test_losses_are_weighted_and_margins_scaled():
     assert float(task(wave, label)[0]) == pytest.approx(float(0.5 * aam + 2 * proto))
 
 
+@pytest.mark.slow
 def test_compiled_model_is_one_graph_with_the_same_results(monkeypatch):
     """With a backend that runs the graph unchanged; a real one takes minutes and is torch's to test."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
