@@ -29,6 +29,7 @@ def pytest_configure(config) -> None:
     hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
     hypothesis.settings.load_profile("repeatable")
     signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup, launchers would inherit that SIGHUP is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # ignored in a job that a shell started with &
 
 
 @pytest.fixture(autouse=True)
