@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Row = tuple[int, list[str]]  # line number, fields
-ID_LIMIT = 200  # bytes; rawnext/kaldi/columns.py has the same rule, tests/fuzz/test_ids.py compares them
+ID_LIMIT = 200  # bytes; rawnext/kaldi/tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
 
