@@ -288,5 +288,5 @@ STEPS: dict[str, tuple[str, Callable[[Experiment, str], list[Task]]]] = {
     "apply": ("calibrated score file", apply_calibration),
     "evaluate": ("evaluation", evaluate),
     "results": ("results table", results),
-    "report": ("group of pictures", pictures),
+    "report": ("output", pictures),
 }

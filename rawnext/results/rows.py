@@ -144,12 +144,14 @@ def figure(row: Row, measure: str) -> str:
 
 
 def headline(rows: list[Row]) -> str:
-    """The lowest EER on the first list and data set at the longest duration: the one figure to read first."""
+    """The lowest EER on the first list and data set at the longest duration, and of how many rows it is the lowest."""
     first = [row for row in rows if (row["list"], row["data_set"]) == (rows[0]["list"], rows[0]["data_set"])]
     longest = max(seconds(row["duration"]) for row in first)
-    best = min((row for row in first if seconds(row["duration"]) == longest), key=lambda row: row["eer"])
+    whole = [row for row in first if seconds(row["duration"]) == longest]
+    best = min(whole, key=lambda row: row["eer"])
+    lowest = f" (the lowest of {len(whole)} rows)" if len(whole) > 1 else ""
     value, _, ends = figure(best, "eer").partition(" ")
-    return f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(best)}, {label_of(best['duration'])}"
+    return f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(best)}, {label_of(best['duration'])}{lowest}"
 
 
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:

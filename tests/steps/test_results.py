@@ -165,7 +165,7 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
 
 
 def test_page_reports_the_origin_of_figures(results):
-    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
+    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full (the lowest of 2 rows)**"
     assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
     assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
