@@ -1,16 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From waveforms to network inputs: pre-emphasis, log mel energies, SpecAugment, repetition of short utterances."""
+"""From waveforms to network inputs: level, pre-emphasis, log mel energies, SpecAugment, repeated short utterances."""
 
 import contextlib
 
 import torch
 from torch import Tensor, nn
 
-from rawnext.models.masking import zero_tail
+from rawnext.models.masking import tail_mask, zero_tail
 
 SAMPLE_RATE = 16000
 HOP = 160  # samples from one frame to the next
 FFT = 512
+
+
+def set_level(wave: Tensor, lengths: Tensor | None, level: float) -> Tensor:
+    """Scale each utterance to a root mean square of `level` over its own samples; silence stays silence.
+
+    The network then gets the same input from a loud and a quiet recording of one signal.
+
+    Args:
+        wave: (B, T) samples, zero-padded.   lengths: (B,) samples, or None if all have T.
+    Returns: (B, T).
+    """
+    power = wave.square()
+    if lengths is not None:  # the values of the padding are not trusted
+        power = power.masked_fill(tail_mask(wave.shape[-1], lengths), 0)
+    num = wave.shape[-1] if lengths is None else lengths[:, None]
+    rms = (power.sum(-1, keepdim=True) / num).sqrt()
+    return wave * (level / rms.clamp(min=1e-6))
 
 
 def pre_emphasis(wave: Tensor, lengths: Tensor | None = None,

@@ -92,7 +92,7 @@ class RawNet2(SpeakerModel):
             if isinstance(module, nn.Conv1d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
-    def frontend(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def preprocess(self, wave: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return pre_emphasis(wave, lengths)
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -135,7 +135,7 @@ class RawNeXt(SpeakerModel):
         if quiet_init:
             apply_quiet_init(self)
 
-    def frontend(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def preprocess(self, wave: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return pre_emphasis(wave, lengths)
 
     def encode(self, x: Tensor, lengths: Tensor | None) -> Tensor:

@@ -15,7 +15,8 @@ from rawnext.models import MODELS
 from rawnext.models.features import LogMel
 
 RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}
-SYSTEMS = [("rawnext", RAWNEXT), ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),
+SYSTEMS = [("rawnext", {**RAWNEXT, "level": 0.05}),
+           ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),
            ("ecapa_tdnn", {"channels": 32, "fused": 32, "embedding_dim": 8}),
            ("resnet34", {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8})]
 
