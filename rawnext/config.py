@@ -20,6 +20,9 @@ class Batch:
     speakers: int = 160  # per step, over all processes; no speaker twice
     utts: int = 2  # per speaker
     max_utts_per_speaker: int = 500  # drawn in an epoch
+    min_utts_per_speaker: int = 0  # drawn in an epoch, with repeat; equal to the maximum, all speakers count alike
+    repeat: bool = False  # draw an utterance again, with another crop, if a speaker has fewer than utts or the minimum
+    speeds: list[float] = field(default_factory=list)  # copies of all speakers at these speeds, as new speakers
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Train:
     save_every: int = 500  # steps; and at each epoch's end
     keep: int = 3  # newest checkpoints
     max_bad_fraction: float = 1e-3  # of the drawn utterances that were unreadable and replaced
+    teacher_weight: float = 1.0  # of the loss 1 - cosine to the embeddings of train.py's --teacher
 
 
 @dataclass
@@ -194,6 +198,12 @@ def check(config: Config, path: PathLike) -> None:
     batch, crop, optim, train = config.batch, config.crop, config.optim, config.train
     want(batch.speakers >= 2, f"batch.speakers: at least 2, got {batch.speakers}")
     want(batch.utts >= 1, f"batch.utts: at least 1, got {batch.utts}")
+    want(0 <= batch.min_utts_per_speaker <= batch.max_utts_per_speaker,
+         f"batch.min_utts_per_speaker: 0...max_utts_per_speaker, got {batch.min_utts_per_speaker}")
+    want(batch.repeat or not batch.min_utts_per_speaker, "batch.min_utts_per_speaker: needs batch.repeat: true")
+    want(all(0.5 <= x <= 2 and x != 1 for x in batch.speeds) and len(set(batch.speeds)) == len(batch.speeds),
+         f"batch.speeds: different numbers of 0.5...2 other than 1, got {batch.speeds}")
+    want(train.teacher_weight > 0, f"train.teacher_weight: above 0, got {train.teacher_weight}")
     want(crop.samples >= 1600, f"crop.samples: at least 1600 (0.1 s), got {crop.samples}")
     want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")
     want(crop.start_samples == 0 or crop.short_from < crop.start_samples <= crop.samples,
