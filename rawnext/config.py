@@ -35,11 +35,12 @@ class Crop:
 
 @dataclass
 class Optim:
-    name: str = "adam"  # adam, adamw or radam
+    name: str = "adam"  # adam, adamw, radam or sgd
     amsgrad: bool = True  # adam and adamw divide by the largest second moment so far; radam has no such variant
+    momentum: float = 0.9  # of sgd, by Nesterov's rule
     lr: float = 1e-3
-    schedule: str = "cosine"  # cosine over the whole run, cyclical, or step
-    final_lr: float = 1e-7  # where the cosine ends at the last step; the base of the cycles; the floor of the steps
+    schedule: str = "cosine"  # cosine or exponential over the whole run, cyclical, or step
+    final_lr: float = 1e-7  # end of cosine and exponential at the last step; base of the cycles; floor of the steps
     cycle_steps: int = 65000  # from base to peak, and the same number back
     step_epochs: int = 10  # the rate is multiplied by step_factor every step_epochs epochs
     step_factor: float = 0.1  # see step_epochs; above 0, at most 1
@@ -208,9 +209,12 @@ def check(config: Config, path: PathLike) -> None:
     want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")
     want(crop.start_samples == 0 or crop.short_from < crop.start_samples <= crop.samples,
          f"crop.start_samples: between short_from and samples, got {crop.start_samples}")
-    want(optim.name in ("adam", "adamw", "radam"), f"optim.name: adam, adamw or radam, got {optim.name!r}")
-    want(optim.schedule in ("cosine", "cyclical", "step"),
-         f"optim.schedule: cosine, cyclical or step, got {optim.schedule!r}")
+    want(optim.name in ("adam", "adamw", "radam", "sgd"),
+         f"optim.name: adam, adamw, radam or sgd, got {optim.name!r}")
+    want(0 <= optim.momentum < 1, f"optim.momentum: from 0, below 1, got {optim.momentum}")
+    want(optim.schedule in ("cosine", "exponential", "cyclical", "step"),
+         f"optim.schedule: cosine, exponential, cyclical or step, got {optim.schedule!r}")
+    want(optim.schedule != "exponential" or optim.final_lr > 0, "optim.final_lr: above 0 for the exponential schedule")
     want(optim.cycle_steps >= 1, f"optim.cycle_steps: at least 1, got {optim.cycle_steps}")
     want(optim.step_epochs >= 1, f"optim.step_epochs: at least 1, got {optim.step_epochs}")
     want(0 < optim.step_factor <= 1, f"optim.step_factor: above 0, at most 1, got {optim.step_factor}")
