@@ -17,7 +17,7 @@ from rawnext.training.system import load_system
     ("optim: {lr: -1}\n", "optim.lr"),
     ("train: {compiled: true}\ncrop: {start_samples: 30000}\n", "train.compiled: not with growing crops"),
     ("train: {accumulate: 3}\n", "a divisor of batch.speakers 160, got 3"),
-    ("train: {accumulate: 2}\nlosses: [{name: aam}, {name: ge2e}]\n", "accumulate 2: loss ge2e compares all utterances"),
+    ("train: {accumulate: 2}\nlosses: [{name: aam}, {name: ge2e}]\n", "accumulate 2: loss ge2e compares all"),
     ("train: {save_minutes: 0}\n", "train.save_minutes: above 0"),
     ("train: {timeout_minutes: 0}\n", "train.timeout_minutes: above 0")])
 def test_unknown_names_are_reported_with_the_file_and_the_nearest_name(tmp_path, text, why):

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rawnext.config import load_config
 from rawnext.data import wav
 from rawnext.data.cuts import CutTable
-from rawnext.dist import cleanup, init_process_group
+from rawnext.dist import barrier, cleanup, init_process_group
 from rawnext.training.dataset import EpochDataset
 from rawnext.training.trainer import Trainer
 from steps.train import make_validator
@@ -22,7 +22,7 @@ from steps.train import make_validator
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-TIMEOUT, SHARE = 8, 10  # seconds: of the process group, and of each process's part of a validation
+TIMEOUT, SHARE = 12, 14  # seconds: of the process group, and of each process's part of a validation
 OPTIONS = ["batch.speakers=4", "crop.samples=1900", "crop.short_from=1600", "train.epochs=1", "optim.name=sgd"]
 
 
@@ -44,35 +44,38 @@ def one_step(corpus, exp, rank, world, parts):
     return training.sums["loss"], {name: p.detach().clone() for name, p in training.task.named_parameters()}
 
 
-def worker(rank, port, corpus, folder):
+def worker(rank, ports, corpus, folder):
     import tensorboard  # noqa: F401 (takes seconds, in which the other process would wait)
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+                      MASTER_PORT=ports[0], CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
-    init_process_group(CPU, TIMEOUT / 60)
+    init_process_group(CPU)
     found = {"step": one_step(corpus, folder / "step", rank, 2, 2), "losses": {}}
     for name in SMALL_MODELS:
         training = trainer(corpus, folder / name, name, "train.amp=bf16")
         training.run()
         found["losses"][name] = training.history[0]["loss"]
-    read = wav.load_wave
+    unsynchronised = trainer(corpus, folder / "other", "convmixer", "train.sync_batchnorm=false",
+                             validate=lambda model: found.update(buffers=dict(model.named_buffers())) or {})
+    unsynchronised.run()
+    assert unsynchronised.parallel.broadcast_buffers
+    barrier()
+    cleanup()
+    read, os.environ["MASTER_PORT"] = wav.load_wave, ports[1]
 
     def read_slowly(source):
         time.sleep(SHARE / 12)  # 24 utterances for two processes
         return read(source)
 
     wav.load_wave = read_slowly
+    init_process_group(CPU, TIMEOUT / 60)
     validate = make_validator(corpus, load_config([]).extract, 0)
     training = trainer(corpus, folder / "slow", "convmixer", validate=validate)
     found["broadcast"] = training.parallel.broadcast_buffers
     started = time.monotonic()
     training.run()
     found["seconds"], found["row"] = time.monotonic() - started, training.history[0]
-    unsynchronised = trainer(corpus, folder / "other", "convmixer", "train.sync_batchnorm=false",
-                             validate=lambda model: found.update(buffers=dict(model.named_buffers())) or {})
-    unsynchronised.run()
-    assert unsynchronised.parallel.broadcast_buffers
     torch.save(found, folder / f"{rank}.pt")
     cleanup()
 
@@ -85,10 +88,11 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, (port, corpus, folder), nprocs=2)
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ports = [str(free.getsockname()[1]) for free in (one, other)]
+    torch.multiprocessing.spawn(worker, (ports, corpus, folder), nprocs=2)
     return folder
 
 
