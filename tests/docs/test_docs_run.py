@@ -91,7 +91,8 @@ def workspace(tmp_path_factory):
             write_experiment(folder / "exp" / exp, paper=paper, crop=Crop(samples=4375, short_from=0))
     write_experiment(folder / "exp/dtdy_resnet34", model=DTDY)
     write_vectors(folder / "a.ark", folder / "a.scp", ((utt, rng.normal(size=8).astype("float32")) for utt in utts))
-    shutil.copy(folder / "a.scp", folder / "b.scp")
+    for name in ("b.scp", "teacher.scp"):
+        shutil.copy(folder / "a.scp", folder / name)
     assert not run(folder, ["steps/train_backend.py", "a.scp", "data/mine/utt2spk", "xvectors_train"])
     return folder
 
