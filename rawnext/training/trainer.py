@@ -130,21 +130,25 @@ class Trainer:
                 raise
             finally:
                 self.loader.close()
+        model = self.final_model()
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
-                "model": self.final_model().state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
+                "model": model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
 
     def final_model(self) -> nn.Module:
-        """The model of the last step, or the average, whose results on the validation set are logged."""
+        """The model of the last step, or the average, whose results on the validation set are logged.
+
+        Every process must call it.
+        """
         if self.averaged is None:
             return self.task.model
         kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
             f"mean of the last {self.config.train.average} epochs")
-        if self.validate:
-            last, row = self.history[-1], self.validate(self.averaged.module.eval())
+        if self.validate and (row := self.validate(self.averaged.module.eval())):
+            last = self.history[-1]
             log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
                      last["eer_dev"], last["min_dcf_dev"], row["eer_dev"], row["min_dcf_dev"], kind)
         log.info("model.pt has the average of weights: %s", kind)

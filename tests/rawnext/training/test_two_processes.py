@@ -76,6 +76,8 @@ def worker(rank, ports, corpus, folder):
     started = time.monotonic()
     training.run()
     found["seconds"], found["row"] = time.monotonic() - started, training.history[0]
+    wav.load_wave = read
+    trainer(corpus, folder / "averaged", "convmixer", "train.average=1", validate=validate).run()
     torch.save(found, folder / f"{rank}.pt")
     cleanup()
 
@@ -143,3 +145,7 @@ def test_the_weights_of_that_step_have_moved(corpus, tmp_path):
     _, after = one_step(corpus, tmp_path, 0, 1, 1)
     moved = [name for name, value in before.items() if not torch.allclose(after[name], value, rtol=1e-9, atol=1e-13)]
     assert len(moved) > len(before) / 2
+
+
+def test_an_average_is_validated_by_all_processes(found, folder):
+    assert (folder / "averaged/model.pt").exists(), "the processes wait for each other in the validation of the average"
