@@ -38,6 +38,7 @@ NOT_RUN = {
     "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
     "make lock": "downloads Sphinx and rewrites requirements.lock; see tests/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
+    "local/open/embed_resemblyzer.py": "needs Resemblyzer, an extra of that recipe",
     "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
     "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
