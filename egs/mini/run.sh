@@ -17,6 +17,7 @@ init=                       # trained experiment to start from; empty: from new 
 protocols=native
 backends="cosine asnorm plda"
 durations="2 1"
+num_threads=1 # and a data worker: two cores
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init)"

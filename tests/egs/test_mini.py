@@ -58,6 +58,18 @@ def test_from_nothing_to_scores(root, mini):
     assert again.returncode == 0 and again.stdout.count("nothing to do, done before") == 2
 
 
+def test_the_last_line_has_the_eer_the_page_and_a_command_that_works(root, mini, tmp_path):
+    done = run_recipe(root, "mini", mini, "--stage", "8", "--backends", "cosine", "--calibrate", "", "--nj", "1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    last = re.search(r" EER [\d.]+ % \[[\d.]+, [\d.]+\] .* Page: (\S+)\. Two files of your own: (.*)$",
+                     done.stdout.splitlines()[-1])
+    assert last and Path(last[1]).is_file(), done.stdout[-1000:]
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", voice(1, 0, 1.5), 16000)
+    verify = subprocess.run(["bash", "-c", last[2]], cwd=tmp_path, capture_output=True, text=True, env=forking())
+    assert verify.returncode == 0 and re.search(r"^score +-?[\d.]+", verify.stdout, re.M), verify.stdout + verify.stderr
+
+
 def test_scored_again_and_another_system(root, mini):
     scores = mini / "exp/rawnext/scores/cosine/test/trials_native"
     before = scores.read_text()
