@@ -81,4 +81,4 @@ lock: env .venv/.docs
 	touch .venv/.complete .venv/.docs
 
 clean:
-	rm -rf site egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site egs/*/data egs/*/exp .pytest_cache .mypy_cache .ruff_cache

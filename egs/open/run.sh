@@ -74,14 +74,15 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
 fi
 
 prepare_banks() {
-  local/noise/prepare_musan.py "$1" "$data"
-  local/noise/prepare_rirs.py "$2" "$data"
+  if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
+  if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
+  if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
   wrote "${banks[@]/%//cuts.jsonl}"
 }
 
 if in_stage 2 "noise and room banks"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
-  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs"
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
