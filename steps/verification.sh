@@ -56,7 +56,8 @@ here() {
   if ((num > 0)); then steps/tasks.py run "$todo"; fi
 }
 
-# extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd.
+# extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd, or one for
+# each GPU.
 extract() {
   local i=0 commands words
   todo extract "$1"
@@ -65,7 +66,7 @@ extract() {
     i=$((i + 1))
     if ((num == 0)); then return; fi
     if again_here; then rm -rf "${words[-1]}"; fi
-    steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
+    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
     steps/tasks.py record --job "$i" "$todo"
   done <<< "$commands"
 }
