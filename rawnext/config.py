@@ -20,6 +20,9 @@ class Batch:
     speakers: int = 160  # per step, over all processes; no speaker twice
     utts: int = 2  # per speaker
     max_utts_per_speaker: int = 500  # drawn in an epoch
+    min_utts_per_speaker: int = 0  # drawn in an epoch, with repeat; equal to the maximum, all speakers count alike
+    repeat: bool = False  # draw an utterance again, with another crop, if a speaker has fewer than utts or the minimum
+    speeds: list[float] = field(default_factory=list)  # copies of all speakers at these speeds, as new speakers
 
 
 @dataclass
@@ -32,11 +35,12 @@ class Crop:
 
 @dataclass
 class Optim:
-    name: str = "adam"  # adam, adamw or radam
+    name: str = "adam"  # adam, adamw, radam or sgd
     amsgrad: bool = True  # adam and adamw divide by the largest second moment so far; radam has no such variant
+    momentum: float = 0.9  # of sgd, by Nesterov's rule
     lr: float = 1e-3
-    schedule: str = "cosine"  # cosine over the whole run, cyclical, or step
-    final_lr: float = 1e-7  # where the cosine ends at the last step; the base of the cycles; the floor of the steps
+    schedule: str = "cosine"  # cosine or exponential over the whole run, cyclical, or step
+    final_lr: float = 1e-7  # end of cosine and exponential at the last step; base of the cycles; floor of the steps
     cycle_steps: int = 65000  # from base to peak, and the same number back
     step_epochs: int = 10  # the rate is multiplied by step_factor every step_epochs epochs
     step_factor: float = 0.1  # see step_epochs; above 0, at most 1
@@ -59,6 +63,7 @@ class Train:
     save_every: int = 500  # steps; and at each epoch's end
     keep: int = 3  # newest checkpoints
     max_bad_fraction: float = 1e-3  # of the drawn utterances that were unreadable and replaced
+    teacher_weight: float = 1.0  # of the loss 1 - cosine to the embeddings of train.py's --teacher
 
 
 @dataclass
@@ -194,13 +199,22 @@ def check(config: Config, path: PathLike) -> None:
     batch, crop, optim, train = config.batch, config.crop, config.optim, config.train
     want(batch.speakers >= 2, f"batch.speakers: at least 2, got {batch.speakers}")
     want(batch.utts >= 1, f"batch.utts: at least 1, got {batch.utts}")
+    want(0 <= batch.min_utts_per_speaker <= batch.max_utts_per_speaker,
+         f"batch.min_utts_per_speaker: 0...max_utts_per_speaker, got {batch.min_utts_per_speaker}")
+    want(batch.repeat or not batch.min_utts_per_speaker, "batch.min_utts_per_speaker: needs batch.repeat: true")
+    want(all(0.5 <= x <= 2 and x != 1 for x in batch.speeds) and len(set(batch.speeds)) == len(batch.speeds),
+         f"batch.speeds: different numbers of 0.5...2 other than 1, got {batch.speeds}")
+    want(train.teacher_weight > 0, f"train.teacher_weight: above 0, got {train.teacher_weight}")
     want(crop.samples >= 1600, f"crop.samples: at least 1600 (0.1 s), got {crop.samples}")
     want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")
     want(crop.start_samples == 0 or crop.short_from < crop.start_samples <= crop.samples,
          f"crop.start_samples: between short_from and samples, got {crop.start_samples}")
-    want(optim.name in ("adam", "adamw", "radam"), f"optim.name: adam, adamw or radam, got {optim.name!r}")
-    want(optim.schedule in ("cosine", "cyclical", "step"),
-         f"optim.schedule: cosine, cyclical or step, got {optim.schedule!r}")
+    want(optim.name in ("adam", "adamw", "radam", "sgd"),
+         f"optim.name: adam, adamw, radam or sgd, got {optim.name!r}")
+    want(0 <= optim.momentum < 1, f"optim.momentum: from 0, below 1, got {optim.momentum}")
+    want(optim.schedule in ("cosine", "exponential", "cyclical", "step"),
+         f"optim.schedule: cosine, exponential, cyclical or step, got {optim.schedule!r}")
+    want(optim.schedule != "exponential" or optim.final_lr > 0, "optim.final_lr: above 0 for the exponential schedule")
     want(optim.cycle_steps >= 1, f"optim.cycle_steps: at least 1, got {optim.cycle_steps}")
     want(optim.step_epochs >= 1, f"optim.step_epochs: at least 1, got {optim.step_epochs}")
     want(0 < optim.step_factor <= 1, f"optim.step_factor: above 0, at most 1, got {optim.step_factor}")

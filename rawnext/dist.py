@@ -1,11 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training in several processes: torchrun's process group, and collectives with gradients."""
+"""The device of a process; training in several: torchrun's process group, and collectives with gradients."""
 
 import os
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
+
+from rawnext.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda")  # of --device
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of this process: the CPU, or GPU number LOCAL_RANK (0 without torchrun), which it makes the current.
+
+    Args: name: auto (the GPU if there is one that can be used, otherwise the CPU), cpu or cuda.
+    Raises: InputError: cuda, and that GPU cannot be used; with the reason. Or auto, and there are GPUs, but fewer than
+        processes.   ValueError: another name.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"the device must be one of {', '.join(DEVICES)}, got {name!r}")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if why := cuda_fault(device):
+        raise InputError(f"--device {name}", None, f"no GPU can be used: {why}")
+    return device
+
+
+def cuda_fault(device: torch.device) -> str:
+    """Why this process cannot compute on a GPU; empty if it can."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.backends.cuda.is_built():
+        return f"torch {torch.__version__} is built for CPUs only; install its build for CUDA"
+    try:
+        torch.cuda.init()  # its message distinguishes no driver, too old a driver, and no device
+        if device.index >= (num_gpus := torch.cuda.device_count()):
+            return f"process {device.index} of this machine has none, as the machine has {num_gpus}"
+        torch.cuda.set_device(device)
+        torch.zeros(1, device=device).cpu()  # fails for a GPU that this torch has no code for, or that is in use
+    except (AssertionError, RuntimeError) as error:
+        reason = " ".join(next(iter(str(error).strip().splitlines()), type(error).__name__).split())
+        return reason + (f" (CUDA_VISIBLE_DEVICES is {visible!r})" if visible is not None else "")
+    return ""
 
 
 def init_process_group() -> torch.device:

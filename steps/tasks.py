@@ -24,8 +24,8 @@ from rawnext.pipeline.tasks import STEPS, Experiment
 
 def todo(args: argparse.Namespace) -> None:
     rows = read_plan(args.exp / "plan.tsv")
-    experiment = Experiment(args.exp, rows, args.conf, args.set, args.init, args.train, args.dev, args.cohort_utts,
-                            args.measures)
+    experiment = Experiment(args.exp, rows, args.conf, args.set, args.init, args.teacher, args.train, args.dev,
+                            args.cohort_utts, args.measures)
     what, tasks_of = STEPS[args.step]
     tasks = tasks_of(experiment, args.role)
     items = pending(args.exp, tasks, args.again)
@@ -73,7 +73,7 @@ def main() -> None:
     action.set_defaults(run=todo)
     action.add_argument("--again", action="store_true", help="all of it, up to date or not")
     action.add_argument("--role", choices=ROLES, default=ROLES[0], help="which rows of the plan (default %(default)s)")
-    for name in ("conf", "set", "init", "train", "dev", "measures"):
+    for name in ("conf", "set", "init", "teacher", "train", "dev", "measures"):
         action.add_argument(f"--{name}", default="", help="as in steps/verification.sh")
     action.add_argument("--cohort-utts", type=int, default=10, help="as in steps/verification.sh")
     action.add_argument("--out", type=Path, required=True, metavar="FILE",

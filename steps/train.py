@@ -27,6 +27,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from: its model (a "
                         "model in --config must be the same), and its losses' weights if losses and speakers are the "
                         "same; ignored if this experiment has checkpoints")
+    parser.add_argument("--teacher", default="", metavar="SCP", help="embeddings of another network, by utt or "
+                        "speaker, that this one learns to predict, with weight train.teacher_weight")
     parser.add_argument("--check", action="store_true", help="check the configuration, build the model, and stop")
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
     parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; empty: none")
@@ -75,7 +77,8 @@ def main() -> None:
             save_config(config, args.exp / "config.yaml")
         validate = make_validator(args.dev, config.extract) if args.dev and is_main() else None
         started = time.time()
-        trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init)
+        trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init,
+                          args.teacher)
         try:
             trained = trainer.run()
         except Preempted:

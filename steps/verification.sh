@@ -32,7 +32,7 @@ todo() {
   local message again_option=()
   if again_here; then again_option=(--again); fi
   job_log=$exp/log/$1${2:+_$2} todo=$exp/log/$1${2:+_$2}.todo
-  message=$(steps/tasks.py todo "${again_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" \
+  message=$(steps/tasks.py todo "${again_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
     --train "$train" --dev "$dev" --cohort-utts "$cohort_utts" --measures "$measures" --out "$todo" "$1" "$exp")
   num=$(wc -l < "$todo")
   if [ -n "$message" ]; then log "stage $this_stage: $message"; fi
@@ -83,7 +83,7 @@ if in_stage 3 "train ($conf)"; then
     # shellcheck disable=SC2086
     $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
       steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
-      steps/train.py --config "$conf" --set "$set" --init "$init" --train "$train" --dev "$dev" \
+      steps/train.py --config "$conf" --set "$set" --init "$init" --teacher "$teacher" --train "$train" --dev "$dev" \
       --banks "$(dirname "$train")" --num-workers "$num_workers" \
       --num-threads $(((num_threads + processes - 1) / processes)) "$exp"
   fi

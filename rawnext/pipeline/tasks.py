@@ -23,6 +23,7 @@ class Experiment(NamedTuple):
     conf: str = ""
     set: str = ""
     init: str = ""
+    teacher: str = ""
     train: str = ""
     dev: str = ""
     cohort_utts: int = 10
@@ -68,9 +69,10 @@ def train(e: Experiment, role: str) -> list[Task]:
     """The training, without what only changes its speed. steps/train.py continues by itself."""
     banks = Path(e.train).parent
     command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
-               "--dev", e.dev)
+               "--dev", e.dev, *(("--teacher", e.teacher) if e.teacher else ()))
     inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
     inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
+    inputs += [e.teacher] if e.teacher else []
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
     outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
     return [Task(command, tuple(inputs), tuple(outputs))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation drawn for each utterance from (seed, epoch, utt): noise, music, babble, reverberation, signal changes.
+"""Augmentation drawn for each utterance from (seed, epoch, utt): noise, rooms, signal changes, channels, drops.
 
 An operation is a function `op(wave (T,), rng, banks) -> wave (T,)` in OPERATIONS; of a recording, only the segment that
 is needed is read. SNR ranges, the power floor and the treatment of room responses are those of the released RawNeXt
@@ -150,6 +150,38 @@ def reverse(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     return wave[::-1].copy()
 
 
+@OPERATIONS.register("gain")
+def gain(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Amplify by -40 to +6 dB, without clipping."""
+    return wave * np.float32(10 ** (rng.uniform(-40, 6) / 20))
+
+
+@OPERATIONS.register("drop_time")
+def drop_time(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Silence 1 to 3 spans of up to 0.1 s: SpecAugment's masks in time, for any model."""
+    wave = wave.copy()
+    for _ in range(rng.randint(1, 3)):
+        num = rng.randint(0, min(SAMPLE_RATE // 10, len(wave) // 4))
+        start = rng.randint(0, len(wave) - num)
+        wave[start : start + num] = 0
+    return wave
+
+
+@OPERATIONS.register("drop_band")
+def drop_band(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Remove 1 to 3 bands of up to 400 Hz each: SpecAugment's masks in frequency, for any model."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    size = next_fast_len(len(wave), real=True)
+    spectrum = rfft(wave, size)
+    per_hz = len(spectrum) / (SAMPLE_RATE / 2)
+    for _ in range(rng.randint(1, 3)):
+        width = round(rng.uniform(0, 400) * per_hz)
+        start = rng.randint(0, len(spectrum) - width)
+        spectrum[start : start + width] = 0
+    return irfft(spectrum, size)[: len(wave)]
+
+
 def stretch(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.ndarray:
     """wave (T,) float32 -> about (T / speed,), `speed` times as fast and `semitones` higher."""
     from python_stretch.Signalsmith import Stretch
@@ -158,8 +190,8 @@ def stretch(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.
     stretcher.preset(1, SAMPLE_RATE)
     stretcher.setTimeFactor(speed)
     stretcher.setTransposeSemitones(semitones)
-    channels: np.ndarray = stretcher.process(wave.astype(np.float32)[None])  # type: ignore[assignment]
-    return channels[0]
+    rows: np.ndarray = stretcher.process(wave.astype(np.float32)[None])  # type: ignore[assignment]
+    return rows[0]
 
 
 def parse_operation(op: str | Mapping[str, Any]) -> tuple[str, float]:
@@ -202,3 +234,6 @@ def augment(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], rng: random.Ra
     for name in draw_operations(cases, rng):
         wave = OPERATIONS[name](wave, rng, banks)
     return wave
+
+
+from rawnext.training import channels  # noqa: E402, F401 (registers its operations)

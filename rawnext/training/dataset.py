@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of training waveforms: crop and augmentation of each utterance are drawn from (seed, epoch, utt)."""
 
+import math
 import random
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rawnext.config import Config, Crop
+from rawnext.config import Batch, Config, Crop
 from rawnext.data.cuts import CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
 from rawnext.training.augment import augment
 from rawnext.training.device_augment import Pending, apply_on_device, augment_before_reverb, batch_operations
 from rawnext.training.sampler import epoch_batches
+from rawnext.training.teacher import Teacher
 
 TRIES = 20  # utterances of a speaker to try before training stops
 
@@ -28,20 +31,35 @@ def crop_samples(crop: Crop, progress: float) -> int:
     return round(crop.start_samples + (crop.samples - crop.start_samples) * progress / crop.grow_epochs)
 
 
+def with_copies(ids: Sequence[str], speeds: Sequence[float]) -> list[str]:
+    """The ids, then those of their copies at each speed, with Kaldi's prefix: a, b -> a, b, sp0.9-a, sp0.9-b."""
+    return [*ids, *(f"sp{speed:g}-{name}" for speed in speeds for name in ids)]
+
+
+def num_draws(num_utts: int, batch: Batch) -> int:
+    """Draws of a speaker with this many utterances in an epoch; 0: the speaker is never drawn."""
+    least = max(batch.utts, batch.min_utts_per_speaker) if batch.repeat else 0
+    return min(max(num_utts, least), batch.max_utts_per_speaker) // batch.utts * batch.utts
+
+
 class EpochDataset(Dataset):
     """One process's share of an epoch; an item is a batch.
 
     Item: wave (B, T) float32 and label (B,) int64, speaker-major; utt: B ids; bad: why utterances could not be read
-    and were replaced by others of the same speaker; operations: augmentation to be done on the device.
+    and were replaced by others of the same speaker; operations: augmentation to be done on the device; with a teacher,
+    teacher (B, D): its embeddings. Copies at other speeds (batch.speeds) follow the N utterances and S speakers: copy
+    c of utterance i is c N + i, with the label c S + its speaker.
     Args: start: first batch, if a part of the epoch is done.
     """
 
     def __init__(self, table: CutTable, config: Config, banks: Mapping[str, CutTable], epoch: int, rank: int,
-                 world: int, start: int = 0):
+                 world: int, start: int = 0, teacher: Teacher | None = None):
         self.table, self.config, self.banks, self.epoch, self.start = table, config, banks, epoch, start
-        size = config.batch
-        batches = epoch_batches(table.speaker_of, size.speakers, size.utts, size.max_utts_per_speaker, config.seed,
-                                epoch)
+        self.teacher, size = teacher, config.batch
+        self.speeds = [1.0, *size.speeds]
+        self.speaker_of = np.concatenate([table.speaker_of + c * len(table.speakers) for c in range(len(self.speeds))])
+        batches = epoch_batches(self.speaker_of, size.speakers, size.utts, size.max_utts_per_speaker, config.seed,
+                                epoch, num_draws(1, size))
         self.num_steps = len(batches)
         share = size.speakers // world
         self.batches = batches[start:, rank * share : (rank + 1) * share]
@@ -52,42 +70,60 @@ class EpochDataset(Dataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         samples = crop_samples(self.config.crop, self.epoch + (self.start + item) / self.num_steps)
         bad: list[str] = []
-        waves, utts, pending = [], [], []
+        waves, indices, pending = [], [], []
         for group in self.batches[item]:
-            for position, index in enumerate(group):
-                index, (wave, operations) = self.read(int(index), samples, position > 0, bad)
+            for position, draw in enumerate(group):
+                index, (wave, operations) = self.read(int(draw), samples, position > 0, bad)
                 waves.append(wave)
                 pending.append(operations)
-                utts.append(self.table.utts[index])
-        label = np.repeat(self.table.speaker_of[self.batches[item][:, 0]], self.batches.shape[2])
-        return {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(label), "utt": utts, "bad": bad,
-                "operations": batch_operations(pending)}
+                indices.append(index)
+        batch = {"wave": torch.from_numpy(np.stack(waves)), "label": torch.from_numpy(self.speaker_of[indices]),
+                 "utt": [self.name(index) for index in indices], "bad": bad, "operations": batch_operations(pending)}
+        return batch if self.teacher is None else {**batch, "teacher": torch.from_numpy(self.teacher[indices])}
 
-    def read(self, index: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Pending]]:
-        """Index and crop of an utterance, or of another of its speaker if it cannot be read."""
+    def name(self, index: int) -> str:
+        """Id of an utterance or of a copy."""
+        copy, original = divmod(index, len(self.table))
+        return with_copies([self.table.utts[original]], self.config.batch.speeds)[copy]
+
+    def read(self, draw: int, samples: int, short: bool, bad: list[str]) -> tuple[int, tuple[np.ndarray, Pending]]:
+        """Index and crop of a drawn utterance, or of another of its speaker if it cannot be read."""
+        again, index = divmod(draw, len(self.speaker_of))
         for attempt in range(TRIES):
-            rng = random.Random(f"{self.config.seed}-{self.epoch}-{self.table.utts[index]}-{attempt}")
+            seed = f"{self.config.seed}-{self.epoch}-{self.name(index)}-{attempt}"
+            rng = random.Random(f"{seed}-{again}" if again else seed)
             try:
                 return index, self.crop(index, samples, short, rng)
             except AudioFault as fault:
                 bad.append(str(fault))
-                same = np.flatnonzero(self.table.speaker_of == self.table.speaker_of[index])
+                same = np.flatnonzero(self.speaker_of == self.speaker_of[index])
                 index = int(same[rng.randrange(len(same))])
         raise RuntimeError(f"{TRIES} utterances of a speaker in a row cannot be read, the last: {bad[-1]}")
 
     def crop(self, index: int, samples: int, short: bool, rng: random.Random) -> tuple[np.ndarray, Pending]:
         """A random crop of an utterance, tiled to `samples` and augmented, and the operations left to the device."""
-        cut, wanted = self.table[index], samples
+        copy, original = divmod(index, len(self.table))
+        cut, wanted, speed = self.table[original], samples, self.speeds[copy]
         if short and self.config.crop.short_from:
             wanted = rng.randint(self.config.crop.short_from, samples - 1)
-        num = min(wanted, cut.num_samples)
+        num = min(math.ceil(wanted * speed), cut.num_samples)
         start = rng.randint(0, cut.num_samples - num)
-        wave = tile(read_segment(cut, start, num), samples)
+        wave = tile(change_speed(read_segment(cut, start, num), speed)[:wanted], samples)
         if not wave.any():
             raise AudioFault(f"{cut.utt}: silent from sample {start} to {start + num}")
         if self.config.train.augment_on == "device":
             return augment_before_reverb(wave, self.config.augment, rng, self.banks)
         return augment(wave, self.config.augment, rng, self.banks), []
+
+
+def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
+    """(T,) -> about (T / speed,): played `speed` times as fast, which raises the pitch and all formants too."""
+    if speed == 1:
+        return wave
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(speed).limit_denominator(100)
+    return resample_poly(wave, ratio.denominator, ratio.numerator)
 
 
 def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:
@@ -101,7 +137,7 @@ def ignore_sigterm(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """wave (B, T) and label (B,) of a batch on the device, fully augmented."""
+def to_device(batch: dict[str, Any], device: torch.device) -> tuple[Tensor, ...]:
+    """wave (B, T), label (B,) and, if there is one, teacher (B, D) of a batch on the device, fully augmented."""
     wave = apply_on_device(batch["wave"].to(device, non_blocking=True), batch["operations"])
-    return wave, batch["label"].to(device, non_blocking=True)
+    return wave, *(batch[key].to(device, non_blocking=True) for key in ("label", "teacher") if key in batch)

@@ -10,13 +10,15 @@ from rawnext.config import Optim, Train
 
 
 def build_optimizer(model: nn.Module, config: Optim) -> torch.optim.Optimizer:
-    """Adam, AdamW or RAdam; BatchNorm and biases have weight decay only with `decay_all`."""
+    """Adam, AdamW, RAdam or SGD; BatchNorm and biases have weight decay only with `decay_all`."""
     trained = [p for p in model.parameters() if p.requires_grad]
     decay = [p for p in trained if p.ndim >= 2 or config.decay_all]
     no_decay = [] if config.decay_all else [p for p in trained if p.ndim < 2]
     groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     if config.name == "radam":
         return torch.optim.RAdam(groups, lr=config.lr)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, amsgrad=config.amsgrad, fused=True)  # one pass over the weights, not ten
 
@@ -26,6 +28,7 @@ def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> 
 
     cosine: half a cosine from `lr` at the start of the run to `final_lr` at its end.
     cyclical: triangles between `final_lr` and `lr` over 2 * cycle_steps steps; each cycle halves their height.
+    exponential: from `lr` at the start of the run to `final_lr` at its end, by the same factor at each step.
     step: `lr`, multiplied by `step_factor` every `step_epochs` epochs, not below `final_lr`.
 
     Args:
@@ -35,6 +38,8 @@ def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> 
     if config.schedule == "cyclical":
         cycle, phase = divmod(step / config.cycle_steps, 2)
         rate = low + (high - low) * (1 - abs(phase - 1)) / 2**cycle
+    elif config.schedule == "exponential":
+        rate = high * (low / high) ** (epochs_done / epochs)
     elif config.schedule == "step":
         rate = max(low, high * config.step_factor ** (epochs_done // config.step_epochs))
     else:

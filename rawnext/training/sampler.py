@@ -8,7 +8,7 @@ import numpy as np
 
 
 def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_utts: int, seed: int,
-                  epoch: int) -> np.ndarray:
+                  epoch: int, min_utts: int = 0) -> np.ndarray:
     """All batches of an epoch, a function of the arguments alone.
 
     A speaker's utterances are shuffled and cut into groups of K (a smaller rest is left out of this epoch), which are
@@ -18,8 +18,10 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
 
     Args:
         speaker_of: (N,) speaker index of each utterance.
-        num_speakers, num_utts: P and K.   max_utts: largest number of a speaker's utterances in an epoch.
-    Returns: (batches, P, K) utterance indices; no speaker twice in a batch, no utterance twice in an epoch.
+        num_speakers, num_utts: P and K.   max_utts: largest number of a speaker's draws in an epoch.
+        min_utts: smallest number; utterances of speakers with fewer are drawn again.
+    Returns: (batches, P, K) draws i + N r: utterance i for the r-th time (from 0) in this epoch; no speaker is twice in
+        a batch, and no draw twice in an epoch.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(speaker_of))
@@ -28,11 +30,12 @@ def epoch_batches(speaker_of: np.ndarray, num_speakers: int, num_utts: int, max_
     ends = np.flatnonzero(np.diff(speaker_of[order], append=-1)) + 1
     groups, times = [np.empty((0, num_utts), int)], [np.empty(0)]
     for begin, end in zip([0, *ends[:-1]], ends):
-        num = min(end - begin, max_utts) // num_utts
-        groups.append(order[begin : begin + num * num_utts].reshape(-1, num_utts))
+        num = min(max(end - begin, min_utts), max_utts) // num_utts
+        again, position = np.divmod(np.arange(num * num_utts), end - begin)
+        groups.append((order[begin + position] + len(order) * again).reshape(-1, num_utts))
         times.append((np.arange(num) + rng.random(num)) / max(num, 1))  # random, but spread over the epoch
     grouped = np.concatenate(groups)[np.argsort(np.concatenate(times))]
-    batches = list(fill_batches(speaker_of[grouped[:, 0]].tolist(), num_speakers))
+    batches = list(fill_batches(speaker_of[grouped[:, 0] % len(order)].tolist(), num_speakers))
     return grouped[np.array(batches, dtype=int).reshape(-1, num_speakers)]
 
 

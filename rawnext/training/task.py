@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rawnext.config import Config, split_name
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 class SpeakerTask(nn.Module):
     """A model and the weighted sum of its losses.
 
+    Args: teacher_dim: dimension of a teacher's embeddings, which a linear layer predicts; 0: no teacher.
     Raises: ValueError: the configuration has a value that no model or loss can be built with.
     """
 
-    def __init__(self, config: Config, num_speakers: int):
+    def __init__(self, config: Config, num_speakers: int, teacher_dim: int = 0):
         super().__init__()
         self.model = MODELS.build(*split_name(config.model))
         self.names, self.weights, losses = [], [], []
@@ -39,15 +41,19 @@ class SpeakerTask(nn.Module):
                 options.setdefault("utts_per_speaker", config.batch.utts)
             losses.append(LOSSES.build(name, options, self.model.embedding_dim, num_speakers))
         self.losses = nn.ModuleList(losses)
+        self.student = nn.Linear(self.model.embedding_dim, teacher_dim) if teacher_dim else None
+        self.teacher_weight = config.train.teacher_weight
         # a compiled function, not a module, which would put the weights into the state dict twice; validation, with its
         # many lengths, runs uncompiled
         self.compiled = torch.compile(self.model.forward) if config.train.compiled else None
 
-    def forward(self, wave: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) waveforms and (B,) speaker indices -> loss, and accuracy of the first loss, both scalars."""
+    def forward(self, wave: Tensor, label: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T) waveforms, (B,) speaker indices, a teacher's (B, D) -> loss, accuracy of the first loss, scalars."""
         embedding = (self.compiled or self.model)(wave)
         results = [loss(embedding, label) for loss in self.losses]
         total = sum(weight * value for weight, (value, _) in zip(self.weights, results))
+        if self.student is not None:
+            total = total + self.teacher_weight * (1 - F.cosine_similarity(self.student(embedding), teacher)).mean()
         return total, results[0][1]["acc"]  # type: ignore[return-value]
 
     def set_margin(self, share: float) -> None:
@@ -90,9 +96,9 @@ def num_weights(state: dict[str, Tensor]) -> int:
     return sum(v.numel() for v in state.values())
 
 
-def build_task(config: Config, num_speakers: int) -> SpeakerTask:
+def build_task(config: Config, num_speakers: int, teacher_dim: int = 0) -> SpeakerTask:
     """SpeakerTask.   Raises: InputError: the configuration has a value that no model or loss can be built with."""
     try:
-        return SpeakerTask(config, num_speakers)
+        return SpeakerTask(config, num_speakers, teacher_dim)
     except ValueError as error:
         raise InputError("configuration", None, str(error)) from error

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -26,10 +27,11 @@ from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, epoch_loader, to_device
+from rawnext.training.dataset import EpochDataset, epoch_loader, num_draws, to_device, with_copies
 from rawnext.training.optim import build_optimizer, learning_rate, margin_share
 from rawnext.training.preemption import Preempted, StopRequest
 from rawnext.training.task import build_task
+from rawnext.training.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +48,20 @@ class Trainer:
         num_workers: data workers of this process.   device: the device of this process.
         validate: model -> {"eer_dev": ..., "min_dcf_dev": ...}, called after each epoch in the main process.
         init: folder of a trained experiment to start from; empty: new weights.
+        teacher: scp of another network's embeddings to learn from; empty: none.
     """
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
-                 num_workers: int = 0, validate=None, init: str = ""):
+                 num_workers: int = 0, validate=None, init: str = "", teacher: str = ""):
         self.config, self.table, self.banks, self.exp, self.device = config, table, banks, exp, device
         self.num_workers, self.validate, self.init = num_workers, validate, init
         self.rank, self.world = rank_world()
-        self.speakers = [str(s) for s in table.speakers]
+        self.speakers = with_copies([str(s) for s in table.speakers], config.batch.speeds)
+        self.teacher_path = teacher
+        self.teacher = read_teacher(teacher, table, config) if teacher else None
+        report_undrawn(table, config)
         torch.manual_seed(config.seed)
-        self.task = build_task(config, len(table.speakers)).to(device)
+        self.task = build_task(config, len(self.speakers), self.teacher.dim if self.teacher else 0).to(device)
         if config.train.sync_batchnorm and self.world > 1:
             sync_batchnorm(self.task)
         self.optimizer = build_optimizer(self.task, config.optim)
@@ -113,11 +119,12 @@ class Trainer:
             return False
 
     def run_epoch(self) -> None:
-        data = EpochDataset(self.table, self.config, self.banks, self.epoch, self.rank, self.world, self.step_in_epoch)
+        data = EpochDataset(self.table, self.config, self.banks, self.epoch, self.rank, self.world, self.step_in_epoch,
+                            self.teacher)
         if not data.num_steps:
             raise InputError(self.table.path, None,
-                             f"{len(self.table.speakers)} speakers with {self.config.batch.utts} utterances or more do "
-                             f"not fill a batch of {self.config.batch.speakers}; lower batch.speakers")
+                             f"the speakers with {self.config.batch.utts} utterances or more do not fill a batch of "
+                             f"{self.config.batch.speakers}; lower batch.speakers, or set batch.repeat: true")
         self.parallel.train()
         bar = progress(total=data.num_steps, initial=self.step_in_epoch, desc=f"epoch {self.epoch + 1}", unit="step")
         clock = time.monotonic()
@@ -142,9 +149,9 @@ class Trainer:
 
     def run_step(self, batch: dict[str, Any], steps_per_epoch: int) -> None:
         self.set_rates(steps_per_epoch)
-        wave, label = to_device(batch, self.device)
+        inputs = to_device(batch, self.device)
         with torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext():
-            loss, acc = self.parallel(wave, label)
+            loss, acc = self.parallel(*inputs)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.config.optim.clip_norm:
@@ -237,7 +244,7 @@ class Trainer:
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
                 "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
-                "speakers": self.speakers, "init": self.init,
+                "speakers": self.speakers, "init": self.init, "teacher": self.teacher_path,
                 "num_utts": len(self.table), "config": json.dumps(self.fixed_options())}
 
     def fixed_options(self) -> dict[str, Any]:
@@ -251,12 +258,16 @@ class Trainer:
 
         Raises: InputError: it belongs to another configuration or other data.
         """
-        saved, current = json.loads(state["config"]), json.loads(json.dumps(self.fixed_options()))
+        current = json.loads(json.dumps(self.fixed_options()))
+        saved = with_new_defaults(json.loads(state["config"]))
         if changed := [key for key in current if current[key] != saved.get(key)]:
             raise InputError(self.exp, None, f"has checkpoints with another {', '.join(changed)}; choose another "
                                              "experiment name, or delete its checkpoints to start again")
         if state["speakers"] != self.speakers or state["num_utts"] != len(self.table):
             raise InputError(self.exp, None, f"has checkpoints of other training data than {self.table.path}")
+        if state.get("teacher", "") != self.teacher_path:
+            other = state.get("teacher") or "no teacher"
+            raise InputError(self.exp, None, f"has checkpoints with {other} as --teacher")
         init = state.get("init", "")
         if self.init:
             log.info("--init %s is ignored: this run continues; it was started from %s", self.init,
@@ -271,6 +282,29 @@ class Trainer:
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
             setattr(self, name, state[name])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
+
+
+def with_new_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """The fixed options of a checkpoint; those that did not exist when it was written had what is now the default."""
+    config = Config()
+    return saved | {name: vars(getattr(config, name)) | saved[name] for name in ("batch", "crop", "optim")}
+
+
+def read_teacher(scp: str, table: CutTable, config: Config) -> Teacher:
+    """The teacher's embeddings of all utterances and their copies.   Raises: InputError: see Teacher."""
+    names = [str(table.speakers[spk]) for spk in table.speaker_of]
+    speeds = config.batch.speeds
+    return Teacher(scp, with_copies(list(table.utts), speeds), with_copies(names, speeds))
+
+
+def report_undrawn(table: CutTable, config: Config) -> None:
+    """Warn of speakers with too few utterances to be drawn."""
+    counts = np.bincount(table.speaker_of, minlength=len(table.speakers))
+    undrawn = [str(spk) for spk, num in zip(table.speakers, counts) if not num_draws(num, config.batch)]
+    if undrawn and is_main():
+        log.warning("%d of %d speakers have fewer than batch.utts %d utterances and are never drawn, the first: %s; "
+                    "batch.repeat: true draws several crops of an utterance", len(undrawn), len(counts),
+                    config.batch.utts, undrawn[0])
 
 
 def format_row(row: dict[str, Any]) -> str:

@@ -14,12 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from rawnext.dist import (
     DelayedAny,
     all_gather_with_grad,
+    choose_device,
     cleanup,
     init_process_group,
     is_main,
     rank_world,
     sync_batchnorm,
 )
+from rawnext.errors import InputError
 from rawnext.losses import LOSSES
 
 WORLD, P, K, D = 2, 4, 2, 8  # P speakers in each process
@@ -129,3 +131,42 @@ def test_without_a_group():
     assert all_gather_with_grad(x) is x
     assert [DelayedAny(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
     cleanup()  # has no effect
+
+
+def break_cuda(monkeypatch, built=True, message="", num_gpus=0):
+    """A torch with these properties, on a machine with these GPUs."""
+    def init():
+        if message:
+            raise RuntimeError(message)
+
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: num_gpus > 0)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+
+
+@pytest.mark.parametrize("fault, why", [
+    ({"built": False}, "is built for CPUs only"),
+    ({"message": "Found no NVIDIA driver on your system. Please check\nthat"}, "Found no NVIDIA driver"),
+    ({"message": "The NVIDIA driver on your system is too old (found version 11040)."}, "too old"),
+    ({"message": "No CUDA GPUs are available"}, r"No CUDA GPUs are available \(CUDA_VISIBLE_DEVICES is ''\)"),
+    ({"num_gpus": 2}, "process 2 of this machine has none, as the machine has 2"),
+])
+def test_gpus_that_cannot_be_used_are_an_error_with_the_reason(monkeypatch, fault, why):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    break_cuda(monkeypatch, **fault)
+    with pytest.raises(InputError, match=f"--device cuda: no GPU can be used: .*{why}") as caught:
+        choose_device("cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_auto_takes_the_cpu_only_if_there_is_no_gpu(monkeypatch):
+    break_cuda(monkeypatch, built=False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    break_cuda(monkeypatch, num_gpus=1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(InputError, match="has none"):
+        choose_device("auto")
+    with pytest.raises(ValueError, match="one of auto, cpu, cuda, got 'gpu'"):
+        choose_device("gpu")

@@ -12,6 +12,7 @@ from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.segment import AudioFault
+from rawnext.training import channels
 from rawnext.training.augment import (
     BLOCK,
     OPERATIONS,
@@ -170,3 +171,55 @@ def test_each_operation_has_its_own_probability(root):
 def test_malformed_operations_are_refused(op):
     with pytest.raises(ValueError, match="augment"):
         parse_operation(op)
+
+
+def test_gain_covers_its_range():
+    levels = [20 * np.log10(np.std(wave) / np.std(tone(300))) for wave in draws("gain", tone(300), 200)]
+    assert -40 <= min(levels) < -38 and 4.5 < max(levels) <= 6.001
+
+
+def test_dropped_spans_are_silent_and_short():
+    wave = np.ones(16000, np.float32)
+    for dropped in draws("drop_time", wave, 50):
+        assert set(np.unique(dropped)) <= {0.0, 1.0} and 16000 - dropped.sum() <= 3 * 1600
+    assert wave.all(), "the input is changed"
+
+
+def test_dropped_bands_are_empty_and_narrow():
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    for dropped in draws("drop_band", noise, 20):
+        power = np.abs(np.fft.rfft(dropped, 16000)) ** 2
+        assert (power < 1e-3).sum() <= 3 * 400 + 3
+    assert max((np.abs(np.fft.rfft(x)) < 1e-2).sum() for x in draws("drop_band", noise, 20)) > 300
+
+
+@pytest.mark.parametrize("name", ["microphone", "telephone", "codec"])
+@pytest.mark.parametrize("gain", [0.01, 1])
+def test_channels_keep_time_length_and_level(name, gain):
+    speech = gain * np.convolve(np.random.default_rng(0).standard_normal(16000), np.hanning(40), "same") / 20
+    speech = (speech * np.hanning(16000)).astype(np.float32)
+    for changed in draws(name, speech, 12):
+        assert np.sqrt(np.mean(changed**2)) == pytest.approx(np.sqrt(np.mean(speech**2)), rel=1e-3)
+        score = np.correlate(changed, speech[300:-300], "valid")
+        assert abs(int(score.argmax()) - 300) <= 20 and (changed != speech).any()
+
+
+def test_silence_passes_every_channel():
+    for name in ("microphone", "telephone", "codec"):
+        for wave in draws(name, np.zeros(4000, np.float32), 12):
+            assert np.isfinite(wave).all() and len(wave) == 4000
+
+
+def test_the_telephone_is_narrow_band():
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    for changed in draws("telephone", noise, 10):
+        power = np.abs(np.fft.rfft(changed)) ** 2
+        assert power[4200:].sum() < 0.01 * power.sum() and power[500:2500].sum() > 0.4 * power.sum()
+
+
+@pytest.mark.parametrize("codec", channels.CODECS, ids=lambda codec: f"{codec[1]}-{codec[2]}")
+def test_every_codec_changes_the_wave_a_little(codec, monkeypatch):
+    monkeypatch.setattr(channels, "CODECS", (codec,))
+    wave = tone(700)
+    for changed in draws("codec", wave, 3):
+        assert (changed != wave).any() and np.corrcoef(changed[800:-800], wave[800:-800])[0, 1] > 0.9

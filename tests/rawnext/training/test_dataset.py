@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 from corpus import voice, write_corpus
 from lhotse import CutSet
+from scipy.signal import resample
 
 from rawnext.config import Config, Crop, load_config
 from rawnext.data.cuts import CutTable, tile
 from rawnext.errors import InputError
-from rawnext.training.dataset import EpochDataset, crop_samples, epoch_loader
+from rawnext.kaldi.ark import write_vectors
+from rawnext.training.dataset import EpochDataset, crop_samples, epoch_loader, with_copies
+from rawnext.training.trainer import read_teacher
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
 
@@ -95,6 +100,55 @@ def test_speaker_without_readable_audio_stops_training(corpus):
         path.unlink()
     with pytest.raises(RuntimeError, match="in a row"):
         batches(EpochDataset(CutTable(corpus), load_config([], SMALL), {}, 0, 0, 1))
+
+
+def test_one_utterance_of_a_speaker_gives_several_crops(tmp_path):
+    corpus = write_corpus(tmp_path / "train", num_utts=1)
+    config = load_config([], [*SMALL, "batch.repeat=true"])
+    (batch,) = batches(EpochDataset(CutTable(corpus), config, {}, 0, 0, 1))
+    first, second = batch["wave"][::2], batch["wave"][1::2]
+    assert batch["utt"][::2] == batch["utt"][1::2] and not (first == second).all(1).any()
+    assert not batches(EpochDataset(CutTable(corpus), load_config([], SMALL), {}, 0, 0, 1)), "drawn without repeat"
+
+
+def test_every_speaker_is_drawn_equally_often(tmp_path):
+    folder = write_corpus(tmp_path / "train", num_speakers=4)
+    lines = (folder / "cuts.jsonl").read_text().splitlines(keepends=True)
+    (folder / "cuts.jsonl").write_text("".join(line for line in lines if '"s01-' not in line or '"s01-u0"' in line))
+    config = load_config([], [*SMALL, "batch.repeat=true", "batch.min_utts_per_speaker=6",
+                              "batch.max_utts_per_speaker=6"])
+    labels = torch.cat([batch["label"] for batch in batches(EpochDataset(CutTable(folder), config, {}, 0, 0, 1))])
+    assert torch.bincount(labels).tolist() == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.25])
+def test_copies_at_another_speed_are_new_speakers(corpus, speed):
+    config, table = load_config([], [*SMALL, f"batch.speeds=[{speed}]", "crop.short_from=0"]), CutTable(corpus)
+    drawn = batches(EpochDataset(table, config, {}, 0, 0, 1))
+    assert {int(label) for batch in drawn for label in batch["label"]} == set(range(2 * len(table.speakers)))
+    names = with_copies([str(s) for s in table.speakers], [speed])
+    for batch in drawn:
+        for utt, label, wave in zip(batch["utt"], batch["label"], batch["wave"].numpy()):
+            assert utt.rpartition("-")[0] == names[label]
+            if utt.startswith("sp"):
+                whole = voice(int(utt[-5:-3]), int(utt[-1]), 1.3 + 0.1 * int(utt[-1]))
+                ratio = Fraction(speed).limit_denominator(100)
+                changed = resample(whole, round(len(whole) * ratio.denominator / ratio.numerator))
+                middle = wave[2000:6000]  # FFT resampling of the whole as the oracle, away from the ends of the crop
+                score = np.correlate(changed, middle, "valid") / np.linalg.norm(middle)
+                at = int(score.argmax())
+                assert score[at] > 0.94 * np.linalg.norm(changed[at : at + 4000])
+
+
+def test_the_teacher_of_each_utterance_comes_with_it(corpus, tmp_path):
+    config, table = load_config([], [*SMALL, "batch.speeds=[0.9]"]), CutTable(corpus)
+    vectors = np.random.default_rng(0).standard_normal((2 * len(table), 5)).astype(np.float32)
+    utts = with_copies(list(table.utts), [0.9])
+    write_vectors(tmp_path / "x.ark", tmp_path / "x.scp", zip(utts, vectors))
+    teacher = read_teacher(str(tmp_path / "x.scp"), table, config)
+    for batch in batches(EpochDataset(table, config, {}, 0, 0, 1, teacher=teacher), num_workers=1):
+        expected = vectors[[utts.index(utt) for utt in batch["utt"]]]
+        assert np.allclose(batch["teacher"], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_crops_grow():

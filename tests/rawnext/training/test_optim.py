@@ -32,6 +32,13 @@ def test_step_schedule():
     assert rates == [1, 1, 0.5, 0.5, 0.25, 0.2, 0.2]
 
 
+def test_exponential_schedule():
+    config = Optim(schedule="exponential", lr=0.1, final_lr=1e-5, warmup_steps=10)
+    rates = [learning_rate(100, epochs, 4, config) for epochs in (0, 1, 2, 3, 4)]
+    assert rates == pytest.approx([1e-1, 1e-2, 1e-3, 1e-4, 1e-5])
+    assert learning_rate(4, 0, 4, config) == pytest.approx(0.05)
+
+
 def test_only_matrices_decay():
     model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3))
     decay, no_decay = build_optimizer(model, Optim()).param_groups
@@ -46,15 +53,18 @@ def test_all_parameters_decay_with_decay_all():
     assert len(decay["params"]) == 4 and decay["weight_decay"] == 1e-4 and not no_decay["params"]
 
 
+OPTIONS = {"radam": {}, "sgd": {"momentum": 0.9, "nesterov": True}}  # those of torch's own
+
+
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW),
-                                            ("radam", torch.optim.RAdam)])
+                                            ("radam", torch.optim.RAdam), ("sgd", torch.optim.SGD)])
 @pytest.mark.parametrize("amsgrad", [True, False])
 def test_each_optimizer_equals_torchs(name, kind, amsgrad):
     """Ours and torch's own, with all weights in one group, take the same steps."""
     ends = []
     for build in (lambda model: build_optimizer(model, Optim(name=name, amsgrad=amsgrad, lr=0.1, decay_all=True)),
                   lambda model: kind(model.parameters(), lr=0.1, weight_decay=1e-4,
-                                     **({} if name == "radam" else {"amsgrad": amsgrad}))):
+                                     **OPTIONS.get(name, {"amsgrad": amsgrad}))):
         torch.manual_seed(0)
         model = nn.Linear(3, 2)
         optimizer = build(model)
@@ -68,12 +78,14 @@ def test_each_optimizer_equals_torchs(name, kind, amsgrad):
 
 
 @pytest.mark.parametrize(("option", "why"), [
-    ("name=sgd", "optim.name: adam, adamw or radam"), ("schedule=linear", "optim.schedule: cosine, cyclical or step"),
+    ("name=lion", "optim.name: adam, adamw, radam or sgd"), ("momentum=1", "optim.momentum: from 0, below 1"),
+    ("schedule=linear", "optim.schedule: cosine, exponential, cyclical or step"),
+    ("schedule=exponential optim.final_lr=0", "optim.final_lr: above 0"),
     ("step_epochs=0", "optim.step_epochs: at least 1"), ("step_factor=0", "optim.step_factor: above 0"),
     ("step_factor=1.1", "optim.step_factor: above 0")])
 def test_errors_name_the_wrong_value(option, why):
     with pytest.raises(InputError, match=why):
-        load_config([], [f"optim.{option}"])
+        load_config([], f"optim.{option}".split())
 
 
 def test_margin_warm_up():

@@ -24,6 +24,22 @@ def test_properties_of_batches(counts, num_speakers, num_utts, max_utts, seed, e
     assert (batches == epoch_batches(speaker_of, num_speakers, num_utts, max_utts, seed, epoch)).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(counts=st.lists(st.integers(1, 12), min_size=2, max_size=30), num_utts=st.integers(1, 3),
+       min_utts=st.integers(3, 9), max_utts=st.integers(9, 12), seed=st.integers(0, 9))
+def test_speakers_with_few_utterances_are_drawn_min_utts_times(counts, num_utts, min_utts, max_utts, seed):
+    speaker_of = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    draws = epoch_batches(speaker_of, 1, num_utts, max_utts, seed, 0, min_utts).ravel()
+    again, utts = np.divmod(draws, len(speaker_of))
+    assert len(set(draws.tolist())) == len(draws), "a draw twice"
+    for speaker, count in enumerate(counts):
+        own = speaker_of[utts] == speaker
+        assert own.sum() == min(max(count, min_utts), max_utts) // num_utts * num_utts
+        for utt in np.flatnonzero(speaker_of == speaker):
+            times = sorted(again[utts == utt].tolist())
+            assert times == list(range(len(times))) and len(times) - own.sum() // count in (0, 1), "unequally often"
+
+
 def test_small_corpus_loses_few_utterances():
     speaker_of = np.repeat(np.arange(100), 20)
     sizes = [epoch_batches(speaker_of, 24, 2, 500, seed, 0).size for seed in range(20)]

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Join open corpora to DATA/train and DATA/dev, and keep others apart as DATA/NAME to test on.
+
+  local/open/prepare_open.py --train librispeech=/corpora/LibriSpeech --test speechocean762=/corpora/speechocean762/test data
+
+A corpus is a folder in LibriSpeech's layout (SPEAKERS.TXT, PART/SPEAKER/CHAPTER/*.flac) or a Kaldi data directory
+(wav.scp, utt2spk, perhaps spk2gender; relative paths begin at this directory). Ids get the corpus as prefix,
+NAME-SPK-UTT; utt2corpus keeps it. Validation speakers are held out of every training corpus.
+"""
+
+import argparse
+from pathlib import Path
+
+from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
+from rawnext.errors import InputError, run_main
+from rawnext.files import write_lines
+from rawnext.kaldi.tables import check_id, read_table
+from rawnext.log import setup_log
+
+File = tuple[str, str, str]  # utt, spk, path
+
+
+def read_kaldi(folder: Path) -> tuple[list[File], dict[str, str]]:
+    """Files and genders of a Kaldi data directory.   Raises: InputError: it has segments, or an utt has no speaker."""
+    if (folder / "segments").exists():
+        raise InputError(folder / "segments", None, "a corpus with segments cannot be joined; give one file per utt")
+    scp = folder / "wav.scp"
+    spk_of = read_table(folder / "utt2spk", one_word=True)
+    files = []
+    for line, (utt, path) in enumerate(read_table(scp).items(), 1):
+        if utt not in spk_of:
+            raise InputError(scp, line, f"{utt} is not in utt2spk")
+        near = folder / path
+        if not near.exists() and (folder.parent / path).exists():  # speechocean762 writes paths from its top folder
+            near = folder.parent / path
+        files.append((utt, spk_of[utt], str(near)))
+    table = folder / "spk2gender"
+    return files, read_table(table, one_word=True) if table.exists() else {}
+
+
+def read_librispeech(folder: Path) -> tuple[list[File], dict[str, str]]:
+    """Files and genders of the parts of LibriSpeech in a folder.   Raises: InputError: there are none."""
+    files = [(path.stem, path.parts[-3], str(path)) for path in sorted(folder.glob("*/*/*/*.flac"))]
+    if not files:
+        raise InputError(folder, None, "no PART/SPEAKER/CHAPTER/*.flac")
+    genders = {}
+    for line in (folder / "SPEAKERS.TXT").read_text(encoding="utf-8").splitlines():
+        if not line.startswith(";"):
+            spk, gender, *_ = (word.strip() for word in line.split("|"))
+            genders[spk] = gender.lower()
+    return files, genders
+
+
+def read_corpus(asked: str, num_jobs: int, list_path: Path) -> tuple[str, list[Utterance], dict[str, str]]:
+    """NAME=FOLDER -> name, utterances with prefixed ids, and genders by prefixed speaker."""
+    name, _, path = asked.partition("=")
+    folder = Path(path)
+    if not path or not folder.is_dir():
+        why = "no such folder" if path else "want NAME=FOLDER"
+        raise InputError("--train/--test", None, f"{asked!r}: {why}")
+    check_id(name, "--train/--test")
+    files, genders = (read_librispeech if (folder / "SPEAKERS.TXT").exists() else read_kaldi)(folder)
+    named = [(f"{name}-{utt}" if utt.startswith(f"{spk}-") else f"{name}-{spk}-{utt}", f"{name}-{spk}", file)
+             for utt, spk, file in files]
+    utterances, bad = scan_audio(named, num_jobs)
+    check_bad(bad, len(files), list_path)
+    return name, utterances, {f"{name}-{spk}": gender for spk, gender in genders.items()}
+
+
+def write(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
+    write_data_dir(utterances, folder, genders)
+    write_lines(folder / "utt2corpus", (f"{u.utt} {u.utt.split('-')[0]}" for u in sorted(utterances)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("--train", action="append", default=[], metavar="NAME=FOLDER", help="a training corpus")
+    parser.add_argument("--test", action="append", default=[], metavar="NAME=FOLDER", help="a corpus for DATA/NAME")
+    parser.add_argument("--dev-share", type=float, default=0.1,
+                        help="share of each training corpus' speakers with two utterances to hold out (default: 0.1)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
+    args = parser.parse_args()
+    setup_log()
+    train, dev, genders = [], [], {}
+    for asked in args.train:
+        _, utterances, known = read_corpus(asked, args.nj, args.data / "bad_audio.tsv")
+        genders.update(known)
+        speakers = [u.spk for u in utterances]
+        num = round(args.dev_share * sum(speakers.count(spk) > 1 for spk in set(speakers)))
+        kept, held = hold_out_speakers(utterances, num, args.seed)
+        train += kept
+        dev += held
+    for asked in args.test:
+        name, utterances, known = read_corpus(asked, args.nj, args.data / "bad_audio.tsv")
+        write(utterances, args.data / name, known)
+    write(dev, args.data / "dev", genders)
+    write(train, args.data / "train", genders)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Embeddings of another network, which a small one learns to predict (distillation)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rawnext.errors import InputError
+from rawnext.files import PathLike
+from rawnext.kaldi.ark import read_matrix
+
+
+class Teacher:
+    """The teacher's embedding of each utterance: its own, or that of its speaker.
+
+    Args:
+        scp: Kaldi table of vectors by utt or speaker. A speaker's mean is the better target if utterances are short.
+        utts, speakers: N ids of the utterances and of their speakers.
+    Attributes: dim: D.
+    Raises: InputError: an utterance has neither, or a vector is damaged or zero.
+    """
+
+    def __init__(self, scp: PathLike, utts: Sequence[str], speakers: Sequence[str]):
+        keys, x = read_matrix(scp)
+        norms = np.linalg.norm(x, axis=1, keepdims=True)
+        if not (norms > 0).all():
+            raise InputError(scp, None, f"{keys[int(norms.argmin())]} is a zero vector")
+        place = {key: row for row, key in enumerate(keys)}
+        rows = [place.get(utt, place.get(spk, -1)) for utt, spk in zip(utts, speakers)]
+        if -1 in rows:
+            first, num = rows.index(-1), rows.count(-1)
+            raise InputError(scp, None, f"{num} of {len(rows)} utterances have no embedding, nor have their speakers; "
+                                        f"the first: {utts[first]} of {speakers[first]}")
+        self.rows, self.x, self.dim = np.array(rows), (x / norms).astype(np.float32), x.shape[1]
+
+    def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
+        """(B, D) unit vectors of B utterances."""
+        return self.x[self.rows[indices]]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from corpus import write_corpus
+
+from rawnext.config import load_config
+from rawnext.data.cuts import CutTable
+from rawnext.errors import InputError
+from rawnext.kaldi.ark import write_vectors
+from rawnext.training.task import SpeakerTask
+from rawnext.training.teacher import Teacher
+from rawnext.training.trainer import Trainer
+
+TINY = ["model={name: resnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardinality: 4, embedding_dim: 8}",
+        "batch.speakers=4", "crop.samples=2500", "crop.short_from=0", "train.epochs=1", "train.log_every=1"]
+CPU = torch.device("cpu")
+
+
+def write(folder, **vectors):
+    write_vectors(folder / "x.ark", folder / "x.scp", [(key, np.array(x, np.float32)) for key, x in vectors.items()])
+    return folder / "x.scp"
+
+
+def test_an_utterances_own_embedding_precedes_its_speakers(tmp_path):
+    teacher = Teacher(write(tmp_path, a1=[3, 4], b=[0, 2]), ["a1", "b1", "b2"], ["a", "b", "b"])
+    assert teacher.dim == 2 and np.allclose(teacher[[0, 1, 2]], [[0.6, 0.8], [0, 1], [0, 1]])
+
+
+def test_utterances_without_a_teacher_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="2 of 3 utterances have no embedding, .*; the first: b1 of b"):
+        Teacher(write(tmp_path, a=[3, 4]), ["a1", "b1", "b2"], ["a", "b", "b"])
+    with pytest.raises(InputError, match="b is a zero vector"):
+        Teacher(write(tmp_path, a=[3, 4], b=[0, 0]), ["a1"], ["a"])
+
+
+def test_loss_is_one_minus_cosine_with_its_weight():
+    torch.manual_seed(0)
+    plain, taught = (SpeakerTask(load_config([], [*TINY, "train.teacher_weight=8"]), 4, dim) for dim in (0, 3))
+    taught.model.load_state_dict(plain.model.state_dict())
+    taught.losses.load_state_dict(plain.losses.state_dict())
+    wave, label, target = torch.randn(8, 2500), torch.arange(4).repeat_interleave(2), torch.randn(8, 3)
+    predicted = taught.student(taught.model(wave))
+    expected = 8 * (1 - (F.normalize(predicted) * F.normalize(target)).sum(1)).mean()
+    assert torch.allclose(taught(wave, label, target)[0] - plain(wave, label)[0], expected, rtol=1e-4)
+    assert "student" not in str(taught.heads()) and not any("student" in key for key in taught.model.state_dict())
+
+
+def test_a_student_learns_its_teacher_and_the_teacher_is_not_exported(tmp_path, caplog):
+    """Labels of no use, one teacher vector per speaker: what is learned comes from the teacher."""
+    caplog.set_level(logging.INFO)
+    corpus = CutTable(write_corpus(tmp_path / "train", num_speakers=4, num_utts=6))
+    scp = write(tmp_path, s00=[1, 0], s01=[1, 0], s02=[-1, 0], s03=[-1, 0])
+    config = load_config([], [*TINY, "train.teacher_weight=8", "losses=[{name: softmax, weight: 1e-9}]",
+                              "optim.lr=5e-3", "train.epochs=8"])
+    (tmp_path / "exp").mkdir()
+    trainer = Trainer(config, corpus, {}, tmp_path / "exp", CPU, teacher=str(scp))
+    trainer.run()
+    losses = [row["loss"] for row in trainer.history]
+    assert losses[-1] < 0.5 * losses[0]
+    with pytest.raises(InputError, match="has checkpoints with .*x.scp as --teacher"):
+        Trainer(config, corpus, {}, tmp_path / "exp", CPU).run()
+    saved = torch.load(tmp_path / "exp/model.pt", weights_only=True)
+    assert "student.weight" not in saved["model"] and set(saved["losses"]) == {"softmax"}
+
+
+def test_speakers_that_are_never_drawn_are_reported(tmp_path, caplog):
+    folder = write_corpus(tmp_path / "train", num_speakers=5)
+    lines = (folder / "cuts.jsonl").read_text().splitlines(keepends=True)
+    (folder / "cuts.jsonl").write_text("".join(line for line in lines if '"s01-' not in line or '"s01-u0"' in line))
+    Trainer(load_config([], TINY), CutTable(folder), {}, tmp_path / "exp", CPU)
+    assert "1 of 5 speakers have fewer than batch.utts 2 utterances and are never drawn, the first: s01" in caplog.text
+    caplog.clear()
+    Trainer(load_config([], [*TINY, "batch.repeat=true"]), CutTable(folder), {}, tmp_path / "exp", CPU)
+    assert "never drawn" not in caplog.text
