@@ -28,7 +28,8 @@ def parse() -> argparse.Namespace:
                         help="native: whole utterance at once, a minute at most (default); paper: averaged segments of "
                              "59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto (default): a GPU if available")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--num-threads", type=int, default=1,
                         help="CPU threads, which decode ahead if the device is a GPU (default 1)")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")

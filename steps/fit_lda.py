@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options that override the files'")
     parser.add_argument("--train", default="data/train",
                         help="data directory with wav.scp and utt2spk (default %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; auto (default): a GPU if available")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--num-threads", type=int, default=0, help="CPU threads (default 0: torch's choice)")
     parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()

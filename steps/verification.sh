@@ -75,7 +75,7 @@ if in_stage 3 "train ($conf)"; then
   todo "$($fit && echo fit || echo train)"
   if again_here; then rm -rf "$exp"/{checkpoints,tensorboard,model.pt,train.tsv,train_info.json}; fi
   if ((num > 0)) && $fit; then
-    steps/fit_lda.py --config "$conf" --set "$set" --train "$train" --num-threads "$num_threads" "$exp"
+    steps/fit_lda.py --device cpu --config "$conf" --set "$set" --train "$train" --num-threads "$num_threads" "$exp"
   elif ((num > 0)); then
     log "training log: $exp/log/train.log"
     nodes=()

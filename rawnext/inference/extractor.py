@@ -13,6 +13,7 @@ import torch
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
+from rawnext.dist import DEVICES, choose_device
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.inference.extract import BUFFER_SAMPLES, LONGEST_SAMPLES, buffered, embed_native, load_model
@@ -75,12 +76,11 @@ class Extractor:
             device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s: see the class.
         Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
         """
-        device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(0, device=device)
+            place = choose_device(device) if device in DEVICES else torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
-        model, config = load_model(folder, device)
+        model, config = load_model(folder, place)
         return cls(folded(model), config, folder, longest_s)
 
     @property
