@@ -234,6 +234,17 @@ def test_other_rates_and_stereo_are_converted_with_one_warning(root, exp, model,
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error(root, exp, tmp_path):
+    data = write_corpus(tmp_path / "data", 2, 2)
+    done = subprocess.run([root / "steps/extract.py", "--device", "cuda", data, exp, tmp_path / "out"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("extract.py: --device cuda: no GPU can be used: ")
+    assert not list((tmp_path / "out").glob("*.ark"))
+    done = extract(root, "--gpu", 1, data, exp, tmp_path / "out")
+    assert done.returncode != 0 and "run.py: --gpu 1: only 0 GPU(s) available (none)" in done.stderr
+
+
 @pytest.mark.slow
 def test_fewer_jobs_delete_the_files_of_more_jobs(root, exp, tmp_path):
     data = write_corpus(tmp_path / "data", 2, 2)
