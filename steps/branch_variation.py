@@ -62,7 +62,6 @@ def choose(args: argparse.Namespace) -> tuple[list, int]:
 def main() -> None:
     args = parse()
     setup_log()
-    import torch
 
     from rawnext.data.wav import load_wave
     from rawnext.dist import choose_device

@@ -129,7 +129,7 @@ def test_long_utterances_are_the_mean_of_equal_pieces(model):
 def test_long_utterances_are_read_few_at_a_time():
     items = [(f"u{i}", np.empty(samples)) for i, samples in enumerate((10, 10, 90, 10, 50, 60, 10, 10, 10))]
     names = [[int(name[1:]) for name, _ in part] for part in buffered(items, 100, 4)]
-    assert names == [[0, 1, 2], [3], [4, 5], [6, 7], [8]]  # u0...u3 and u4...u7 are a chunk each: a resumed run is equal
+    assert names == [[0, 1, 2], [3], [4, 5], [6, 7], [8]]  # chunks u0...u3 and u4...u7: a resumed run is equal
     assert [len(part) for part in buffered(items, 100)] == [3, 3, 3]
 
 
