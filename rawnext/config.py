@@ -54,14 +54,19 @@ class Optim:
 class Train:
     epochs: int = 80
     amp: str = "auto"  # auto: bf16 on a GPU that supports it, otherwise fp16, none on a CPU; none; bf16; fp16
+    tf32: bool = True  # on a GPU, products and convolutions in float32 round their factors to 10 bits
+    benchmark: bool = True  # on a GPU, cuDNN times its algorithms for each shape of batch; off if crops grow
     compiled: bool = False  # torch.compile the model; takes minutes at the start, no gain on a CPU
+    accumulate: int = 1  # parts of a batch that pass through the network one after the other, to save memory
     augment_on: str = "workers"  # or device: reverberation and all later operations run there, to whole batches
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as in the paper, whatever their number
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has its full margin; linear in between
     log_every: int = 50  # steps
-    save_every: int = 500  # steps; and at each epoch's end
+    save_minutes: float = 10  # between checkpoints; there is one at each epoch's end too
+    save_every: int = 0  # steps between checkpoints, in addition; 0: none
     keep: int = 3  # newest checkpoints
+    timeout_minutes: float = 60  # after which a process that waits for another one fails; longer than a validation
     max_bad_fraction: float = 1e-3  # of the drawn utterances that were unreadable and replaced
     teacher_weight: float = 1.0  # of the loss 1 - cosine to the embeddings of train.py's --teacher
 
@@ -221,7 +226,13 @@ def check(config: Config, path: PathLike) -> None:
     want(0 < optim.lr < 1e9, f"optim.lr: above 0, got {optim.lr}")
     want(0 <= optim.final_lr <= optim.lr, f"optim.final_lr: between 0 and optim.lr, got {optim.final_lr}")
     want(train.epochs >= 1, f"train.epochs: at least 1, got {train.epochs}")
-    want(train.save_every >= 1 and train.log_every >= 1, "train.save_every and log_every: at least 1")
+    want(train.save_every >= 0 and train.log_every >= 1, "train.save_every: at least 0; train.log_every: at least 1")
+    want(0 < train.save_minutes < 1e6, f"train.save_minutes: above 0, got {train.save_minutes}")
+    want(0 < train.timeout_minutes < 1e6, f"train.timeout_minutes: above 0, got {train.timeout_minutes}")
+    want(train.accumulate >= 1 and batch.speakers % train.accumulate == 0,
+         f"train.accumulate: at least 1 and a divisor of batch.speakers {batch.speakers}, got {train.accumulate}")
+    want(not (train.compiled and crop.start_samples),
+         "train.compiled: not with growing crops (crop.start_samples), because every new length is compiled again")
     want(train.keep >= 2, f"train.keep: at least 2 (one may be damaged), got {train.keep}")
     want(train.amp in ("auto", "none", "bf16", "fp16"), f"train.amp: auto, none, bf16 or fp16, got {train.amp!r}")
     want(train.augment_on in ("workers", "device"), f"train.augment_on: workers or device, got {train.augment_on!r}")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The device of a process; training in several: torchrun's process group, and collectives with gradients."""
 
+import datetime
 import os
 from collections.abc import Callable, Sequence
 
@@ -46,23 +47,15 @@ def cuda_fault(device: torch.device) -> str:
     return ""
 
 
-def init_process_group() -> torch.device:
-    """Join the group that torchrun describes in the environment, if any, with nccl on GPUs, else gloo.
+def init_process_group(device: torch.device, minutes: float = 60) -> None:
+    """Join the group that torchrun describes in the environment, if any: nccl for a GPU, gloo for a CPU.
 
-    Returns: the device of this process: GPU number LOCAL_RANK, or the CPU.
-    Raises: RuntimeError: the machine has fewer GPUs than processes.
+    Args: minutes: time after which a process that waits for another one in a collective fails.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        if local_rank >= (num_gpus := torch.cuda.device_count()):
-            raise RuntimeError(f"no GPU for process {local_rank} of this machine: it has {num_gpus}")
-        device = torch.device("cuda", local_rank)
-        torch.cuda.set_device(device)
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         gpu = device.type == "cuda"
-        dist.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None)
-    return device
+        dist.init_process_group("nccl" if gpu else "gloo", device_id=device if gpu else None,
+                                timeout=datetime.timedelta(minutes=minutes))
 
 
 def cleanup() -> None:
@@ -99,13 +92,46 @@ def all_gather_with_grad(x: torch.Tensor) -> torch.Tensor:
     return _Sum.apply(torch.cat(parts))  # each process's loss depends on all embeddings: _Sum adds up their gradients
 
 
+def sum_over_processes(x: torch.Tensor) -> torch.Tensor:
+    """Sum of a tensor over the processes, in place; every process must call it."""
+    if rank_world()[1] > 1:
+        dist.all_reduce(x)
+    return x
+
+
 def mean_over_processes(values: Sequence[float], device: torch.device) -> list[float]:
     """Mean of each value over the processes; every process must call it."""
-    if rank_world()[1] == 1:
-        return list(values)
-    total = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return (total / dist.get_world_size()).tolist()
+    total = sum_over_processes(torch.tensor(values, dtype=torch.float64, device=device))
+    return (total / rank_world()[1]).tolist()
+
+
+def gather_generators(device: torch.device) -> torch.Tensor:
+    """States of torch's generators of all processes, (W, bytes) uint8 on the CPU; every process must call it.
+
+    A row is that of the CPU, then that of the process's GPU if it has one.
+    """
+    rank, world = rank_world()
+    own = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    states = torch.zeros(world, sum(map(len, own)), dtype=torch.uint8, device=device)
+    states[rank] = torch.cat(own)
+    return sum_over_processes(states).cpu()
+
+
+def restore_generators(states: torch.Tensor, device: torch.device) -> None:
+    """Set this process's generators to its row of `gather_generators`, or to the first if their number has changed."""
+    rank, world = rank_world()
+    own = states[rank if len(states) == world else 0]
+    size = len(torch.get_rng_state())
+    torch.set_rng_state(own[:size])
+    if device.type == "cuda" and len(own) > size:  # otherwise a run that was begun on a CPU
+        torch.cuda.set_rng_state(own[size:], device)
+
+
+def broadcast_buffers(module: torch.nn.Module) -> None:
+    """Give all processes the buffers of the first one; those of unsynchronised BatchNorms differ."""
+    if rank_world()[1] > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def barrier() -> None:
@@ -114,37 +140,40 @@ def barrier() -> None:
         dist.barrier()
 
 
-class DelayedAny:
-    """Is a flag set in any process? The answer comes one call later, so neither processes nor GPUs wait."""
+class DelayedMax:
+    """The largest of all processes' small numbers. It comes one call later, so neither processes nor GPUs wait."""
 
     def __init__(self, device: torch.device):
         self.device = device
         self.result = torch.zeros((), dtype=torch.int32, pin_memory=device.type == "cuda")
         self.wait: Callable[[], object] | None = None
 
-    def __call__(self, flag: bool) -> bool:
-        """Any process's flag in the previous call; every process must call it equally often. One process: its flag."""
+    def __call__(self, value: int) -> int:
+        """Largest value, at least 0, of the previous call; every process must call it equally often.
+
+        One process: the value itself.
+        """
         if rank_world()[1] == 1:
-            return flag
-        answer = False
+            return value
+        answer = 0
         if self.wait:
             self.wait()
-            answer = bool(self.result)
-        any_flag = torch.full((), int(flag), dtype=torch.int32, device=self.device)
-        work = dist.all_reduce(any_flag, dist.ReduceOp.MAX, async_op=True)
+            answer = int(self.result)
+        largest = torch.full((), value, dtype=torch.int32, device=self.device)
+        work = dist.all_reduce(largest, dist.ReduceOp.MAX, async_op=True)
         if self.device.type == "cuda":
             work.wait()  # blocks the GPU's stream, not this process
-            self.result.copy_(any_flag, non_blocking=True)
+            self.result.copy_(largest, non_blocking=True)
             copied = torch.cuda.Event()
             copied.record()
             self.wait = copied.synchronize
         else:
-            self.result, self.wait = any_flag, work.wait
+            self.result, self.wait = largest, work.wait
         return answer
 
 
 class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
-    """BatchNorm with training statistics over all processes' batches; torch's own supports GPUs only."""
+    """BatchNorm with training statistics over all processes' batches, for CPUs; torch's own supports GPUs only."""
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of dimensions."""
@@ -156,7 +185,7 @@ class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         if x.ndim > 2:
             last = x.movedim(1, -1)
             return self.forward(last.flatten(0, -2)).view(last.shape).movedim(-1, 1)
-        num = _Sum.apply(torch.tensor(float(len(x)), device=x.device))
+        num = _Sum.apply(torch.full((), float(len(x)), device=x.device))
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         mean = _Sum.apply(wide.sum(0)) / num
         centred = wide - mean
@@ -168,11 +197,14 @@ class SyncBatchNorm(torch.nn.modules.batchnorm._BatchNorm):
         return (centred * torch.rsqrt(var + self.eps) * self.weight + self.bias).to(x.dtype)
 
 
-def sync_batchnorm(model: torch.nn.Module) -> None:
-    """Turn every BatchNorm of a model into a SyncBatchNorm, in place."""
+def sync_batchnorm(model: torch.nn.Module, device: torch.device) -> None:
+    """Turn every BatchNorm of a model into one over all processes, in place: torch's own on a GPU, else ours."""
     for module in model.modules():
         if type(module) in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d):
-            module.__class__ = SyncBatchNorm
+            if device.type == "cuda":
+                module.__class__, module.process_group = torch.nn.SyncBatchNorm, None
+            else:
+                module.__class__ = SyncBatchNorm
 
 
 def _initialised() -> bool:

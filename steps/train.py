@@ -10,6 +10,7 @@ Exit status: 0 success; 1 an error; 75 stopped by SIGTERM with its state saved, 
 
 import argparse
 import contextlib
+import logging
 import os
 import shlex
 import sys
@@ -33,6 +34,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--train", default="data/train", help="data directory with cuts.jsonl")
     parser.add_argument("--dev", default="", help="data directory of held-out speakers, with trials; empty: none")
     parser.add_argument("--banks", default="data", help="folder with musan_noise, musan_music, musan_speech, rirs")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="cuda: a GPU for each "
+                        "process, or an error; auto (default): GPUs if there are any")
     parser.add_argument("--num-workers", type=int, default=2, help="data workers per process (default 2)")
     parser.add_argument("--num-threads", type=int, default=0, help="CPU threads per process; 0: torch's default")
     parser.add_argument("exp", type=Path, help="experiment folder")
@@ -45,7 +48,7 @@ def main() -> None:
 
     from rawnext.config import save_config
     from rawnext.data.cuts import CutTable
-    from rawnext.dist import cleanup, init_process_group, is_main, rank_world
+    from rawnext.dist import choose_device, cleanup, init_process_group, is_main
     from rawnext.training.augment import needed_banks
     from rawnext.training.checkpoint import load_weights
     from rawnext.training.info import write_info
@@ -53,7 +56,7 @@ def main() -> None:
     from rawnext.training.preemption import Preempted
     from rawnext.training.system import load_system
     from rawnext.training.task import build_task
-    from rawnext.training.trainer import Trainer
+    from rawnext.training.trainer import Trainer, describe
 
     setup_log()
     config = load_system(args.config.split(), shlex.split(args.set), args.init)
@@ -66,16 +69,16 @@ def main() -> None:
         raise InputError(args.init, None, "training cannot start from its own folder; give another one")
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
+    device = choose_device(args.device)
+    init_process_group(device, config.train.timeout_minutes)
+    if is_main():
+        logging.info(describe(config, device))
     table = CutTable(args.train)
     banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
-    device = init_process_group()
-    world = rank_world()[1]
-    if config.batch.speakers % world:
-        raise InputError("batch.speakers", None, f"{config.batch.speakers} is not a multiple of {world} processes")
     with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
         if is_main():
             save_config(config, args.exp / "config.yaml")
-        validate = make_validator(args.dev, config.extract) if args.dev and is_main() else None
+        validate = make_validator(args.dev, config.extract, args.num_workers) if args.dev else None
         started = time.time()
         trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init,
                           args.teacher)
@@ -92,26 +95,59 @@ def main() -> None:
     cleanup()
 
 
-def make_validator(dev: str, config):
-    """A function model -> {"eer_dev": %, "min_dcf_dev": minDCF at P_target 0.05} on a data directory's trials."""
+def make_validator(dev: str, config, num_workers: int):
+    """A function model -> {"eer_dev": %, "min_dcf_dev": minDCF at P_target 0.05} on a data directory's trials.
+
+    Every process must call it. Each embeds a share of the utterances; the main one scores the trials, and the others
+    return {}.
+    """
     import numpy as np
+    import torch
 
     from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.inference.extract import embed_all
+    from rawnext.dist import is_main, rank_world, sum_over_processes
+    from rawnext.inference.extract import device_of, embed_all
     from rawnext.kaldi.tables import check_trial_ids, read_trials
     from rawnext.scoring.cosine import cosine_scores
     from rawnext.scoring.metrics import eer, min_dcf
+    from rawnext.training.dataset import epoch_loader
 
     sources = read_sources(dev)
-    check_sources(sources)
+    if is_main():
+        check_sources(sources)
     row_of = {source.utt: row for row, source in enumerate(sources)}
     trials = read_trials(Path(dev) / "trials")
     check_trial_ids(trials, Path(dev) / "trials", row_of, f"{dev}/wav.scp")
     enroll, test = (np.array([row_of[utt] for utt in side]) for side in trials[:2])
+    rank, world = rank_world()
+    own = range(rank, len(sources), world)
+
+    class Waves(torch.utils.data.Dataset):
+        """This process's share; an error in a data worker is returned, so that it keeps its type."""
+
+        def __len__(self) -> int:
+            return len(own)
+
+        def __getitem__(self, item: int):
+            source = sources[own[item]]
+            try:
+                return source.utt, torch.from_numpy(load_wave(source))
+            except InputError as error:
+                return source.utt, error
+
+    def waves():
+        for utt, wave in epoch_loader(Waves(), num_workers):
+            if isinstance(wave, InputError):
+                raise wave
+            yield utt, wave.numpy()
 
     def validate(model) -> dict[str, float]:
-        waves = ((source.utt, load_wave(source)) for source in sources)
-        x = np.stack([vector for _, vector in embed_all(model, waves, "native", config)])
+        x = torch.zeros(len(sources), model.embedding_dim)
+        for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
+            x[row] = torch.from_numpy(vector)
+        x = sum_over_processes(x.to(device_of(model))).cpu().numpy()
+        if not is_main():
+            return {}
         scores = cosine_scores(x, x, enroll, test)
         sides = scores[trials.is_target], scores[~trials.is_target]
         return {"eer_dev": 100 * eer(*sides), "min_dcf_dev": min_dcf(*sides, p_target=0.05)}

@@ -23,6 +23,7 @@ if [ "$stage" -le 3 ]; then mkdir -p "$exp"; fi
 hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
 processes=$((ngpu > 0 ? ngpu : 1))
+device=$( ((ngpu > 0)) && echo cuda || echo cpu)
 steps/plan.py --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
   --calibrate "$calibrate" --dev "$dev" "$exp"
 
@@ -84,7 +85,7 @@ if in_stage 3 "train ($conf)"; then
     $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
       steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
       steps/train.py --config "$conf" --set "$set" --init "$init" --teacher "$teacher" --train "$train" --dev "$dev" \
-      --banks "$(dirname "$train")" --num-workers "$num_workers" \
+      --banks "$(dirname "$train")" --device "$device" --num-workers "$num_workers" \
       --num-threads $(((num_threads + processes - 1) / processes)) "$exp"
   fi
   if ((num > 0)); then steps/tasks.py record "$todo"; fi

@@ -37,7 +37,8 @@ class MetricLoss(Loss):
 
     Args:
         utts_per_speaker: K, number of utterances of each speaker in a batch, at least 2.
-    Raises: ValueError: K below 2; `forward`: a batch that is not speaker-major, or with one speaker only.
+    Raises: ValueError: K below 2; `forward`: a batch that is not speaker-major (checked on a CPU only), or with one
+        speaker only.
     """
 
     def __init__(self, embedding_dim: int, num_speakers: int, utts_per_speaker: int = 2):
@@ -50,7 +51,7 @@ class MetricLoss(Loss):
         if len(label) % self.utts_per_speaker:
             raise ValueError(f"{len(label)} utterances are not {self.utts_per_speaker} of every speaker")
         by_speaker = label.view(-1, self.utts_per_speaker)
-        if (by_speaker != by_speaker[:, :1]).any():
+        if label.device.type == "cpu" and (by_speaker != by_speaker[:, :1]).any():  # on a GPU it would wait for it
             raise ValueError(f"the batch is not speaker-major with {self.utts_per_speaker} utterances per speaker")
         # ranks hold whole speakers, so their concatenation is speaker-major again
         gathered = all_gather_with_grad(embedding)

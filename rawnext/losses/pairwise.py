@@ -54,17 +54,17 @@ class Triplet(MetricLoss):
     def __init__(self, embedding_dim: int, num_speakers: int, utts_per_speaker: int = 2, margin: float = 0.1,
                  mining: str = "rank", hard_rank: int = 10, hard_prob: float = 0.5, squared: bool = True):
         super().__init__(embedding_dim, num_speakers, utts_per_speaker)
-        self.margin, self.hard_rank, self.hard_prob = float(margin), int(hard_rank), float(hard_prob)
+        if mining not in ("rank", "batch_hard", "semihard", "all"):
+            raise ValueError(f"mining must be rank, batch_hard, semihard or all, got {mining!r}")
+        self.mining, self.margin = mining, float(margin)
+        self.hard_rank, self.hard_prob = int(hard_rank), float(hard_prob)
         self.power = 2 if squared else 1
-        self.miner = None if mining == "rank" else make_miner(mining, self.margin, self.power)
 
     def compare(self, x: Tensor) -> LossAndStats:
-        if self.miner is not None:
-            unit, label, distance = unit_vectors(x)
+        if self.mining != "rank":
+            _, label, distance = unit_vectors(x)
             distance = distance**self.power
-            anchor, positive, negative = self.miner(unit.detach(), label)
-            loss = F.relu(distance[anchor, positive] - distance[anchor, negative] + self.margin)
-            return loss.sum() / max(len(loss), 1), {"acc": nearest_neighbour_accuracy(distance, label)}
+            return self.mined(distance, x.shape[1]), {"acc": nearest_neighbour_accuracy(distance, label)}
         first, second = F.normalize(x[:, 0]), F.normalize(x[:, 1])
         with torch.no_grad():
             negative = self.choose_negatives(torch.cdist(first, second) ** self.power)
@@ -72,6 +72,23 @@ class Triplet(MetricLoss):
         to_negative = F.pairwise_distance(first, second[negative]) ** self.power
         loss = F.relu(to_positive - to_negative + self.margin).mean()
         return loss, {"acc": (to_positive < to_negative).float().mean()}
+
+    def mined(self, distance: Tensor, num_utts: int) -> Tensor:
+        """Mean over the mined triplets, 0 if there are none.
+
+        All shapes follow from P and K, so that nothing waits for a GPU to count triplets.
+
+        Args: distance: (N, N) (squared) distances of P speakers with K = num_utts utterances each, speaker-major.
+        """
+        index = torch.arange(len(distance), device=distance.device)
+        first = (index // num_utts * num_utts)[:, None]  # utterance of each anchor's speaker
+        positive = distance.gather(1, first + (index[:, None] + index[1:num_utts]) % num_utts)  # (N, K - 1)
+        negative = distance.gather(1, (first + index[num_utts:]) % len(index))  # (N, N - K)
+        if self.mining == "batch_hard":
+            return F.relu(positive.amax(1) - negative.amin(1) + self.margin).mean()
+        gap = negative[:, None] - positive[:, :, None]  # (N, K - 1, N - K)
+        chosen = gap <= self.margin if self.mining == "all" else (gap <= self.margin) & (gap > 0)
+        return (F.relu(self.margin - gap) * chosen).sum() / chosen.sum().clamp(min=1)
 
     def choose_negatives(self, distance: Tensor) -> Tensor:
         """Choose a negative for every anchor, by rank.
@@ -86,7 +103,7 @@ class Triplet(MetricLoss):
             own = distance.diagonal()[:, None]
             semi_hard = (distance > own) & (distance < own + self.margin)
             found = semi_hard.any(dim=1)
-            choice = torch.multinomial(torch.where(found[:, None], semi_hard, True).float(), 1)[:, 0]
+            choice = torch.rand_like(distance).masked_fill(~semi_hard, -1).argmax(dim=1)  # multinomial waits for a GPU
             return torch.where(found, choice, random)
         num_close = min(self.hard_rank + 1, num - 1)
         others = distance.masked_fill(torch.eye(num, dtype=torch.bool, device=device), torch.inf)
@@ -94,22 +111,6 @@ class Triplet(MetricLoss):
         pick = torch.randint(num_close, (num, 1), device=device)
         hard = torch.rand(num, device=device) < self.hard_prob
         return torch.where(hard, closest.gather(1, pick)[:, 0], random)
-
-
-def make_miner(mining: str, margin: float, power: int):
-    """A function: unit vectors (N, D), labels (N,) -> indices of anchors, positives and negatives, each (M,).
-
-    Raises: ValueError: another mining.
-    """
-    if mining not in ("batch_hard", "semihard", "all"):
-        raise ValueError(f"mining must be rank, batch_hard, semihard or all, got {mining!r}")
-    from pytorch_metric_learning.distances import LpDistance  # imported here because it takes two seconds
-    from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
-
-    distance = LpDistance(power=power)
-    if mining == "batch_hard":
-        return BatchHardMiner(distance=distance)
-    return TripletMarginMiner(margin=margin, type_of_triplets=mining, distance=distance)
 
 
 @LOSSES.register("contrastive")
@@ -128,10 +129,11 @@ class Contrastive(MetricLoss):
 
     def compare(self, x: Tensor) -> LossAndStats:
         _, label, distance = unit_vectors(x)
-        same = label[:, None] == label
-        far = F.relu(self.margin - distance[~same]).square()
-        near = distance[same.fill_diagonal_(False)].square()
-        return (near.mean() + far.mean()) / 4, {"acc": nearest_neighbour_accuracy(distance, label)}
+        num, num_utts = len(label), x.shape[1]
+        same = label[:, None] == label  # an utterance's distance to itself adds 0
+        near = (distance.square() * same).sum() / (num * (num_utts - 1))
+        far = (F.relu(self.margin - distance).square() * ~same).sum() / (num * (num - num_utts))
+        return (near + far) / 4, {"acc": nearest_neighbour_accuracy(distance, label)}
 
 
 @LOSSES.register("siamese")

@@ -4,7 +4,7 @@
 import math
 import random
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -126,10 +126,57 @@ def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     return resample_poly(wave, ratio.denominator, ratio.numerator)
 
 
-def epoch_loader(dataset: EpochDataset, num_workers: int) -> DataLoader:
-    """A loader of the dataset's batches, in order."""
-    return DataLoader(dataset, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available(),
-                      prefetch_factor=4 if num_workers else None, worker_init_fn=ignore_sigterm)
+def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False,
+                 items: Sequence | None = None) -> DataLoader:
+    """A loader of the dataset's items, in order; with `items`, of those, by workers that stay for the next pass."""
+    # a generator of its own: a loader draws a seed from its generator at each start, also when a run is resumed
+    return DataLoader(dataset, batch_size=None, sampler=items, num_workers=num_workers, pin_memory=pin_memory,
+                      prefetch_factor=4 if num_workers else None, worker_init_fn=ignore_sigterm,
+                      persistent_workers=items is not None and num_workers > 0, generator=torch.Generator())
+
+
+class AllEpochs(Dataset):
+    """The batches of all epochs: item (epoch, step).
+
+    Args: make: epoch -> its EpochDataset.
+    """
+
+    def __init__(self, make: Callable[[int], EpochDataset]):
+        self.make = make
+        self.latest: EpochDataset | None = None
+
+    def epoch(self, epoch: int) -> EpochDataset:
+        if self.latest is None or self.latest.epoch != epoch:
+            self.latest = self.make(epoch)
+        return self.latest
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
+        epoch, step = item
+        return self.epoch(epoch)[step]
+
+
+class TrainingLoader:
+    """Reads epoch after epoch with the same workers, which start at the first batch and end with `close`.
+
+    Args: make: see AllEpochs.   pin_memory: for transfers to a GPU.
+    """
+
+    def __init__(self, make: Callable[[int], EpochDataset], num_workers: int, pin_memory: bool):
+        self.data = AllEpochs(make)
+        self.items: list[tuple[int, int]] = []
+        self.loader: DataLoader | None = epoch_loader(self.data, num_workers, pin_memory, self.items)
+
+    def num_steps(self, epoch: int) -> int:
+        return self.data.epoch(epoch).num_steps
+
+    def batches(self, epoch: int, start: int) -> Iterator[dict[str, Any]]:
+        """The batches of an epoch from number `start`."""
+        assert self.loader is not None
+        self.items[:] = [(epoch, step) for step in range(start, self.num_steps(epoch))]
+        return iter(self.loader)
+
+    def close(self) -> None:
+        self.loader = None
 
 
 def ignore_sigterm(_: int) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 
 import torch
 
-from rawnext.dist import DelayedAny
+from rawnext.dist import DelayedMax
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+SAVE, STOP = 1, 2
 
 
 class Preempted(Exception):
@@ -23,7 +24,7 @@ class StopRequest:
 
     def __init__(self, device: torch.device) -> None:
         self.received = self.raise_at_once = False
-        self.any_process = DelayedAny(device)
+        self.any_process = DelayedMax(device)
 
     def __enter__(self) -> "StopRequest":
         self.old_handler = signal.signal(signal.SIGTERM, self._receive)
@@ -39,9 +40,12 @@ class StopRequest:
         if self.raise_at_once:
             raise Preempted
 
-    def requested(self) -> bool:
-        """Did any process receive the signal? Every process must call it at the same step; all get the same answer."""
-        return self.any_process(self.received)
+    def poll(self, save: bool = False) -> int:
+        """STOP if any process has received the signal, SAVE if one asks for a checkpoint, else 0.
+
+        Every process must call it at the same step; all get the same answer.
+        """
+        return self.any_process(STOP if self.received else SAVE * save)
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from rawnext.config import Config, load_config, split_name
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.losses import LOSSES
+from rawnext.losses.base import MetricLoss
 from rawnext.models import MODELS
 from rawnext.training.augment import OPERATIONS, parse_operation
 from rawnext.training.device_augment import unsupported_after_reverb
@@ -32,6 +33,9 @@ def check_parts(config: Config, path: PathLike) -> None:
             name, options = split_name(loss)
             check_weight(options.pop("weight", 1), "losses")
             LOSSES.check(name, options)
+            if config.train.accumulate > 1 and issubclass(LOSSES[name], MetricLoss):  # type: ignore[arg-type]
+                raise ValueError(f"train.accumulate {config.train.accumulate}: loss {name} compares all utterances of "
+                                 "a batch, which is then never in memory as a whole; use a classification loss, or 1")
         for case in config.augment:
             check_weight(case.get("weight", 1), "augment")
             for key in case:

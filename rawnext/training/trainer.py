@@ -12,6 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.config import Config
 from rawnext.data.cuts import CutTable
-from rawnext.dist import barrier, is_main, mean_over_processes, rank_world, sync_batchnorm
+from rawnext.dist import (
+    barrier,
+    broadcast_buffers,
+    gather_generators,
+    is_main,
+    mean_over_processes,
+    rank_world,
+    restore_generators,
+    sync_batchnorm,
+)
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
+from rawnext.stamp import hardware
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, epoch_loader, num_draws, to_device, with_copies
+from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
 from rawnext.training.optim import build_optimizer, learning_rate, margin_share
-from rawnext.training.preemption import Preempted, StopRequest
+from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
 from rawnext.training.teacher import Teacher
 
@@ -37,6 +48,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("epoch", "step", "loss", "acc", "lr", "eer_dev", "min_dcf_dev", "seconds", "utts_per_s", "data_wait",
            "bad_utts")
+SCHEMA = 2  # of checkpoints
 SUMS = dict.fromkeys(("loss", "acc", "steps", "seconds", "waited", "utts"), 0.0)  # of an epoch so far
 
 
@@ -46,9 +58,11 @@ class Trainer:
     Args:
         banks: recordings for augmentation, by the names of augment.needed_banks.
         num_workers: data workers of this process.   device: the device of this process.
-        validate: model -> {"eer_dev": ..., "min_dcf_dev": ...}, called after each epoch in the main process.
+        validate: model -> {"eer_dev": ..., "min_dcf_dev": ...} in the main process and {} in the others; called by all
+            of them after each epoch.
         init: folder of a trained experiment to start from; empty: new weights.
         teacher: scp of another network's embeddings to learn from; empty: none.
+    Raises: InputError: batch.speakers cannot be divided among the processes; see build_task and read_teacher.
     """
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
@@ -56,26 +70,36 @@ class Trainer:
         self.config, self.table, self.banks, self.exp, self.device = config, table, banks, exp, device
         self.num_workers, self.validate, self.init = num_workers, validate, init
         self.rank, self.world = rank_world()
+        if (num := config.batch.speakers) % (self.world * config.train.accumulate):
+            raise InputError("batch.speakers", None, f"{num} is not a multiple of {self.world} processes"
+                             + f" x train.accumulate {config.train.accumulate}" * (config.train.accumulate > 1))
         self.speakers = with_copies([str(s) for s in table.speakers], config.batch.speeds)
         self.teacher_path = teacher
         self.teacher = read_teacher(teacher, table, config) if teacher else None
         report_undrawn(table, config)
         torch.manual_seed(config.seed)
         self.task = build_task(config, len(self.speakers), self.teacher.dim if self.teacher else 0).to(device)
+        self.loader = TrainingLoader(partial(EpochDataset, table, config, banks, rank=self.rank, world=self.world,
+                                             teacher=self.teacher), num_workers, device.type == "cuda")
+        set_gpu_options(config, device)
         if config.train.sync_batchnorm and self.world > 1:
-            sync_batchnorm(self.task)
+            sync_batchnorm(self.task, device)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         # concerns the stride of dimensions of size 1, which does not matter
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        self.parallel = DistributedDataParallel(self.task) if self.world > 1 else self.task
+        # synchronised BatchNorms have the same buffers in all processes; nothing else has buffers that change
+        self.parallel = self.task if self.world == 1 else DistributedDataParallel(
+            self.task, broadcast_buffers=not config.train.sync_batchnorm)
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
         self.new_counts = [0, 0]  # drawn and bad in this process, not yet summed over the processes
         self.history: list[dict[str, Any]] = []
         self.sums = dict(SUMS)
         self.writer: Any = None
+        self.saved_at = time.monotonic()
         self.stop: StopRequest
+        self.saver: checkpoint.Saver
 
     def run(self) -> bool:
         """Train to the end, from the newest checkpoint if there is one, else from `init`.
@@ -94,13 +118,17 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
-        with StopRequest(self.device) as self.stop:
+        folder, keep = self.exp / "checkpoints", self.config.train.keep
+        with StopRequest(self.device) as self.stop, checkpoint.Saver(folder, keep) as self.saver:
             try:
                 while self.epoch < self.config.train.epochs:
                     self.run_epoch()
             except Preempted:
+                self.saver.wait()
                 log.warning("stopped by SIGTERM: saved epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
                 raise
+            finally:
+                self.loader.close()
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
                 "model": self.task.model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
@@ -119,28 +147,28 @@ class Trainer:
             return False
 
     def run_epoch(self) -> None:
-        data = EpochDataset(self.table, self.config, self.banks, self.epoch, self.rank, self.world, self.step_in_epoch,
-                            self.teacher)
-        if not data.num_steps:
+        num_steps = self.loader.num_steps(self.epoch)
+        if not num_steps:
             raise InputError(self.table.path, None,
                              f"the speakers with {self.config.batch.utts} utterances or more do not fill a batch of "
                              f"{self.config.batch.speakers}; lower batch.speakers, or set batch.repeat: true")
         self.parallel.train()
-        bar = progress(total=data.num_steps, initial=self.step_in_epoch, desc=f"epoch {self.epoch + 1}", unit="step")
+        bar = progress(total=num_steps, initial=self.step_in_epoch, desc=f"epoch {self.epoch + 1}", unit="step")
         clock = time.monotonic()
-        for batch in epoch_loader(data, self.num_workers):
+        for batch in self.loader.batches(self.epoch, self.step_in_epoch):
             waited = time.monotonic() - clock
-            self.run_step(batch, data.num_steps)
+            self.run_step(batch, num_steps)
             self.account(batch, waited, time.monotonic() - clock)
             bar.update()
-            is_last = self.step_in_epoch == data.num_steps
+            is_last = self.step_in_epoch == num_steps
             if self.step % self.config.train.log_every == 0 or is_last:
-                self.log_step(data.num_steps)
-            stopping = self.stop.requested()
-            if stopping or (self.step % self.config.train.save_every == 0 and not is_last):
+                self.log_step(num_steps)
+            asked = self.stop.poll(self.save_is_due())
+            if asked == STOP or ((asked == SAVE or self.is_save_step()) and not is_last):
                 self.gather()
                 self.save()
-            if stopping:
+            if asked == STOP:
+                self.saver.wait()
                 barrier()  # the first process to exit ends the others: wait until the state is saved
                 raise Preempted
             clock = time.monotonic()
@@ -150,19 +178,26 @@ class Trainer:
     def run_step(self, batch: dict[str, Any], steps_per_epoch: int) -> None:
         self.set_rates(steps_per_epoch)
         inputs = to_device(batch, self.device)
-        with torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext():
-            loss, acc = self.parallel(*inputs)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        num = self.config.train.accumulate
+        for part, part_inputs in enumerate(zip(*(x.chunk(num) for x in inputs)), 1):
+            with self.gradients_shared(part == num):
+                with torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext():
+                    loss, acc = self.parallel(*part_inputs)
+                self.scaler.scale(loss / num).backward()
+            self.sums["loss"] += loss.detach().double() / num  # on the device until it is logged: no synchronisation
+            self.sums["acc"] += acc.detach().double() / num
         if self.config.optim.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.task.parameters(), self.config.optim.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.sums["loss"] += loss.detach().double()  # on the device until it is logged: no synchronisation
-        self.sums["acc"] += acc.detach().double()
         self.step += 1
         self.step_in_epoch += 1
+
+    def gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
+        """A context whose backward pass adds up the gradients over the processes, or leaves them for a later part."""
+        return contextlib.nullcontext() if shared or self.world == 1 else self.parallel.no_sync()
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
@@ -220,30 +255,52 @@ class Trainer:
 
     def end_epoch(self) -> None:
         row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "bad_utts": self.num_bad}
-        if self.validate and is_main():
+        if self.validate:
             self.save()  # a run that is stopped during validation loses no step
-            self.task.eval()
-            with self.stop.immediate():
-                row.update(self.validate(self.task.model))
-            log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, row["eer_dev"], row["min_dcf_dev"])
-            self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
+            row.update(self.validation())
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
         self.history.append(row)
         if is_main():
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
         self.save()
 
+    def validation(self) -> dict[str, float]:
+        """The results of `validate`, with the buffers of the main process in all of them."""
+        self.task.eval()
+        broadcast_buffers(self.task)
+        cudnn = torch.backends.cudnn
+        benchmark, cudnn.benchmark = cudnn.benchmark, False  # each batch has its own shape
+        with self.stop.immediate():
+            found = self.validate(self.task.model)
+        cudnn.benchmark = benchmark
+        if found:
+            log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, found["eer_dev"], found["min_dcf_dev"])
+            self.writer.add_scalar("eer_dev", found["eer_dev"], self.step)
+        return found
+
+    def save_is_due(self) -> bool:
+        """In the main process: have save_minutes passed since the last checkpoint?"""
+        if not is_main() or time.monotonic() < self.saved_at + 60 * self.config.train.save_minutes:
+            return False
+        self.saved_at = time.monotonic()  # with several processes, the request is granted after the next step
+        return True
+
+    def is_save_step(self) -> bool:
+        return bool(every := self.config.train.save_every) and self.step % every == 0
+
     def save(self) -> None:
+        """Begin to save a checkpoint; every process must call it."""
+        generators = gather_generators(self.device)
         if is_main():
-            checkpoint.save_step(self.exp / "checkpoints", self.step, self.state(), self.config.train.keep)
+            self.saver.save(self.step, self.state() | {"generators": generators})
+            self.saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
-        return {"task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(),
+        """Everything that the rest of the run depends on, except torch's generators."""
+        return {"schema": SCHEMA, "task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
-                "random": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
                 "speakers": self.speakers, "init": self.init, "teacher": self.teacher_path,
                 "num_utts": len(self.table), "config": json.dumps(self.fixed_options())}
 
@@ -256,8 +313,11 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Load a checkpoint's state.
 
-        Raises: InputError: it belongs to another configuration or other data.
+        Raises: InputError: it belongs to another configuration or other data, or was written by a later version.
         """
+        if (schema := state.get("schema", 1)) > SCHEMA:
+            raise InputError(self.exp, None, f"has checkpoints of a later version (schema {schema}; this one reads up "
+                                             f"to {SCHEMA})")
         current = json.loads(json.dumps(self.fixed_options()))
         saved = with_new_defaults(json.loads(state["config"]))
         if changed := [key for key in current if current[key] != saved.get(key)]:
@@ -276,9 +336,8 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"][0])
-        if len(state["random"]) == 1 + torch.cuda.device_count():  # otherwise it continues on other hardware
-            torch.cuda.set_rng_state_all(state["random"][1:])
+        # before schema 2, the state of one process: its CPU's, then those of all GPUs that it saw
+        restore_generators(state["generators"] if schema > 1 else state["random"][0][None], self.device)
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
             setattr(self, name, state[name])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
@@ -312,10 +371,26 @@ def format_row(row: dict[str, Any]) -> str:
     return "\t".join("" if (v := row.get(c)) is None else f"{v:.6g}" for c in COLUMNS)
 
 
+def set_gpu_options(config: Config, device: torch.device) -> None:
+    """Set TF32 and cuDNN's choice of algorithms for this process, if it trains on a GPU."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.train.tf32
+        torch.backends.cudnn.benchmark = config.train.benchmark and not config.crop.start_samples
+
+
+def describe(config: Config, device: torch.device) -> str:
+    """What a run computes with, for the first line of its log."""
+    gpu = device.type == "cuda"
+    precision = str(amp_type(config.train.amp, device) or torch.float32).removeprefix("torch.")
+    return (f"device={torch.cuda.get_device_name(device) if gpu else f'CPU, {hardware()}'} "
+            f"processes={rank_world()[1]} precision={precision} tf32={'on' if gpu and config.train.tf32 else 'off'} "
+            f"torch={torch.__version__} cuda={torch.version.cuda or 'none'} threads={torch.get_num_threads()}")
+
+
 def amp_type(name: str, device: torch.device) -> torch.dtype | None:
     """Data type of autocast for option train.amp on a device; None: float32 throughout."""
     if name == "auto":
         if device.type != "cuda":
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -10,15 +10,17 @@ import re
 import signal
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from corpus import voice, write_corpus
 from model_checks import error, randomise
+from small_models import SMALL_MODELS, UNTRAINED, small
 from tiny_model import write_experiment
 
-from rawnext.config import Config, Extract, load_config, split_name
+from rawnext.config import Config, Extract, split_name
 from rawnext.data.cuts import CutTable
 from rawnext.inference.extract import embed_all, load_model
 from rawnext.losses import LOSSES
@@ -31,13 +33,11 @@ from rawnext.training.trainer import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
-NARROW = {"widths": [8, 16, 32, 64]}
-OPTIONS = {"resnet34_se": NARROW, "resnet34_image": NARROW, "thin_resnet34_se": NARROW}  # of models not in conf/small
 TINY = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
 CASES = [["music", "reverb"], ["reverb", "babble"], ["noise", "reverb", "music", "reverb"], []]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def device():
     """The GPU, with float32 products and convolutions in float32."""
     if os.environ.get("RAWNEXT_GPU_DRY"):
@@ -45,8 +45,8 @@ def device():
     elif not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     else:
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            torch.set_float32_matmul_precision("highest")
+        products = torch.backends.cuda.matmul
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), mock.patch.object(products, "allow_tf32", False):
             yield torch.device("cuda")
 
 
@@ -59,12 +59,6 @@ def corpora(tmp_path_factory):
     return folder
 
 
-def small(root, name: str) -> dict:
-    """The options of a model in conf/small, if there is such a file."""
-    path = root / f"conf/small/{name}.yaml"
-    return load_config([path]).model if path.exists() else {"name": name, **OPTIONS.get(name, {})}
-
-
 def augmented(*changes: str) -> Config:
     config = load_system([], ["batch.speakers=6", "crop={samples: 5000, short_from: 2000}", *changes])
     return dataclasses.replace(config, model=TINY, augment=[{"ops": ops} for ops in CASES])
@@ -75,9 +69,10 @@ def banks_of(corpora):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_rounding_is_that_of_the_cpu(device, root, name):
+def test_rounding_is_that_of_the_cpu(device, name):
     """In float32, alone and in a padded batch. The CPU's result in float64 counts as exact."""
-    model, lengths = randomise(MODELS.build(*split_name(small(root, name)))), torch.tensor([12000, 7001, 9000])
+    options = {} if name in UNTRAINED else small(name)
+    model, lengths = randomise(MODELS.build(*split_name({"name": name, **options}))), torch.tensor([12000, 7001, 9000])
     wave = 0.1 * torch.randn(3, 12000, dtype=torch.float64) * (torch.arange(12000) < lengths[:, None])
     with torch.no_grad():
         for given in ((wave,), (wave, lengths)):
@@ -89,9 +84,9 @@ def test_rounding_is_that_of_the_cpu(device, root, name):
 
 
 @pytest.mark.parametrize("amp", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "mel_stats"])
-def test_gradients_in_half_precision_are_finite(device, root, name, amp):
-    config = dataclasses.replace(Config(), model=small(root, name), losses=[{"name": "aam"}])
+@pytest.mark.parametrize("name", SMALL_MODELS)
+def test_gradients_in_half_precision_are_finite(device, name, amp):
+    config = dataclasses.replace(Config(), model=small(name), losses=[{"name": "aam"}])
     task = build_task(config, 6).to(device).train()
     optimizer = torch.optim.SGD(task.parameters(), 0.0)
     scaler = torch.amp.GradScaler(device.type, 2.0**10, enabled=amp == torch.float16)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.dist import (
-    DelayedAny,
+    DelayedMax,
     all_gather_with_grad,
     choose_device,
     cleanup,
@@ -58,7 +58,7 @@ def normalised(rank=None):
     for norm, shape in ((nn.BatchNorm1d(3), (8, 3)), (nn.BatchNorm1d(3), (8, 3, 5)), (nn.BatchNorm2d(3), (8, 3, 4, 5))):
         x, weight = torch.randn(2, *shape, generator=rng, dtype=torch.float64)
         if rank is not None:
-            sync_batchnorm(norm)
+            sync_batchnorm(norm, torch.device("cpu"))
             x, weight = (part.chunk(WORLD)[rank].clone() for part in (x, weight))
         y = norm.double()(x.requires_grad_())
         (y * weight).sum().backward()
@@ -71,7 +71,9 @@ def worker(rank, port, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(WORLD), MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
-    assert init_process_group() == torch.device("cpu")
+    device = choose_device("auto")
+    assert device == torch.device("cpu")
+    init_process_group(device)
     assert rank_world() == (rank, WORLD) and is_main() == (rank == 0)
     x, label = (part.chunk(WORLD)[rank] for part in whole_batch())
     results = {}
@@ -81,7 +83,7 @@ def worker(rank, port, folder):
         results[name] = gradients(task)
     results["norms"] = normalised(rank)
     gathered = all_gather_with_grad(x.T.contiguous().T)     # not contiguous
-    any_flag = DelayedAny(torch.device("cpu"))
+    any_flag = DelayedMax(torch.device("cpu"))
     answers = [any_flag(rank == 1 and call == 2) for call in range(5)]
     torch.save((gathered, results, answers), f"{folder}/{rank}.pt")
     cleanup()
@@ -129,7 +131,7 @@ def test_without_a_group():
     x = torch.randn(3, 2)
     assert rank_world() == (0, 1) and is_main()
     assert all_gather_with_grad(x) is x
-    assert [DelayedAny(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
+    assert [DelayedMax(torch.device("cpu"))(yes) for yes in (False, True)] == [False, True]
     cleanup()  # has no effect
 
 

@@ -126,7 +126,7 @@ def first_gradients(config, corpus, rank=0, world=1, sync=True):
     torch.manual_seed(0)
     task = SpeakerTask(config, 6).double()
     if sync:
-        sync_batchnorm(task)
+        sync_batchnorm(task, torch.device("cpu"))
     wrapped = DistributedDataParallel(task) if world > 1 else task
     loss, _ = wrapped(batch["wave"].double(), batch["label"])
     loss.backward()
@@ -138,7 +138,7 @@ def two_process_worker(rank, port, config, corpus, out):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
-    init_process_group()
+    init_process_group(torch.device("cpu"))
     unsynchronised, *_ = first_gradients(config, corpus, rank, 2, sync=False)
     torch.save((*first_gradients(config, corpus, rank, 2), unsynchronised), out / f"{rank}.pt")
     cleanup()
