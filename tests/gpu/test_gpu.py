@@ -45,8 +45,8 @@ def device():
     elif not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     else:
-        products = torch.backends.cuda.matmul
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), mock.patch.object(products, "allow_tf32", False):
+        float32 = mock.patch.object(torch.backends.cuda.matmul, "allow_tf32", False)
+        with float32, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield torch.device("cuda")
 
 
@@ -120,7 +120,7 @@ def test_a_step_never_waits_for_the_device(device, corpora, tmp_path, losses):
     config.losses = [{"name": name} for name in losses]
     trainer = Trainer(config, CutTable(corpora / "train"), banks_of(corpora), tmp_path, device)
     data = EpochDataset(trainer.table, config, trainer.banks, 0, 0, 1)
-    batch = next(iter(epoch_loader(data, 0)))
+    batch = next(iter(epoch_loader(data, 0, device.type == "cuda")))
     trainer.parallel.train()
     trainer.run_step(batch, 40)  # allocates
     if device.type == "cuda":
@@ -140,10 +140,11 @@ def test_training_stopped_by_sigterm_continues_with_the_same_losses(device, root
         "train: {epochs: 3, log_every: 1, augment_on: device, amp: none}\n")
 
     def train(exp, stop_at=0) -> int:
-        command = [sys.executable, root / "steps/train.py", "--config", f"{root}/conf/augment.yaml {tmp_path}/tiny.yaml",
-                   "--train", corpora / "train", "--banks", corpora, "--num-workers", "1", "--num-threads", "1", exp]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
-            for number, line in enumerate(filter(re.compile(" epoch=.* loss=").search, process.stderr), 1):
+        config = f"{root}/conf/augment.yaml {tmp_path}/tiny.yaml"
+        command = [sys.executable, root / "steps/train.py", "--config", config, "--train", corpora / "train", "--banks",
+                   corpora, "--device", device.type, "--num-workers", "1", "--num-threads", "1", exp]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            for number, _ in enumerate(filter(re.compile(" epoch=.* loss=").search, process.stderr), 1):
                 if number == stop_at:
                     process.send_signal(signal.SIGTERM)
         return process.returncode
