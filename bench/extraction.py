@@ -44,7 +44,7 @@ def alone(model, waves: Waves) -> Waves:
 
 
 def ten_segments(model, waves: Waves) -> Waves:
-    return [embed_paper(model, wave, Extract()) for wave in waves]
+    return list(embed_paper(model, waves, Extract()))
 
 
 def ways(model) -> dict[str, Callable[[Waves], Waves]]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed of training: a step of our RawNeXt against the published order of operations and the peaks of the hardware.
 
-Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, timed alternately. On a
-GPU also bf16 and torch.compile. Then the roofline (operations of a step against the rate of a large matrix product,
-bytes of its feature maps against the rate of a copy) and a profile.
+Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, timed alternately on the
+CPU; bench/gpu.py measures them on a GPU. Then the roofline (operations of a step against the rate of a large matrix
+product, bytes of its feature maps against the rate of a copy) and a profile.
 """
 
 import dataclasses
@@ -22,42 +22,39 @@ from rawnext.training.optim import build_optimizer
 from rawnext.training.task import build_task
 
 SPEAKERS = 5994  # of VoxCeleb2
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-BATCH = 160 if DEVICE.type == "cuda" else 8  # the paper's 320 on two GPUs; on a CPU, 5 GiB
+BATCH = 8  # takes 5 GiB
 
 
 class Step:
     """A training step, as a callable: our task, or the published form with torch's plain Adam."""
 
-    def __init__(self, config: Config, batch: int, published: bool = False, amp: torch.dtype | None = None):
+    def __init__(self, config: Config, batch: int, published: bool = False, amp: torch.dtype | None = None,
+                 device: str = "cpu"):
         torch.manual_seed(0)
-        task = build_task(config, SPEAKERS).to(DEVICE).train()
+        task = build_task(config, SPEAKERS).to(device).train()
         self.amp = amp
         self.optimizer: Any = build_optimizer(task, config.optim)
         if published:
             self.optimizer = torch.optim.Adam(task.parameters(), lr=config.optim.lr, amsgrad=config.optim.amsgrad)
         self.task = PublishedTask(task) if published else task
-        self.wave = 0.1 * torch.randn(batch, config.crop.samples, device=DEVICE)
-        self.label = torch.arange(batch, device=DEVICE)
+        self.wave = 0.1 * torch.randn(batch, config.crop.samples, device=device)
+        self.label = torch.arange(batch, device=device)
+
+    def forward(self) -> torch.Tensor:
+        with torch.autocast(self.wave.device.type, self.amp, enabled=self.amp is not None):
+            return self.task(self.wave, self.label)[0]
 
     def forward_backward(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(DEVICE.type, self.amp, enabled=self.amp is not None):
-            loss = self.task(self.wave, self.label)[0]
-        loss.backward()
+        self.forward().backward()
 
     def __call__(self) -> None:
         self.forward_backward()
         self.optimizer.step()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
 
 
-def roofline(step: Step, rounds: int) -> tuple[float, float, list[str]]:
-    """Operations of a step, bytes of the tensors that its forward pass keeps for the backward pass, and its bounds.
-
-    The bounds are lines: the operations against the rate of a matrix product, the bytes against the rate of a copy.
-    """
+def counts(step: Step) -> tuple[float, float]:
+    """Operations of a step, and bytes of the tensors that its forward pass keeps for the backward pass."""
     with FlopCounterMode(display=False) as counter:
         step.forward_backward()
     kept: dict[int, int] = {}  # by address, because several layers keep the same tensor
@@ -67,33 +64,28 @@ def roofline(step: Step, rounds: int) -> tuple[float, float, list[str]]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = step.task(step.wave, step.label)[0]
+        loss = step.forward()
     del loss
-    flops, batch = counter.get_total_flops(), len(step.label)
-    map_bytes = sum(kept.values()) - sum(p.untyped_storage().nbytes() for p in step.task.parameters())
-    n, dtype = 3072, step.amp or torch.float32
-    a, b = (torch.randn(n, n, device=DEVICE, dtype=dtype) for _ in range(2))
-    x = torch.randn(1 << 25, device=DEVICE)
+    parameters = sum(p.untyped_storage().nbytes() for p in step.task.parameters())
+    return counter.get_total_flops(), sum(kept.values()) - parameters
+
+
+def roofline(step: Step, rounds: int) -> list[str]:
+    """The operations of a step against the rate of a matrix product, and its bytes against the rate of a copy."""
+    (flops, map_bytes), batch, n = counts(step), len(step.label), 3072
+    a, b = (torch.randn(n, n) for _ in range(2))
+    x = torch.randn(1 << 25)
     y = torch.empty_like(x)
-    times = in_turns([synchronous(lambda: a @ b), synchronous(lambda: y.copy_(x)), step], rounds)
+    times = in_turns([lambda: a @ b, lambda: y.copy_(x), step], rounds)
     product, copy, step_s = map(min, times)
     flop_s, byte_s = 2 * n**3 / product, 2 * x.nbytes / copy
     floor = flops / flop_s
-    return flops, map_bytes, [
+    return [
         f"a step of {batch}: {flops / 1e9:.1f} GFLOP ({flops / 1e9 / batch:.1f} per utterance); a matrix product "
         f"reaches {flop_s / 1e9:,.0f} GFLOP/s: at least {floor:.3f} s",
         f"feature maps kept for the backward pass: {map_bytes / 2**20:,.0f} MiB, a copy moves {byte_s / 1e9:.1f} GB/s: "
         f"at least {3 * map_bytes / byte_s:.3f} s to write them once and read them twice",
         f"measured: {step_s:.3f} s; {floor / step_s:.0%} of the matrix product's rate"]
-
-
-def synchronous(work: Program) -> Program:
-    def run() -> None:
-        work()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-
-    return run
 
 
 KINDS = {"matrix products": ("mm", "bmm", "addmm", "baddbmm"), "convolutions": ("conv",), "BatchNorm": ("batch_norm",),
@@ -102,14 +94,11 @@ KINDS = {"matrix products": ("mm", "bmm", "addmm", "baddbmm"), "convolutions": (
 
 def profile(step: Step) -> dict[str, float]:
     """Share of a step's time by kind of work."""
-    kinds = [torch.profiler.ProfilerActivity.CPU]
-    if gpu := DEVICE.type == "cuda":
-        kinds.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=kinds) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         step()
     shares = dict.fromkeys([*KINDS, "the rest (ReLU, max, additions, softmax)"], 0.0)
     for event in seen.key_averages():
-        name, own = event.key.lower(), event.self_device_time_total if gpu else event.self_cpu_time_total
+        name, own = event.key.lower(), event.self_cpu_time_total
         kind = next((kind for kind, words in KINDS.items() if any(
             name.removeprefix("aten::").startswith(w) or (len(w) > 3 and w in name) for w in words)), list(shares)[-1])
         shares[kind] += own
@@ -140,17 +129,11 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     plain = Step(dataclasses.replace(config, model={**config.model, "fast": False}), batch)
     found = [against(published, "ours, float32", ours),
              against(("plain blocks, channels last", plain), "composed blocks", ours)]
-    if DEVICE.type == "cpu":
-        by_torch = "convolutions' gradients by torch", partial(with_torch_convolution, ours)
-        found.append(against(by_torch, "by matrix products", ours))
-    else:
-        half = Step(config, batch, amp=torch.bfloat16)
-        compiled = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=True))
-        found += [against(published, "ours, bf16", half),
-                  against(published, "ours, bf16, compiled", Step(compiled, batch, amp=torch.bfloat16))]
+    by_torch = "convolutions' gradients by torch", partial(with_torch_convolution, ours)
+    found.append(against(by_torch, "by matrix products", ours))
     return [*found, compare("the optimiser alone", 1, "steps",
-                            ("Adam, tensor by tensor", synchronous(published[1].optimizer.step)),
-                            ("fused", synchronous(ours.optimizer.step)), rounds)]
+                            ("Adam, tensor by tensor", published[1].optimizer.step),
+                            ("fused", ours.optimizer.step), rounds)]
 
 
 def growth_rows() -> list[Growth]:
@@ -163,6 +146,6 @@ def growth_rows() -> list[Growth]:
 
 def notes() -> list[str]:
     """Roofline and profile of our step."""
-    step = Step(Config(), BATCH, amp=torch.bfloat16 if DEVICE.type == "cuda" else None)
+    step = Step(Config(), BATCH)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
-    return [*roofline(step, 3)[2], f"profile: {shares}"]
+    return [*roofline(step, 3), f"profile: {shares}"]

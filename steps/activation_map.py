@@ -71,13 +71,14 @@ def main() -> None:
     import numpy as np
     import torch
 
+    from rawnext.dist import choose_device
     from rawnext.inference.extract import embed_native, load_model
     from rawnext.models.base import SpeakerModel
     from rawnext.models.features import HOP, SAMPLE_RATE
     from rawnext.results.analysis.activation import activation_map, band_of, check_map, energies, log_mel, masked_scores
     from rawnext.results.analysis.plots import plot_activation
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("auto")
     model, _ = load_model(args.exp_dir, device)
     assert isinstance(model, SpeakerModel)
     try:

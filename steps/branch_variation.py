@@ -62,14 +62,14 @@ def choose(args: argparse.Namespace) -> tuple[list, int]:
 def main() -> None:
     args = parse()
     setup_log()
-    import torch
 
     from rawnext.data.wav import load_wave
+    from rawnext.dist import choose_device
     from rawnext.inference.extract import load_model
     from rawnext.results.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
     from rawnext.results.analysis.plots import plot_branches
 
-    model, _ = load_model(args.exp, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    model, _ = load_model(args.exp, choose_device("auto"))
     try:
         model = reference_form(model)
     except ValueError as why:

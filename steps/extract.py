@@ -16,18 +16,22 @@ from pathlib import Path
 from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
 
-VERSION = "embeddings 1"  # to be increased if the same model and audio give other embeddings
-CHUNK = 64  # utterances that are batched by length together; a killed job loses at most one chunk
+VERSION = "embeddings 2"  # to be increased if the same model and audio give other embeddings
+CHUNKS = {"native": 64, "paper": 16}  # utterances that are batched together; a killed job loses at most one chunk
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
-    parser.add_argument("--protocol", choices=("native", "paper"), default="native",
-                        help="native: whole utterance at once (default); paper: averaged segments of 59,049 samples")
+    parser.add_argument("--protocol", choices=tuple(CHUNKS), default="native",
+                        help="native: whole utterance at once, a minute at most (default); paper: averaged segments of "
+                             "59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
-    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
+    parser.add_argument("--num-threads", type=int, default=1,
+                        help="CPU threads, which decode ahead if the device is a GPU (default 1)")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
@@ -59,20 +63,23 @@ def source_line(source) -> str:
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
-    from rawnext.data.wav import check_sources, load_wave
+    from rawnext.data.wav import check_sources, load_waves
     from rawnext.log import progress
 
     check_sources(sources)  # before torch, whose import takes seconds
     import torch
 
+    from rawnext.dist import choose_device
     from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
 
-    torch.set_num_threads(args.num_threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(args.device)
+    gpu = device.type != "cpu"
+    torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
-    waves = ((s.utt, load_wave(s)) for s in progress(sources, desc=f"extract.{args.job}", unit="utt"))
-    yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration, CHUNK)
+    waves = load_waves(sources, args.num_threads if gpu else 0)
+    yield from embed_all(folded(model), progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources)),
+                         args.protocol, config.extract, args.duration, CHUNKS[args.protocol])
 
 
 def main() -> None:
@@ -88,7 +95,7 @@ def main() -> None:
         raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
     name = args.out_dir / f"embedding.{args.job}"
     kept = write_journal(name, common_lines(args), [(s.utt, source_line(s)) for s in sources],
-                         1 if args.protocol == "paper" else CHUNK, lambda first: embed(args, sources[first:]))
+                         CHUNKS[args.protocol], lambda first: embed(args, sources[first:]))
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 

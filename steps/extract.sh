@@ -11,8 +11,8 @@ cmd=run.py        # launcher of the jobs
 nj=               # jobs; empty: one for each CPU of this machine, with --gpu 1 four
 duration=0        # seconds cut from the middle of each utterance; 0: all of it
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
-num_threads=1     # CPU threads of a job
-gpu=0             # 1: each job takes a GPU
+num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
+gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
 allow_pipes=false # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
@@ -26,6 +26,8 @@ for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || d
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
 if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
+if [ -z "$num_threads" ]; then num_threads=$([ "$gpu" = 0 ] && echo 1 || echo 4); fi
+device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
@@ -34,7 +36,7 @@ rm -f "$out/embedding.scp" # if it exists, all of it is of one run
 # shellcheck disable=SC2086
 $cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
   steps/extract.py --job JOB --num-jobs "$nj" --protocol "$protocol" --duration "$duration" \
-  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
+  --device "$device" --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 [ "$(wc -l < "$out/.embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"

@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options that override the files'")
     parser.add_argument("--train", default="data/train",
                         help="data directory with wav.scp and utt2spk (default %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--num-threads", type=int, default=0, help="CPU threads (default 0: torch's choice)")
     parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()
@@ -33,6 +35,7 @@ def main() -> None:
 
     from rawnext.config import save_config, split_name
     from rawnext.data.wav import check_sources, load_wave, read_sources
+    from rawnext.dist import choose_device
     from rawnext.models import MODELS
     from rawnext.models.mel_stats import MelStats
     from rawnext.scoring.lda import fit_lda
@@ -43,6 +46,7 @@ def main() -> None:
     setup_log()
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
+    device = choose_device(args.device)
     config = load_system(args.config.split(), shlex.split(args.set))
     try:
         model = MODELS.build(*split_name(config.model))
@@ -51,6 +55,7 @@ def main() -> None:
     if not isinstance(model, MelStats):
         raise InputError(args.config, None, f"model {config.model['name']} is not mel_stats; train it with "
                                             "steps/train.py")
+    model.to(device)
     started = time.time()
     sources = read_sources(args.train)
     check_sources(sources)
@@ -60,7 +65,8 @@ def main() -> None:
         raise InputError(table, None, f"utterance {missing[0]} of wav.scp is missing")
     speaker = np.array([spk_of[source.utt] for source in sources])
     with torch.inference_mode():
-        x = [model.statistics(torch.from_numpy(load_wave(source))[None], None)[0].numpy() for source in sources]
+        waves = (torch.from_numpy(load_wave(source))[None].to(device) for source in sources)
+        x = [model.statistics(wave, None)[0].cpu().numpy() for wave in waves]
     try:
         mean, projection = fit_lda(np.stack(x), speaker, model.embedding_dim, shrinkage=0.01)
     except ValueError as error:
@@ -69,7 +75,7 @@ def main() -> None:
     model.projection.copy_(torch.from_numpy(projection.copy()))
     save_config(config, args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
-    write_info(args.exp, model, num_speakers=len(set(speaker)), num_utts=len(sources),
+    write_info(args.exp, model, device, num_speakers=len(set(speaker)), num_utts=len(sources),
                seconds=round(time.time() - started, 1))
 
 

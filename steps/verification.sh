@@ -68,7 +68,8 @@ here() {
   if ((num > 0)); then steps/tasks.py run "$todo"; fi
 }
 
-# extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd.
+# extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd, or one for
+# each GPU.
 extract() {
   local i=0 commands words
   todo extract "$1"
@@ -77,7 +78,7 @@ extract() {
     i=$((i + 1))
     if ((num == 0)); then return; fi
     if again_here; then rm -rf "${words[-1]}"; fi
-    steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
+    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
     steps/tasks.py record --job "$i" "$todo"
   done <<< "$commands"
 }
@@ -86,7 +87,7 @@ if in_stage 3 "train ($conf)"; then
   todo "$($fit && echo fit || echo train)"
   if again_here; then rm -rf "$exp"/{checkpoints,tensorboard,model.pt,train.tsv,train_info.json}; fi
   if ((num > 0)) && $fit; then
-    steps/fit_lda.py --config "$conf" --set "$set" --train "$train" --num-threads "$num_threads" "$exp"
+    steps/fit_lda.py --device cpu --config "$conf" --set "$set" --train "$train" --num-threads "$num_threads" "$exp"
   elif ((num > 0)); then
     log "training log: $exp/log/train.log"
     nodes=()

@@ -10,7 +10,7 @@ JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in 
 
   --max-jobs-run N  (-tc N)  run at most N jobs at a time (default: CPUs / threads per job, or GPUs / GPUs per job)
   --num-threads T            threads per job (sets OMP_NUM_THREADS)
-  --gpu G                    GPUs per job (sets CUDA_VISIBLE_DEVICES); parallel jobs get different GPUs
+  --gpu G                    GPUs per job (sets CUDA_VISIBLE_DEVICES); parallel jobs get different GPUs; 0: hide all
   --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
                                  did not finish, or only those that did not finish
   --mem 4G, --time 24:00:00, --config F, -V, -sync y, -pe smp N, ...   used by slurm.py and sge.py; ignored here
@@ -48,24 +48,24 @@ def visible_gpus() -> list[str]:
         return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].replace(" ", "").split(",") if gpu not in ("", "-1")]
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    except OSError:
-        return []
+    except OSError:  # not installed, as in many containers
+        return [str(i) for i in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
     return [str(i) for i in range(sum(line.startswith("GPU ") for line in listing.stdout.splitlines()))]
 
 
 def slot_environments(request: Request) -> list[dict[str, str]]:
     """The variables to add to a job's environment, one set for each job that may run at the same time."""
     common = {"OMP_NUM_THREADS": str(request.num_threads)} if request.num_threads else {}
-    gpus = visible_gpus() if request.gpu else []
-    if gpus and len(gpus) < request.gpu:
-        raise LauncherError(f"--gpu {request.gpu}: only {len(gpus)} GPU(s) available ({','.join(gpus)})")
-    if gpus:
+    if request.gpu:
+        gpus = visible_gpus()
+        if len(gpus) < request.gpu:
+            raise LauncherError(f"--gpu {request.gpu}: only {len(gpus)} GPU(s) available ({','.join(gpus) or 'none'})")
         shares = [",".join(gpus[i:i + request.gpu]) for i in range(0, len(gpus) - request.gpu + 1, request.gpu)]
         num_slots = request.max_jobs_run or len(shares)
         return [{**common, "CUDA_VISIBLE_DEVICES": shares[i % len(shares)]} for i in range(num_slots)]
-    if request.gpu:
-        print_message("warning: no GPU found; running one job at a time")
-    num_cpus = 1 if request.gpu else len(os.sched_getaffinity(0))
+    if "gpu" in request.long_options:  # --gpu 0
+        common["CUDA_VISIBLE_DEVICES"] = ""
+    num_cpus = len(os.sched_getaffinity(0))
     return [common] * (request.max_jobs_run or max(1, num_cpus // (request.num_threads or 1)))
 
 

@@ -83,7 +83,8 @@ if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then
   scores=$exp/scores/$backend
   model=$exp/backend/$protocol
   if [ "$backend" = siamese ]; then model=$exp; fi
-  steps/extract.sh --cmd "$extract_cmd" --nj "$nj" --gpu $((ngpu > 0)) --protocol "$protocol" "$data/pairs" "$exp" "$out"
+  steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) --protocol "$protocol" \
+    "$data/pairs" "$exp" "$out"
   steps/score.py --unlabelled --backend "$backend" --model "$model" --enroll "$out/embedding.scp" \
     --test "$out/embedding.scp" "$data/pairs/pairs" "$scores/pairs/pairs_$protocol"
   steps/submission.py --dev-scores "$scores/dev/trials_$protocol" --dev-trials "$data/dev/trials" \

@@ -4,7 +4,9 @@
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 log = logging.getLogger(__name__)
 
 LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
+AHEAD = 16  # utterances that each thread decodes ahead
 BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
 # libsndfile's errors, and soundfile's for a .raw file, which has no header with its rate
 UNDECODABLE = (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError)
@@ -151,6 +154,29 @@ def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
     wave, rate = decode(source, least_samples)
     return wave if rate == SAMPLE_RATE else resample(wave, rate)
+
+
+def load_waves(sources: Sequence[Source], num_threads: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+    """(utt, waveform) of each source, in order, as from load_wave.
+
+    Args: num_threads: decode ahead of the caller, who waits for a GPU (libsndfile needs no interpreter lock); 0: none.
+        Commands are run by one thread, which runs one command for all segments of a recording.
+    """
+    if not num_threads:
+        yield from ((source.utt, load_wave(source)) for source in sources)
+        return
+    if any(source.is_pipe for source in sources):
+        num_threads = 1
+    pool, ahead = ThreadPoolExecutor(num_threads), deque[tuple[str, Future]]()
+    try:
+        for source in sources:
+            ahead.append((source.utt, pool.submit(load_wave, source)))
+            if len(ahead) > AHEAD * num_threads:
+                utt, wave = ahead.popleft()
+                yield utt, wave.result()
+        yield from ((utt, wave.result()) for utt, wave in ahead)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarray, int]:

@@ -2,7 +2,8 @@
 """Embeddings of utterances with a trained model, by one of two protocols.
 
 native: the whole utterance in one pass. Utterances of different lengths share a zero-padded batch; masks give each the
-    embedding that it has alone.
+    embedding that it has alone. An utterance longer than LONGEST_SAMPLES is cut into equal pieces, and its embedding is
+    the mean of theirs: memory grows with length, and no model was trained on longer utterances.
 paper: the protocol of the published results. The mean of the embeddings of evenly spaced segments of 59,049 samples of
     the pre-emphasised utterance; shorter speech is repeated up to that length.
 """
@@ -10,24 +11,26 @@ paper: the protocol of the published results. The mean of the embeddings of even
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rawnext.config import Config, Extract, load_config, split_name
-from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
+from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.models import MODELS
 from rawnext.training import checkpoint
 
 PROTOCOLS = ("native", "paper")
-# Largest padded batch, unless a single utterance is longer. On a CPU, batches larger than its caches bring no gain, and
-# their wider spread of lengths costs padding.
-BATCH_SAMPLES = 16 * 59050
+LONGEST_SAMPLES = 16 * 59050  # of one pass; the full RawNeXt takes 0.5 GiB for it
+BUFFER_SAMPLES = 16 * LONGEST_SAMPLES  # read before they are batched by length: 60 MB
+# Largest padded batch, unless a single piece is longer. On a CPU, batches larger than its caches bring no gain, and
+# their wider spread of lengths costs padding. On a GPU the full RawNeXt takes 2 GiB.
 CPU_BATCH_SAMPLES = 4 * 59050
+GPU_BATCH_SAMPLES = 64 * 59050
 
 
 def load_model(exp: PathLike, device: torch.device | str = "cpu") -> tuple[Any, Config]:
@@ -49,46 +52,61 @@ def device_of(model: nn.Module) -> torch.device:
     return next(itertools.chain(model.parameters(), model.buffers())).device
 
 
-def segments(signal: np.ndarray, config: Extract, window: int = 0) -> np.ndarray:
-    """Evenly spaced segments of a pre-emphasised signal.
+def is_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
+
+
+def segments(signal: Tensor, config: Extract, window: int = 0) -> Tensor:
+    """Evenly spaced segments of a pre-emphasised signal, on its device.
 
     Args:
         signal: (T,).   window: samples to cut from the middle first (a shorter signal is repeated); 0: no cut.
-    Returns: (S, samples).
+    Returns: (S, samples); one segment if all are equal, because the signal is repeated up to their length.
     Source: the evaluation of the released RawNeXt code.
     """
     if window:
-        signal = centre_crop(np.tile(signal, window // len(signal) + 1) if len(signal) <= window else signal, window)
-    signal = tile(signal, max(len(signal), config.samples))
+        signal = centre_crop(signal.repeat(window // len(signal) + 1) if len(signal) <= window else signal, window)
+    if len(signal) < config.samples:
+        signal = signal.repeat(-(-config.samples // len(signal)))[: config.samples]
     num = config.short_segments if window else config.segments
     starts = np.linspace(0, len(signal) - config.samples, num).astype(int)
-    return np.stack([signal[s : s + config.samples] for s in starts])
+    return torch.stack([signal[s : s + config.samples] for s in (starts if starts.any() else starts[:1])])
 
 
 @torch.inference_mode()
-def embed_paper(model: Any, wave: np.ndarray, config: Extract, window: int = 0) -> np.ndarray:
-    """(T,) waveform -> (D,) mean of the embeddings of its segments."""
+def embed_paper(model: Any, waves: Sequence[np.ndarray], config: Extract, window: int = 0) -> Iterator[np.ndarray]:
+    """N waveforms (T,) -> N means (D,) of the embeddings of their segments; on a GPU utterances share batches."""
     device = device_of(model)
-    signal = model.frontend(torch.from_numpy(wave).unsqueeze(0))[0].squeeze(0).numpy()
-    parts = segments(signal, config, window)
-    if (parts[1:] == parts[:1]).all():  # a repeated utterance: all segments are equal
-        parts = parts[:1]
-    return model.embed(torch.from_numpy(parts).to(device)).double().mean(0).cpu().numpy()
+    parts = [segments(model.frontend(torch.from_numpy(wave).to(device).unsqueeze(0))[0].squeeze(0), config, window)
+             for wave in waves]
+    most = GPU_BATCH_SAMPLES // config.samples if is_gpu(device) else 1  # segments in a batch, or those of an utterance
+    while parts:
+        num = max(1, sum(total <= most for total in itertools.accumulate(map(len, parts))))
+        found = model.embed(torch.cat(parts[:num])).double().split([len(part) for part in parts[:num]])
+        yield from torch.stack([part.mean(0) for part in found]).cpu().numpy()
+        parts = parts[num:]
 
 
 @torch.inference_mode()
-def embed_native(model: nn.Module, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """N waveforms of any lengths -> N embeddings (D,), in padded batches of similar lengths."""
+def embed_native(model: nn.Module, waves: Sequence[np.ndarray], longest: int = LONGEST_SAMPLES) -> np.ndarray:
+    """N waveforms (T,) of any lengths -> (N, D) float32, in padded batches of similar lengths.
+
+    Args: longest: samples of one pass; a longer waveform is cut into equal pieces, whose embeddings are averaged.
+    """
     device = device_of(model)
-    result: list[Any] = [None] * len(waves)
-    max_samples = CPU_BATCH_SAMPLES if device.type == "cpu" else BATCH_SAMPLES
-    for batch in batches_by_length([len(w) for w in waves], max_samples):
-        lengths = torch.tensor([len(waves[i]) for i in batch])
-        padded = nn.utils.rnn.pad_sequence([torch.from_numpy(waves[i]) for i in batch], batch_first=True)
-        embeddings: Tensor = model(padded.to(device), lengths.to(device))
-        for i, embedding in zip(batch, embeddings.cpu().numpy()):
-            result[i] = embedding
-    return result
+    pieces = [np.array_split(wave, -(-len(wave) // longest)) for wave in waves]
+    flat = [torch.from_numpy(piece) for parts in pieces for piece in parts]
+    max_samples = GPU_BATCH_SAMPLES if is_gpu(device) else CPU_BATCH_SAMPLES
+    found, order = [], []
+    for batch in batches_by_length([len(piece) for piece in flat], max_samples):
+        lengths = torch.tensor([len(flat[i]) for i in batch])
+        padded = nn.utils.rnn.pad_sequence([flat[i] for i in batch], batch_first=True)
+        found.append(model(padded.to(device), lengths.to(device)))
+        order += batch
+    embeddings = torch.cat(found).cpu().numpy()[np.argsort(order)]
+    counts = np.array([len(parts) for parts in pieces])
+    sums = np.add.reduceat(embeddings.astype(np.float64), np.cumsum(counts) - counts, axis=0)
+    return (sums / counts[:, None]).astype(np.float32)
 
 
 def batches_by_length(lengths: Sequence[int], max_samples: int) -> Iterator[list[int]]:
@@ -103,19 +121,38 @@ def batches_by_length(lengths: Sequence[int], max_samples: int) -> Iterator[list
         yield batch
 
 
+Item = TypeVar("Item", bound=tuple)
+
+
+def buffered(items: Iterable[Item], max_samples: int, chunk: int = 0) -> Iterator[list[Item]]:
+    """Lists of consecutive items (name, waveform, ...).
+
+    A list ends when it has max_samples samples, and after each `chunk` items since the start (0: no such limit).
+    """
+    buffer: list[Item] = []
+    num_samples = 0
+    for number, item in enumerate(items, 1):
+        buffer.append(item)
+        num_samples += len(item[1])
+        if num_samples >= max_samples or (chunk and number % chunk == 0):
+            yield buffer
+            buffer, num_samples = [], 0
+    if buffer:
+        yield buffer
+
+
 def embed_all(model: nn.Module, waves: Iterable[tuple[str, np.ndarray]], protocol: str, config: Extract,
               duration: float = 0, chunk: int = 256) -> Iterator[tuple[str, np.ndarray]]:
     """(utt, (T,) waveform) -> (utt, (D,) embedding), in the same order.
 
     Args:
         duration: seconds cut from the middle of each utterance; 0: all of it.
-        chunk: utterances that are read before they are batched by length.
+        chunk: utterances that are read before they are batched; fewer if they are long.
     """
     window = round(duration * SAMPLE_RATE)
-    if protocol == "paper":
-        for utt, wave in waves:
-            yield utt, embed_paper(model, wave, config, window)
-        return
-    cut = ((utt, centre_crop(wave, window) if window else wave) for utt, wave in waves)
-    while part := list(itertools.islice(cut, chunk)):
-        yield from zip([utt for utt, _ in part], embed_native(model, [wave for _, wave in part]))
+    for part in buffered(waves, BUFFER_SAMPLES, chunk):
+        utts, signals = zip(*part)
+        if protocol == "paper":
+            yield from zip(utts, embed_paper(model, signals, config, window))
+        else:
+            yield from zip(utts, embed_native(model, [centre_crop(w, window) if window else w for w in signals]))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,10 @@ import torch
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
+from rawnext.dist import DEVICES, choose_device
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.inference.extract import BATCH_SAMPLES, embed_native, load_model
+from rawnext.inference.extract import BUFFER_SAMPLES, LONGEST_SAMPLES, buffered, embed_native, load_model
 from rawnext.inference.waveform import prepare, window_starts
 from rawnext.models.folded import folded
 from rawnext.training import checkpoint
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from rawnext.config import Config
 
-LONGEST_S = BATCH_SAMPLES / SAMPLE_RATE  # in one pass, which takes the memory of a batch of short utterances
-BUFFER_SAMPLES = 16 * BATCH_SAMPLES  # read by embed_each before they are batched by length
+LONGEST_S = LONGEST_SAMPLES / SAMPLE_RATE
 
 
 class Extractor:
@@ -77,12 +76,11 @@ class Extractor:
             device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s: see the class.
         Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
         """
-        device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(0, device=device)
+            place = choose_device(device) if device in DEVICES else torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
-        model, config = load_model(folder, device)
+        model, config = load_model(folder, place)
         return cls(folded(model), config, folder, longest_s)
 
     @property
@@ -114,12 +112,7 @@ class Extractor:
             raise ValueError(f"{len(waveforms)} waveforms, but {len(rates)} sample rates")
         if not len(waveforms):
             return np.empty((0, self.embedding_dim), np.float32)
-        prepared = map(prepare, waveforms, rates)
-        pieces = [np.array_split(wave, -(-len(wave) // self.max_samples)) for wave in prepared]
-        starts = [0, *accumulate(map(len, pieces))]
-        embeddings = np.stack(embed_native(self.model, [piece for parts in pieces for piece in parts]))
-        sums = np.add.reduceat(embeddings.astype(np.float64), starts[:-1], axis=0)
-        return (sums / np.diff(starts)[:, None]).astype(np.float32)
+        return embed_native(self.model, list(map(prepare, waveforms, rates)), self.max_samples)
 
     def windows(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE, window: float = 1.5,
                 shift: float = 0.75) -> tuple[np.ndarray, np.ndarray]:
@@ -132,28 +125,18 @@ class Extractor:
         """
         wave = prepare(waveform, sample_rate)
         starts, length = window_starts(len(wave), window, shift)
-        embeddings = embed_native(self.model, [wave[start : start + length] for start in starts])
+        embeddings = embed_native(self.model, [wave[start : start + length] for start in starts], self.max_samples)
         times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
-        return np.minimum(times, np.shape(waveform)[0] / sample_rate), np.stack(embeddings)
+        return np.minimum(times, np.shape(waveform)[0] / sample_rate), embeddings
 
     def embed_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
         """(name, (T,) waveform, rate in Hz) -> (name, (D,) embedding), in the same order; reads some minutes ahead.
 
         Raises: ValueError: see embed.
         """
-        buffer: list[tuple[str, np.ndarray, int]] = []
-        num_samples = 0
-        for item in waves:
-            buffer.append(item)
-            num_samples += len(item[1])
-            if num_samples >= BUFFER_SAMPLES:
-                yield from self._embed_buffer(buffer)
-                buffer, num_samples = [], 0
-        yield from self._embed_buffer(buffer)
-
-    def _embed_buffer(self, buffer: list[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
-        return zip([name for name, _, _ in buffer],
-                   self.embed_batch([wave for _, wave, _ in buffer], [rate for _, _, rate in buffer]))
+        for part in buffered(waves, BUFFER_SAMPLES):
+            names, signals, rates = zip(*part)
+            yield from zip(names, self.embed_batch(signals, rates))
 
 
 def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:

@@ -123,6 +123,15 @@ def test_stages_5_to_8_are_jobs_of_train_cmd(made):
     assert "EER" in (made / "exp/x/log/evaluate.2.log").read_text()
 
 
+def test_with_gpus_extraction_is_a_job_for_each(root, tmp_path, monkeypatch):
+    place(root, tmp_path)
+    show = "print(sys.argv[1:7], file=open('options', 'a'))"
+    (tmp_path / "steps/extract.sh").write_text(EXTRACT.replace("import numpy as np", f"import numpy as np\n{show}"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")  # run.py believes it
+    good(tmp_path, "--stop-stage", "4", "--ngpu", "4")
+    assert set((tmp_path / "options").read_text().splitlines()) == {"['--cmd', 'run.py', '--nj', '4', '--gpu', '1']"}
+
+
 def test_a_second_run_makes_nothing_and_reports_it(made):
     before = contents(made)
     said, asked = good(made)

@@ -209,9 +209,16 @@ def test_too_few_gpus(run, smi):
     assert done.returncode == 255 and "--gpu 8: only 4 GPU(s) available" in done.stderr
 
 
-def test_no_gpu(run, script):
-    done = run("--gpu", 1, "JOB=1:3", "x.JOB.log", *script(ALONE), CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 0 and "no GPU found" in done.stderr
+def test_no_gpu_is_an_error_before_any_job_starts(run, tmp_path):
+    done = run("--gpu", 1, "JOB=1:3", "x.JOB.log", "touch", "started", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 255 and "--gpu 1: only 0 GPU(s) available (none)" in done.stderr
+    assert not (tmp_path / "started").exists()
+
+
+def test_gpu_0_hides_all_gpus(run, script, tmp_path, smi):
+    for environment in ({"CUDA_VISIBLE_DEVICES": "5,6"}, {}):
+        assert run("--gpu", 0, "JOB=1:2", "x.JOB.log", *script(SHOW), PATH=smi, **environment).returncode == 0
+        assert devices(tmp_path) == ["", ""]
 
 
 @pytest.mark.parametrize("pick, ran, code", [("all", "1234", 0), ("failed", "234", 0), ("incomplete", "34", 1)])

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop, tile
-from rawnext.inference.extract import BATCH_SAMPLES, device_of
+from rawnext.inference.extract import LONGEST_SAMPLES, device_of
 from rawnext.models.block import Block
 from rawnext.models.masking import time_mean
 
@@ -97,7 +97,7 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
     Returns: (N, L, blocks, branches) float64, in the order of blocks_of and branches_of.
     """
     longest = max(durations)
-    size = max(1, int(BATCH_SAMPLES / (longest * SAMPLE_RATE)))
+    size = max(1, int(LONGEST_SAMPLES / (longest * SAMPLE_RATE)))
     parts: list[np.ndarray] = []
     batch: list[np.ndarray] = []
 

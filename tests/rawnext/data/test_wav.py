@@ -11,7 +11,7 @@ import soundfile
 from corpus import voice
 
 from rawnext.data import pipes, wav
-from rawnext.data.wav import Source, check_sources, load_wave, read_sources
+from rawnext.data.wav import Source, check_sources, load_wave, load_waves, read_sources
 from rawnext.errors import InputError
 
 WAVE = voice(0, 0, 1)
@@ -202,6 +202,29 @@ def test_reading_in_blocks_gives_the_whole_segment(data, monkeypatch):
     monkeypatch.setattr(wav, "BLOCK_SAMPLES", 1000)
     source = Source("a", str(data / "a.wav"), 0.1, 0.9, "t", 1)
     assert np.array_equal(load_wave(source), read(data / "a.wav")[1600:14400])
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_waves_decoded_ahead_keep_their_order_and_the_errors_their_place(data, num_threads, monkeypatch):
+    monkeypatch.setattr(wav, "AHEAD", 2)
+    lines = [f"u{i:02} {data}/a.{kind}" for i, kind in enumerate(("wav", "flac") * 8)]
+    found = sources(data, *lines)
+    waves = list(load_waves(found, num_threads))
+    assert [utt for utt, _ in waves] == [source.utt for source in found]
+    assert all(np.array_equal(wave, load_wave(source)) for (_, wave), source in zip(waves, found))
+    (data / "a.flac").unlink()
+    ahead = load_waves(found, num_threads)
+    assert next(ahead)[0] == found[0].utt
+    with pytest.raises(InputError, match="a.flac"):
+        next(ahead)
+
+
+def test_commands_are_decoded_ahead_once(data):
+    """Even if several threads are asked for: the segments of a recording need one run of its command."""
+    command = f"echo run >> {data}/runs; cat {data}/a.wav |"
+    found = sources(data, f"a {command}", segments=[f"a{i} a 0.{i} 0.{i + 2}" for i in range(8)])
+    assert len(list(load_waves(found, 4))) == 8
+    assert (data / "runs").read_text().split() == ["run"]
 
 
 def test_raw_files_are_refused(data):

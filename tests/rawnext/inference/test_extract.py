@@ -11,9 +11,11 @@ from corpus import voice, write_corpus
 from tiny_model import write_experiment
 
 from rawnext.config import Extract
+from rawnext.inference import extract as module
 from rawnext.inference.extract import (
     CPU_BATCH_SAMPLES,
     batches_by_length,
+    buffered,
     centre_crop,
     embed_all,
     embed_native,
@@ -42,11 +44,14 @@ def test_segments_equal_released_code(parity):
     found = [name for name in z.files if name.startswith("wav_")]
     assert found
     for name in found:
-        signal = pre_emphasis(torch.from_numpy(z[name])[None])[0][0].numpy()
+        signal = pre_emphasis(torch.from_numpy(z[name])[None])[0][0]
         for seconds in (0, 1, 2, 5):
             key = f"eval_{name[4:]}_{f'{seconds}s' if seconds else 'full'}"
-            parts = segments(signal, Extract(), seconds * 16000)
+            parts = segments(signal, Extract(), seconds * 16000).numpy()
             shape = z[f"{key}/shape"]
+            if len(parts) == 1:  # the released code computes all of them, though they are equal
+                assert np.ptp(z[f"{key}/first"], axis=0).max() == 0
+                parts = np.repeat(parts, shape[0], axis=0)
             assert parts.shape == (shape[0], shape[-1])
             assert np.abs(parts[:, :4] - z[f"{key}/first"]).max() < 1e-6
             assert np.abs(parts[:, -4:] - z[f"{key}/last"]).max() < 1e-6
@@ -86,14 +91,46 @@ def test_batches_on_a_cpu_fit_its_caches(model):
 def test_paper_protocol_is_the_mean_of_ten_segments(model):
     wave = voice(0, 0, 5)
     with torch.inference_mode():
-        parts = segments(model.frontend(torch.from_numpy(wave)[None])[0][0].numpy(), Extract())
-        expected = torch.cat([model.embed(torch.from_numpy(part)[None]) for part in parts]).mean(0).numpy()
-        short = model.embed(torch.from_numpy(segments(model.frontend(torch.from_numpy(wave[:9000])[None])[0][0].numpy(),
-                                                      Extract())[:1]))[0].numpy()
+        parts = segments(model.frontend(torch.from_numpy(wave)[None])[0][0], Extract())
+        expected = torch.cat([model.embed(part[None]) for part in parts]).mean(0).numpy()
+        short = model.embed(segments(model.frontend(torch.from_numpy(wave[:9000])[None])[0][0], Extract()))[0].numpy()
     (_, long), (_, tiled) = embed_all(model, [("a", wave), ("b", wave[:9000])], "paper", Extract())
     assert parts.shape == (10, 59049)
     assert np.abs(long - expected).max() < 1e-4 * np.abs(expected).max()
     assert np.abs(tiled - short).max() < 1e-4 * np.abs(short).max()
+
+
+def test_gpu_batches_of_both_protocols_equal_single_utterances(model, monkeypatch):
+    """The batches of a GPU, on this CPU: several utterances share segments' batches, and pieces of one are averaged."""
+    waves = [(f"u{i}", voice(i, 0, seconds)) for i, seconds in enumerate((5, 0.4, 1.3, 9, 4, 6))]
+    expected = {protocol: [vector for wave in waves for _, vector in embed_all(model, [wave], protocol, Extract())]
+                for protocol in ("paper", "native")}
+    monkeypatch.setattr(module, "is_gpu", lambda device: True)
+    monkeypatch.setattr(module, "GPU_BATCH_SAMPLES", 30 * 59049)
+    encode, shapes = model.encode, []
+    monkeypatch.setattr(model, "encode", lambda x, lengths: [shapes.append(tuple(x.shape)), encode(x, lengths)][1])
+    for protocol, wanted in (("paper", [(22, 59049), (20, 59049)]), ("native", [(6, 143999)])):
+        found = list(embed_all(model, waves, protocol, Extract()))
+        assert shapes == wanted and [utt for utt, _ in found] == [utt for utt, _ in waves]
+        shapes.clear()
+        for (_, vector), alone in zip(found, expected[protocol]):
+            assert np.abs(vector - alone).max() < 1e-5 * np.abs(alone).max()
+
+
+def test_long_utterances_are_the_mean_of_equal_pieces(model):
+    wave = voice(2, 0, 2.5)
+    pieces = [embed_native(model, [piece])[0] for piece in (wave[:13334], wave[13334:26667], wave[26667:])]
+    found = embed_native(model, [wave[:16000], wave, wave[:9000]], longest=16000)
+    assert np.abs(found[1] - np.mean(pieces, axis=0)).max() < 1e-6 * np.abs(found[1]).max()
+    assert np.abs(found[1] - embed_native(model, [wave])[0]).max() > 1e-3 * np.abs(found[1]).max()
+    assert np.abs(found[2] - embed_native(model, [wave[:9000]])[0]).max() < 1e-6 * np.abs(found[2]).max()
+
+
+def test_long_utterances_are_read_few_at_a_time():
+    items = [(f"u{i}", np.empty(samples)) for i, samples in enumerate((10, 10, 90, 10, 50, 60, 10, 10, 10))]
+    names = [[int(name[1:]) for name, _ in part] for part in buffered(items, 100, 4)]
+    assert names == [[0, 1, 2], [3], [4, 5], [6, 7], [8]]  # chunks u0...u3 and u4...u7: a resumed run is equal
+    assert [len(part) for part in buffered(items, 100)] == [3, 3, 3]
 
 
 def test_order_and_duration(model):
@@ -195,6 +232,17 @@ def test_other_rates_and_stereo_are_converted_with_one_warning(root, exp, model,
     expected = embed_native(model, [wave])[0]
     found = read_vectors(tmp_path / "out" / "embedding.1.scp")["s01-u1"]
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_an_error(root, exp, tmp_path):
+    data = write_corpus(tmp_path / "data", 2, 2)
+    done = subprocess.run([root / "steps/extract.py", "--device", "cuda", data, exp, tmp_path / "out"],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("extract.py: --device cuda: no GPU can be used: ")
+    assert not list((tmp_path / "out").glob("*.ark"))
+    done = extract(root, "--gpu", 1, data, exp, tmp_path / "out")
+    assert done.returncode != 0 and "run.py: --gpu 1: only 0 GPU(s) available (none)" in done.stderr
 
 
 @pytest.mark.slow
