@@ -39,7 +39,7 @@ from rawnext.log import progress
 from rawnext.stamp import hardware
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
-from rawnext.training.optim import averaged_model, build_optimizer, learning_rate, margin_share
+from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
 from rawnext.training.teacher import Teacher
@@ -130,9 +130,10 @@ class Trainer:
                 raise
             finally:
                 self.loader.close()
+        model = self.final_model()
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
-                "model": self.final_model().state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
+                "model": model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
@@ -143,8 +144,8 @@ class Trainer:
             return self.task.model
         kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
             f"mean of the last {self.config.train.average} epochs")
-        if self.validate:
-            last, row = self.history[-1], self.validate(self.averaged.module.eval())
+        if self.validate and (row := self.validation(self.averaged.module)):
+            last = self.history[-1]
             log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
                      last["eer_dev"], last["min_dcf_dev"], row["eer_dev"], row["min_dcf_dev"], kind)
         log.info("model.pt has the average of weights: %s", kind)
@@ -207,7 +208,8 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged is not None and self.config.train.ema:
-            self.averaged.update_parameters(self.task.model)
+            # the first step sets it; AveragedModel's own update would read that number from the GPU at each step
+            follow(self.averaged.module, self.task.model, self.config.train.ema if self.step else 0)
         self.step += 1
         self.step_in_epoch += 1
 
@@ -273,7 +275,10 @@ class Trainer:
         row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "bad_utts": self.num_bad}
         if self.validate:
             self.save()  # a run that is stopped during validation loses no step
-            row.update(self.validation())
+            row.update(found := self.validation(self.task.model))
+            if found:
+                log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, row["eer_dev"], row["min_dcf_dev"])
+                self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
         if self.averaged is not None and self.config.train.epochs - self.epoch < self.config.train.average:
             self.averaged.update_parameters(self.task.model)
@@ -282,18 +287,14 @@ class Trainer:
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
         self.save()
 
-    def validation(self) -> dict[str, float]:
+    def validation(self, model: nn.Module) -> dict[str, float]:
         """The results of `validate`, with the buffers of the main process in all of them."""
-        self.task.eval()
-        broadcast_buffers(self.task)
+        broadcast_buffers(model.eval())
         cudnn = torch.backends.cudnn
         benchmark, cudnn.benchmark = cudnn.benchmark, False  # each batch has its own shape
         with self.stop.immediate():
-            found = self.validate(self.task.model)
+            found = self.validate(model)
         cudnn.benchmark = benchmark
-        if found:
-            log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, found["eer_dev"], found["min_dcf_dev"])
-            self.writer.add_scalar("eer_dev", found["eer_dev"], self.step)
         return found
 
     def save_is_due(self) -> bool:
