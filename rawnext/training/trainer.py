@@ -215,7 +215,9 @@ class Trainer:
 
     def gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
         """A context whose backward pass adds up the gradients over the processes, or leaves them for a later part."""
-        return contextlib.nullcontext() if shared or self.world == 1 else self.parallel.no_sync()
+        parallel = self.parallel
+        return contextlib.nullcontext() if shared or not isinstance(parallel, DistributedDataParallel) else (
+            parallel.no_sync())
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
