@@ -143,10 +143,10 @@ def make_validator(dev: str, config, num_workers: int):
             yield utt, wave.numpy()
 
     def validate(model) -> dict[str, float]:
-        x = torch.zeros(len(sources), model.embedding_dim)
+        embeddings = torch.zeros(len(sources), model.embedding_dim)
         for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
-            x[row] = torch.from_numpy(vector)
-        x = sum_over_processes(x.to(device_of(model))).cpu().numpy()
+            embeddings[row] = torch.from_numpy(vector)
+        x = sum_over_processes(embeddings.to(device_of(model))).cpu().numpy()
         if not is_main():
             return {}
         scores = cosine_scores(x, x, enroll, test)
