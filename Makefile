@@ -1,7 +1,7 @@
 # make demo    make the environment, then run all stages of egs/mini
 # make test    make the environment, then run every check: ruff, import rules, shellcheck, shfmt, types, pytest (as CI)
 # make check   what to run while developing: make lint and the fast tests, in under 2 minutes
-# make docs    build the website, site/index.html, with figures redrawn from the code
+# make docs    build the website, site/index.html
 # make newest  make test and make docs in a copy of the last commit, with the newest packages within pyproject.toml's
 #              bounds (BOUNDS=no: without upper bounds); prints what differs from requirements.lock
 # make lock    write the installed versions to requirements.lock, from which make env installs
@@ -61,7 +61,6 @@ fuzz: env
 	touch $@
 
 docs: .venv/.docs
-	. ./path.sh && docs/figures/draw.py
 	. ./path.sh && sphinx-build -q -W --keep-going -n -c docs -d site/.doctrees . site
 
 newest:
@@ -82,4 +81,4 @@ lock: env .venv/.docs
 	touch .venv/.complete .venv/.docs
 
 clean:
-	rm -rf site egs/*/data egs/*/exp egs/*/corpus .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site egs/*/data egs/*/exp .pytest_cache .mypy_cache .ruff_cache

@@ -68,6 +68,8 @@ class Train:
     keep: int = 3  # newest checkpoints
     timeout_minutes: float = 60  # after which a process that waits for another one fails; longer than a validation
     max_bad_fraction: float = 1e-3  # of the drawn utterances that were unreadable and replaced
+    average: int = 0  # model.pt has the mean weights of the ends of this many last epochs; 0: those of the last step
+    ema: float = 0  # model.pt has a moving average of the weights with this decay per step, such as 0.999; 0: none
     teacher_weight: float = 1.0  # of the loss 1 - cosine to the embeddings of train.py's --teacher
 
 
@@ -209,6 +211,9 @@ def check(config: Config, path: PathLike) -> None:
     want(batch.repeat or not batch.min_utts_per_speaker, "batch.min_utts_per_speaker: needs batch.repeat: true")
     want(all(0.5 <= x <= 2 and x != 1 for x in batch.speeds) and len(set(batch.speeds)) == len(batch.speeds),
          f"batch.speeds: different numbers of 0.5...2 other than 1, got {batch.speeds}")
+    want(0 <= train.average <= train.epochs, f"train.average: 0...train.epochs, got {train.average}")
+    want(0 <= train.ema < 1, f"train.ema: from 0, below 1, got {train.ema}")
+    want(not (train.average and train.ema), "train.average and train.ema: one of them must be 0")
     want(train.teacher_weight > 0, f"train.teacher_weight: above 0, got {train.teacher_weight}")
     want(crop.samples >= 1600, f"crop.samples: at least 1600 (0.1 s), got {crop.samples}")
     want(0 <= crop.short_from < crop.samples, f"crop.short_from: 0...{crop.samples - 1}, got {crop.short_from}")

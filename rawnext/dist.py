@@ -122,9 +122,9 @@ def restore_generators(states: torch.Tensor, device: torch.device) -> None:
     rank, world = rank_world()
     own = states[rank if len(states) == world else 0]
     size = len(torch.get_rng_state())
-    torch.set_rng_state(own[:size])
+    torch.set_rng_state(own[:size].clone())  # torch reads the state from the start of its storage, not of the view
     if device.type == "cuda" and len(own) > size:  # otherwise a run that was begun on a CPU
-        torch.cuda.set_rng_state(own[size:], device)
+        torch.cuda.set_rng_state(own[size:].clone(), device)
 
 
 def broadcast_buffers(module: torch.nn.Module) -> None:

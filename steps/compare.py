@@ -20,9 +20,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables to FILE, too")
     parser.add_argument("--test", action="store_true",
                         help="add the difference of each EER from the first system's, with 95 %% interval and p")
+    parser.add_argument("--seeds", action="store_true", help="the experiments are trainings of one system with "
+                        "different seeds: add their means and standard deviations")
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, in the order of the table's lines")
     args = parser.parse_args()
-    lines = comparison(args.exp, args.test)
+    lines = comparison(args.exp, args.test, args.seeds)
     if args.out:
         write_lines(args.out, lines)
     print(*lines, sep="\n")

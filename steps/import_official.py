@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Turn a checkpoint of released code into an experiment: RawNeXt, ResNeXt, NeXt-TDNN or DTDY-ResNet34.
+"""Turn a checkpoint of released code into an experiment.
 
 steps/import_official.py OFFICIAL.pt exp/official
 steps/extract.sh data/mine exp/official exp/official/embeddings/mine
 
-The model's options are read off the weights; unknown keys are refused by name. RawNeXt's gate then mixes as the
-released code does (official_gate).
+Systems: RawNeXt, ResNeXt and the ablations between them, RawNet2, RawNet3, MR-RawNet, NeXt-TDNN, ECAPA-TDNN,
+DTDY-ResNet34, plain ResNet34, thin ResNet34 with SE and its larger form H.
+
+The model's options are read off the weights; unknown keys are refused by name. Classifiers and the prefixes `module.`
+and `__S__.` are removed. RawNeXt's gate mixes as the released code does (official_gate).
 """
 
 import argparse
@@ -17,7 +20,7 @@ from rawnext.errors import InputError, run_main
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="state dict, or a dict that holds one under model or state_dict")
+    parser.add_argument("checkpoint", type=Path, help="state dict, or a dict that holds one under model, model_state_dict or state_dict")
     parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()
     if (args.exp / "model.pt").exists():
@@ -58,10 +61,10 @@ def build(options: dict, weights: dict, path: Path):
 
 
 def state_dict(content, path: Path) -> dict:
-    """The state dict in a checkpoint, itself or under state_dict or model.   Raises: InputError: there is none."""
+    """The state dict in a checkpoint, itself or in one of its entries.   Raises: InputError: there is none."""
     from torch import Tensor
 
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):

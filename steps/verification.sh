@@ -4,6 +4,7 @@
 #   e.g.: steps/verification.sh --conf "conf/rawnext.yaml" --ngpu 4 --eval "data/vox1_test:trials_O" exp/rawnext
 # EXP_DIR/plan.tsv has a row for each score file. Rows that you delete are left out by stages 4 to 9 (docs/reference/recipes.md).
 set -euo pipefail
+arguments=("$@")
 . ./path.sh
 . ./cmd.sh
 
@@ -17,6 +18,16 @@ cut=                    # those lists of --eval whose test side is also cut to -
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
 exp=${1%/}
+if [ "$seeds" -gt 1 ]; then
+  for ((seed = 1; seed <= seeds; seed++)); do
+    "$0" "${arguments[@]:0:${#arguments[@]}-1}" --seeds 1 --set "$set seed=$seed" "$exp-seed$seed"
+  done
+  if ((stage <= 8 && stop_stage >= 8)); then
+    steps/compare.py --seeds --out "$exp-seeds.md" "$exp"-seed* > /dev/null
+    wrote "$exp-seeds.md"
+  fi
+  exit 0
+fi
 if [ "$stop_stage" -lt 3 ]; then exit 0; fi
 if [ "$stage" -le 3 ]; then mkdir -p "$exp"; fi
 [ -d "$exp" ] || die "$0: no such file $exp/model.pt"

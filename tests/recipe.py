@@ -11,9 +11,10 @@ from programs import forking
 def place_recipe(root: Path, name: str, folder: Path) -> dict[str, str]:
     """Link egs/NAME/run.sh and all that it uses into `folder`; returns the environment to start it in."""
     folder.mkdir(exist_ok=True)
-    for link in ("run.sh", "path.sh", "cmd.sh", "conf", "local", "steps", "utils"):
-        if not (folder / link).exists():
-            (folder / link).symlink_to(root / "egs" / name / "run.sh" if link == "run.sh" else root / link)
+    for source in (root / "egs" / name).iterdir():
+        if source.name in ("run.sh", "pack", "path.sh", "cmd.sh", "conf", "local", "steps", "utils") and not (
+                folder / source.name).exists():
+            (folder / source.name).symlink_to(source.resolve())
     return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
 
 

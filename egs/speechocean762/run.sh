@@ -58,11 +58,9 @@ prepare() {
   wrote "$data"/{train,dev,test}/wav.scp
 }
 prepare_banks() {
-  if [ -z "$1" ] || [ -z "$2" ]; then
-    local/mini/make_mini.py --train-speakers 1 --test-speakers 1 --utts 1 --nj "$nj" "$data/synthetic"
-  fi
-  local/noise/prepare_musan.py "${1:-$data/synthetic/musan}" "$data"
-  local/noise/prepare_rirs.py "${2:-$data/synthetic/rirs}" "$data"
+  if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
+  if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
+  if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
   wrote "${banks[@]/%//cuts.jsonl}"
 }
 
@@ -78,7 +76,7 @@ fi
 
 if in_stage 2 "noise and room banks; the test set in noise"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
-  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs"
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
   once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,musan_noise,rirs}/wav.scp | cksum)"
 fi
 

@@ -20,6 +20,8 @@ dev_speakers=40    # training speakers held out for validation; 0: none, as in t
 max_bad_fraction=0 # share of the audio files that may be unreadable and left out
 name=rawnext       # results go to exp/$name
 backends="cosine asnorm plda"
+# YAML files of stage 10, which --stop-stage 10 asks for
+large_margin="conf/augment.yaml conf/large_margin.yaml"
 num_workers=4
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
@@ -70,3 +72,9 @@ if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
 options_of steps/options.sh
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$dev" \
   --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/$name"
+
+if in_stage 10 "fine-tune with a larger margin on longer crops (exp/${name}_lm)"; then
+  steps/verification.sh "${options[@]}" --stage 3 --stop-stage 9 --init "exp/$name" --conf "$large_margin" \
+    --train "$data/train" --dev "$dev" \
+    --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/${name}_lm"
+fi

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, centre_crop
 from rawnext.data.segment import read_segment
@@ -23,19 +24,34 @@ from rawnext.log import progress, setup_log
 from rawnext.training.dataset import change_speed, with_copies
 
 WINDOW_S = 1.6
+CHUNK = 128  # utterances whose windows go through the network together
 
 
 def embed(encoder, table: CutTable, speed: float, duration: float) -> Iterator[tuple[int, bool, np.ndarray]]:
-    """Index, whether it fills a window, and embedding of each utterance."""
-    from resemblyzer import normalize_volume
+    """Index, whether it fills a window, and embedding (as embed_utterance's) of each utterance.
+
+    Windows of many utterances go through the network together, which takes a tenth of the time.
+    """
+    from resemblyzer import normalize_volume, wav_to_mel_spectrogram
     from resemblyzer.hparams import audio_norm_target_dBFS
 
-    for index in progress(range(len(table)), desc=f"speed {speed:g}"):
-        cut = table[index]
-        wave = change_speed(read_segment(cut, 0, cut.num_samples), speed)
-        wave = centre_crop(wave, round(duration * SAMPLE_RATE)) if duration else wave
-        wave = normalize_volume(wave, audio_norm_target_dBFS, increase_only=True) if wave.any() else wave
-        yield index, len(wave) >= WINDOW_S * SAMPLE_RATE, encoder.embed_utterance(wave)
+    for start in progress(range(0, len(table), CHUNK), desc=f"speed {speed:g}"):
+        indices = range(start, min(start + CHUNK, len(table)))
+        windows, counts, fills = [], [], []
+        for index in indices:
+            cut = table[index]
+            wave = change_speed(read_segment(cut, 0, cut.num_samples), speed)
+            wave = centre_crop(wave, round(duration * SAMPLE_RATE)) if duration else wave
+            wave = normalize_volume(wave, audio_norm_target_dBFS, increase_only=True) if wave.any() else wave
+            parts, mels = encoder.compute_partial_slices(len(wave), 1.3, 0.75)
+            frames = wav_to_mel_spectrogram(np.pad(wave, (0, max(0, parts[-1].stop - len(wave)))))
+            windows += [frames[part] for part in mels]
+            counts.append(len(mels))
+            fills.append(len(wave) >= WINDOW_S * SAMPLE_RATE)
+        with torch.inference_mode():
+            out = encoder(torch.from_numpy(np.stack(windows))).numpy()
+        sums = np.add.reduceat(out, [0, *np.cumsum(counts)[:-1]])
+        yield from zip(indices, fills, sums / np.linalg.norm(sums, axis=1, keepdims=True))
 
 
 def main() -> None:

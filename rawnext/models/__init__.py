@@ -29,4 +29,15 @@ class ModelRegistry(Registry):
 
 MODELS = ModelRegistry("model")
 
-from rawnext.models import convmixer, dtdy, ecapa_tdnn, mel_stats, next_tdnn, rawnet2, rawnext, resnet34  # noqa: E402, F401
+from rawnext.models import (  # noqa: E402, F401
+    convmixer,
+    dtdy,
+    ecapa_tdnn,
+    mel_stats,
+    mr_rawnet,
+    next_tdnn,
+    rawnet2,
+    rawnet3,
+    rawnext,
+    resnet34,
+)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rawnext.models.layers import conv1d, norm, norm_relu, pointwise, upsample_by_3
-from rawnext.models.masking import mean_pool3, mean_pool3_ceil, time_mean, zero_tail
+from rawnext.models.layers import conv1d, norm, norm_relu, pointwise, upsample
+from rawnext.models.masking import mean_pool, mean_pool_ceil, time_mean, zero_tail
 
 
 class Branch(nn.Module):
@@ -68,7 +68,7 @@ class HighBranch(ResampledBranch):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         lengths = None if lengths is None else 3 * lengths
-        return mean_pool3(super().forward(upsample_by_3(self.transposed, x), lengths))
+        return mean_pool(super().forward(upsample(self.transposed, x), lengths), 3)
 
     def compose(self) -> tuple[Tensor, Tensor]:
         """conv1 after the transposed convolution: (3 width, inputs), (3 width,)."""
@@ -80,7 +80,7 @@ class HighBranch(ResampledBranch):
     def composed_hidden(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """All layers but conv3, which may follow the mean: (B, L, inputs) -> (B, L, width)."""
         y = F.linear(x, *self.composed()).reshape(x.shape[0], -1, self.conv1.out_channels)  # (B, 3 L, width)
-        return mean_pool3(self.after_conv1(y, None if lengths is None else 3 * lengths))
+        return mean_pool(self.after_conv1(y, None if lengths is None else 3 * lengths), 3)
 
 
 class LowBranch(ResampledBranch):
@@ -91,7 +91,7 @@ class LowBranch(ResampledBranch):
         self.transposed = nn.ConvTranspose1d(outputs, outputs, 3, stride=3)
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        return upsample_by_3(self.transposed, super().forward(*mean_pool3_ceil(x, lengths)))[:, : x.shape[1]]
+        return upsample(self.transposed, super().forward(*mean_pool_ceil(x, lengths, 3)))[:, : x.shape[1]]
 
     def compose(self) -> tuple[Tensor, Tensor]:
         """The transposed convolution after conv3: (3, outputs, width), (outputs,)."""
@@ -126,12 +126,13 @@ class Gate(nn.Module):
         channels: O.   branches: n, 2 or 3.
         official: mix the means as the released code does. It reshapes (n O) to (O, n) where the paper stacks n
             vectors, so that most channels see means of other channels.
+        hidden: width between the two layers; by default O // n.
     """
 
-    def __init__(self, channels: int, branches: int, official: bool):
+    def __init__(self, channels: int, branches: int, official: bool, hidden: int = 0):
         super().__init__()
         self.official = official
-        hidden = channels // branches
+        hidden = hidden or channels // branches
         self.attention = nn.Sequential(nn.Conv1d(channels, hidden, 1), nn.ReLU(), nn.BatchNorm1d(hidden),
                                        nn.Conv1d(hidden, channels, 1), nn.Softmax(dim=-1))
 
@@ -197,7 +198,7 @@ class Block(nn.Module):
             weights.append(self.high.conv3.weight.squeeze(-1))
         if self.low is None:
             return F.linear(hidden[0], weights[0])
-        low = self.low.hidden(*mean_pool3_ceil(x, lengths))  # (B, J, width)
+        low = self.low.hidden(*mean_pool_ceil(x, lengths, 3))  # (B, J, width)
         if self.gate is None:
             return F.linear(torch.cat(hidden, -1), torch.cat(weights, 1)) + self.low.composed_output(low, x.shape[1])
         means = [F.linear(time_mean(h, lengths), w) for h, w in zip(hidden, weights)]

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from rawnext.models import MODELS
 from rawnext.models.features import LogMel
 from rawnext.models.layers import conv1d, pointwise
-from rawnext.models.masking import zero_tail, zero_tail_2d
-from rawnext.models.resnet34 import BasicBlock, MaskedConv2d, ResNet, attentive_pooling, band_mean, strided_lengths
+from rawnext.models.masking import ceil_lengths, zero_tail, zero_tail_2d
+from rawnext.models.resnet34 import BasicBlock, MaskedConv2d, ResNet, attentive_pooling, band_mean
 
 
 class Phi(nn.Module):
@@ -73,7 +73,7 @@ class DTDYConv(nn.Module):
         """(B, C, F, T) -> (B, C', F', T')."""
         x = zero_tail_2d(x, lengths)
         q = self.bn1(self.q(x))
-        phi = self.fc_phi(x, strided_lengths(lengths, self.stride))
+        phi = self.fc_phi(x, ceil_lengths(lengths, self.stride))
         mixed = (q.permute(0, 3, 2, 1) @ phi.transpose(2, 3)).permute(0, 3, 2, 1)  # mixed[., f, t] = Phi[t] q[., f, t]
         return self.conv(x) + self.p(self.bn2(mixed.contiguous(memory_format=torch.channels_last)) + q)
 

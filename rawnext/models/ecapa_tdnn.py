@@ -29,30 +29,45 @@ class SqueezeExcitation(nn.Sequential):
         return x * super().forward(time_mean(x, lengths).unsqueeze(-1)).transpose(1, 2)
 
 
-class Res2Block(nn.Module):
-    """1x1, dilated kernel-3 convolutions over groups of channels, 1x1, squeeze-and-excitation, residual connection.
+class Res2(nn.Module):
+    """1x1, dilated kernel-3 convolutions over groups of channels, 1x1; ReLU and BatchNorm after each.
 
     Of the `scale` groups, group i is convolved after the output of group i - 1 is added; the last passes unchanged.
+    Raises: ValueError: scale does not divide channels.
+    Source: Gao et al., "Res2Net", 2019.
     """
 
-    def __init__(self, channels: int, dilation: int, scale: int, bottleneck: int):
+    def __init__(self, inputs: int, channels: int, dilation: int, scale: int):
         super().__init__()
+        if scale < 2 or channels % scale:
+            raise ValueError(f"scale must be 2 or more and divide the {channels} channels, got {scale}")
         width = channels // scale
-        self.conv1, self.bn1 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
+        self.conv1, self.bn1 = nn.Conv1d(inputs, channels, 1), nn.BatchNorm1d(channels)
         self.convs = nn.ModuleList(nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
                                    for _ in range(scale - 1))
         self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(scale - 1))
         self.conv3, self.bn3 = nn.Conv1d(channels, channels, 1), nn.BatchNorm1d(channels)
-        self.se = SqueezeExcitation(channels, bottleneck)
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def residual(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, L, inputs) -> (B, L, channels)."""
         *groups, last = norm(self.bn1, F.relu(pointwise(self.conv1, x))).chunk(len(self.convs) + 1, dim=-1)
         outputs: list[Tensor] = []
         for group, conv, bn in zip(groups, self.convs, self.bns):
             y = group + outputs[-1] if outputs else group
             outputs.append(norm(bn, F.relu(conv1d(conv, zero_tail(y, lengths)))))
-        y = pointwise(self.conv3, torch.cat([*outputs, last], dim=-1))
-        return x + self.se(norm(self.bn3, F.relu(y)), lengths)
+        return norm(self.bn3, F.relu(pointwise(self.conv3, torch.cat([*outputs, last], dim=-1))))
+
+
+class Res2Block(Res2):
+    """x plus squeeze-and-excitation of the `residual`."""
+
+    def __init__(self, channels: int, dilation: int, scale: int, bottleneck: int):
+        super().__init__(channels, channels, dilation, scale)
+        self.se = SqueezeExcitation(channels, bottleneck)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, L, channels) -> (B, L, channels)."""
+        return x + self.se(self.residual(x, lengths), lengths)
 
 
 @MODELS.register("ecapa_tdnn")
@@ -69,8 +84,6 @@ class EcapaTdnn(SpeakerModel):
     def __init__(self, channels: int = 1024, fused: int = 1536, embedding_dim: int = 192, scale: int = 8,
                  bottleneck: int = 128, attention: int = 256, bands: int = 80, freq_mask: int = 10, time_mask: int = 8):
         super().__init__()
-        if scale < 2 or channels % scale:
-            raise ValueError(f"ecapa_tdnn's scale must be 2 or more and divide its {channels} channels, got {scale}")
         self.embedding_dim = embedding_dim
         self.features = LogMel(bands, 20, 7600, pre_emphasis=0.97)
         self.spec_augment = SpecAugment(freq_mask, time_mask)

@@ -42,6 +42,18 @@ def pre_emphasis(wave: Tensor, lengths: Tensor | None = None,
     return wave[..., 1:] - coefficient * wave[..., :-1], None if lengths is None else lengths - 1
 
 
+def reflected_pre_emphasis(wave: Tensor, coefficient: float) -> Tensor:
+    """`y[t] = x[t] - a x[t - 1]` with x[-1] = x[1]: (B, T) -> (B, T)."""
+    return wave - coefficient * torch.cat([wave[:, 1:2], wave[:, :-1]], dim=1)
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """Context for operations that need full precision."""
+    if device.type == "meta":  # computes shapes only; autocast does not know it
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
 class LogMel(nn.Module):
     """Log mel energies: a 25 ms Hamming window every 10 ms, 512-point FFT, HTK mel scale, no gradient.
 
@@ -70,9 +82,8 @@ class LogMel(nn.Module):
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(B, T) samples, zero-padded, and (B,) lengths or None -> (B, L, bands) and its lengths; L = T // 160 + 1."""
         if self.pre_emphasis:
-            wave = wave - self.pre_emphasis * torch.cat([wave[:, 1:2], wave[:, :-1]], dim=1)
-        device = wave.device.type  # autocast does not know `meta`, which computes shapes only
-        with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+            wave = reflected_pre_emphasis(wave, self.pre_emphasis)
+        with without_autocast(wave.device):
             x = self.mel(reflect(wave, lengths, FFT // 2)).clamp(min=0).add(1e-6).log().transpose(1, 2)
         return self.normalise(x, frames := None if lengths is None else lengths // HOP + 1), frames
 

@@ -65,8 +65,8 @@ def norm_relu(layer: nn.Module, x: Tensor) -> Tensor:
     return F.relu(norm(layer, x), inplace=not torch.is_grad_enabled())
 
 
-def upsample_by_3(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
-    """Transposed convolution with kernel and stride 3: (B, L, I) -> (B, 3 L, O)."""
-    weight = layer.weight.permute(2, 1, 0).flatten(0, 1)  # (3 O, I), by tap
+def upsample(layer: nn.ConvTranspose1d, x: Tensor) -> Tensor:
+    """Transposed convolution with kernel and stride K: (B, L, I) -> (B, K L, O)."""
+    weight = layer.weight.permute(2, 1, 0).flatten(0, 1)  # (K O, I), by tap
     assert layer.bias is not None
-    return F.linear(x, weight, layer.bias.repeat(3)).reshape(x.shape[0], -1, layer.out_channels)
+    return F.linear(x, weight, layer.bias.repeat(layer.weight.shape[2])).reshape(x.shape[0], -1, layer.out_channels)

@@ -45,31 +45,48 @@ def time_softmax(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x.softmax(dim=1)
 
 
-def group_by_3(x: Tensor) -> Tensor:
-    """(B, 3 L, C) -> (B, L, 3, C)."""
-    return x.reshape(x.shape[0], -1, 3, x.shape[2])  # traced, unflatten would fix the number of frames
+def group(x: Tensor, size: int) -> Tensor:
+    """(B, size L, C) -> (B, L, size, C)."""
+    return x.reshape(x.shape[0], -1, size, x.shape[2])  # traced, unflatten would fix the number of frames
 
 
-def mean_pool3(x: Tensor) -> Tensor:
-    """Mean of every three frames: (B, 3 L, C) -> (B, L, C)."""
-    return group_by_3(x).mean(2)
+def mean_pool(x: Tensor, size: int) -> Tensor:
+    """Mean of every `size` frames: (B, size L, C) -> (B, L, C)."""
+    return group(x, size).mean(2)
 
 
-def max_pool3(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Maximum of every three frames, one or two left over are dropped: (B, L, C) -> (B, L // 3, C) and its lengths."""
-    return group_by_3(x[:, : x.shape[1] // 3 * 3]).amax(2), None if lengths is None else lengths // 3
+def max_pool(x: Tensor, lengths: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Maximum of every `size` frames; those left over are dropped: (B, L, C) -> (B, L // size, C) and its lengths."""
+    return group(x[:, : x.shape[1] // size * size], size).amax(2), None if lengths is None else lengths // size
 
 
-def mean_pool3_ceil(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Mean of every three frames; an utterance's last window is the mean of the one to three frames that it has.
+def max_pool_ceil(x: Tensor, lengths: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Maximum of every `size` frames; an utterance's last window is the maximum of the frames that it has.
 
-    (B, L, C) -> (B, ceil(L / 3), C) and its lengths.
+    (B, L, C) -> (B, ceil(L / size), C), zero after each end, and its lengths.
     """
-    missing = -x.shape[1] % 3
+    x = F.pad(x, (0, 0, 0, -x.shape[1] % size), value=float("-inf"))
+    if lengths is not None:
+        x = x.masked_fill(tail_mask(x.shape[1], lengths).unsqueeze(-1), float("-inf"))
+    lengths = ceil_lengths(lengths, size)
+    return zero_tail(group(x, size).amax(2), lengths), lengths
+
+
+def mean_pool_ceil(x: Tensor, lengths: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Mean of every `size` frames; an utterance's last window is the mean of the frames that it has.
+
+    (B, L, C) -> (B, ceil(L / size), C) and its lengths.
+    """
+    missing = -x.shape[1] % size
     if lengths is None and not missing:
-        return mean_pool3(x), None
+        return mean_pool(x, size), None
     num = x.new_full((len(x),), x.shape[1], dtype=torch.long) if lengths is None else lengths
-    x = mean_pool3(F.pad(zero_tail(x, lengths), (0, 0, 0, missing)))
-    start = 3 * torch.arange(x.shape[1], device=x.device)
-    count = (num[:, None] - start).clamp(1, 3)  # (B, L / 3); a window after the end is zero for any count
-    return x * (3 / count).to(x.dtype).unsqueeze(-1), None if lengths is None else (lengths + 2) // 3
+    x = mean_pool(F.pad(zero_tail(x, lengths), (0, 0, 0, missing)), size)
+    start = size * torch.arange(x.shape[1], device=x.device)
+    count = (num[:, None] - start).clamp(1, size)  # (B, L / size); a window after the end is zero for any count
+    return x * (size / count).to(x.dtype).unsqueeze(-1), ceil_lengths(lengths, size)
+
+
+def ceil_lengths(lengths: Tensor | None, stride: int) -> Tensor | None:
+    """Numbers of frames after a stride, rounded up."""
+    return None if lengths is None else (lengths + stride - 1) // stride

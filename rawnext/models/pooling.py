@@ -16,16 +16,16 @@ class AttentiveStatsPooling(nn.Module):
         channels: C.   hidden: width of the attention.
         between: layers between the attention's two 1x1 convolutions; by default ReLU, BatchNorm.
         context: the attention sees each utterance's mean and deviation in addition to each frame.
-        least: lower limit of the variances.
+        least, most: limits of the variances.
         deviation: False leaves out the deviations.
     Source: Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018; default layers as
         in the released RawNeXt code. Context: Desplanques et al., "ECAPA-TDNN", Interspeech 2020.
     """
 
     def __init__(self, channels: int, hidden: int, *between: nn.Module, context: bool = False, least: float = 1e-5,
-                 deviation: bool = True):
+                 most: float | None = None, deviation: bool = True):
         super().__init__()
-        self.context, self.least, self.deviation = context, least, deviation
+        self.context, self.least, self.most, self.deviation = context, least, most, deviation
         self.attention = nn.Sequential(nn.Conv1d(3 * channels if context else channels, hidden, 1),
                                        *(between or (nn.ReLU(), nn.BatchNorm1d(hidden))),
                                        nn.Conv1d(hidden, channels, 1))
@@ -38,7 +38,7 @@ class AttentiveStatsPooling(nn.Module):
         for layer in between:  # all of them but BatchNorm are elementwise, so that `norm` suits every one
             h = norm(layer, h)
         weight = time_softmax(pointwise(expand, h), lengths)  # (B, L, C)
-        return weighted_stats(x, weight, self.deviation, self.least)
+        return weighted_stats(x, weight, self.deviation, self.least, self.most)
 
     def reduce_with_context(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """The first 1x1 over (frame, mean, deviation); the product with the last two is shared by all frames."""
@@ -48,7 +48,7 @@ class AttentiveStatsPooling(nn.Module):
         mean = time_mean(x, lengths)
         num = x.shape[1] if lengths is None else lengths[:, None]
         variance = zero_tail((x - mean.unsqueeze(1)).square(), lengths).sum(1) / (num - 1)
-        context = torch.cat([mean, variance.clamp(min=self.least).sqrt()], dim=1)
+        context = torch.cat([mean, variance.clamp(self.least, self.most).sqrt()], dim=1)
         return F.linear(x, frame_weight, reduce.bias) + F.linear(context, context_weight).unsqueeze(1)
 
 
@@ -85,10 +85,11 @@ class MeanPooling(nn.Module):
         return time_mean(x, lengths)
 
 
-def weighted_stats(x: Tensor, weight: Tensor, deviation: bool = True, least: float = 1e-5) -> Tensor:
+def weighted_stats(x: Tensor, weight: Tensor, deviation: bool = True, least: float = 1e-5,
+                   most: float | None = None) -> Tensor:
     """Means of x (B, L, C) with weights over time (B, L, C or 1), then, if asked for, deviations: (B, C or 2C)."""
     mean = (weight * x).sum(1)
     if not deviation:
         return mean
     square = (weight * x.square()).sum(1)
-    return torch.cat([mean, (square - mean.square()).clamp(min=least).sqrt()], dim=1)
+    return torch.cat([mean, (square - mean.square()).clamp(least, most).sqrt()], dim=1)

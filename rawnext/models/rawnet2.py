@@ -17,7 +17,7 @@ from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import pre_emphasis
 from rawnext.models.layers import conv1d, norm, pointwise
-from rawnext.models.masking import max_pool3, time_mean, zero_tail
+from rawnext.models.masking import max_pool, time_mean, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
 SLOPE = 0.3  # of the leaky ReLU; the attention's is torch's default, 0.01
@@ -57,7 +57,7 @@ class ScaledBlock(nn.Module):
         y = F.leaky_relu(norm(self.bn2, conv1d(self.conv1, zero_tail(y, lengths))), SLOPE)
         y = conv1d(self.conv2, zero_tail(y, lengths)) + skip
         if self.pool:
-            y, lengths = max_pool3(y, lengths)
+            y, lengths = max_pool(y, lengths, 3)
         return self.afms(y, lengths), lengths
 
 

@@ -18,7 +18,7 @@ from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Block, Gate
 from rawnext.models.features import pre_emphasis
 from rawnext.models.layers import conv1d, norm_relu, pointwise
-from rawnext.models.masking import max_pool3, zero_tail
+from rawnext.models.masking import max_pool, zero_tail
 from rawnext.models.pooling import AttentiveStatsPooling
 
 
@@ -142,10 +142,10 @@ class RawNeXt(SpeakerModel):
         x = norm_relu(self.base_layer[1], conv1d(self.base_layer[0], x.unsqueeze(-1)))  # (B, T / 3, C)
         lengths = None if lengths is None else lengths // 3
         for stem in (self.level0, self.level1):
-            x, lengths = max_pool3(stem(x, lengths), lengths)
+            x, lengths = max_pool(stem(x, lengths), lengths, 3)
         for i in range(4):
             stage = self.get_submodule(f"level{i + 2}")
-            x, lengths = max_pool3(stage(x, lengths, [x] if i else []), lengths)
+            x, lengths = max_pool(stage(x, lengths, [x] if i else []), lengths, 3)
         e = self.bn_code(self.fc(self.bn_agg(self.pooling(x, lengths))))
         return self.embedding_norm * F.normalize(e, eps=0) if self.training and self.embedding_norm else e
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.features import LogMel
-from rawnext.models.masking import time_mean, zero_tail_2d
+from rawnext.models.masking import ceil_lengths, time_mean, zero_tail_2d
 from rawnext.models.pooling import AttentiveStatsPooling, MeanPooling, SelfAttentivePooling
 
 Pooling = AttentiveStatsPooling | SelfAttentivePooling | MeanPooling
@@ -41,11 +41,6 @@ class MaskedConv2d(nn.Conv2d):
 def plain_conv(inputs: int, outputs: int, kernel: int, stride: int, height: int) -> MaskedConv2d:
     """The convolution of a plain block, which does not depend on the map's height."""
     return MaskedConv2d(inputs, outputs, kernel, stride)
-
-
-def strided_lengths(lengths: Tensor | None, stride: int) -> Tensor | None:
-    """Numbers of frames after a convolution with this stride."""
-    return None if lengths is None else (lengths + stride - 1) // stride
 
 
 class BasicBlock(nn.Module):
@@ -76,7 +71,7 @@ class BasicBlock(nn.Module):
 
     def body(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x, lengths)))
-        return self.bn2(self.conv2(x, strided_lengths(lengths, self.stride)))
+        return self.bn2(self.conv2(x, ceil_lengths(lengths, self.stride)))
 
     def skip(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         if not len(self.downsample):
@@ -102,7 +97,7 @@ class SEBlock(BasicBlock):
                                 nn.Sigmoid())
 
     def body(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        x, lengths = self.bn1(F.relu(self.conv1(x, lengths))), strided_lengths(lengths, self.stride)
+        x, lengths = self.bn1(F.relu(self.conv1(x, lengths))), ceil_lengths(lengths, self.stride)
         x = self.bn2(self.conv2(x, lengths))
         return x * self.se(time_mean(band_mean(x), lengths))[..., None, None]
 
@@ -113,7 +108,7 @@ class Stage(nn.ModuleList):
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         for block in self:
             assert isinstance(block.stride, int)
-            x, lengths = block(x, lengths), strided_lengths(lengths, block.stride)
+            x, lengths = block(x, lengths), ceil_lengths(lengths, block.stride)
         return x
 
 
@@ -165,16 +160,16 @@ class ResNet(SpeakerModel):
         x, lengths = self.features(x, lengths)
         x, lengths = self.stem(x.transpose(1, 2).unsqueeze(1), lengths)
         for i, stride in enumerate(self.strides):
-            x, lengths = self.get_submodule(f"layer{i + 1}")(x, lengths), strided_lengths(lengths, stride)
+            x, lengths = self.get_submodule(f"layer{i + 1}")(x, lengths), ceil_lengths(lengths, stride)
         return self.fc(self.pooling(x.flatten(1, 2).transpose(1, 2) if self.flat else band_mean(x), lengths))
 
     def stem(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         # channels last from here on: training steps took a tenth less time on a CPU (ConvMixer's half as much)
         x = self.conv1(x, lengths).contiguous(memory_format=torch.channels_last)
-        lengths = strided_lengths(lengths, self.conv1.stride[1])
+        lengths = ceil_lengths(lengths, self.conv1.stride[1])
         x = self.bn1(F.relu(x)) if self.relu_first else F.relu(self.bn1(x))
         if self.max_pool:  # x is 0 or more: zeros after the end have the effect of torch's padding with -inf
-            x, lengths = F.max_pool2d(zero_tail_2d(x, lengths), 3, 2, 1), strided_lengths(lengths, 2)
+            x, lengths = F.max_pool2d(zero_tail_2d(x, lengths), 3, 2, 1), ceil_lengths(lengths, 2)
         return x, lengths
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several experiments compared: one table for each trial list, one line for each system."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from rawnext.results.paired import paired_eer
 from rawnext.results.report import code_block, list_table, number, stamps, unique
 from rawnext.results.rows import (
+    MEASURES,
     Row,
     Table,
     durations_of,
@@ -23,10 +25,11 @@ from rawnext.results.rows import (
 TITLES = {"eer": "EER %", "min_dcf_05": "minDCF", "cllr": "Cllr"}
 
 
-def comparison(exps: Sequence[Path], test: bool = False) -> list[str]:
+def comparison(exps: Sequence[Path], test: bool = False, seeds: bool = False) -> list[str]:
     """Lines of Markdown: the tables, then how the figures were made. Systems keep the given order.
 
     Args: test: a second table of each list has the differences of EER from the first system, with intervals and p.
+        seeds: the experiments are trainings of one system; a last line has their means and standard deviations.
     Raises: InputError: an experiment without evaluations.
     """
     systems = {exp.name: read_rows(exp) for exp in exps}
@@ -36,7 +39,7 @@ def comparison(exps: Sequence[Path], test: bool = False) -> list[str]:
         trials, data_set, protocol, backend = key
         chosen = {name: by for name, own in systems.items()
                   if (by := {row["duration"]: row for row in own if key_of(row) == key})}
-        lines += [f"### {data_set}, {trials} ({protocol}, {backend})", "", *markdown(table(chosen), 1), ""]
+        lines += [f"### {data_set}, {trials} ({protocol}, {backend})", "", *markdown(table(chosen, seeds), 1), ""]
         if test:
             lines += [*(markdown(difference_table(chosen), 1) if len(chosen) > 1 else []), ""]
     return [*lines, "minDCF: P_target 0.05, costs 1 and 1. GMACs: for an utterance of 3.69 s, in the inference form.",
@@ -46,8 +49,11 @@ def comparison(exps: Sequence[Path], test: bool = False) -> list[str]:
               for value in values)]
 
 
-def table(chosen: dict[str, dict[str, Row]]) -> Table:
-    """Model size, and each measure at each duration.   Args: chosen: system -> duration -> evaluation on one list."""
+def table(chosen: dict[str, dict[str, Row]], seeds: bool = False) -> Table:
+    """Model size, and each measure at each duration.
+
+    Args: chosen: system -> duration -> evaluation on one list.   seeds: see comparison.
+    """
     rows = [row for by in chosen.values() for row in by.values()]
     durations = [d for d in durations_of(rows) if any(d == row["duration"] for row in rows)]
     columns = [(measure, d) for measure in TITLES if any(measure in row for row in rows) for d in durations]
@@ -56,7 +62,19 @@ def table(chosen: dict[str, dict[str, Row]]) -> Table:
         train = next(iter(by.values())).get("train", {})
         lines.append([name, *(cell(train.get(count)) for count in ("num_params", "gmacs")),
                       *(figure(by.get(d, {}), measure) for measure, d in columns)])
+    if seeds:
+        values = ([by.get(d, {}).get(measure) for by in chosen.values()] for measure, d in columns)
+        lines.append([f"mean of {len(chosen)}, standard deviation", "", "",
+                      *(spread(own, measure) for own, (measure, _) in zip(values, columns))])
     return lines
+
+
+def spread(values: Sequence[float | None], measure: str) -> str:
+    """`5.30, 0.21`: mean and standard deviation (N - 1) over trainings; empty if one lacks the measure."""
+    found = [value for value in values if value is not None]
+    if len(found) < max(2, len(values)):
+        return ""
+    return ", ".join(format(x, MEASURES[measure][1]) for x in (statistics.mean(found), statistics.stdev(found)))
 
 
 def difference_table(chosen: dict[str, dict[str, Row]]) -> Table:

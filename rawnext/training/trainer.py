@@ -39,7 +39,7 @@ from rawnext.log import progress
 from rawnext.stamp import hardware
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
-from rawnext.training.optim import build_optimizer, learning_rate, margin_share
+from rawnext.training.optim import averaged_model, build_optimizer, learning_rate, margin_share
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
 from rawnext.training.teacher import Teacher
@@ -86,6 +86,7 @@ class Trainer:
             sync_batchnorm(self.task, device)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
+        self.averaged = averaged_model(self.task.model, config.train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         # concerns the stride of dimensions of size 1, which does not matter
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -129,12 +130,29 @@ class Trainer:
                 raise
             finally:
                 self.loader.close()
+        model = self.final_model()
         if is_main():
             checkpoint.save(self.exp / "model.pt", {
-                "model": self.task.model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
+                "model": model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
+
+    def final_model(self) -> nn.Module:
+        """The model of the last step, or the average, whose results on the validation set are logged.
+
+        Every process must call it.
+        """
+        if self.averaged is None:
+            return self.task.model
+        kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
+            f"mean of the last {self.config.train.average} epochs")
+        if self.validate and (row := self.validate(self.averaged.module.eval())):
+            last = self.history[-1]
+            log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
+                     last["eer_dev"], last["min_dcf_dev"], row["eer_dev"], row["min_dcf_dev"], kind)
+        log.info("model.pt has the average of weights: %s", kind)
+        return self.averaged.module
 
     def is_finished(self) -> bool:
         """Does model.pt hold the last step of this training?"""
@@ -192,6 +210,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.task.parameters(), self.config.optim.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.averaged is not None and self.config.train.ema:
+            self.averaged.update_parameters(self.task.model)
         self.step += 1
         self.step_in_epoch += 1
 
@@ -259,6 +279,8 @@ class Trainer:
             self.save()  # a run that is stopped during validation loses no step
             row.update(self.validation())
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
+        if self.averaged is not None and self.config.train.epochs - self.epoch < self.config.train.average:
+            self.averaged.update_parameters(self.task.model)
         self.history.append(row)
         if is_main():
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
@@ -298,6 +320,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on, except torch's generators."""
         return {"schema": SCHEMA, "task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "average": self.averaged.state_dict() if self.averaged is not None else {},
                 "scaler": self.scaler.state_dict(), "epoch": self.epoch, "step": self.step,
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
@@ -308,7 +331,8 @@ class Trainer:
         """Options that must not change between a checkpoint and its continuation."""
         c = self.config
         return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
-                "crop": vars(c.crop), "optim": vars(c.optim), "epochs": c.train.epochs}
+                "crop": vars(c.crop), "optim": vars(c.optim), "epochs": c.train.epochs,
+                "average": c.train.average, "ema": c.train.ema}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a checkpoint's state.
@@ -336,6 +360,8 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["average"])
         # before schema 2, the state of one process: its CPU's, then those of all GPUs that it saw
         restore_generators(state["generators"] if schema > 1 else state["random"][0][None], self.device)
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
@@ -346,7 +372,8 @@ class Trainer:
 def with_new_defaults(saved: dict[str, Any]) -> dict[str, Any]:
     """The fixed options of a checkpoint; those that did not exist when it was written had what is now the default."""
     config = Config()
-    return saved | {name: vars(getattr(config, name)) | saved[name] for name in ("batch", "crop", "optim")}
+    sections = {name: vars(getattr(config, name)) | saved[name] for name in ("batch", "crop", "optim")}
+    return {"average": 0, "ema": 0} | saved | sections
 
 
 def read_teacher(scp: str, table: CutTable, config: Config) -> Teacher:

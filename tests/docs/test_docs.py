@@ -53,7 +53,7 @@ def test_code(page, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_programs_within_sentences(page):
     """For `steps/foo.py --bar` in a sentence, the program and its options exist."""
-    for match in re.finditer(r"`((?:steps|local|utils|bench|docs/figures)/[\w/]+\.(?:py|sh)[^`]*)`", page.read_text()):
+    for match in re.finditer(r"`((?:steps|local|utils|bench)/[\w/]+\.(?:py|sh)[^`]*)`", page.read_text()):
         words = match[1].split()
         if words[0] in TO_BE_WRITTEN:
             continue

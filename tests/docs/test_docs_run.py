@@ -38,6 +38,7 @@ NOT_RUN = {
     "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
     "make lock": "downloads Sphinx and rewrites requirements.lock; see tests/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
+    "local/open/embed_resemblyzer.py": "needs Resemblyzer, an extra of that recipe",
     "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
     "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
@@ -91,7 +92,8 @@ def workspace(tmp_path_factory):
             write_experiment(folder / "exp" / exp, paper=paper, crop=Crop(samples=4375, short_from=0))
     write_experiment(folder / "exp/dtdy_resnet34", model=DTDY)
     write_vectors(folder / "a.ark", folder / "a.scp", ((utt, rng.normal(size=8).astype("float32")) for utt in utts))
-    shutil.copy(folder / "a.scp", folder / "b.scp")
+    for name in ("b.scp", "teacher.scp"):
+        shutil.copy(folder / "a.scp", folder / name)
     assert not run(folder, ["steps/train_backend.py", "a.scp", "data/mine/utt2spk", "xvectors_train"])
     return folder
 

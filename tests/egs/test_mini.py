@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first five minutes on a smaller corpus: egs/mini but for its last stages, and two files of one's own."""
+"""The first five minutes with a short training: egs/mini except its last stages, two files of one's own; the pack."""
 
 import os
 import re
 import signal
 import subprocess
 import urllib.request
+from pathlib import Path
 from shutil import which
 
 import pytest
@@ -16,11 +17,12 @@ from programs import forking
 from recipe import run_recipe
 
 from rawnext.data.cuts import CutTable
+from rawnext.kaldi.tables import read_table
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("--corpus-opts", "--train-speakers 12 --test-speakers 3 --utts 4", "--nj", "2")
-QUICK = ("--set", "train.epochs=1 batch.speakers=4 crop.samples=4375")
+QUICK = ("--set", "train.epochs=1 batch.speakers=4 batch.min_utts_per_speaker=2 batch.max_utts_per_speaker=2 "
+                  "crop.samples=4375")
 
 
 def test_make_demo_is_the_recipe(root):
@@ -35,7 +37,7 @@ def mini(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "egs/mini"
     folder.parent.mkdir()
     _, *page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh")
-    done = run_recipe(root, "mini", folder, *page, *SMALL, *QUICK, "--stop-stage", "3")
+    done = run_recipe(root, "mini", folder, *page, *QUICK, "--stop-stage", "3")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("Successfully validated") == 3
     scored = "--stage", "4", "--stop-stage", "5", "--backends", "cosine", "--nj", "1"
@@ -46,14 +48,26 @@ def mini(root, tmp_path_factory):
 
 def test_from_nothing_to_scores(root, mini):
     speakers = {name: set(CutTable(mini / "data" / name).speakers) for name in ("train", "dev", "test")}
-    assert len(speakers["train"] | speakers["dev"]) == 12 and len(speakers["test"]) == 3
+    assert len(speakers["train"]) >= 60 and len(speakers["test"]) >= 20
     assert not (speakers["train"] & speakers["dev"]) and not ((speakers["train"] | speakers["dev"]) & speakers["test"])
     assert (mini / "exp/rawnext/model.pt").stat().st_size > 0
     page = example(root, "docs/tutorial/first_five_minutes.md", "head")
     done = subprocess.run(page, cwd=mini, capture_output=True, text=True)
     assert re.fullmatch(r"(\S+ \S+ -?[\d.]+\n){3}", done.stdout)
-    again = run_recipe(root, "mini", mini, *SMALL, "--stop-stage", "0")
-    assert again.returncode == 0 and "kept" in again.stdout + again.stderr
+    again = run_recipe(root, "mini", mini, "--stop-stage", "2")
+    assert again.returncode == 0 and again.stdout.count("nothing to do, done before") == 2
+
+
+def test_the_last_line_has_the_eer_the_page_and_a_command_that_works(root, mini, tmp_path):
+    done = run_recipe(root, "mini", mini, "--stage", "8", "--backends", "cosine", "--calibrate", "", "--nj", "1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    last = re.search(r" EER [\d.]+ % \[[\d.]+, [\d.]+\] .* Page: (\S+)\. Two files of your own: (.*)$",
+                     done.stdout.splitlines()[-1])
+    assert last and Path(last[1]).is_file(), done.stdout[-1000:]
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", voice(1, 0, 1.5), 16000)
+    verify = subprocess.run(["bash", "-c", last[2]], cwd=tmp_path, capture_output=True, text=True, env=forking())
+    assert verify.returncode == 0 and re.search(r"^score +-?[\d.]+", verify.stdout, re.M), verify.stdout + verify.stderr
 
 
 def test_scored_again_and_another_system(root, mini):
@@ -69,6 +83,21 @@ def test_scored_again_and_another_system(root, mini):
     done = subprocess.run(example(root, "docs/tutorial/first_five_minutes.md", "steps/score.py --help"), cwd=mini,
                           capture_output=True, text=True)
     assert done.returncode == 0 and "--enroll" in done.stdout
+
+
+def test_the_pack_is_small_complete_and_licensed(root):
+    pack = root / "egs/mini/pack"
+    files = {path for path in pack.rglob("*") if path.is_file()}
+    assert sum(path.stat().st_size for path in files) <= 12_000_000
+    licences, named, speakers = (pack / "LICENCES.md").read_text(), {pack / "LICENCES.md"}, []
+    for folder in filter(Path.is_dir, pack.iterdir()):
+        subprocess.run([root / "utils/validate_data_dir.py", folder], cwd=folder, check=True)
+        tables = {name: read_table(folder / name) for name in ("wav.scp", "utt2spk", "spk2utt", "spk2gender")}
+        named |= {folder / name for name in (*tables, *tables["wav.scp"].values())}
+        speakers += tables["spk2utt"]
+        num_spks, num_utts = len(tables["spk2utt"]), len(tables["wav.scp"])
+        assert re.search(rf"^\| {folder.name} \|.*\| {num_spks} \(.*\| {num_utts} \|.*\| CC BY 4.0 \|$", licences, re.M)
+    assert files == named and len(speakers) == len(set(speakers))
 
 
 @pytest.fixture(params=["README.md", "docs/tutorial/first_five_minutes.md"])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
 
+import json
 import subprocess
 
 import kaldi_native_io
@@ -91,6 +92,16 @@ def test_other_systems_of_the_pages(root, corpora, run):
         exp = folder / "exp" / own["--name"]
         assert (exp / "model.pt").stat().st_size > 0
         assert ("--init" in page) == ("exp/rawnext_aam" in (exp / "train_info.json").read_text())
+
+
+def test_fine_tuning_with_a_larger_margin_is_a_stage(root, corpora, run):
+    folder, _ = run
+    page = example(root, "docs/howto/fine_tuning.md", "./run.sh --stage 10")
+    done = recipe(root, folder, corpora, "--name", "tiny", "--large-margin", "tiny.yaml", "--set", "optim.lr=1e-5",
+                  page=page)
+    assert done.returncode == 0, done.stderr[-3000:]
+    info = json.loads((folder / "exp/tiny_lm/train_info.json").read_text())
+    assert info["init"] == "exp/tiny" and (folder / "exp/tiny_lm/RESULTS.md").exists()
 
 
 def test_help_has_every_stage_and_option(root, tmp_path):

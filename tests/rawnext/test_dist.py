@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes have the gradients and statistics of one process that holds the whole batch."""
 
+import copy
 import os
 import socket
 
@@ -16,9 +17,11 @@ from rawnext.dist import (
     all_gather_with_grad,
     choose_device,
     cleanup,
+    gather_generators,
     init_process_group,
     is_main,
     rank_world,
+    restore_generators,
     sync_batchnorm,
 )
 from rawnext.errors import InputError
@@ -85,6 +88,12 @@ def worker(rank, port, folder):
     gathered = all_gather_with_grad(x.T.contiguous().T)     # not contiguous
     any_flag = DelayedMax(torch.device("cpu"))
     answers = [any_flag(rank == 1 and call == 2) for call in range(5)]
+    largest = DelayedMax(torch.device("cpu"))
+    results["largest"] = [largest([[1, 0, 1, 0], [0, 2, 2, 0]][rank][call]) for call in range(4)]
+    torch.manual_seed(rank)
+    states, drawn = gather_generators(device), torch.rand(3)
+    restore_generators(states, device)
+    results["generators"] = states, torch.equal(torch.rand(3), drawn)
     torch.save((gathered, results, answers), f"{folder}/{rank}.pt")
     cleanup()
     assert not dist.is_initialized()
@@ -125,6 +134,28 @@ def test_shared_statistics_are_those_of_the_whole_batch(two_processes):
 
 def test_one_flag_reaches_all_processes_one_call_later(two_processes):
     assert [answers for *_, answers in two_processes] == [[False, False, False, True, False]] * WORLD
+
+
+def test_the_largest_number_reaches_all_processes_one_call_later(two_processes):
+    assert [results["largest"] for _, results, _ in two_processes] == [[0, 1, 2, 2]] * WORLD
+
+
+def test_each_process_continues_with_its_own_generator(two_processes):
+    (states, same), (others, others_same) = (results["generators"] for _, results, _ in two_processes)
+    assert same and others_same
+    assert torch.equal(states, others) and not torch.equal(states[0], states[1])
+    restore_generators(states, torch.device("cpu"))  # in another number of processes: the first one's
+    assert torch.equal(torch.get_rng_state(), states[0])
+
+
+def test_batchnorm_over_gpus_is_that_of_torch():
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Unflatten(1, (3, 1, 1)), nn.BatchNorm2d(3)).eval()
+    x = torch.randn(5, 4)
+    before, keys = model(x), list(model.state_dict())
+    sync_batchnorm(model, torch.device("cuda", 0))
+    assert type(model[1]) is type(model[3]) is nn.SyncBatchNorm
+    assert torch.equal(model(x), before) and list(model.state_dict()) == keys
+    assert torch.equal(copy.deepcopy(model).train()[1](x[:, :3]), nn.BatchNorm1d(3)(x[:, :3]))  # without a group
 
 
 def test_without_a_group():

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """steps/verification.sh with instant training and extraction: what is made, made again, and left alone."""
 
+import json
 import os
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -266,3 +268,17 @@ def test_models_of_several_utterances_and_an_enroll_directory(root, tmp_path):
     assert sorted(path.name for path in (folder / "exp/x/embeddings").iterdir()) == [
         "dev_native", "test_native", "test_native_2s"]
     assert enroll.is_dir()
+
+
+def test_seeds_train_that_often_and_report_mean_and_spread(root, tmp_path):
+    folder = place(root, tmp_path / "seeds")
+    said, asked = good(folder, "--seeds", "2", "--backends", "cosine", "--durations", "", "--calibrate", "")
+    assert asked.split().count("train") == 2 and "wrote exp/x-seeds.md" in said
+    eers = []
+    for seed in (1, 2):
+        (result,) = (folder / f"exp/x-seed{seed}/scores").glob("**/*.json")
+        eers.append(json.loads(result.read_text())["eer"])
+    table = (folder / "exp/x-seeds.md").read_text()
+    mean = f"{statistics.mean(eers):.2f}, {statistics.stdev(eers):.2f}"
+    assert f"| mean of 2, standard deviation |  |  | {mean} |" in table and eers[0] != eers[1]
+    assert not (folder / "exp/x").exists()

@@ -8,7 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from rawnext.models.official.keys import NEXT_TDNN, RAWNEXT, RESNET34, convert
+from rawnext.models.official.keys import (
+    ECAPA_TDNN,
+    MR_RAWNET,
+    NEXT_TDNN,
+    RAWNET2,
+    RAWNET3,
+    RAWNEXT,
+    RESNET34,
+    convert,
+)
 
 State = Mapping[str, Tensor]
 
@@ -18,8 +27,9 @@ def recognise(official: State) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     Raises: KeyError: an unknown system, or a known one whose keys are incomplete; the message names them.
     """
+    names = convert(official, [])
     for system, key_pattern, renames, read_options in SYSTEMS:
-        if any(re.search(key_pattern, key) for key in official):
+        if any(re.search(key_pattern, key) for key in names):
             state = convert(official, renames)
             try:
                 return read_options(state), state
@@ -40,22 +50,61 @@ def next_tdnn_options(state: State) -> dict[str, Any]:
             "embedding_dim": len(state["fc.weight"])}
 
 
-def dtdy_options(state: State) -> dict[str, Any]:
-    """Options of a DTDY-ResNet34. The pooling follows from its layers and the widths of its input and output.
+def resnet34_options(state: State) -> dict[str, Any]:
+    """Options of a ResNet34. The pooling follows from its layers and the widths of its input and output.
 
     Raises: ValueError: an unknown pooling.
     """
+    squeezed = any(".se." in key for key in state)
+    thin = "pooling.sap_linear.weight" in state
+    name = ("dtdy_resnet34" if any(".fc_phi." in key for key in state) else
+            "resnet34" if not squeezed else "thin_resnet34_se" if thin else "resnet34_se")
     widths = [len(state[f"layer{stage}.0.bn1.weight"]) for stage in range(1, 5)]
     bands = state["features.mel.mel_scale.fb"].shape[1]
-    frame = widths[-1] * math.ceil(bands / 8)  # the stem and two stages halve the bands
+    frame = widths[-1] * (1 if thin else math.ceil(bands / 8))  # three strides halve the bands
     pooled = state["fc.weight"].shape[1]
-    attentive = any(key.startswith("pooling.attention.") for key in state)
+    attentive = any(key.startswith("pooling.attention") for key in state)
     kinds = {(False, frame): "avg", (True, frame): "sap", (True, 2 * frame): "asp"}
-    if (attentive, pooled) not in kinds:
+    kind = kinds.get((attentive, pooled))
+    if kind is None or (squeezed and not attentive):
         raise ValueError(f"unknown pooling: {pooled} numbers from frames of {frame}")
-    return {"name": "dtdy_resnet34", "widths": widths,
+    return {"name": name, "widths": widths,
             "blocks": [count(state, rf"layer{stage}\.(\d+)\.bn1\.weight") for stage in range(1, 5)],
-            "pooling": kinds[attentive, pooled], "bands": bands, "embedding_dim": len(state["fc.weight"])}
+            **({"deviation": kind == "asp"} if squeezed else {"pooling": kind}),
+            "bands": bands, "embedding_dim": len(state["fc.weight"])}
+
+
+def rawnet2_options(state: State) -> dict[str, Any]:
+    """Options of a RawNet2."""
+    return {"name": "rawnet2", "channels": [len(state[f"layer{i}.0.conv1.weight"]) for i in range(1, 7)],
+            "blocks": [count(state, rf"layer{i}\.(\d+)\.conv1\.weight") for i in range(1, 7)],
+            "embedding_dim": len(state["fc.weight"])}
+
+
+def rawnet3_options(state: State) -> dict[str, Any]:
+    """Options of a RawNet3. No weight depends on the stride of the sinc filters: it is the released one."""
+    return {"name": "rawnet3", "channels": len(state["layer1.conv1.weight"]),
+            "filters": state["layer1.conv1.weight"].shape[1], **fused_options(state, r"layer1\.convs")}
+
+
+def mr_rawnet_options(state: State) -> dict[str, Any]:
+    """Options of an MR-RawNet, with the released stride of the sinc filters."""
+    return {"name": "mr_rawnet", "filters": state["branches.0.project.weight"].shape[1],
+            "channels": len(state["conv3.weight"]),
+            "blocks": [count(state, rf"stages\.{i}\.(\d+)\.original\.conv1\.weight") for i in range(3)],
+            **fused_options(state, r"stages\.0\.0\.original\.convs")}
+
+
+def ecapa_tdnn_options(state: State) -> dict[str, Any]:
+    """Options of an ECAPA-TDNN."""
+    return {"name": "ecapa_tdnn", "channels": len(state["conv1.weight"]), "bands": state["conv1.weight"].shape[1],
+            "bottleneck": len(state["layer1.se.0.weight"]), **fused_options(state, r"layer1\.convs")}
+
+
+def fused_options(state: State, convs: str) -> dict[str, Any]:
+    """Options of networks that fuse three Res2 blocks; convs: pattern of the first block's convolutions."""
+    return {"fused": len(state["layer4.weight"]), "attention": len(state["pooling.attention.0.weight"]),
+            "embedding_dim": len(state["fc6.weight"]), "scale": count(state, rf"{convs}\.(\d+)\.weight") + 1}
 
 
 def count(state: State, pattern: str) -> int:
@@ -92,9 +141,13 @@ def block_paths(state: State, level: int) -> list[str]:
     return paths
 
 
-# name, pattern of a key that no other system has, renames, options from the converted state dict
+# name, pattern of a key that no system further down has, renames, options from the converted state dict
 SYSTEMS = (
-    ("NeXt-TDNN", r"(^|\.)stages\.0\.0\.grn\.", NEXT_TDNN, next_tdnn_options),
-    ("DTDY-ResNet34", r"\.fc_phi\.", RESNET34, dtdy_options),
-    ("RawNeXt or ResNeXt", r"(^|\.)level5\.", RAWNEXT, rawnext_options),
+    ("NeXt-TDNN", r"\bstages\.0\.0\.grn\.", NEXT_TDNN, next_tdnn_options),
+    ("RawNeXt or ResNeXt", r"^level5\.", RAWNEXT, rawnext_options),
+    ("RawNet2", r"^layer6\.", RAWNET2, rawnet2_options),
+    ("RawNet3", r"^conv1\.filterbank\.", RAWNET3, rawnet3_options),
+    ("MR-RawNet", r"^tcn_block0\.", MR_RAWNET, mr_rawnet_options),
+    ("ECAPA-TDNN", r"\.se\.se\.", ECAPA_TDNN, ecapa_tdnn_options),
+    ("DTDY-ResNet34 or ResNet34", r"^layer4\.0\.", RESNET34, resnet34_options),
 )

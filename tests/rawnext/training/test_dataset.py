@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import multiprocessing
+import time
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from rawnext.config import Config, Crop, load_config
 from rawnext.data.cuts import CutTable, tile
 from rawnext.errors import InputError
 from rawnext.kaldi.ark import write_vectors
-from rawnext.training.dataset import EpochDataset, crop_samples, epoch_loader, with_copies
+from rawnext.training.dataset import EpochDataset, TrainingLoader, crop_samples, epoch_loader, with_copies
 from rawnext.training.trainer import read_teacher
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
@@ -155,3 +158,28 @@ def test_crops_grow():
     crop = Crop(samples=20000, short_from=0, start_samples=10000, grow_epochs=4)
     assert [crop_samples(crop, e) for e in (0, 1, 2, 4, 9)] == [10000, 12500, 15000, 20000, 20000]
     assert crop_samples(Config().crop, 0) == 59050
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_stay_from_epoch_to_epoch(corpus, num_workers):
+    config, table = load_config([], SMALL), CutTable(corpus)
+    loader = TrainingLoader(partial(EpochDataset, table, config, {}, rank=0, world=1), num_workers, False)
+    workers = []
+    for epoch, start in ((2, 1), (3, 0), (4, 0)):
+        expected = batches(EpochDataset(table, config, {}, epoch, 0, 1, start))
+        found = list(loader.batches(epoch, start))
+        assert len(found) == len(expected) == loader.num_steps(epoch) - start
+        assert all(torch.equal(one["wave"], other["wave"]) for one, other in zip(found, expected))
+        workers.append({process.pid for process in multiprocessing.active_children()})
+    assert len(workers[0]) == num_workers and workers == workers[:1] * 3
+    started = time.monotonic()
+    loader.close()
+    assert not multiprocessing.active_children() and time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_reading_does_not_advance_the_generator(corpus, num_workers):
+    """A resumed run starts the loader again, and must have the draws of an uninterrupted one."""
+    before = torch.get_rng_state()
+    batches(EpochDataset(CutTable(corpus), load_config([], SMALL), {}, 0, 0, 1), num_workers)
+    assert torch.equal(torch.get_rng_state(), before)

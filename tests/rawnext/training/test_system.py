@@ -14,7 +14,12 @@ from rawnext.training.system import load_system
     ("losses: [{name: aam, margins: 1}]\n", "mean 'margin'"), ("losses: [{weight: 1}]\n", "no name"),
     ("losses: [{name: aam, weight: -1}]\n", "weight"), ("augment: [{ops: [nois]}]\n", "mean 'noise'"),
     ("augment: [{op: [noise]}]\n", "unknown key 'op'"), ("augment: [{ops: noise}]\n", "want ops"),
-    ("optim: {lr: -1}\n", "optim.lr")])
+    ("optim: {lr: -1}\n", "optim.lr"),
+    ("train: {compiled: true}\ncrop: {start_samples: 30000}\n", "train.compiled: not with growing crops"),
+    ("train: {accumulate: 3}\n", "a divisor of batch.speakers 160, got 3"),
+    ("train: {accumulate: 2}\nlosses: [{name: aam}, {name: ge2e}]\n", "accumulate 2: loss ge2e compares all"),
+    ("train: {save_minutes: 0}\n", "train.save_minutes: above 0"),
+    ("train: {timeout_minutes: 0}\n", "train.timeout_minutes: above 0")])
 def test_unknown_names_are_reported_with_the_file_and_the_nearest_name(tmp_path, text, why):
     path = tmp_path / "a.yaml"
     path.write_text(text)

@@ -23,7 +23,7 @@ from rawnext.inference.extract import load_model
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset
 from rawnext.training.task import SpeakerTask
-from rawnext.training.trainer import Trainer, amp_type
+from rawnext.training.trainer import Trainer, amp_type, describe, set_gpu_options
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}
@@ -253,6 +253,51 @@ def test_compiled_model_is_one_graph_with_the_same_results(monkeypatch):
         torch.testing.assert_close(plain, compiled)
 
 
-def test_autocast_type():
-    cpu = torch.device("cpu")
+def test_autocast_type(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
     assert amp_type("auto", cpu) is None and amp_type("none", cpu) is None and amp_type("bf16", cpu) is torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert amp_type("auto", gpu) is torch.float16, "emulated bf16 is slower than float32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert amp_type("auto", gpu) is torch.bfloat16
+
+
+@pytest.mark.parametrize("options, tf32, benchmark", [
+    ([], True, True), (["train.tf32=false"], False, True), (["train.benchmark=false"], True, False),
+    (["crop.start_samples=30000", "crop.grow_epochs=3"], True, False)])
+def test_options_of_gpus(monkeypatch, options, tf32, benchmark):
+    flags = [(torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"),
+             (torch.backends.cudnn, "benchmark")]
+    before = [getattr(*flag) for flag in flags]
+    try:
+        set_gpu_options(load_config([], options), torch.device("cpu"))
+        assert [getattr(*flag) for flag in flags] == before
+        set_gpu_options(load_config([], options), torch.device("cuda", 0))
+        assert [getattr(*flag) for flag in flags] == [tf32, tf32, benchmark]
+    finally:
+        for (place, name), value in zip(flags, before):
+            setattr(place, name, value)
+
+
+def test_description_of_a_run(monkeypatch):
+    text = describe(load_config([]), torch.device("cpu"))
+    assert re.fullmatch(rf"device=CPU, .+ \(\d+ cores\) processes=1 precision=float32 tf32=off "
+                        rf"torch={re.escape(torch.__version__)} cuda=\S+ threads={torch.get_num_threads()}", text)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    assert "device=GPU 1 processes=1 precision=bfloat16 tf32=on" in describe(load_config([]), torch.device("cuda", 1))
+
+
+def steps_saved(config, corpus, exp, *options):
+    """Steps whose checkpoints remain after two epochs, of which each has 6 to 9 steps."""
+    Trainer(load_config([config], ["train.keep=99", "train.log_every=50", *options]), CutTable(corpus), {}, exp,
+            torch.device("cpu")).run()
+    return [int(path.stem.rpartition("-")[2]) for path in reversed(checkpoint.checkpoints(exp / "checkpoints"))]
+
+
+def test_checkpoints_by_time_and_by_steps(config, corpus, tmp_path):
+    ends = steps_saved(config, corpus, tmp_path / "ends", "train.save_every=0")
+    assert len(ends) == 2
+    every = list(range(1, ends[1] + 1))
+    assert steps_saved(config, corpus, tmp_path / "steps", "train.save_every=1") == every
+    assert steps_saved(config, corpus, tmp_path / "often", "train.save_every=0", "train.save_minutes=1e-6") == every

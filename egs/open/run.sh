@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2034 # options_of reads the options
+# Open corpora joined: a network for microphone and telephone, near and far, loud and quiet.
+#   ./run.sh                                        # downloads LibriSpeech train-clean-100 and speechocean762 (7 GB)
+#   ./run.sh --corpora "librispeech=/corpora/LibriSpeech mine=/corpora/mine" --test-corpora "theirs=/corpora/theirs"
+set -euo pipefail
+. ./path.sh
+. ./cmd.sh
+
+. steps/options.sh
+stage=0       # first and last stage to run; what is up to date is left alone
+corpora=      # NAME=FOLDER ..., each LibriSpeech or a Kaldi data directory; empty: those of --urls, downloaded to --data
+test_corpora= # likewise, to test on; empty: speechocean762's test set, if it was downloaded
+urls="https://www.openslr.org/resources/12/train-clean-100.tar.gz https://www.openslr.org/resources/101/speechocean762.tar.gz"
+musan= # MUSAN and RIRS_NOISES, for augmentation; empty: noises and rooms are synthesised
+rirs=
+data=data     # where the data directories go
+dev_share=0.1 # share of each corpus' speakers with two utterances that are held out for validation
+name=rawnext  # results go to exp/$name
+conf=conf/open/rawnext.yaml
+protocols=native
+durations="5 2 1"
+backends="cosine asnorm"
+num_workers=1
+. utils/parse_options.sh
+RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher)"
+export RAWNEXT_COMMAND
+
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+
+if [ "$stage" -le 2 ]; then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
+
+if [ -z "$corpora" ]; then
+  corpora="librispeech=$data/corpora/train-clean-100/LibriSpeech speechocean762=$data/corpora/speechocean762/speechocean762/train"
+  test_corpora=${test_corpora:-speechocean762_test=$data/corpora/speechocean762/speechocean762/test}
+  if in_stage 0 "the corpora"; then
+    mkdir -p "$data/corpora"
+    for url in $urls; do
+      archive=$data/corpora/${url##*/}
+      folder=${archive%%.tar*}
+      if [ ! -d "$folder" ]; then
+        wget --continue --tries 5 --no-verbose -O "$archive.part" "$url" \
+          || die "$url: cannot be downloaded; download it by other means, and name it by --corpora"
+        local/speechocean762/unpack_tar.py "$archive.part" "$folder"
+        rm "$archive.part"
+        wrote "$folder"
+      fi
+    done
+  fi
+fi
+sets=(dev)
+for corpus in $test_corpora; do sets+=("${corpus%%=*}"); done
+
+# All that its result depends on is an argument: `once` compares them.
+prepare() {
+  local d
+  local/open/prepare_open.py --nj "$nj" "$@" "$data"
+  for d in "${sets[@]}"; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
+  for d in train "${sets[@]}"; do utils/validate_data_dir.py "$data/$d"; done
+  for d in "${sets[@]}"; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
+  wrote "$data/train/wav.scp" "${sets[@]/#/$data/}"
+}
+
+if in_stage 1 "data directories, trials, held-out speakers"; then
+  asked=(--dev-share "$dev_share")
+  for corpus in $corpora; do asked+=(--train "$corpus"); done
+  for corpus in $test_corpora; do asked+=(--test "$corpus"); done
+  prepared=("$data/train/.prepared")
+  for d in "${sets[@]}"; do prepared+=("$data/$d/.prepared"); done
+  once "${prepared[@]}" -- prepare "${asked[@]}"
+fi
+
+prepare_banks() {
+  if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
+  if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
+  if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
+  wrote "${banks[@]/%//cuts.jsonl}"
+}
+
+if in_stage 2 "noise and room banks"; then
+  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
+fi
+
+hold shared "$data" # no other run may prepare it again during training
+options_of steps/options.sh
+eval=
+for d in "${sets[@]}"; do eval="$eval $data/$d:trials"; done
+steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$eval" --cut "$eval" "exp/$name"
