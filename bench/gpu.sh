@@ -57,7 +57,7 @@ part() {
 }
 
 : > "$out/table.md"
-part tests 240 python3 -m pytest -q -p no:cacheprovider --durations=10 tests/gpu
+part tests 300 python3 -m pytest -q -p no:cacheprovider --durations=10 tests/gpu
 part training 120 python3 -m bench.gpu "${options[@]}" training
 part extraction 60 python3 -m bench.gpu "${options[@]}" extraction
 part compiled 200 python3 -m bench.gpu "${options[@]}" compiled

@@ -24,33 +24,28 @@ def main() -> None:
 
     import torch
 
+    from bench.training import Step
     from rawnext.config import load_config
     from rawnext.stamp import stamp
     from rawnext.training.info import COUNTED_SAMPLES, gmacs
-    from rawnext.training.optim import build_optimizer
-    from rawnext.training.task import build_task
 
     torch.set_num_threads(1)
-    systems: list[tuple] = []
+    systems: list[tuple[str, Step, list[float]]] = []
     for path in args.config:
         config = load_config([path])
-        task = build_task(config, SPEAKERS).train()
-        label = torch.arange(config.batch.speakers).repeat_interleave(config.batch.utts) % SPEAKERS
-        wave = 0.1 * torch.randn(len(label), config.crop.samples)
-        systems.append((path, task, build_optimizer(task, config.optim), wave, label, []))
+        systems.append((path, Step(config, config.batch.speakers * config.batch.utts, speakers=SPEAKERS), []))
     for _ in range(args.rounds):
-        for _, task, optimizer, wave, label, times in systems:
+        for _, step, times in systems:
             began = time.process_time()
-            optimizer.zero_grad(set_to_none=True)
-            task(wave, label)[0].backward()
-            optimizer.step()
+            step()
             times.append(time.process_time() - began)
     print(f"{stamp()['hardware']}, 1 thread, torch {torch.__version__}, commit {stamp()['commit']}")
     print(f"| system | parameters | GMACs of {COUNTED_SAMPLES / 16000:.2f} s | batch | CPU s per step |")
     print("| --- | ---: | ---: | --- | ---: |")
-    for path, task, _, wave, _, times in systems:
-        num = sum(p.numel() for p in task.model.parameters())
-        print(f"| {path} | {num:,} | {gmacs(task.model):.3f} | {' x '.join(map(str, wave.shape))} | {min(times):.2f} |")
+    for path, step, times in systems:
+        num = sum(p.numel() for p in step.task.model.parameters())
+        shape = " x ".join(map(str, step.wave.shape))
+        print(f"| {path} | {num:,} | {gmacs(step.task.model):.3f} | {shape} | {min(times):.2f} |")
 
 
 if __name__ == "__main__":

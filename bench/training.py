@@ -29,16 +29,16 @@ class Step:
     """A training step, as a callable: our task, or the published form with torch's plain Adam."""
 
     def __init__(self, config: Config, batch: int, published: bool = False, amp: torch.dtype | None = None,
-                 device: str = "cpu"):
+                 device: str = "cpu", speakers: int = SPEAKERS):
         torch.manual_seed(0)
-        task = build_task(config, SPEAKERS).to(device).train()
+        task = build_task(config, speakers).to(device).train()
         self.amp = amp
         self.optimizer: Any = build_optimizer(task, config.optim)
         if published:
             self.optimizer = torch.optim.Adam(task.parameters(), lr=config.optim.lr, amsgrad=config.optim.amsgrad)
         self.task = PublishedTask(task) if published else task
         self.wave = 0.1 * torch.randn(batch, config.crop.samples, device=device)
-        self.label = torch.arange(batch, device=device)
+        self.label = torch.arange(batch, device=device) // config.batch.utts % speakers
 
     def forward(self) -> torch.Tensor:
         with torch.autocast(self.wave.device.type, self.amp, enabled=self.amp is not None):
