@@ -14,6 +14,8 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.registry import nearest
 
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
+
 
 @dataclass
 class Batch:
@@ -122,6 +124,11 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
         raise InputError(source, None, str(error).splitlines()[0]) from None
     check(config, source)
     return config
+
+
+def model_folder(name: PathLike) -> Path:
+    """A model's folder; the name `pretrained` is the model of the package, if there is no such folder."""
+    return PRETRAINED if str(name) == "pretrained" and not Path(name).exists() else Path(name)
 
 
 def read_yaml(path: PathLike):

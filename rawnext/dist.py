@@ -202,7 +202,8 @@ def sync_batchnorm(model: torch.nn.Module, device: torch.device) -> None:
     for module in model.modules():
         if type(module) in (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d):
             if device.type == "cuda":
-                module.__class__, module.process_group = torch.nn.SyncBatchNorm, None
+                module.__class__ = torch.nn.SyncBatchNorm
+                module.process_group = None  # type: ignore[assignment]
             else:
                 module.__class__ = SyncBatchNorm
 

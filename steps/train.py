@@ -25,9 +25,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones take precedence")
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="overriding options: 'optim.lr=5e-4 seed=2'")
-    parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from: its model (a "
-                        "model in --config must be the same), and its losses' weights if losses and speakers are the "
-                        "same; ignored if this experiment has checkpoints")
+    parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from (`pretrained`: the "
+                        "model of the package): its model (a model in --config must be the same), and its losses' "
+                        "weights if losses and speakers are the same; ignored if this experiment has checkpoints")
     parser.add_argument("--teacher", default="", metavar="SCP", help="embeddings of another network, by utt or "
                         "speaker, that this one learns to predict, with weight train.teacher_weight")
     parser.add_argument("--check", action="store_true", help="check the configuration, build the model, and stop")
@@ -46,7 +46,7 @@ def main() -> None:
     args = parse()
     import torch
 
-    from rawnext.config import save_config
+    from rawnext.config import model_folder, save_config
     from rawnext.data.cuts import CutTable
     from rawnext.dist import choose_device, cleanup, init_process_group, is_main
     from rawnext.training.augment import needed_banks
@@ -59,6 +59,7 @@ def main() -> None:
     from rawnext.training.trainer import Trainer, describe
 
     setup_log()
+    args.init = args.init and str(model_folder(args.init))
     config = load_system(args.config.split(), shlex.split(args.set), args.init)
     if args.check:
         task = build_task(config, config.batch.speakers)
@@ -142,10 +143,10 @@ def make_validator(dev: str, config, num_workers: int):
             yield utt, wave.numpy()
 
     def validate(model) -> dict[str, float]:
-        x = torch.zeros(len(sources), model.embedding_dim)
+        embeddings = torch.zeros(len(sources), model.embedding_dim)
         for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
-            x[row] = torch.from_numpy(vector)
-        x = sum_over_processes(x.to(device_of(model))).cpu().numpy()
+            embeddings[row] = torch.from_numpy(vector)
+        x = sum_over_processes(embeddings.to(device_of(model))).cpu().numpy()
         if not is_main():
             return {}
         scores = cosine_scores(x, x, enroll, test)

@@ -11,7 +11,7 @@ from rawnext.errors import InputError, run_main
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
 MODEL is an experiment folder of a recipe or a folder written by `rawnext export --safetensors`. The environment
-variable RAWNEXT_MODEL sets it for all commands."""
+variable RAWNEXT_MODEL sets it for all commands. Without either, the model that comes with the package is used."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ MODEL_VARIABLE = "RAWNEXT_MODEL"
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-m", "--model", metavar="MODEL", type=Path, default=os.environ.get(MODEL_VARIABLE),
-                        help=f"folder of the trained model (default: ${MODEL_VARIABLE})")
+                        help=f"folder of the trained model (default: ${MODEL_VARIABLE}, or the model of the package)")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda, cuda:1, ...; auto (the default): a GPU if available")
     parser.add_argument("--longest", type=float, metavar="SECONDS",
@@ -31,7 +32,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def load_extractor(args: argparse.Namespace) -> "Extractor":
-    """The model named by the options.   Raises: InputError: none is named, or it cannot be loaded."""
+    """The model named by the options.   Raises: InputError: it cannot be loaded."""
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
@@ -42,8 +43,12 @@ def load_extractor(args: argparse.Namespace) -> "Extractor":
 
 
 def model_folder(args: argparse.Namespace) -> Path:
+    """The folder of the model named by the options; without a name that of the package, which is reported once."""
+    from rawnext.config import PRETRAINED
+
     if not args.model:
-        raise InputError("--model", None, f"no model: name its folder by this option or ${MODEL_VARIABLE}")
+        args.model = PRETRAINED
+        print(f"rawnext: no --model: using the model of the package ({PRETRAINED}/README.md)", file=sys.stderr)
     return Path(args.model)
 
 

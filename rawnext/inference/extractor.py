@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from rawnext.config import model_folder
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.dist import DEVICES, choose_device
@@ -69,10 +70,12 @@ class Extractor:
         self.max_samples = int(longest_s * SAMPLE_RATE)
 
     @classmethod
-    def from_pretrained(cls, folder: PathLike, device: str = "auto", longest_s: float = LONGEST_S) -> Extractor:
+    def from_pretrained(cls, folder: PathLike = "pretrained", device: str = "auto",
+                        longest_s: float = LONGEST_S) -> Extractor:
         """Load the model of an experiment folder or of a folder from `rawnext export --safetensors`.
 
         Args:
+            folder: `pretrained` is the model that comes with the package.
             device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s: see the class.
         Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
         """
@@ -80,6 +83,7 @@ class Extractor:
             place = choose_device(device) if device in DEVICES else torch.empty(0, device=device).device
         except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
+        folder = model_folder(folder)
         model, config = load_model(folder, place)
         return cls(folded(model), config, folder, longest_s)
 

@@ -5,7 +5,7 @@ import math
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from rawnext.config import Optim, Train
 
@@ -50,9 +50,18 @@ def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> 
 
 def averaged_model(model: nn.Module, config: Train) -> AveragedModel | None:
     """A copy of the model that follows its weights and BatchNorm statistics by config's average; None: no average."""
-    if config.ema:
-        return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-    return AveragedModel(model, use_buffers=True) if config.average else None
+    return AveragedModel(model, use_buffers=True) if config.average or config.ema else None
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Set an average's weights and BatchNorm statistics to decay * average + (1 - decay) * model; counts are copied."""
+    pairs = list(zip([*average.parameters(), *average.buffers()], [*model.parameters(), *model.buffers()]))
+    own, new = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+    torch._foreach_lerp_(own, new, 1 - decay)
+    for mean, value in pairs:
+        if not mean.is_floating_point():
+            mean.copy_(value)
 
 
 def margin_share(epochs_done: float, config: Train) -> float:

@@ -11,7 +11,10 @@ from rawnext.kaldi.ark import read_matrix
 
 
 class Teacher:
-    """The teacher's embedding of each utterance: its own, or that of its speaker.
+    """The teacher's embedding of each utterance, minus the mean of all and of unit length.
+
+    The part that all embeddings share would dominate the cosine: of Resemblyzer's, two speakers have 0.55 on average.
+    An utterance without a vector has that of its speaker.
 
     Args:
         scp: Kaldi table of vectors by utt or speaker. A speaker's mean is the better target if utterances are short.
@@ -22,9 +25,10 @@ class Teacher:
 
     def __init__(self, scp: PathLike, utts: Sequence[str], speakers: Sequence[str]):
         keys, x = read_matrix(scp)
+        x = x - x.mean(0)
         norms = np.linalg.norm(x, axis=1, keepdims=True)
         if not (norms > 0).all():
-            raise InputError(scp, None, f"{keys[int(norms.argmin())]} is a zero vector")
+            raise InputError(scp, None, f"{keys[int(norms.argmin())]} equals the mean of all vectors")
         place = {key: row for row, key in enumerate(keys)}
         rows = [place.get(utt, place.get(spk, -1)) for utt, spk in zip(utts, speakers)]
         if -1 in rows:

@@ -39,7 +39,7 @@ from rawnext.log import progress
 from rawnext.stamp import hardware
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
-from rawnext.training.optim import averaged_model, build_optimizer, learning_rate, margin_share
+from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
 from rawnext.training.teacher import Teacher
@@ -147,7 +147,7 @@ class Trainer:
             return self.task.model
         kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
             f"mean of the last {self.config.train.average} epochs")
-        if self.validate and (row := self.validate(self.averaged.module.eval())):
+        if self.validate and (row := self.validation(self.averaged.module)):
             last = self.history[-1]
             log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
                      last["eer_dev"], last["min_dcf_dev"], row["eer_dev"], row["min_dcf_dev"], kind)
@@ -211,13 +211,16 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.averaged is not None and self.config.train.ema:
-            self.averaged.update_parameters(self.task.model)
+            # the first step sets it; AveragedModel's own update would read that number from the GPU at each step
+            follow(self.averaged.module, self.task.model, self.config.train.ema if self.step else 0)
         self.step += 1
         self.step_in_epoch += 1
 
     def gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
         """A context whose backward pass adds up the gradients over the processes, or leaves them for a later part."""
-        return contextlib.nullcontext() if shared or self.world == 1 else self.parallel.no_sync()
+        parallel = self.parallel
+        return contextlib.nullcontext() if shared or not isinstance(parallel, DistributedDataParallel) else (
+            parallel.no_sync())
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
@@ -277,7 +280,10 @@ class Trainer:
         row: dict[str, Any] = {**self.means(), "epoch": self.epoch + 1, "step": self.step, "bad_utts": self.num_bad}
         if self.validate:
             self.save()  # a run that is stopped during validation loses no step
-            row.update(self.validation())
+            row.update(found := self.validation(self.task.model))
+            if found:
+                log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, row["eer_dev"], row["min_dcf_dev"])
+                self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
         if self.averaged is not None and self.config.train.epochs - self.epoch < self.config.train.average:
             self.averaged.update_parameters(self.task.model)
@@ -286,18 +292,14 @@ class Trainer:
             write_lines(self.exp / "train.tsv", ["\t".join(COLUMNS), *map(format_row, self.history)])
         self.save()
 
-    def validation(self) -> dict[str, float]:
+    def validation(self, model: nn.Module) -> dict[str, float]:
         """The results of `validate`, with the buffers of the main process in all of them."""
-        self.task.eval()
-        broadcast_buffers(self.task)
+        broadcast_buffers(model.eval())
         cudnn = torch.backends.cudnn
         benchmark, cudnn.benchmark = cudnn.benchmark, False  # each batch has its own shape
         with self.stop.immediate():
-            found = self.validate(self.task.model)
+            found = self.validate(model)
         cudnn.benchmark = benchmark
-        if found:
-            log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, found["eer_dev"], found["min_dcf_dev"])
-            self.writer.add_scalar("eer_dev", found["eer_dev"], self.step)
         return found
 
     def save_is_due(self) -> bool:

@@ -2,9 +2,9 @@
 """The pictures of the pages show the current code and its numbers."""
 
 import re
-import tomllib
 
 import pytest
+import tomllib
 import torch
 
 from rawnext.models import MODELS
@@ -45,4 +45,4 @@ def test_packages_are_those_of_the_import_rules(root):
     names = [name for layer in layers for name in re.split(r" *[|:] *", layer)]
     assert words(root / "docs/figures/packages.svg")[1::2] == names
     found = {path.name.removesuffix(".py") for path in (root / "rawnext").iterdir() if path.suffix in ("", ".py")}
-    assert set(names) == found - {"__init__", "__pycache__"}
+    assert set(names) == found - {"__init__", "__pycache__", "pretrained"}

@@ -282,3 +282,12 @@ def test_seeds_train_that_often_and_report_mean_and_spread(root, tmp_path):
     mean = f"{statistics.mean(eers):.2f}, {statistics.stdev(eers):.2f}"
     assert f"| mean of 2, standard deviation |  |  | {mean} |" in table and eers[0] != eers[1]
     assert not (folder / "exp/x").exists()
+
+
+@pytest.mark.parametrize("ngpu, device, processes", [(0, "cpu", 1), (2, "cuda", 2)])
+def test_gpus_asked_for_are_asked_of_training(root, tmp_path, ngpu, device, processes):
+    folder = place(root, tmp_path / "place")
+    done, asked = verification(folder, "--stop-stage", "3", "--ngpu", str(ngpu))
+    assert done.returncode == 0 and asked == "train\n", done.stderr
+    command = (folder / "exp/x/log/train.log").read_text()
+    assert f"--device {device} " in command and f"--nproc-per-node {processes} " in command

@@ -13,6 +13,7 @@ from tiny_model import write_experiment
 from rawnext import Extractor, read_audio
 from rawnext.cli import inputs
 from rawnext.cli.main import main
+from rawnext.config import model_folder
 from rawnext.data.wav import check_sources, load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.kaldi.ark import read_vectors
@@ -135,7 +136,20 @@ def test_output_needs_two_names(words, capsys):
     assert "want ARK,SCP" in capsys.readouterr().err
 
 
-def test_missing_model_is_reported(monkeypatch):
+def test_without_a_name_the_model_of_the_package_is_used(monkeypatch, exp, capsys):
     monkeypatch.delenv("RAWNEXT_MODEL")
-    with pytest.raises(InputError, match=r"--model: no model: name its folder by this option or \$RAWNEXT_MODEL"):
-        main(["embed", "audio"])
+    monkeypatch.setattr("rawnext.config.PRETRAINED", exp)
+    main(["embed", "audio"])
+    shown = capsys.readouterr()
+    assert shown.err.count(f"no --model: using the model of the package ({exp}/README.md)") == 1
+    main(["embed", "audio", "-m", str(exp)])
+    again = capsys.readouterr()
+    assert again.out == shown.out and "model of the package" not in again.err
+    assert (Extractor.from_pretrained().folder, Extractor.from_pretrained(str(exp)).folder) == (exp, exp)
+
+
+def test_a_folder_named_pretrained_wins(monkeypatch, tmp_path, exp):
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("pretrained").parent.name == "rawnext"
+    (tmp_path / "pretrained").symlink_to(exp)
+    assert model_folder("pretrained").resolve() == exp.resolve()

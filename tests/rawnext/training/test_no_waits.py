@@ -2,6 +2,7 @@
 """No training step waits for a GPU, whether to read or to copy a value. The meta device stands for a GPU."""
 
 import contextlib
+import copy
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rawnext.config import Config
 from rawnext.losses import LOSSES
 from rawnext.models import MODELS
+from rawnext.training.optim import follow
 from rawnext.training.task import SpeakerTask
 
 CASES = [*({"name": name} for name in LOSSES), {"name": "am", "subcenters": 2, "topk": 2},
@@ -68,10 +70,12 @@ def step(monkeypatch):
         task = SpeakerTask(Config(model=model, losses=losses), 5, teacher_dim=4).to("meta")
         wave = torch.empty(8, 2500, device="meta")
         label, teacher = torch.empty(8, dtype=torch.int64, device="meta"), torch.empty(8, 4, device="meta")
+        average = copy.deepcopy(task)
         with Watch() as watch:
             loss, _ = task(wave, label, teacher)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+            follow(average, task, 0.9)
         return watch.found
 
     return run

@@ -26,15 +26,15 @@ def write(folder, **vectors):
 
 
 def test_an_utterances_own_embedding_precedes_its_speakers(tmp_path):
-    teacher = Teacher(write(tmp_path, a1=[3, 4], b=[0, 2]), ["a1", "b1", "b2"], ["a", "b", "b"])
-    assert teacher.dim == 2 and np.allclose(teacher[[0, 1, 2]], [[0.6, 0.8], [0, 1], [0, 1]])
+    teacher = Teacher(write(tmp_path, a1=[13, 4], b=[10, 2], c=[7, -6]), ["a1", "b1", "b2"], ["a", "b", "b"])
+    assert teacher.dim == 2 and np.allclose(teacher[[0, 1, 2]], [[0.6, 0.8], [0, 1], [0, 1]]), "minus the mean (10, 0)"
 
 
 def test_utterances_without_a_teacher_are_an_error(tmp_path):
     with pytest.raises(InputError, match="2 of 3 utterances have no embedding, .*; the first: b1 of b"):
-        Teacher(write(tmp_path, a=[3, 4]), ["a1", "b1", "b2"], ["a", "b", "b"])
-    with pytest.raises(InputError, match="b is a zero vector"):
-        Teacher(write(tmp_path, a=[3, 4], b=[0, 0]), ["a1"], ["a"])
+        Teacher(write(tmp_path, a=[3, 4], c=[1, 1]), ["a1", "b1", "b2"], ["a", "b", "b"])
+    with pytest.raises(InputError, match="b equals the mean of all vectors"):
+        Teacher(write(tmp_path, a=[3, 4], b=[0, 0], c=[-3, -4]), ["a1"], ["a"])
 
 
 def test_loss_is_one_minus_cosine_with_its_weight():

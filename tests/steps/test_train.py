@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of steps/train.py: devices, the first line of the log, validation."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from corpus import write_corpus
+from programs import forking
+from small_models import small
+
+from rawnext.config import Config, save_config
+from rawnext.data.wav import load_wave, read_sources
+from rawnext.errors import InputError
+from rawnext.inference.extract import embed_all, load_model
+from rawnext.scoring.metrics import eer
+from rawnext.training.task import SpeakerTask
+from steps.train import make_validator
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "train", num_speakers=5, num_utts=3, seconds=0.2)
+
+
+def train(root, corpus, exp, *options, launcher=()):
+    exp.parent.mkdir(exist_ok=True)
+    config = Config(model=small("convmixer"))
+    config.batch.speakers, config.crop.samples, config.crop.short_from, config.train.epochs = 4, 1900, 0, 1
+    save_config(config, exp.parent / "small.yaml")
+    command = [*launcher, root / "steps/train.py", "--config", exp.parent / "small.yaml", "--train", corpus,
+               "--num-workers", "0", *options, exp]
+    env = forking({**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""})
+    return subprocess.run([sys.executable, *map(str, command)], env=env, capture_output=True, text=True, timeout=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_gpu_that_cannot_be_used_is_an_error_before_work_starts(root, corpus, tmp_path, processes):
+    launcher = ["-X", "utf8", str(root / "steps/torchrun.py"), "--nproc-per-node", "2"] if processes == 2 else []
+    done = train(root, tmp_path / "nowhere", tmp_path / "exp", "--device", "cuda", launcher=launcher)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert re.search(r"^train.py: --device cuda: no GPU can be used: ", done.stderr, re.M)
+    assert "nowhere" not in done.stderr and not (tmp_path / "exp").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_the_first_line_describes_the_machine(root, corpus, tmp_path, device):
+    done = train(root, corpus, tmp_path / "exp", "--device", device, "--num-threads", "1", "--dev", corpus)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r" INFO train.py:\d+ device=CPU, .* processes=1 precision=float32 tf32=off torch=\S+ cuda=\S+ "
+                     "threads=1$", done.stderr.splitlines()[0])
+    model, config = load_model(tmp_path / "exp")
+    found = make_validator(corpus, config.extract, 1)(model)
+    eer_dev = float(re.search(r"eer_dev=(\S+)", done.stderr)[1])
+    assert eer_dev == pytest.approx(found["eer_dev"], rel=1e-3)
+
+
+def test_validation_is_the_eer_of_the_trials(corpus):
+    model = SpeakerTask(Config(model=small("next_tdnn")), 5).model.eval()
+    config = Config().extract
+    vectors = {utt: torch.from_numpy(x) for utt, x in embed_all(
+        model, ((source.utt, load_wave(source)) for source in read_sources(corpus)), "native", config)}
+    sides = {"target": [], "nontarget": []}
+    for line in (corpus / "trials").read_text().splitlines():
+        enroll, test, kind = line.split()
+        sides[kind].append(float(torch.cosine_similarity(vectors[enroll], vectors[test], dim=0)))
+    expected = 100 * eer(*(torch.tensor(sides[kind]).numpy() for kind in ("target", "nontarget")))
+    for num_workers in (0, 2):
+        found = make_validator(corpus, config, num_workers)(model)
+        assert found["eer_dev"] == pytest.approx(expected) and 0 < found["min_dcf_dev"] <= 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_audio_damaged_after_the_check_is_one_line(tmp_path, num_workers):
+    corpus = write_corpus(tmp_path / "dev", num_speakers=2, num_utts=2, seconds=0.2)
+    validate = make_validator(corpus, Config().extract, num_workers)
+    (corpus / "audio" / "s01-u1.wav").write_bytes(b"no audio")
+    with pytest.raises(InputError, match=r"wav.scp:4: s01-u1: "):
+        validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
