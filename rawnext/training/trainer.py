@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.config import Config
 from rawnext.data.cuts import CutTable
+from rawnext.data.speed import with_copies
 from rawnext.dist import (
     barrier,
     broadcast_buffers,
@@ -38,7 +39,7 @@ from rawnext.files import write_lines
 from rawnext.log import progress
 from rawnext.stamp import hardware
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
+from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device
 from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
