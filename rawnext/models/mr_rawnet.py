@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """MR-RawNet: sinc filters at four resolutions, temporal convolutions, and blocks that weight three resolutions.
 
-Source: Kim, Lim, Heo, Kim, Shin, Koo, Yu, "MR-RawNet: speaker verification system with multiple temporal resolutions for
-variable duration utterances using raw waveforms", Interspeech 2024, and the code released with it. That code accepts one
-length in sixteen; this one any. docs/reference/systems/rawnet.md lists the differences.
+Source: Kim, Lim, Heo, Kim, Shin, Koo, Yu, "MR-RawNet: speaker verification system with multiple temporal resolutions
+for variable duration utterances using raw waveforms", Interspeech 2024, and the code released with it. That code
+accepts one length in sixteen, this one any. docs/reference/systems/rawnet.md lists the differences.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,15 @@ from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Gate
 from rawnext.models.layers import conv1d, norm, pointwise, upsample
-from rawnext.models.masking import ceil_lengths, max_pool_ceil, mean_pool, mean_pool_ceil, tail_mask, time_mean, zero_tail
+from rawnext.models.masking import (
+    ceil_lengths,
+    max_pool_ceil,
+    mean_pool,
+    mean_pool_ceil,
+    tail_mask,
+    time_mean,
+    zero_tail,
+)
 from rawnext.models.pooling import AttentiveStatsPooling
 from rawnext.models.rawnet3 import ScaledRes2Block, SincBank, WaveNorm
 
@@ -87,7 +95,8 @@ class Branch(nn.Module):
         self.conv = nn.Conv1d(width, width, 2 * reduction + 1, reduction, reduction)
         self.bn = nn.BatchNorm1d(width)
 
-    def forward(self, wave: Tensor, lengths: Tensor | None, finer: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(self, wave: Tensor, lengths: Tensor | None,
+                finer: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """(B, T), zero after each end, and the pooled map of the next finer branch (B, L, H) or None.
 
         Returns: the map at the common rate (B, L / R, H), and that at this resolution, max-pooled by 2, with the
@@ -132,11 +141,12 @@ class MRRawNet(SpeakerModel):
     """Raw waveform of any length -> speaker embedding.
 
     Args:
-        filters: F of each of the four sinc banks.   stride: of the finest one, in samples; the others have 2, 4 and 8
-            times that.   channels: C of the multi-resolution blocks.   blocks: number of them in each of the three stages.
+        filters: of each of the four sinc banks.   stride: of the finest one, in samples; the others have 2, 4 and 8
+            times that.
+        channels: C of the multi-resolution blocks.   blocks: number of them in each of the three stages.
         fused: width after the fusion of the stages' outputs.   attention: width of the pooling's attention.
         scale: groups of channels in a Res2 block; divides channels.
-    Raises: ValueError: scale does not divide channels; not three stages of one or more blocks; an odd number of filters.
+    Raises: ValueError: scale does not divide channels; not three stages of one or more blocks; odd filters.
     """
 
     def __init__(self, filters: int = 256, channels: int = 256, fused: int = 1536, attention: int = 256,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RawNet3: learned sinc filters, Res2 blocks with feature map scaling, attention with global context.
 
-Source: Jung, Kim, Heo, Lee, Kwon, Chung, "Pushing the limits of raw waveform speaker recognition", Interspeech 2022, and
-the code released with it. docs/reference/systems/rawnet.md lists the differences.
+Source: Jung, Kim, Heo, Lee, Kwon, Chung, "Pushing the limits of raw waveform speaker recognition", Interspeech 2022,
+and the code released with it. docs/reference/systems/rawnet.md lists the differences.
 """
 
 import math

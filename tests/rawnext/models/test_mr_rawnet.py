@@ -107,9 +107,11 @@ def test_parameters_and_multiplications():
 def test_configuration_follows_the_released_one(root):
     config = load_system([root / "conf/mr_rawnet.yaml"])
     assert config.model == {"name": "mr_rawnet"} and config.losses == [{"name": "aam", "margin": 0.3, "scale": 30}]
-    assert (config.batch.speakers, config.batch.utts, config.crop.samples, config.crop.short_from) == (20, 2, 48000, 16000)
+    assert (config.batch.speakers, config.batch.utts) == (20, 2)
+    assert (config.crop.samples, config.crop.short_from) == (48000, 16000)
     optim = config.optim
-    assert (optim.name, optim.amsgrad, optim.lr, optim.weight_decay, optim.decay_all) == ("adam", False, 5e-4, 5e-5, True)
+    assert (optim.name, optim.amsgrad, optim.lr) == ("adam", False, 5e-4)
+    assert (optim.weight_decay, optim.decay_all) == (5e-5, True)
     assert (optim.schedule, optim.final_lr, config.train.epochs) == ("cosine", 3e-6, 60)
     assert optim.warmup_steps == (148_642 + 1_092_009) // 40  # VoxCeleb1 and 2, dev
     assert [case["ops"] for case in config.augment] == [[], ["reverb"], ["music"], ["babble"], ["noise"],

@@ -76,7 +76,8 @@ def test_keys_of_a_trainers_checkpoint():
     """One of each kind of key; constants and the two BatchNorms that the released code never calls are dropped."""
     ours = {"conv1.filterbank.low_hz_": "sinc.low_hz", "preprocess.1.weight": "wave_norm.weight",
             "layer1.residual.0.weight": "layer1.shortcut.weight", "layer2.convs.6.bias": "layer2.convs.6.bias",
-            "layer3.afms.alpha": "layer3.afms.alpha", "attention.3.bias": "pooling.attention.3.bias", "fc6.bias": "fc6.bias"}
+            "layer3.afms.alpha": "layer3.afms.alpha", "attention.3.bias": "pooling.attention.3.bias",
+            "fc6.bias": "fc6.bias"}
     dropped = ["bn1.weight", "bn6.running_var", "conv1.filterbank.n_", "conv1.filterbank.window_",
                "preprocess.0.flipped_filter"]
     assert rename({f"__S__.{key}": key for key in [*ours, *dropped]}) == {ours[key]: key for key in ours}
@@ -101,8 +102,8 @@ def test_filters_are_band_passes():
     for i in range(32):
         middle = int((low[i] + high[i]) / 2)
         assert gain[i, middle] == pytest.approx(float(gain[i + 32, middle]), rel=0.1)
-        outside = gain[i, : max(int(low[i]) - 300, 1)].max(), gain[i, int(high[i]) + 300 :].max() if high[i] < 7600 else 0
-        assert all(value < 0.1 * gain[i, middle] for value in outside)
+        outside = torch.cat([gain[i, : max(int(low[i]) - 300, 1)], gain[i, int(high[i]) + 300 :]])
+        assert outside.max() < 0.1 * gain[i, middle]
 
 
 def test_configuration_follows_the_released_one(root):
@@ -110,7 +111,8 @@ def test_configuration_follows_the_released_one(root):
     assert config.model == {"name": "rawnet3"} and config.losses == [{"name": "aam", "margin": 0.1, "scale": 30}]
     assert (config.batch.speakers * config.batch.utts, config.crop.samples, config.crop.short_from) == (32, 48240, 0)
     optim = config.optim
-    assert (optim.name, optim.amsgrad, optim.lr, optim.weight_decay, optim.decay_all) == ("adam", False, 1e-3, 5e-5, True)
+    assert (optim.name, optim.amsgrad, optim.lr) == ("adam", False, 1e-3)
+    assert (optim.weight_decay, optim.decay_all) == (5e-5, True)
     assert (optim.schedule, optim.step_epochs, optim.step_factor, optim.final_lr) == ("step", 10, 0.75, 0)
     assert (config.train.epochs, config.extract.samples, config.extract.segments) == (500, 64240, 10)
     assert [case["ops"] for case in config.augment] == [[], ["reverb"], ["music"], ["babble"], ["noise"]]
