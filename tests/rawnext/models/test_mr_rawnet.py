@@ -12,7 +12,6 @@ from model_checks import (
     check_batch_equals_single,
     check_training_step,
     error,
-    gmacs,
     num_parameters,
     randomise,
     state_dict,
@@ -20,6 +19,7 @@ from model_checks import (
 
 from rawnext.models import MODELS
 from rawnext.models.official.keys import MR_RAWNET, convert
+from rawnext.training.info import gmacs
 from rawnext.training.system import load_system
 
 NARROW = {"filters": 8, "channels": 8, "fused": 24, "attention": 7, "embedding_dim": 6, "blocks": (1, 2, 1)}
@@ -101,7 +101,7 @@ def test_parameters_and_multiplications():
     """The released code repeats mean and deviation on each of the 300 frames, and convolves for its pre-emphasis."""
     model = MODELS.build("mr_rawnet", {})
     assert num_parameters(model) == 15_442_594
-    assert gmacs(model, 48000) + 2 * 1536 * 256 * 299 / 1e9 == pytest.approx(4.93, abs=5e-3)
+    assert gmacs(model, 48000, batch=1) + 2 * 1536 * 256 * 299 / 1e9 == pytest.approx(4.93, abs=5e-3)
 
 
 def test_configuration_follows_the_released_one(root):
@@ -118,13 +118,14 @@ def test_configuration_follows_the_released_one(root):
                                                         ["babble", "music"]]
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=6, deadline=None)
 @given(lengths=st.lists(st.integers(1, 9000), min_size=1, max_size=4), seed=st.integers(0, 999))
 def test_any_length_and_batch_equals_single(lengths, seed):
     check_batch_equals_single(randomise(MODELS.build("mr_rawnet", NARROW), seed), lengths, more=seed)
 
 
-@pytest.mark.parametrize("samples", [4960 - 159, 4960, 4961, 5120 + 1])
+@pytest.mark.parametrize("samples", [4801, 4961, 5121])
 def test_odd_numbers_of_frames_at_each_resolution(samples):
     check_batch_equals_single(randomise(MODELS.build("mr_rawnet", NARROW)), [samples, 9999], more=3)
 

@@ -74,7 +74,7 @@ def test_any_prefix_gives_the_released_embedding(parity, request, name):
     x = torch.from_numpy(z["x"]).double()
     with torch.no_grad():
         found = model.embed(x.squeeze(1)) if x.ndim == 3 else model(x)
-    assert error(found, z["emb_f64"]) < (1e-5 if "nexttdnn" in name else 1e-9)  # whose 0.97 is rounded to float32
+    assert error(found, z["emb_f64"]) < (1e-5 if "nexttdnn" in name else 1e-9)  # its 0.97 is a float32
     for prefix in PREFIXES:
         head = prefix.removesuffix("__S__.") + "__L__.weight" if "__S__." in prefix else f"{prefix}loss_function.weight"
         given = {prefix + key: value for key, value in official.items()} | {head: torch.zeros(3)}
