@@ -20,7 +20,8 @@ from rawnext.errors import InputError, run_main
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="state dict, or a dict that holds one under model, model_state_dict or state_dict")
+    parser.add_argument("checkpoint", type=Path,
+                        help="state dict, or a dict that holds one under model, model_state_dict or state_dict")
     parser.add_argument("exp", type=Path, help="experiment folder to create")
     args = parser.parse_args()
     if (args.exp / "model.pt").exists():

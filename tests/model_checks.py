@@ -18,21 +18,23 @@ def error(a, b) -> float:
 def state_dict(z) -> dict[str, torch.Tensor]:
     """A fixture's weights under their official keys: stored, or made by the recipe in tests/data/parity/README.md."""
     state = {key[3:]: torch.from_numpy(z[key]) for key in z.files if key.startswith("sd/")}
-    for key, (kind, *shape) in json.loads(str(z["meta"])).get("keys", {}).items():
+    meta = json.loads(str(z["meta"]))
+    shapes = meta.get("shapes", {})  # the form of RawNet3's and MR-RawNet's files
+    for key, (kind, *shape) in meta.get("keys", {key: (meta["kinds"][key], *shapes[key]) for key in shapes}).items():
         if kind == "counter":
             state[key] = torch.tensor(0)
         elif kind != "stored":
             g = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
             value = {"weight": g / np.sqrt(np.prod(shape[1:])), "transposed": g / np.sqrt(shape[0]),
-                     "gain": 1 + 0.2 * g, "bias": 0.1 * g}[kind]
+                     "gain": 1 + 0.2 * g, "bias": 0.1 * g, "prelu": 0.25 + 0.1 * g}[kind]
             state[key] = torch.from_numpy(value.astype(np.float32))
     return state
 
 
-def activation_error(value, z, key: str) -> float:
-    """Error of a module's output against act/<key>, of which the fixture holds 20 frames of 4 channels."""
+def activation_error(value, z, key: str, frames: int = 20, channels: int = 4) -> float:
+    """Error of a module's output against act/<key>, of which the fixture holds this many frames and channels."""
     for axis in range(1, value.ndim):
-        value = value.narrow(axis, 0, min(value.shape[axis], 20 if axis == value.ndim - 1 else 4))
+        value = value.narrow(axis, 0, min(value.shape[axis], frames if axis == value.ndim - 1 else channels))
     assert value.shape == z[f"act/{key}"].shape
     return error(value, z[f"act/{key}"])
 
@@ -64,7 +66,7 @@ def check_training_step(z, model, rename, tolerance: float) -> None:
     (buffer,) = rename({meta["train_bn_after_key"]: None})
     assert error(model.get_buffer(buffer), z["train/bn_after"]) < tolerance
     expected = {name: norm for name, norm in rename(meta["train_grad_norms"]).items() if norm is not None}
-    norms = {name: float(p.grad.norm()) for name, p in model.named_parameters()}
+    norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
     assert set(norms) == set(expected)
     largest = max(expected.values())
     for name, norm in norms.items():

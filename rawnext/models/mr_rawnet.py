@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """MR-RawNet: sinc filters at four resolutions, temporal convolutions, and blocks that weight three resolutions.
 
-Source: Kim, Lim, Heo, Kim, Shin, Koo, Yu, "MR-RawNet: speaker verification system with multiple temporal resolutions for
-variable duration utterances using raw waveforms", Interspeech 2024, and the code released with it. That code accepts one
-length in sixteen; this one any. docs/reference/systems/rawnet.md lists the differences.
+Source: Kim, Lim, Heo, Kim, Shin, Koo, Yu, "MR-RawNet: speaker verification system with multiple temporal resolutions
+for variable duration utterances using raw waveforms", Interspeech 2024, and the code released with it. That code
+accepts one length in sixteen, this one any. docs/reference/systems/rawnet.md lists the differences.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,21 @@ from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.block import Gate
 from rawnext.models.layers import conv1d, norm, pointwise, upsample
-from rawnext.models.masking import ceil_lengths, max_pool_ceil, mean_pool, mean_pool_ceil, time_mean, zero_tail
+from rawnext.models.masking import (
+    ceil_lengths,
+    max_pool_ceil,
+    mean_pool,
+    mean_pool_ceil,
+    tail_mask,
+    time_mean,
+    zero_tail,
+)
 from rawnext.models.pooling import AttentiveStatsPooling
 from rawnext.models.rawnet3 import ScaledRes2Block, SincBank, WaveNorm
+
+# which frames are an utterance's own, 1 or 0 (B, L, 1), and their number (B, 1, 1). Computed once for the 12 temporal
+# blocks of a branch, which shortens the traced graph by a third; the branch's maps are finite in the padding too
+Inside = tuple[Tensor, Tensor]
 
 
 class GlobalNorm(nn.Module):
@@ -33,14 +45,15 @@ class GlobalNorm(nn.Module):
         super().__init__()
         self.gamma, self.beta = nn.Parameter(torch.ones(1, channels, 1)), nn.Parameter(torch.zeros(1, channels, 1))
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, inside: Inside | None) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
-        if lengths is None:
+        if inside is None:
             x = F.layer_norm(x, x.shape[1:], eps=self.eps)
         else:
-            x = x - time_mean(x, lengths).mean(1)[:, None, None]
-            variance = time_mean(x.square(), lengths).mean(1)[:, None, None]
-            x = x / (variance + self.eps).sqrt()
+            keep, num = inside[0], inside[1] * self.gamma.numel()
+            x = x * keep
+            x = (x - x.sum((1, 2), keepdim=True) / num) * keep
+            x = x / (x.square().sum((1, 2), keepdim=True) / num + self.eps).sqrt()
         return x * self.gamma.flatten() + self.beta.flatten()
 
 
@@ -56,10 +69,11 @@ class TemporalBlock(nn.Module):
         self.prelu2, self.norm2 = nn.PReLU(), GlobalNorm(hidden)
         self.expand = nn.Conv1d(hidden, channels, 1, bias=False)
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, inside: Inside | None) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
-        y = self.norm1(self.prelu1(pointwise(self.reduce, x)), lengths)
-        y = self.norm2(self.prelu2(conv1d(self.depthwise, zero_tail(y, lengths))), lengths)
+        y = self.norm1(self.prelu1(pointwise(self.reduce, x)), inside)
+        y = y if inside is None else y * inside[0]
+        y = self.norm2(self.prelu2(conv1d(self.depthwise, y)), inside)
         return x + pointwise(self.expand, y)
 
 
@@ -81,7 +95,8 @@ class Branch(nn.Module):
         self.conv = nn.Conv1d(width, width, 2 * reduction + 1, reduction, reduction)
         self.bn = nn.BatchNorm1d(width)
 
-    def forward(self, wave: Tensor, lengths: Tensor | None, finer: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(self, wave: Tensor, lengths: Tensor | None,
+                finer: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """(B, T), zero after each end, and the pooled map of the next finer branch (B, L, H) or None.
 
         Returns: the map at the common rate (B, L / R, H), and that at this resolution, max-pooled by 2, with the
@@ -91,8 +106,12 @@ class Branch(nn.Module):
         x = pointwise(self.project, x)
         if finer is not None:
             x = x + finer
+        inside = None
+        if lengths is not None:
+            keep = ~tail_mask(x.shape[1], lengths).unsqueeze(-1)
+            inside = keep.to(x.dtype), lengths[:, None, None].float()
         for block in self.tcn:
-            x = block(x, lengths)
+            x = block(x, inside)
         reduced = norm(self.bn, F.relu(conv1d(self.conv, zero_tail(x, lengths))))
         return reduced, max_pool_ceil(x, lengths, 2)[0], ceil_lengths(lengths, self.conv.stride[0])
 
@@ -122,11 +141,12 @@ class MRRawNet(SpeakerModel):
     """Raw waveform of any length -> speaker embedding.
 
     Args:
-        filters: F of each of the four sinc banks.   stride: of the finest one, in samples; the others have 2, 4 and 8
-            times that.   channels: C of the multi-resolution blocks.   blocks: number of them in each of the three stages.
+        filters: of each of the four sinc banks.   stride: of the finest one, in samples; the others have 2, 4 and 8
+            times that.
+        channels: C of the multi-resolution blocks.   blocks: number of them in each of the three stages.
         fused: width after the fusion of the stages' outputs.   attention: width of the pooling's attention.
         scale: groups of channels in a Res2 block; divides channels.
-    Raises: ValueError: scale does not divide channels; not three stages of one or more blocks; an odd number of filters.
+    Raises: ValueError: scale does not divide channels; not three stages of one or more blocks; odd filters.
     """
 
     def __init__(self, filters: int = 256, channels: int = 256, fused: int = 1536, attention: int = 256,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RawNet3: learned sinc filters, Res2 blocks with feature map scaling, attention with global context.
 
-Source: Jung, Kim, Heo, Lee, Kwon, Chung, "Pushing the limits of raw waveform speaker recognition", Interspeech 2022, and
-the code released with it. docs/reference/systems/rawnet.md lists the differences.
+Source: Jung, Kim, Heo, Lee, Kwon, Chung, "Pushing the limits of raw waveform speaker recognition", Interspeech 2022,
+and the code released with it. docs/reference/systems/rawnet.md lists the differences.
 """
 
 import math
@@ -26,7 +26,7 @@ LEAST_HZ = 50  # lowest edge and smallest width of a filter's band
 class WaveNorm(nn.Module):
     """Pre-emphasis; then mean 0, variance 1 over each utterance's own samples, times a learned gain plus an offset."""
 
-    coefficient = 0.97
+    coefficient = 0.9700000286102295  # 0.97 in float32, as in the released code
 
     def __init__(self):
         super().__init__()

@@ -17,6 +17,9 @@ from rawnext.models.features import LogMel
 RAWNEXT = {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8}
 SYSTEMS = [("rawnext", {**RAWNEXT, "level": 0.05}),
            ("rawnet2", {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8}),
+           ("rawnet3", {"channels": 32, "filters": 16, "fused": 32, "attention": 8, "embedding_dim": 8}),
+           ("mr_rawnet", {"filters": 8, "channels": 8, "fused": 16, "attention": 8, "embedding_dim": 8,
+                          "blocks": [1, 1, 1]}),
            ("ecapa_tdnn", {"channels": 32, "fused": 32, "embedding_dim": 8}),
            ("resnet34", {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8})]
 
@@ -26,7 +29,9 @@ SYSTEMS = [("rawnext", {**RAWNEXT, "level": 0.05}),
 def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd):
     model, path = randomise(MODELS.build(name, options)).float(), tmp_path / "new" / "model.onnx"
     monkeypatch.setattr(export, "SECONDS", (0.1, 0.5))
-    assert export.write_onnx(model, path, {"made_from": "a test"}) < 1e-4
+    # the logarithm of a sinc filter's output near 0 magnifies the rounding of float32
+    tolerance = 1e-3 if name in ("rawnet3", "mr_rawnet") else 2e-4
+    assert export.write_onnx(model, path, {"made_from": "a test"}) < tolerance / 2
     assert capfd.readouterr() == ("", "") and [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     assert {prop.key: prop.value for prop in onnx.load(path).metadata_props} == {"made_from": "a test"}
     runtime = export.OnnxModel(path)
@@ -37,7 +42,7 @@ def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd
     together = runtime(batch, np.array([len(wave) for wave in waves[:5]]))
     for i, (wave, expected) in enumerate(zip(waves, embed_native(model, waves))):
         found = [runtime(wave[None], np.array([len(wave)]))[0], *together[i : i + 1]]
-        assert all(np.abs(vector - expected).max() < 2e-4 * np.abs(expected).max() for vector in found)
+        assert all(np.abs(vector - expected).max() < tolerance * np.abs(expected).max() for vector in found)
 
 
 def test_mel_energies_without_complex_numbers():

@@ -15,6 +15,8 @@ SMALL = {"channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 
 SYSTEMS = [("rawnext", SMALL), ("rawnext", {**SMALL, "gate": False}), ("rawnext", {**SMALL, "up": False}),
            ("rawnext", {**SMALL, "official_gate": True}), ("rawnext", {**SMALL, "fast": False}), ("resnext", SMALL),
            ("rawnet2", {"channels": [8] * 6, "embedding_dim": 8}),
+           ("rawnet3", {"channels": 16, "filters": 16, "fused": 24, "attention": 8, "embedding_dim": 8}),
+           ("mr_rawnet", {"filters": 16, "channels": 16, "fused": 24, "attention": 8, "blocks": [1, 1, 1]}),
            ("resnet34", {"widths": [4, 4, 8, 8], "blocks": [2, 1, 1, 1]}),
            ("thin_resnet34_se", {"widths": [8, 8, 8, 16], "blocks": [2, 1, 1, 1]}),
            ("dtdy_resnet34", {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}),

@@ -2,15 +2,17 @@
 """Imported checkpoints give the released code's embeddings; unknown ones are refused."""
 
 import json
+import re
 import runpy
 import sys
 
 import numpy as np
 import pytest
 import torch
-from model_checks import error, state_dict
+from model_checks import error, randomise, state_dict
 
 from rawnext import Extractor
+from rawnext.config import split_name
 from rawnext.errors import InputError
 from rawnext.models import MODELS
 from rawnext.models.official.options import recognise
@@ -19,6 +21,13 @@ OPTIONS = [("next_tdnn", {"channels": 8, "blocks": [1, 2], "kernels": [3, 5], "l
            ("next_tdnn", {"channels": 8, "blocks": [2], "kernels": [5], "light": True, "embedding_dim": 6}),
            *(("dtdy_resnet34", {"widths": [8, 8, 16, 24], "blocks": [1, 2, 1, 1], "pooling": pooling, "bands": bands,
                                 "embedding_dim": 6}) for pooling, bands in (("avg", 64), ("sap", 40), ("asp", 20)))]
+PREFIXES = ["", "module.", "__S__.", "module.__S__.", "__S__.module."]
+RELEASED = ["row1_resnext", "row3_elastic", "row7_rawnext", "rawnet2", "rawnet3", "mr_rawnet", "nexttdnn",
+            "nexttdnn_light", "dtdy_asp", "dtdy_avg", "resnet34_asp", "resnet34_avg", "thin_resnet34_se"]
+OTHERS = [("ecapa_tdnn", {"channels": 16, "bands": 24, "bottleneck": 5, "fused": 24, "attention": 7, "embedding_dim": 6,
+                          "scale": 4}),
+          *(("resnet34_se", {"widths": [8, 8, 16, 24], "blocks": [1, 2, 1, 1], "deviation": deviation, "bands": 20,
+                             "embedding_dim": 6}) for deviation in (True, False))]
 
 
 def import_official(root, monkeypatch, path, exp):
@@ -29,6 +38,7 @@ def import_official(root, monkeypatch, path, exp):
 @pytest.mark.parametrize(("name", "prefix", "classifier", "wrap"), [
     ("nexttdnn", "speaker_net.", "loss_function.weight", "state_dict"), ("nexttdnn_light", "", "", ""),
     ("dtdy_asp", "__S__.", "__L__.fc.weight", ""), ("dtdy_avg", "module.__S__.", "module.__L__.fc.weight", "model"),
+    ("thin_resnet34_se", "__S__.", "__L__.weight", "model_state_dict"), ("rawnet2", "", "", ""),
     ("row1_resnext", "module.", "", "model"), ("row7_rawnext", "", "", "")])
 def test_a_released_checkpoint_is_imported(root, parity, tmp_path, monkeypatch, name, prefix, classifier, wrap):
     z = np.load(parity / f"{name}.npz")
@@ -51,6 +61,48 @@ def test_a_released_checkpoint_is_imported(root, parity, tmp_path, monkeypatch, 
         assert options["cardinality"] == json.loads(str(z["meta"]))["configuration"]["cardinality"]
     with pytest.raises(InputError, match=r"exp/model.pt: already exists"):
         import_official(root, monkeypatch, tmp_path / "official.pt", tmp_path / "exp")
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_any_prefix_gives_the_released_embedding(parity, request, name):
+    folder = request.getfixturevalue("shared") / "parity" if name in ("rawnet3", "mr_rawnet") else parity
+    z = np.load(folder / f"{name}.npz")
+    official = state_dict(z)
+    options, weights = recognise(official)
+    model = MODELS.build(*split_name(options)).double().eval()
+    model.load_state_dict(weights)
+    x = torch.from_numpy(z["x"]).double()
+    with torch.no_grad():
+        found = model.embed(x.squeeze(1)) if x.ndim == 3 else model(x)
+    assert error(found, z["emb_f64"]) < (1e-5 if "nexttdnn" in name else 1e-9)  # its 0.97 is a float32
+    for prefix in PREFIXES:
+        head = prefix.removesuffix("__S__.") + "__L__.weight" if "__S__." in prefix else f"{prefix}loss_function.weight"
+        given = {prefix + key: value for key, value in official.items()} | {head: torch.zeros(3)}
+        same_options, same_weights = recognise(given)
+        assert same_options == options and same_weights.keys() == weights.keys()
+        assert all(value is weights[key] for key, value in same_weights.items())
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(("name", "options"), OTHERS)
+def test_systems_without_released_numbers_are_imported(name, options, prefix):
+    model = randomise(MODELS.build(name, options))
+    inverse = [("features.mel.", "torchfbank.1." if name == "ecapa_tdnn" else "torchfb.1."), ("pooling.", ""),
+               (r"\.se\.(\d)", r".se.fc.\1")]
+    if name == "ecapa_tdnn":
+        inverse[2] = (r"\.se\.([02])", lambda match: f".se.se.{int(match[1]) + 1}")
+    official = {"torchfb.0.flipped_filter" if name == "resnet34_se" else "torchfbank.0.flipped_filter": torch.zeros(1)}
+    for key, value in model.state_dict().items():
+        for pattern, replacement in inverse:
+            key = re.sub(pattern, replacement, key)
+        official[key] = value
+    found, weights = recognise({prefix + key: value for key, value in official.items()})
+    assert found == {"name": name, **options}
+    imported = MODELS.build(name, options).double().eval()
+    imported.load_state_dict(weights)
+    wave = torch.randn(2, 5000).double()
+    with torch.no_grad():
+        assert torch.equal(imported(wave), model(wave))
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
