@@ -7,6 +7,7 @@ from the plain model's embeddings, relative to their largest value.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from rawnext.models.folded import folded
 
 RATE = 16000
 Waves = list[np.ndarray]
+Embed = Callable[[Waves], Any]  # returns N vectors
 WHOLE = [("one at a time", "batches"), ("one at a time", "one at a time, folded"), ("one at a time", "batches, folded")]
 SEGMENTS = [("ten segments", "one at a time, folded")]
 
@@ -47,7 +49,7 @@ def ten_segments(model, waves: Waves) -> Waves:
     return list(embed_paper(model, waves, Extract()))
 
 
-def ways(model) -> dict[str, Callable[[Waves], Waves]]:
+def ways(model) -> dict[str, Embed]:
     """Name -> function that embeds a list of waveforms."""
     quick = folded(model)
     return {"one at a time": partial(alone, model), "batches": partial(embed_native, model),
@@ -55,7 +57,7 @@ def ways(model) -> dict[str, Callable[[Waves], Waves]]:
             "batches, folded": partial(embed_native, quick)}
 
 
-def pairs(what: str, options: dict[str, Callable[[Waves], Waves]], waves: Waves, which: Sequence[tuple[str, str]],
+def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tuple[str, str]],
           rounds: int = 2) -> Iterator[Ratio]:
     """The rows (before, after) of `which`; each way runs once per round, even if several rows use it."""
     names = sorted({name for pair in which for name in pair})

@@ -62,7 +62,8 @@ part training 120 python3 -m bench.gpu "${options[@]}" training
 part extraction 60 python3 -m bench.gpu "${options[@]}" extraction
 part compiled 200 python3 -m bench.gpu "${options[@]}" compiled
 if [ -n "$conf" ]; then
-  part train 600 steps/train.py --device "$device" --config "$conf" --train "$train" --banks "$(dirname "$train")" "$out/exp"
+  part train $((60 * minutes - SECONDS - 30)) steps/train.py --device "$device" --config "$conf" --train "$train" \
+    --banks "$(dirname "$train")" "$out/exp"
 fi
 {
   tail -n 1 "$out/tests.out"

@@ -43,9 +43,10 @@ def main() -> None:
     print(f"| system | parameters | GMACs of {COUNTED_SAMPLES / 16000:.2f} s | batch | CPU s per step |")
     print("| --- | ---: | ---: | --- | ---: |")
     for path, step, times in systems:
-        num = sum(p.numel() for p in step.task.model.parameters())
+        model = step.task.get_submodule("model")
+        num = sum(p.numel() for p in model.parameters())
         shape = " x ".join(map(str, step.wave.shape))
-        print(f"| {path} | {num:,} | {gmacs(step.task.model):.3f} | {shape} | {min(times):.2f} |")
+        print(f"| {path} | {num:,} | {gmacs(model):.3f} | {shape} | {min(times):.2f} |")
 
 
 if __name__ == "__main__":

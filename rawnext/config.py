@@ -59,7 +59,7 @@ class Train:
     tf32: bool = True  # on a GPU, products and convolutions in float32 round their factors to 10 bits
     benchmark: bool = True  # on a GPU, cuDNN times its algorithms for each shape of batch; off if crops grow
     compiled: bool = False  # torch.compile the model; takes minutes at the start, no gain on a CPU
-    accumulate: int = 1  # parts of a batch that pass through the network one after the other, to save memory
+    accumulate: int = 1  # parts of a batch, one after the other to save memory; each has its own BatchNorm statistics
     augment_on: str = "workers"  # or device: reverberation and all later operations run there, to whole batches
     sync_batchnorm: bool = True  # BatchNorm statistics over all processes, as in the paper, whatever their number
     margin_from: float = 0  # epoch until which a margin loss has margin 0

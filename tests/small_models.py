@@ -5,6 +5,8 @@ SMALL_MODELS = {
     "rawnext": {"channels": [8, 8, 8, 8, 8, 8], "blocks": [1, 1, 1, 1], "dla": False, "cardinality": 8},
     "resnext": {"channels": [8, 8, 8, 8, 8, 8], "blocks": [1, 1, 1, 1], "cardinality": 8},
     "rawnet2": {"channels": [8] * 6, "blocks": [1] * 6},
+    "rawnet3": {"channels": 16, "filters": 16, "fused": 16, "attention": 8},
+    "mr_rawnet": {"filters": 8, "channels": 16, "fused": 16, "attention": 8, "blocks": [1, 1, 1]},
     "ecapa_tdnn": {"channels": 16, "fused": 16, "bottleneck": 8, "attention": 8},
     "next_tdnn": {"channels": 16, "blocks": [1, 1, 1]},
     "convmixer": {"channels": 8, "depth": 2},

@@ -18,10 +18,10 @@ import torch
 
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, centre_crop
 from rawnext.data.segment import read_segment
+from rawnext.data.speed import change_speed, with_copies
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.ark import write_vectors
 from rawnext.log import progress, setup_log
-from rawnext.training.dataset import change_speed, with_copies
 
 WINDOW_S = 1.6
 CHUNK = 128  # utterances whose windows go through the network together

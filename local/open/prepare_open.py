@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Join open corpora to DATA/train and DATA/dev, and keep others apart as DATA/NAME to test on.
 
-  local/open/prepare_open.py --train librispeech=/corpora/LibriSpeech --test speechocean762=/corpora/speechocean762/test data
+  local/open/prepare_open.py --train ls=/corpora/LibriSpeech --test so=/corpora/speechocean762/test data
 
 A corpus is a folder in LibriSpeech's layout (SPEAKERS.TXT, PART/SPEAKER/CHAPTER/*.flac) or a Kaldi data directory
 (wav.scp, utt2spk, perhaps spk2gender; relative paths begin at this directory). Ids get the corpus as prefix,

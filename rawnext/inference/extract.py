@@ -65,7 +65,9 @@ def segments(signal: Tensor, config: Extract, window: int = 0) -> Tensor:
     Source: the evaluation of the released RawNeXt code.
     """
     if window:
-        signal = centre_crop(signal.repeat(window // len(signal) + 1) if len(signal) <= window else signal, window)
+        signal = signal.repeat(window // len(signal) + 1)
+        start = len(signal) // 2 - window // 2  # as in centre_crop
+        signal = signal[start : start + window]
     if len(signal) < config.samples:
         signal = signal.repeat(-(-config.samples // len(signal)))[: config.samples]
     num = config.short_segments if window else config.segments

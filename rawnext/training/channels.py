@@ -32,7 +32,7 @@ def microphone(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray
     from scipy.signal import lfilter
 
     zero, pole = rng.uniform(-0.6, 0.6), rng.uniform(-0.6, 0.6)
-    return like(lfilter(np.float32([1, zero]), np.float32([1, pole]), wave), wave)
+    return like(lfilter([1, zero], [1, pole], wave).astype(np.float32), wave)
 
 
 @OPERATIONS.register("telephone")

@@ -5,7 +5,6 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from rawnext.config import Batch, Config, Crop
 from rawnext.data.cuts import CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
+from rawnext.data.speed import change_speed, with_copies
 from rawnext.training.augment import augment
 from rawnext.training.device_augment import Pending, apply_on_device, augment_before_reverb, batch_operations
 from rawnext.training.sampler import epoch_batches
@@ -29,11 +29,6 @@ def crop_samples(crop: Crop, progress: float) -> int:
     if not crop.start_samples or progress >= crop.grow_epochs:
         return crop.samples
     return round(crop.start_samples + (crop.samples - crop.start_samples) * progress / crop.grow_epochs)
-
-
-def with_copies(ids: Sequence[str], speeds: Sequence[float]) -> list[str]:
-    """The ids, then those of their copies at each speed, with Kaldi's prefix: a, b -> a, b, sp0.9-a, sp0.9-b."""
-    return [*ids, *(f"sp{speed:g}-{name}" for speed in speeds for name in ids)]
 
 
 def num_draws(num_utts: int, batch: Batch) -> int:
@@ -114,16 +109,6 @@ class EpochDataset(Dataset):
         if self.config.train.augment_on == "device":
             return augment_before_reverb(wave, self.config.augment, rng, self.banks)
         return augment(wave, self.config.augment, rng, self.banks), []
-
-
-def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
-    """(T,) -> about (T / speed,): played `speed` times as fast, which raises the pitch and all formants too."""
-    if speed == 1:
-        return wave
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(speed).limit_denominator(100)
-    return resample_poly(wave, ratio.denominator, ratio.numerator)
 
 
 def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False,

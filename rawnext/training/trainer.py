@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.config import Config
 from rawnext.data.cuts import CutTable
+from rawnext.data.speed import with_copies
 from rawnext.dist import (
     barrier,
     broadcast_buffers,
@@ -38,7 +39,7 @@ from rawnext.files import write_lines
 from rawnext.log import progress
 from rawnext.stamp import hardware
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device, with_copies
+from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device
 from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
@@ -77,12 +78,16 @@ class Trainer:
         self.teacher_path = teacher
         self.teacher = read_teacher(teacher, table, config) if teacher else None
         report_undrawn(table, config)
+        sync = config.train.sync_batchnorm
         torch.manual_seed(config.seed)
         self.task = build_task(config, len(self.speakers), self.teacher.dim if self.teacher else 0).to(device)
         self.loader = TrainingLoader(partial(EpochDataset, table, config, banks, rank=self.rank, world=self.world,
                                              teacher=self.teacher), num_workers, device.type == "cuda")
         set_gpu_options(config, device)
-        if config.train.sync_batchnorm and self.world > 1:
+        if (parts := config.train.accumulate) > 1 and is_main():
+            log.info("train.accumulate %d: BatchNorm statistics are those of a part, %d utterances", parts,
+                     config.batch.speakers * config.batch.utts // parts // (1 if sync else self.world))
+        if sync and self.world > 1:
             sync_batchnorm(self.task, device)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
@@ -92,7 +97,7 @@ class Trainer:
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # synchronised BatchNorms have the same buffers in all processes; nothing else has buffers that change
         self.parallel = self.task if self.world == 1 else DistributedDataParallel(
-            self.task, broadcast_buffers=not config.train.sync_batchnorm)
+            self.task, broadcast_buffers=not sync)
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
         self.new_counts = [0, 0]  # drawn and bad in this process, not yet summed over the processes
         self.history: list[dict[str, Any]] = []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes with gloo: every network trains, validation is shared, and parts of a batch add up to it."""
 
+import logging
 import os
 import socket
 import time
@@ -132,12 +133,15 @@ def test_every_network_trains_in_bf16(found):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 4])
-def test_parts_of_a_batch_add_up_to_it(found, corpus, tmp_path, parts):
+def test_parts_of_a_batch_add_up_to_it(found, corpus, tmp_path, parts, caplog):
+    caplog.set_level(logging.INFO)
     loss, weights = one_step(corpus, tmp_path, 0, 1, 1)
+    assert "BatchNorm" not in caplog.text
     for found_loss, found_weights in [*(each["step"] for each in found), one_step(corpus, tmp_path, 0, 1, parts)]:
         assert found_loss == pytest.approx(loss, rel=1e-12)
         for name, value in weights.items():
             assert torch.allclose(found_weights[name], value, rtol=1e-9, atol=1e-13), name
+    assert parts == 1 or f"BatchNorm statistics are those of a part, {8 // parts} utterances" in caplog.text
 
 
 def test_the_weights_of_that_step_have_moved(corpus, tmp_path):
