@@ -13,9 +13,9 @@ copyright = "the RawNeXt recipe's authors, Apache-2.0"
 
 root_doc = "docs/index"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
-                    "egs/*/RESULTS.md"]
+                    "egs/*/RESULTS.md", "egs/*/pack/LICENCES.md"]
 exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
-                    "egs/*/corpus", "rawnext", "tests"]
+                    "rawnext", "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]    # RESULTS.md has steps/compare.py's tables, a heading level deeper

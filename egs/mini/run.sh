@@ -59,6 +59,6 @@ options_of steps/options.sh
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" "exp/$name"
 
 if ((stop_stage >= 9)); then
-  log "$(grep -m 1 '^\*\*' "exp/$name/RESULTS.md" | tr -d '*'). Page: $PWD/exp/$name/report.html. Two files of your own:" \
+  echo "$(grep -m 1 '^\*\*' "exp/$name/RESULTS.md" | tr -d '*'). Page: $PWD/exp/$name/report.html. Two files of your own:" \
     ". $RAWNEXT_ROOT/path.sh; rawnext verify -m $PWD/exp/$name a.wav b.wav"
 fi
