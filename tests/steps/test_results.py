@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from rawnext.files import write_lines
-from rawnext.results.rows import OFFICIAL_TRIALS, read_paper
+from rawnext.results.rows import OFFICIAL_TRIALS, headline, read_paper
 
 pytestmark = pytest.mark.usefixtures("forked_programs")
 
@@ -165,7 +165,7 @@ def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
 
 
 def test_page_reports_the_origin_of_figures(results):
-    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full (the lowest of 2 rows)**"
+    headline = f"**EER {results.eer} % on O of vox1, protocol paper, cosine, full**"
     assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
     assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
@@ -268,3 +268,11 @@ def test_published_figures_agree_with_themselves(root):
             assert 0 < float(line["eer"]) < 10 and all(0 < float(x) < 1 for x in figures[1:] if x)
         shorter = [float(found["O", d][0]) for d in ("full", "5", "2", "1") if ("O", d) in found]
         assert shorter == sorted(shorter)
+
+
+def test_headline_is_the_row_of_cosine_not_the_lowest():
+    row = {"list": "O", "data_set": "x", "protocol": "native", "duration": "full", "eer_interval": None}
+    rows = [{**row, "backend": "asnorm", "eer": 4.0}, {**row, "backend": "cosine", "eer": 5.0},
+            {**row, "backend": "cosine", "duration": "2", "eer": 3.0}]
+    assert headline(rows) == "EER 5.00 % on O of x, protocol native, cosine, full"
+    assert headline(rows[:1]) == "EER 4.00 % on O of x, protocol native, asnorm, full"

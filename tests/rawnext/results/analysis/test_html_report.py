@@ -132,8 +132,7 @@ def test_figures_are_in_the_table(full):
 def test_headline_comes_first(full):
     _, page, _ = full
     assert [(tag, "".join(text)) for tag, _, text in page.elements if tag in ("h2", "p", "table")][1:4] == [
-        ("h2", "Results"), ("p", "rawnext: EER 15.50 % [14.1, 17.2] on trials of test, protocol native, cosine, full "
-              "(the lowest of 2 rows)"),
+        ("h2", "Results"), ("p", "rawnext: EER 15.50 % [14.1, 17.2] on trials of test, protocol native, cosine, full"),
         ("p", "resnext: EER 16.50 % on trials of test, protocol native, cosine, full")]
 
 
