@@ -13,8 +13,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from scipy.fft import irfft
-from scipy.signal import oaconvolve
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, write_data_dir
@@ -29,6 +27,9 @@ SECONDS = 10
 def shape_spectrum(wave: np.ndarray, freqs: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
     """Filter by gains in dB at freqs in Hz, straight lines over log frequency between them."""
     grid = np.maximum(np.linspace(0, SAMPLE_RATE / 2, 257), 1)
+    from scipy.fft import irfft
+    from scipy.signal import oaconvolve
+
     impulse = irfft(10 ** (np.interp(np.log(grid), np.log(freqs), gains_db) / 20))
     return oaconvolve(wave, np.roll(impulse, 255)[:511] * np.hanning(511), mode="same")  # zero phase
 
@@ -62,6 +63,8 @@ def clicks(num_samples: int, rng: Rng) -> np.ndarray:
     hits[rng.integers(0, num_samples, num)] = rng.normal(0, 1, num)
     time = np.arange(800) / SAMPLE_RATE
     ring = np.exp(-time / rng.uniform(0.002, 0.012)) * np.sin(2 * np.pi * rng.uniform(300, 4000) * time)
+    from scipy.signal import oaconvolve
+
     return oaconvolve(hits, ring)[:num_samples] + 0.01 * coloured(num_samples, rng)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, centre_crop
 from rawnext.data.segment import read_segment
@@ -32,6 +31,7 @@ def embed(encoder, table: CutTable, speed: float, duration: float) -> Iterator[t
 
     Windows of many utterances go through the network together, which takes a tenth of the time.
     """
+    import torch
     from resemblyzer import normalize_volume, wav_to_mel_spectrogram
     from resemblyzer.hparams import audio_norm_target_dBFS
 

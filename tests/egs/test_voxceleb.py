@@ -98,6 +98,7 @@ def test_fine_tuning_with_a_larger_margin_is_a_stage(root, corpora, run):
     folder, _ = run
     page = example(root, "docs/howto/fine_tuning.md", "./run.sh --stage 10")
     done = recipe(root, folder, corpora, "--name", "tiny", "--large-margin", "tiny.yaml", "--set", "optim.lr=1e-5",
+                  "--protocols", "native", "--durations", "",
                   page=page)
     assert done.returncode == 0, done.stderr[-3000:]
     info = json.loads((folder / "exp/tiny_lm/train_info.json").read_text())

@@ -285,9 +285,13 @@ def test_seeds_train_that_often_and_report_mean_and_spread(root, tmp_path):
 
 
 @pytest.mark.parametrize("ngpu, device, processes", [(0, "cpu", 1), (2, "cuda", 2)])
-def test_gpus_asked_for_are_asked_of_training(root, tmp_path, ngpu, device, processes):
+def test_gpus_asked_for_are_asked_of_training(root, tmp_path, monkeypatch, ngpu, device, processes):
     folder = place(root, tmp_path / "place")
+    (folder / "cuda_launcher").write_text(LAUNCHER.replace('exec run.py "$@"', 'shift 2; exec run.py --gpu 0 "$@"'))
+    (folder / "cuda_launcher").chmod(0o755)
+    monkeypatch.setenv("cuda_cmd", "./cuda_launcher")  # it is asked for GPUs, which this machine may not have
     done, asked = verification(folder, "--stop-stage", "3", "--ngpu", str(ngpu))
     assert done.returncode == 0 and asked == "train\n", done.stderr
     command = (folder / "exp/x/log/train.log").read_text()
+    assert f"--gpu {ngpu} " in (folder / "launched").read_text()
     assert f"--device {device} " in command and f"--nproc-per-node {processes} " in command

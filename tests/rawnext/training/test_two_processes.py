@@ -54,7 +54,7 @@ def worker(rank, ports, corpus, folder):
     init_process_group(CPU)
     found = {"step": one_step(corpus, folder / "step", rank, 2, 2), "losses": {}}
     for name in SMALL_MODELS:
-        training = trainer(corpus, folder / name, name, "train.amp=bf16")
+        training = trainer(corpus, folder / name, name, "train.amp=bf16", "optim.lr=1e-4")
         training.run()
         found["losses"][name] = training.history[0]["loss"]
     unsynchronised = trainer(corpus, folder / "other", "convmixer", "train.sync_batchnorm=false",

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model that comes with the package, held to its card: size, error rate on real speech, gain, first decisions."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rawnext import Extractor
+from rawnext.cli.main import main
+from rawnext.config import PRETRAINED
+from rawnext.data.wav import load_wave, read_sources
+from rawnext.kaldi.tables import read_trials
+from rawnext.scoring.metrics import eer
+
+
+@pytest.fixture(scope="module")
+def card():
+    return (PRETRAINED / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def pack(root, tmp_path_factory):
+    """The speech of the demonstration's test set, and its trials as the recipe draws them."""
+    data = tmp_path_factory.mktemp("data")
+    for program, *words in (("local/open/prepare_open.py", "--test", f"test={root}/egs/mini/pack/test", "--train",
+                             f"ls={root}/egs/mini/pack/librispeech", "--train",
+                             f"so={root}/egs/mini/pack/speechocean762", data),
+                            ("utils/make_trials.py", "--seed", "1", data / "test", data / "test/trials")):
+        subprocess.run([sys.executable, root / program, *map(str, words)], check=True, capture_output=True)
+    return read_sources(data / "test"), read_trials(data / "test/trials")
+
+
+def embeddings(waves):
+    extractor = Extractor.from_pretrained(device="cpu")
+    x = extractor.embed_batch(waves)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_the_package_has_all_files_of_the_model():
+    files = {path.name for path in PRETRAINED.iterdir()}
+    assert {"model.safetensors", "config.yaml", "README.md", "calibration"} <= files
+    assert (PRETRAINED / "model.safetensors").stat().st_size < 6e6
+
+
+def test_error_rate_on_real_speech_is_that_of_the_card_at_every_gain(card, pack):
+    sources, trials = pack
+    stated = float(re.search(r"test set of the demonstration .*: EER ([\d.]+) %", card)[1])
+    waves, row = [load_wave(source) for source in sources], {source.utt: i for i, source in enumerate(sources)}
+    enroll, test = ([row[utt] for utt in side] for side in (trials.enroll, trials.test))
+    x = embeddings(waves)
+    for gain in (1, 0.03):
+        y = embeddings([np.float32(gain) * wave for wave in waves])
+        scores = np.einsum("nd,nd->n", x[enroll], y[test])
+        assert 100 * eer(scores[trials.is_target], scores[~trials.is_target]) == pytest.approx(stated, abs=0.3)
+        assert (np.einsum("nd,nd->n", x, y) > 0.9999).all(), "the level is heard"
+
+
+def test_decisions_without_naming_a_model(pack, capsys, monkeypatch):
+    """Most pairs of one speaker are accepted, most pairs of two are not, at equal priors."""
+    monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
+    sources, trials = pack
+    path = {source.utt: source.path for source in sources}
+    right = []
+    for wanted in (True, False):
+        chosen = [i for i, is_target in enumerate(trials.is_target) if is_target == wanted][::60]
+        for i in chosen:
+            main(["verify", path[trials.enroll[i]], path[trials.test[i]], "--prior", "0.5", "--json"])
+            right.append(f'"same_speaker": {str(wanted).lower()}' in capsys.readouterr().out)
+    assert np.mean(right) > 0.7
