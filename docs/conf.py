@@ -12,7 +12,7 @@ html_title = "RawNeXt"
 copyright = "the RawNeXt recipe's authors, Apache-2.0"
 
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
+include_patterns = ["README.md", "rawnext/pretrained/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
                     "egs/*/RESULTS.md", "egs/*/pack/LICENCES.md"]
 exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
                     "rawnext", "tests"]

@@ -81,3 +81,4 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     with atomic_path(target) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()},
                   temporary, {"format": "pt"})
+        shutil.copymode(folder / "README.md", temporary)  # safetensors writes it for its owner alone
