@@ -12,10 +12,10 @@ html_title = "RawNeXt"
 copyright = "the RawNeXt recipe's authors, Apache-2.0"
 
 root_doc = "docs/index"
-include_patterns = ["README.md", "rawnext/pretrained/README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
-                    "egs/*/RESULTS.md", "egs/*/pack/LICENCES.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/**/*.md", "egs/*/README.md",
+                    "egs/*/RESULTS.md", "egs/*/pack/LICENCES.md", "rawnext/pretrained/README.md"]
 exclude_patterns = [".*", "site", "egs/*/conf", "egs/*/local", "egs/*/steps", "egs/*/utils", "egs/*/data", "egs/*/exp",
-                    "rawnext", "tests"]
+                    "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]    # RESULTS.md has steps/compare.py's tables, a heading level deeper
