@@ -51,6 +51,7 @@ def worker(rank, ports, corpus, folder):
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=ports[0], CUDA_VISIBLE_DEVICES="")
     torch.set_num_threads(1)
+    torch.backends.mkldnn.set_flags(False)  # in bf16 it reads memory that was not written (architecture.md)
     init_process_group(CPU)
     found = {"step": one_step(corpus, folder / "step", rank, 2, 2), "losses": {}}
     for name in SMALL_MODELS:
