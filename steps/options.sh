@@ -7,7 +7,7 @@ again=false               # true: the stage that --stage names is done again fro
 conf=conf/rawnext.yaml    # YAML files of the system, merged from left to right
 set=                      # single options over them, such as "optim.lr=5e-4 seed=2"
 init=                     # trained experiment to start from, such as exp/rawnext; empty: from new weights
-seeds=1                   # trainings with seeds 1, 2, ..., as EXP-seed1, ..., and their mean and spread; 1: one, conf's seed
+seeds=                    # 3: trainings with seeds 1, 2, 3, as EXP-seed1, ..., and their mean and spread; empty: one training
 teacher=                  # Kaldi scp of another network's embeddings to learn from (docs/howto/little_data.md)
 durations="5 2 1"         # seconds to which the test side is cut, in addition to its full length
 protocols="paper native"  # paper: averaged segments of 59,049 samples; native: true length, one pass

@@ -53,10 +53,11 @@ def main() -> None:
     from rawnext.training.checkpoint import load_weights
     from rawnext.training.info import write_info
     from rawnext.training.lock import lock_folder
+    from rawnext.training.precision import describe
     from rawnext.training.preemption import Preempted
     from rawnext.training.system import load_system
     from rawnext.training.task import build_task
-    from rawnext.training.trainer import Trainer, describe
+    from rawnext.training.trainer import Trainer
 
     setup_log()
     args.init = args.init and str(model_folder(args.init))

@@ -18,7 +18,7 @@ cut=                    # those lists of --eval whose test side is also cut to -
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
 exp=${1%/}
-if [ "$seeds" -gt 1 ]; then
+if [ "${seeds:-1}" -gt 1 ]; then
   for ((seed = 1; seed <= seeds; seed++)); do
     "$0" "${arguments[@]:0:${#arguments[@]}-1}" --seeds 1 --set "$set seed=$seed" "$exp-seed$seed"
   done

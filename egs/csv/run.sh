@@ -33,7 +33,7 @@ name=${name:-$way}
 backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
 backend=${backends%% *}
 exp=exp/$name
-RAWNEXT_COMMAND="egs/csv/run.sh$(given way name backends conf set init)"
+RAWNEXT_COMMAND="egs/csv/run.sh$(given way name backends conf set init teacher seeds)"
 export RAWNEXT_COMMAND
 conf="conf/csv/training.yaml conf/csv/augment.yaml conf/csv/$way.yaml${conf:+ $conf}"
 

@@ -20,7 +20,7 @@ durations="2 1"
 num_threads=1 # and a data worker: two cores
 num_workers=1
 . utils/parse_options.sh
-RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init)"
+RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
 export RAWNEXT_COMMAND
 
 if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi

@@ -12,8 +12,8 @@ stage=0       # first and last stage to run; what is up to date is left alone
 corpora=      # NAME=FOLDER ..., each LibriSpeech or a Kaldi data directory; empty: those of --urls, downloaded to --data
 test_corpora= # likewise, to test on; empty: speechocean762's test set, if it was downloaded
 urls="https://www.openslr.org/resources/12/train-clean-100.tar.gz https://www.openslr.org/resources/101/speechocean762.tar.gz"
-musan= # MUSAN and RIRS_NOISES, for augmentation; empty: noises and rooms are synthesised
-rirs=
+musan=        # MUSAN, for augmentation; empty: noise and music are synthesised
+rirs=         # RIRS_NOISES; empty: room responses are synthesised
 data=data     # where the data directories go
 dev_share=0.1 # share of each corpus' speakers with two utterances that are held out for validation
 name=rawnext  # results go to exp/$name
@@ -23,7 +23,7 @@ durations="5 2 1"
 backends="cosine asnorm"
 num_workers=1
 . utils/parse_options.sh
-RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher)"
+RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher seeds)"
 export RAWNEXT_COMMAND
 
 if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
@@ -44,7 +44,7 @@ if [ -z "$corpora" ]; then
       if [ ! -d "$folder" ]; then
         wget --continue --tries 5 --no-verbose -O "$archive.part" "$url" \
           || die "$url: cannot be downloaded; download it by other means, and name it by --corpora"
-        local/speechocean762/unpack_tar.py "$archive.part" "$folder"
+        local/unpack_tar.py "$archive.part" "$folder"
         rm "$archive.part"
         wrote "$folder"
       fi
@@ -80,13 +80,14 @@ prepare_banks() {
   wrote "${banks[@]/%//cuts.jsonl}"
 }
 
-if in_stage 2 "noise and room banks"; then
+if in_stage 2 "noises and room responses for augmentation"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
   once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
 options_of steps/options.sh
+if [ -n "$test_corpora" ]; then sets=("${sets[@]:1}"); fi # scores of dev are calibrated on dev itself
 eval=
 for d in "${sets[@]}"; do eval="$eval $data/$d:trials"; done
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$eval" --cut "$eval" "exp/$name"

@@ -24,7 +24,7 @@ backends="cosine asnorm plda"
 num_workers=1
 . utils/parse_options.sh
 downloaded=$data/speechocean762
-RAWNEXT_COMMAND="egs/speechocean762/run.sh$(given conf name set init)"
+RAWNEXT_COMMAND="egs/speechocean762/run.sh$(given conf name set init teacher seeds)"
 export RAWNEXT_COMMAND
 
 if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
@@ -39,7 +39,7 @@ if in_stage 0 "the corpus"; then
     wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
       || die "$url: cannot be downloaded; download it by other means, and name it by --corpus"
     rm -rf "$data/.unpacked"
-    local/speechocean762/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
+    local/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
     mv "$data/.unpacked/speechocean762" "$downloaded"
     rm -r "$data/.unpacked" "$data/speechocean762.tar.gz.part"
     wrote "$downloaded"

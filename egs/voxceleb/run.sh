@@ -25,7 +25,7 @@ large_margin="conf/augment.yaml conf/large_margin.yaml"
 num_workers=4
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
-RAWNEXT_COMMAND="egs/voxceleb/run.sh$(given conf name set init dev_speakers)"
+RAWNEXT_COMMAND="egs/voxceleb/run.sh$(given conf name set init teacher seeds dev_speakers)"
 export RAWNEXT_COMMAND
 
 if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make noise and room banks without MUSAN and RIRS_NOISES: synthetic noise, music and rooms, and DATA/train as speech.
+"""Replace MUSAN and RIRS_NOISES: synthesise noise, music and room impulse responses, and use DATA/train for babble.
 
   local/noise/synthesise_banks.py data
 

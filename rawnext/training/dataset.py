@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Batches of training waveforms: crop and augmentation of each utterance are drawn from (seed, epoch, utt)."""
 
+import logging
 import math
 import random
 import signal
@@ -16,10 +17,13 @@ from rawnext.config import Batch, Config, Crop
 from rawnext.data.cuts import CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
 from rawnext.data.speed import change_speed, with_copies
+from rawnext.dist import is_main
 from rawnext.training.augment import augment
 from rawnext.training.device_augment import Pending, apply_on_device, augment_before_reverb, batch_operations
 from rawnext.training.sampler import epoch_batches
 from rawnext.training.teacher import Teacher
+
+log = logging.getLogger(__name__)
 
 TRIES = 20  # utterances of a speaker to try before training stops
 
@@ -35,6 +39,16 @@ def num_draws(num_utts: int, batch: Batch) -> int:
     """Draws of a speaker with this many utterances in an epoch; 0: the speaker is never drawn."""
     least = max(batch.utts, batch.min_utts_per_speaker) if batch.repeat else 0
     return min(max(num_utts, least), batch.max_utts_per_speaker) // batch.utts * batch.utts
+
+
+def report_undrawn(table: CutTable, config: Config) -> None:
+    """Warn of speakers with too few utterances to be drawn."""
+    counts = np.bincount(table.speaker_of, minlength=len(table.speakers))
+    undrawn = [str(spk) for spk, num in zip(table.speakers, counts) if not num_draws(num, config.batch)]
+    if undrawn and is_main():
+        log.warning("%d of %d speakers have fewer than batch.utts %d utterances and are never drawn, the first: %s; "
+                    "batch.repeat: true draws several crops of an utterance", len(undrawn), len(counts),
+                    config.batch.utts, undrawn[0])
 
 
 class EpochDataset(Dataset):

@@ -52,7 +52,8 @@ class SpeakerTask(nn.Module):
         embedding = (self.compiled or self.model)(wave)
         results = [loss(embedding, label) for loss in self.losses]
         total = sum(weight * value for weight, (value, _) in zip(self.weights, results))
-        if self.student is not None and teacher is not None:
+        if self.student is not None:
+            assert teacher is not None, "the batch lacks the teacher's embeddings"
             total = total + self.teacher_weight * (1 - F.cosine_similarity(self.student(embedding), teacher)).mean()
         return total, results[0][1]["acc"]  # type: ignore[return-value]
 

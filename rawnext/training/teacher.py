@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rawnext.config import Config
+from rawnext.data.cuts import CutTable
+from rawnext.data.speed import with_copies
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
@@ -40,3 +43,10 @@ class Teacher:
     def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
         """(B, D) unit vectors of B utterances."""
         return self.x[self.rows[indices]]
+
+
+def read_teacher(scp: str, table: CutTable, config: Config) -> Teacher:
+    """The teacher's embeddings of all utterances and their copies.   Raises: InputError: see Teacher."""
+    names = [str(table.speakers[spk]) for spk in table.speaker_of]
+    speeds = config.batch.speeds
+    return Teacher(scp, with_copies(list(table.utts), speeds), with_copies(names, speeds))

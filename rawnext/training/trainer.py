@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -37,13 +36,13 @@ from rawnext.dist import (
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
-from rawnext.stamp import hardware
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, TrainingLoader, num_draws, to_device
+from rawnext.training.dataset import EpochDataset, TrainingLoader, report_undrawn, to_device
 from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
+from rawnext.training.precision import amp_type, set_gpu_options
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
-from rawnext.training.teacher import Teacher
+from rawnext.training.teacher import read_teacher
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +150,7 @@ class Trainer:
         if self.averaged is None:
             return self.task.model
         kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
-            f"mean of the last {self.config.train.average} epochs")
+            f"mean of the last epochs ({self.config.train.average})")
         if self.validate and (row := self.validation(self.averaged.module)):
             last = self.history[-1]
             log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
@@ -383,48 +382,6 @@ def with_new_defaults(saved: dict[str, Any]) -> dict[str, Any]:
     return {"average": 0, "ema": 0} | saved | sections
 
 
-def read_teacher(scp: str, table: CutTable, config: Config) -> Teacher:
-    """The teacher's embeddings of all utterances and their copies.   Raises: InputError: see Teacher."""
-    names = [str(table.speakers[spk]) for spk in table.speaker_of]
-    speeds = config.batch.speeds
-    return Teacher(scp, with_copies(list(table.utts), speeds), with_copies(names, speeds))
-
-
-def report_undrawn(table: CutTable, config: Config) -> None:
-    """Warn of speakers with too few utterances to be drawn."""
-    counts = np.bincount(table.speaker_of, minlength=len(table.speakers))
-    undrawn = [str(spk) for spk, num in zip(table.speakers, counts) if not num_draws(num, config.batch)]
-    if undrawn and is_main():
-        log.warning("%d of %d speakers have fewer than batch.utts %d utterances and are never drawn, the first: %s; "
-                    "batch.repeat: true draws several crops of an utterance", len(undrawn), len(counts),
-                    config.batch.utts, undrawn[0])
-
-
 def format_row(row: dict[str, Any]) -> str:
     """A line of train.tsv; values that were not measured are empty cells."""
     return "\t".join("" if (v := row.get(c)) is None else f"{v:.6g}" for c in COLUMNS)
-
-
-def set_gpu_options(config: Config, device: torch.device) -> None:
-    """Set TF32 and cuDNN's choice of algorithms for this process, if it trains on a GPU."""
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.train.tf32
-        torch.backends.cudnn.benchmark = config.train.benchmark and not config.crop.start_samples
-
-
-def describe(config: Config, device: torch.device) -> str:
-    """What a run computes with, for the first line of its log."""
-    gpu = device.type == "cuda"
-    precision = str(amp_type(config.train.amp, device) or torch.float32).removeprefix("torch.")
-    return (f"device={torch.cuda.get_device_name(device) if gpu else f'CPU, {hardware()}'} "
-            f"processes={rank_world()[1]} precision={precision} tf32={'on' if gpu and config.train.tf32 else 'off'} "
-            f"torch={torch.__version__} cuda={torch.version.cuda or 'none'} threads={torch.get_num_threads()}")
-
-
-def amp_type(name: str, device: torch.device) -> torch.dtype | None:
-    """Data type of autocast for option train.amp on a device; None: float32 throughout."""
-    if name == "auto":
-        if device.type != "cuda":
-            return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]

@@ -63,7 +63,7 @@ def test_from_the_download_to_scores(root, urls, tmp_path):
     table = (tmp_path / "exp/rawnext/RESULTS.md").read_text()
     assert "speechocean762_test" in table and "0.3 s" in table
     assert not list((tmp_path / "data/corpora").glob("*.part"))
-    assert "model.pt has the average of weights: mean of the last 1 epochs" in (
+    assert "model.pt has the average of weights: mean of the last epochs (1)" in (
         tmp_path / "exp/rawnext/log/train.log").read_text()
 
     (tmp_path / "exp/teacher").mkdir()

@@ -118,15 +118,16 @@ def duration_panel(axis, lines: Mapping[str, Measured], names: Sequence[str], du
                    unit: str = "EER (%)") -> str:
     """A measure against duration; bands are 95 % intervals, the published line is dashed.
 
-    Args: names: all lines of the figure, `published` aside; their order selects colour and marker.
+    Args: names: all lines of the figure, `published` aside; their order selects colour, marker and dashes.
         durations: ticks, from left to right.
     """
     for name, line in lines.items():
         known = sorted(line, key=seconds)
         style = {"color": GREY, "linestyle": "--", "marker": "o"}
         if name != "published":
-            round_, place = divmod(names.index(name), len(COLOURS))
-            style = {"color": COLOURS[place], "marker": "os^v"[round_ % 4], "linestyle": DASHES[-round_ % 4]}
+            place = names.index(name)  # hollow markers and dashes: a line on top of another hides none of it
+            style = {"color": COLOURS[place % len(COLOURS)], "marker": "os^vD"[place % 5], "fillstyle": "none",
+                     "linestyle": DASHES[place % len(DASHES)]}
         axis.plot([durations.index(d) for d in known], [line[d][0] for d in known], label=name, **style)
         bands = [(durations.index(d), *ends) for d in known if (ends := line[d][1])]
         if bands:

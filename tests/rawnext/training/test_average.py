@@ -62,7 +62,7 @@ def test_mean_of_the_last_epochs(table, tmp_path, caplog):
     expected = {key: torch.stack([state[key].double() for state in epochs[-3:]]).mean(0) for key in model}
     assert close({key: x for key, x in model.items() if x.is_floating_point()}, expected)
     assert not torch.equal(model["fc.weight"], epochs[-1]["fc.weight"])
-    assert "eer_dev=1 min_dcf_dev=0.5 of the mean of the last 3 epochs" in caplog.text
+    assert "eer_dev=1 min_dcf_dev=0.5 of the mean of the last epochs (3)" in caplog.text
 
 
 def test_moving_average(table, tmp_path):

@@ -18,7 +18,7 @@ from rawnext.data.speed import with_copies
 from rawnext.errors import InputError
 from rawnext.kaldi.ark import write_vectors
 from rawnext.training.dataset import EpochDataset, TrainingLoader, crop_samples, epoch_loader
-from rawnext.training.trainer import read_teacher
+from rawnext.training.teacher import read_teacher
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
 

@@ -22,8 +22,9 @@ from rawnext.errors import InputError
 from rawnext.inference.extract import load_model
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset
+from rawnext.training.precision import amp_type, describe, set_gpu_options
 from rawnext.training.task import SpeakerTask
-from rawnext.training.trainer import Trainer, amp_type, describe, set_gpu_options
+from rawnext.training.trainer import Trainer
 
 TINY = """
 model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}

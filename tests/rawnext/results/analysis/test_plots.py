@@ -139,6 +139,14 @@ def test_a_dozen_lines_differ_and_are_not_hidden(figures):
     assert axis.get_legend().get_window_extent().x0 >= axis.get_window_extent().x1
 
 
+def test_a_line_on_top_of_another_does_not_hide_it(figures):
+    same = {"full": (1.0, None), "1": (2.0, None)}
+    plots.plot_durations({"O": {"plda": same, "plda+cal": same}}, "durations")
+    one, other = figures["durations"].axes[0].lines
+    assert one.get_linestyle() != other.get_linestyle() and one.get_marker() != other.get_marker()
+    assert one.get_fillstyle() == other.get_fillstyle() == "none"
+
+
 def test_intervals_are_drawn_as_bands(figures):
     panels = {"test side cut": {"a": {"1": (5.0, (4.0, 6.5)), "full": (2.0, (1.0, 3.0))}, "b": {"full": (3.0, None)}}}
     plots.plot_durations(panels, "x.png", durations=["1", "2", "full"])

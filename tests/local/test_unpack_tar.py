@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-PROGRAM = "local/speechocean762/unpack_tar.py"
+PROGRAM = "local/unpack_tar.py"
 WORDS = b"words\n" * 20000
 
 

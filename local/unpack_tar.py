@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Unpack a downloaded tar archive (plain or compressed) into a folder, which appears only when it is complete.
 
-  local/speechocean762/unpack_tar.py data/speechocean762.tar.gz data/unpacked
+  local/unpack_tar.py data/speechocean762.tar.gz data/unpacked
 
 Names and links that leave the folder, and devices, are refused (tarfile's filter "data", PEP 706).
 """
