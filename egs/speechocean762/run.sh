@@ -61,11 +61,12 @@ prepare_banks() {
   if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
   if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
   if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
+  local/noise/hold_out_banks.py "$data" "$data/noisy_banks"
   wrote "${banks[@]/%//cuts.jsonl}"
 }
 
 prepare_noisy() {
-  local/noise/make_noisy.py "$data/test" "$data" "$data/test_noisy"
+  local/noise/make_noisy.py "$data/test" "$data/noisy_banks" "$data/test_noisy"
   cp "$data/test/trials" "$data/test_noisy/trials"
   wrote "$data/test_noisy/wav.scp"
 }
@@ -75,9 +76,9 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
 fi
 
 if in_stage 2 "noise and room banks; the test set in noise"; then
-  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
+  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs} "$data"/noisy_banks/{musan_noise,rirs})
   once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
-  once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,musan_noise,rirs}/wav.scp | cksum)"
+  once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,noisy_banks/musan_noise,noisy_banks/rirs}/wav.scp | cksum)"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
