@@ -15,18 +15,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.data.audio import AudioError, Header, read_header
-from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
+from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, write_index
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.tables import check_id, read_table
 from rawnext.log import progress
 
 log = logging.getLogger(__name__)
 
 
 class Utterance(NamedTuple):
-    """One audio file. path: absolute; num_samples: per channel, at the file's own sample_rate in Hz."""
+    """An audio file, or a segment of it.
+
+    path: absolute.   num_samples, start: of the utterance, at the file's own sample_rate in Hz.   channel: counted from
+    0.   recording: id of the file, of which this is a segment; empty: all of it.
+    """
 
     utt: str
     spk: str
@@ -34,6 +38,9 @@ class Utterance(NamedTuple):
     num_samples: int
     sample_rate: int
     num_channels: int
+    start: int = 0
+    channel: int = 0
+    recording: str = ""
 
 
 # --- reading headers
@@ -120,11 +127,16 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     write_lines(out / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utts))
     if len(genders) == len(spk2utt):
         write_lines(out / "spk2gender", (f"{spk} {genders[spk]}" for spk, _ in spk2utt))
+    write_cuts(utts, out, genders)
+    log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
+             sum(u.num_samples / u.sample_rate for u in utts) / 3600)
+
+
+def write_cuts(utts: Iterable[Utterance], out: Path, genders: Mapping[str, str]) -> None:
+    """Write `cuts.jsonl` and its index."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     write_lines(out / "cuts.jsonl", (encode(make_cut(u, genders.get(u.spk))) for u in utts))
     write_index(out)
-    log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
-             sum(u.num_samples / u.sample_rate for u in utts) / 3600)
 
 
 def check_utterances(utts: Sequence[Utterance], place: Path) -> None:
@@ -171,19 +183,40 @@ def num_samples_16k(u: Utterance) -> int:
 
 
 def make_cut(u: Utterance, gender: str | None) -> dict[str, Any]:
-    """A lhotse MonoCut over the first channel as JSON values; lhotse's own objects take ten times as long."""
-    num_samples, channels = num_samples_16k(u), list(range(u.num_channels))
-    span = {"start": 0.0, "duration": num_samples / SAMPLE_RATE, "channel": 0}
-    supervision = {"id": u.utt, "recording_id": u.utt, **span, "speaker": u.spk}
+    """A lhotse MonoCut at 16 kHz as JSON values; lhotse's own objects take ten times as long."""
+    channels, name = list(range(u.num_channels)), u.recording or u.utt
+    span = {"start": 0.0, "duration": num_samples_16k(u) / SAMPLE_RATE, "channel": u.channel}
+    supervision = {"id": u.utt, "recording_id": name, **span, "speaker": u.spk}
     if gender:
         supervision["gender"] = gender
-    recording = {"id": u.utt, "sources": [{"type": "file", "channels": channels, "source": u.path}],
-                 "sampling_rate": SAMPLE_RATE, "num_samples": num_samples, "duration": span["duration"],
+    whole = num_samples_16k(u._replace(num_samples=u.start + u.num_samples))  # at least; only the cut is read
+    recording = {"id": name, "sources": [{"type": "file", "channels": channels, "source": u.path}],
+                 "sampling_rate": SAMPLE_RATE, "num_samples": whole, "duration": whole / SAMPLE_RATE,
                  "channel_ids": channels}
     if u.sample_rate != SAMPLE_RATE:
         rates = {"source_sampling_rate": u.sample_rate, "target_sampling_rate": SAMPLE_RATE}
         recording["transforms"] = [{"name": "Resample", "kwargs": rates}]
-    return {"id": u.utt, **span, "supervisions": [supervision], "recording": recording, "type": "MonoCut"}
+    return {"id": u.utt, **span, "start": u.start / u.sample_rate, "supervisions": [supervision],
+            "recording": recording, "type": "MonoCut"}
+
+
+def check_tables(table: CutTable, data_dir: PathLike) -> None:
+    """Compare the cuts of a data directory, which training reads, with its utt2spk, which all other programs read.
+
+    Raises: InputError: an utterance is in one of them only, or has another speaker.
+    """
+    path = Path(data_dir) / "utt2spk"
+    if not path.exists():
+        return
+    utt2spk = read_table(path, one_word=True)
+    advice = f"steps/make_cuts.py {data_dir} makes cuts.jsonl again"
+    for utt, speaker in zip(table.utts, table.speakers[table.speaker_of].tolist()):
+        if (known := utt2spk.pop(utt, None)) != speaker:
+            why = f"has {utt} of {speaker}, which is not in utt2spk" if known is None else (
+                f"has {utt} of {speaker}, utt2spk of {known}")
+            raise InputError(table.path, None, f"{why}; {advice}")
+    if utt2spk:
+        raise InputError(table.path, None, f"does not have {next(iter(utt2spk))}, which is in utt2spk; {advice}")
 
 
 # --- choosing speakers

@@ -17,7 +17,7 @@ from rawnext.data.audio import AudioError, can_resample, read_header, read_sampl
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import InputError
-from rawnext.files import PathLike, read_lines
+from rawnext.files import PathLike, atomic_path, read_lines
 from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
 log = logging.getLogger(__name__)
@@ -200,6 +200,19 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
         log.warning("%s: channel %d, which is used, is %.0f dB below the loudest one", source.path, source.channel,
                     quieter_db)
     return np.ascontiguousarray(wave), rate
+
+
+def file_of(command: str, path: Path) -> Path:
+    """Write the output of a command (ending in |) to a FLAC file, at its rate and with all its channels."""
+    import soundfile
+
+    output = path_of(pipe_output(command))
+    header = read_header(output)
+    waves = [read_samples(output, channel=channel).wave for channel in range(header.channels)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, np.stack(waves, 1), header.rate, format="FLAC")
+    return path
 
 
 def span(source: Source, num_samples: int, rate: int, least_samples: int = 0) -> tuple[int, int]:

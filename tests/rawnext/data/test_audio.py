@@ -48,8 +48,8 @@ LIBSNDFILE = {f"{form}-{subtype}": (form, subtype, near) for form, subtype, near
     ("WAV", "PCM_16", 1e-4), ("WAV", "PCM_24", 1e-6), ("WAV", "FLOAT", 1e-9), ("WAV", "ULAW", 0.02),
     ("WAV", "GSM610", 0.3), ("WAV", "IMA_ADPCM", 0.2), ("WAVEX", "PCM_16", 1e-4), ("RF64", "PCM_16", 1e-4),
     ("W64", "PCM_16", 1e-4), ("AIFF", "PCM_16", 1e-4), ("AU", "PCM_16", 1e-4), ("AU", "G721_32", 0.2),
-    ("CAF", "PCM_16", 1e-4), ("CAF", "ALAC_16", 1e-4), ("FLAC", "PCM_16", 1e-4), ("OGG", "VORBIS", 0.1), ("OGG", "OPUS", 0.2),
-    ("MP3", "MPEG_LAYER_III", 0.1), ("NIST", "PCM_16", 1e-4), ("VOC", "PCM_16", 1e-4)]}
+    ("CAF", "PCM_16", 1e-4), ("CAF", "ALAC_16", 1e-4), ("FLAC", "PCM_16", 1e-4), ("OGG", "VORBIS", 0.1),
+    ("OGG", "OPUS", 0.2), ("MP3", "MPEG_LAYER_III", 0.1), ("NIST", "PCM_16", 1e-4), ("VOC", "PCM_16", 1e-4)]}
 FFMPEG = {  # ending: options, largest difference
     "mka": (["-c:a", "flac"], 1e-4), "webm": (["-c:a", "libopus"], 0.2), "m4a": (["-c:a", "aac"], 0.2),
     "wv": (["-c:a", "wavpack"], 1e-4), "tta": (["-c:a", "tta"], 1e-4), "wma": (["-c:a", "wmav2"], 0.3)}
