@@ -19,8 +19,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--protocols", default="native", help="paper, native or both (default %(default)s)")
     parser.add_argument("--eval", required=True, help="lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces")
-    parser.add_argument("--cut", default="", help="those of --eval whose test side is also cut (default: the first)")
-    parser.add_argument("--durations", default="", help="seconds that it is cut to (default: none)")
+    parser.add_argument("--cut", default="", help="those of --eval that are also cut (default: the first)")
+    parser.add_argument("--durations", default="", help="seconds that they are cut to (default: none)")
+    parser.add_argument("--sides", default="test", help="which side is cut: test, enroll, both (default %(default)s)")
+    parser.add_argument("--cut-data", default="", metavar="DIR", help="take the cuts from DIR/2s, ..., written by "
+                        "steps/cut_data_dir.py, and the calibrations that EXP has")
     parser.add_argument("--backends", default="cosine", help="(default %(default)s)")
     parser.add_argument("--calibrate", default="all",
                         help="some of --backends, or all of them if --dev has trials (default)")
@@ -29,7 +32,8 @@ def main() -> None:
     args = parser.parse_args()
     if not args.exp.is_dir():
         raise InputError(args.exp, None, "no such folder")
-    rows = make_plan(args.protocols, args.eval, args.cut, args.durations, args.backends, args.calibrate, args.dev)
+    rows = make_plan(args.protocols, args.eval, args.cut, args.durations, args.backends, args.calibrate, args.dev,
+                     args.sides, args.cut_data)
     print(settle_plan(args.exp, rows), file=sys.stderr)
 
 

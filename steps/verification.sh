@@ -13,7 +13,10 @@ train=data/train        # training data
 fit=false               # true: a system without a network, fitted by steps/fit_lda.py
 dev=data/dev            # held-out training speakers with trials, for validation and calibration; empty: none
 eval="data/test:trials" # TEST_DIR:TRIALS[:ENROLL_DIR]; without ENROLL_DIR the enroll side is in TEST_DIR too
-cut=                    # those lists of --eval whose test side is also cut to --durations; empty: the first
+cut=                    # those lists of --eval that are also cut to --durations; empty: the first
+sides="test"            # which side is cut: test, enroll, both, or several of them
+cut_data=               # folder of steps/cut_data_dir.py to take the cuts from; empty: extraction cuts to the centre
+allow_pipes=false       # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
@@ -36,7 +39,7 @@ hold alone "$exp"
 processes=$((ngpu > 0 ? ngpu : 1))
 device=$( ((ngpu > 0)) && echo cuda || echo cpu)
 steps/plan.py --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
-  --calibrate "$calibrate" --dev "$dev" "$exp"
+  --calibrate "$calibrate" --dev "$dev" --sides "$sides" --cut-data "$cut_data" "$exp"
 
 # todo STEP [ROLE]: writes the step's commands that are not up to date to the file $todo, and their number to $num. Its
 # commands are those that the rows of the plan with this role (default: eval) need.
@@ -78,7 +81,8 @@ extract() {
     i=$((i + 1))
     if ((num == 0)); then return; fi
     if again_here; then rm -rf "${words[-1]}"; fi
-    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
+    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) \
+      --allow-pipes "$allow_pipes" "${words[@]:1}" < /dev/null
     steps/tasks.py record --job "$i" "$todo"
   done <<< "$commands"
 }
@@ -117,7 +121,7 @@ if in_stage 6 "train back ends, normalise scores"; then
   parallel score_trained
 fi
 
-if grep -q "^calibration" "$exp/plan.tsv" && in_stage 7 "calibrate: log-likelihood ratios"; then
+if grep -qE $'^calibration|\\+cal\t' "$exp/plan.tsv" && in_stage 7 "calibrate: log-likelihood ratios"; then
   extract calibration
   for step in quality score score_trained; do parallel "$step" calibration; done
   parallel quality
