@@ -118,7 +118,7 @@ def test_a_second_run_makes_nothing_and_another_grid_no_more_than_needed(place, 
     assert done.stderr.count("nothing to do") == 5, done.stderr
     assert times(tmp_path / "out/one/scores") == before
     assert place("--grid", "0.2", "--sides", "both", "--out", "out").returncode == 0
-    assert {side for side, *_ in results(tmp_path / "out/one")} == {"test", "both"}, "the scores of other cells are gone"
+    assert {side for side, *_ in results(tmp_path / "out/one")} == {"test", "both"}, "no scores of other cells"
 
 
 def test_a_calibration_of_the_experiment_is_applied(root, place, tmp_path):
