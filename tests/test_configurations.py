@@ -14,7 +14,8 @@ from rawnext.training.trainer import Trainer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.glob("**/*.yaml"))
-BASES = {"augment.yaml": ["rawnext_aam.yaml"], "large_margin.yaml": ["rawnext_aam.yaml"]}  # what a part extends
+BASES = {"augment.yaml": ["rawnext_aam.yaml"], "large_margin.yaml": ["rawnext_aam.yaml"],  # what a part extends
+         "small/robust.yaml": ["small/rawnext.yaml"]}
 TINY = {"optim.lr=1e-3", "optim.final_lr=0", "optim.schedule=cosine", "batch.speakers=2", "crop.samples=4000",
            "crop.short_from=0", "crop.start_samples=0", "train.margin_from=0", "train.margin_full=0"}
 
@@ -45,9 +46,11 @@ def test_configuration_trains(name, tables, tmp_path):
     assert len(moved) > 0.8 * len(before), "nearly all of the network learns (a dead ReLU may not)"
 
 
-def test_small_systems_share_one_budget():
-    small = [load_system([CONF / name]) for name in FILES if name.startswith("small/") and "_lda" not in name]
+def test_small_systems_share_one_budget_and_normalise_the_level():
+    small = [load_system([CONF / name]) for name in FILES
+             if name.startswith("small/") and "_lda" not in name and name not in BASES]
     assert len(small) >= 10
     for config in small:
         assert (config.batch, config.crop, config.optim, config.train, config.losses) == (
             small[0].batch, small[0].crop, small[0].optim, small[0].train, small[0].losses)
+        assert config.model["level"] == 0.05

@@ -83,6 +83,8 @@ def test_a_corpus_and_banks_that_lie_elsewhere(root, tmp_path):
     env = forking(place_recipe(root, "speechocean762", tmp_path))
     corpora = write_corpora(tmp_path / "corpora")
     write_corpus(corpora / "speechocean762")
+    for name in ("musan/noise/some/noise-some-0000", "rirs/simulated_rirs/smallroom/Room001/Room001-00001"):
+        shutil.copy(corpora / f"{name}.wav", corpora / f"{name}-b.wav")  # half of a bank is for the noisy test set
     places = {"/corpora/speechocean762": "speechocean762", "/corpora/musan": "musan", "/corpora/RIRS_NOISES": "rirs"}
     words = [str(corpora / places[word]) if word in places else word
              for word in example(root, "egs/speechocean762/README.md", "./run.sh --corpus")]
@@ -90,4 +92,5 @@ def test_a_corpus_and_banks_that_lie_elsewhere(root, tmp_path):
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert str(corpora) in (tmp_path / "data/musan_noise/wav.scp").read_text()
+    assert str(corpora) in (tmp_path / "data/noisy_banks/musan_noise/wav.scp").read_text()
     assert not (tmp_path / "data/synthetic").exists()
