@@ -30,8 +30,8 @@ def test_noisy_copies(root, tmp_path):
             place = tmp_path / path.format(kind)
             place.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(place, wave, RATE)
-    assert run(root, "noise/prepare_musan.py", tmp_path / "musan", data).returncode == 0
-    assert run(root, "noise/prepare_rirs.py", tmp_path / "rirs", data).returncode == 0
+    banks = "--musan", tmp_path / "musan", "--rirs", tmp_path / "rirs"
+    assert run(root, "noise/prepare_banks.py", *banks, data).returncode == 0
     for name in ("noisy", "again"):
         done = run(root, "noise/make_noisy.py", data / "test", data, data / name)
         assert done.returncode == 0, done.stderr
