@@ -38,7 +38,7 @@ hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
 processes=$((ngpu > 0 ? ngpu : 1))
 device=$( ((ngpu > 0)) && echo cuda || echo cpu)
-steps/plan.py --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
+steps/tasks.py plan --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
   --calibrate "$calibrate" --dev "$dev" --sides "$sides" --cut-data "$cut_data" "$exp"
 
 # todo STEP [ROLE]: writes the step's commands that are not up to date to the file $todo, and their number to $num. Its
@@ -74,17 +74,13 @@ here() {
 # extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd, or one for
 # each GPU.
 extract() {
-  local i=0 commands words
+  local again_option=()
+  if again_here; then again_option=(--again); fi
   todo extract "$1"
-  commands=$(steps/tasks.py show "$todo")
-  while IFS=$'\t' read -r -a words; do
-    i=$((i + 1))
-    if ((num == 0)); then return; fi
-    if again_here; then rm -rf "${words[-1]}"; fi
-    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) \
-      --allow-pipes "$allow_pipes" "${words[@]:1}" < /dev/null
-    steps/tasks.py record --job "$i" "$todo"
-  done <<< "$commands"
+  if ((num > 0)); then
+    steps/tasks.py run "${again_option[@]}" "$todo" -- --cmd "$extract_cmd" \
+      --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) --allow-pipes "$allow_pipes"
+  fi
 }
 
 if in_stage 3 "train ($conf)"; then
