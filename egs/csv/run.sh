@@ -25,17 +25,15 @@ way=siamese        # siamese (1st way); contrastive, triplet, angular_prototypic
 conf=              # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
 name=              # results go to exp/$name; empty: $way
 backends=          # docs/reference/backend.md; the first decides the pairs; empty: siamese for the 1st way, else cosine
-protocol=native    # native: true length, one pass; paper: averaged segments of one length
-protocols=         # protocols of stages 4 to 9; empty: --protocol
+protocols=native   # native: true length, one pass; paper: averaged segments of one length; the first decides the pairs
 durations=
 . utils/parse_options.sh
 name=${name:-$way}
 backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
 backend=${backends%% *}
-protocols=${protocols:-$protocol}
+protocol=${protocols%% *}
 exp=exp/$name
 RAWNEXT_COMMAND="egs/csv/run.sh$(given way name backends conf set init teacher seeds)"
-export RAWNEXT_COMMAND
 conf="conf/csv/training.yaml conf/csv/augment.yaml conf/csv/$way.yaml${conf:+ $conf}"
 
 if [ "$stage" -le 1 ]; then

@@ -21,7 +21,6 @@ num_threads=1 # and a data worker: two cores
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
 . steps/recipe.sh
 
 # All that its result depends on is an argument: `once` compares them.

@@ -24,24 +24,15 @@ backends="cosine asnorm"
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
 . steps/recipe.sh
 
 if [ -z "$corpora" ]; then
   corpora="librispeech=$data/corpora/train-clean-100/LibriSpeech speechocean762=$data/corpora/speechocean762/speechocean762/train"
   test_corpora=${test_corpora:-speechocean762_test=$data/corpora/speechocean762/speechocean762/test}
   if in_stage 0 "the corpora"; then
-    mkdir -p "$data/corpora"
     for url in $urls; do
-      archive=$data/corpora/${url##*/}
-      folder=${archive%%.tar*}
-      if [ ! -d "$folder" ]; then
-        wget --continue --tries 5 --no-verbose -O "$archive.part" "$url" \
-          || die "$url: cannot be downloaded; download it by other means, and name it by --corpora"
-        local/unpack_tar.py "$archive.part" "$folder"
-        rm "$archive.part"
-        wrote "$folder"
-      fi
+      archive=${url##*/}
+      download "$url" "$data/corpora/${archive%%.tar*}" --corpora
     done
   fi
 fi

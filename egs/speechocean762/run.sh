@@ -25,18 +25,13 @@ num_workers=1
 . utils/parse_options.sh
 downloaded=$data/speechocean762
 RAWNEXT_COMMAND="egs/speechocean762/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
 . steps/recipe.sh
 
 if in_stage 0 "the corpus"; then
   if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
-    wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
-      || die "$url: cannot be downloaded; download it by other means, and name it by --corpus"
-    rm -rf "$data/.unpacked"
-    local/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
+    download "$url" "$data/.unpacked" --corpus
     mv "$data/.unpacked/speechocean762" "$downloaded"
-    rm -r "$data/.unpacked" "$data/speechocean762.tar.gz.part"
-    wrote "$downloaded"
+    rm -r "$data/.unpacked"
   fi
 fi
 corpus=${corpus:-$downloaded}

@@ -26,7 +26,6 @@ num_workers=4
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
 RAWNEXT_COMMAND="egs/voxceleb/run.sh$(given conf name set init teacher seeds dev_speakers)"
-export RAWNEXT_COMMAND
 . steps/recipe.sh
 
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
