@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import soundfile
-
+from rawnext.data.audio import read_header
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, check_sources, span
 from rawnext.files import PathLike
@@ -38,9 +37,9 @@ def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
 
 
 def of_file(source: Source) -> Span:
-    info = soundfile.info(source.path)
-    start, stop = span(source, info.frames, info.samplerate)
-    return Span(start, stop - start, info.samplerate)
+    header = read_header(source.path)
+    start, stop = span(source, header.num_samples, header.rate)
+    return Span(start, stop - start, header.rate)
 
 
 def of_command(source: Source, duration: str) -> Span:

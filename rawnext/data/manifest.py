@@ -7,15 +7,14 @@ docs/explanation/scale.md.
 
 import json
 import logging
-import math
 import os
 import random
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
+from rawnext.data.audio import AudioError, Header, read_header
 from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
@@ -40,8 +39,6 @@ class Utterance(NamedTuple):
 # --- reading headers
 
 SHOWN_FAULTS = 10  # the list file has all of them
-UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
-FILTER_TAPS = 1 << 22  # limit for a resampler
 
 
 def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
@@ -62,71 +59,22 @@ def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[li
     return good, bad
 
 
-def read_headers(paths: Sequence[str], num_jobs: int) -> Iterator[tuple[int, int, int] | str]:
-    """`read_header` of each path, in order."""
+def read_headers(paths: Sequence[str], num_jobs: int) -> Iterator[Header | str]:
+    """`describe` of each path, in order."""
     chunk = 256
     if num_jobs <= 1 or len(paths) <= chunk:
-        yield from map(read_header, paths)
+        yield from map(describe, paths)
     else:
         with worker_pool(num_jobs) as pool:
-            yield from pool.map(read_header, paths, chunksize=chunk)
+            yield from pool.map(describe, paths, chunksize=chunk)
 
 
-def read_header(path: str) -> tuple[int, int, int] | str:
-    """(samples per channel, sampling rate in Hz, channels) of an audio file, or why it cannot be read."""
-    import soundfile
-
+def describe(path: str) -> Header | str:
+    """The header of an audio file, or why it cannot be read."""
     try:
-        if (size := os.stat(path).st_size) == 0:
-            return "empty file"
-        with soundfile.SoundFile(path) as audio:
-            header = (audio.frames, audio.samplerate, audio.channels)
-            if audio.frames == 0:
-                return "no samples"
-            if audio.frames > UNKNOWN_LENGTH:
-                return "its header does not state its length"
-            if not can_resample(audio.samplerate):
-                return f"{audio.samplerate} Hz cannot be resampled to {SAMPLE_RATE} Hz"
-            if audio.format == "FLAC":  # the length comes from the header, so check that the end exists
-                audio.seek(audio.frames - 1)
-                if len(audio.read(1)) != 1:
-                    return "cut off: its last sample is missing"
-        if audio.format in ("WAV", "WAVEX") and (promised := wav_end(path)) > size:
-            return f"cut off: it has {size} bytes, its header promises {promised}"
-    except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last two: soundfile, for a .raw file
-        return " ".join(f"{getattr(error, 'strerror', None) or error}".split())
-    return header
-
-
-def can_resample(rate: int) -> bool:
-    """Whether audio at this rate in Hz can be resampled to 16 kHz with a filter of reasonable size (16001 Hz: 1 GB)."""
-    shared = math.gcd(rate, SAMPLE_RATE)
-    return 2000 <= rate <= 768000 and (rate // shared) * (SAMPLE_RATE // shared) <= FILTER_TAPS
-
-
-def wav_end(path: str) -> int:
-    """The byte at which the samples of a WAV file end by its header; libsndfile silently accepts shorter files.
-
-    0 if the header does not state it, as when a program wrote it to a pipe.
-    """
-    with open(path, "rb") as file:
-        return promised_end(file)
-
-
-def promised_end(file: BinaryIO) -> int:
-    """`wav_end` of an open file."""
-    if file.read(4) != b"RIFF":
-        return 0
-    kind, size = _wav_chunk(file, at=12)
-    while kind not in (b"data", b""):
-        kind, size = _wav_chunk(file, at=file.tell() + size + size % 2)  # chunks are padded to even sizes
-    return 0 if size >= 0x7FFFF000 else file.tell() + size
-
-
-def _wav_chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
-    file.seek(at)
-    head = file.read(8)
-    return struct.unpack("<4sI", head) if len(head) == 8 else (b"", 0xFFFFFFFF)
+        return read_header(path)
+    except AudioError as error:
+        return str(error)
 
 
 def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLike, max_fraction: float = 0.0) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rawnext.data.audio import can_resample, resample
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.manifest import can_resample
-from rawnext.data.wav import LEAST_SAMPLES, resample
+from rawnext.data.wav import LEAST_SAMPLES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
