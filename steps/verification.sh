@@ -44,7 +44,8 @@ steps/tasks.py plan --protocols "$protocols" --eval "$eval" --cut "$cut" --durat
 # todo STEP [ROLE]: writes the step's commands that are not up to date to the file $todo, and their number to $num. Its
 # commands are those that the rows of the plan with this role (default: eval) need.
 todo() {
-  local message again_option=()
+  local message
+  again_option=()
   if again_here; then again_option=(--again); fi
   job_log=$exp/log/$1${2:+_$2} todo=$exp/log/$1${2:+_$2}.todo
   message=$(steps/tasks.py todo "${again_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
@@ -74,8 +75,6 @@ here() {
 # extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd, or one for
 # each GPU.
 extract() {
-  local again_option=()
-  if again_here; then again_option=(--again); fi
   todo extract "$1"
   if ((num > 0)); then
     steps/tasks.py run "${again_option[@]}" "$todo" -- --cmd "$extract_cmd" \

@@ -60,13 +60,11 @@ if in_stage 2 "noise and room banks"; then
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-dev=
-if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
-steps/verification.sh "${options[@]}" --train "$data/train" --dev "$dev" \
-  --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/$name"
+dev=$([ "$dev_speakers" -eq 0 ] || echo "$data/dev")
+options+=(--train "$data/train" --dev "$dev" --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H")
+steps/verification.sh "${options[@]}" "exp/$name"
 
 if in_stage 10 "fine-tune with a larger margin on longer crops (exp/${name}_lm)"; then
   steps/verification.sh "${options[@]}" --stage 3 --stop-stage 9 --init "exp/$name" --conf "$large_margin" \
-    --train "$data/train" --dev "$dev" \
-    --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/${name}_lm"
+    "exp/${name}_lm"
 fi

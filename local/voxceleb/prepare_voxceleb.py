@@ -103,13 +103,6 @@ def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials], gend
         log.info("%s: %d trials, %d target", path, len(trials.enroll), sum(trials.is_target))
 
 
-def write_train(data: Path, vox2: list[Utterance], num_dev: int, seed: int, genders: dict[str, str]) -> None:
-    train, dev = hold_out_speakers(vox2, num_dev, seed)
-    if dev:
-        write_set(dev, data / "dev", genders)
-    write_set(train, data / "train", genders)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
@@ -141,7 +134,10 @@ def main() -> None:
     if bad1:
         read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1})  # fails if a trial needs a bad file
     write_eval(options.data, vox1, lists, genders)
-    write_train(options.data, vox2, options.dev_speakers, options.seed, genders)
+    train, dev = hold_out_speakers(vox2, options.dev_speakers, options.seed)
+    if dev:
+        write_set(dev, options.data / "dev", genders)
+    write_set(train, options.data / "train", genders)
 
 
 if __name__ == "__main__":
