@@ -31,12 +31,10 @@ for f in "$data/wav.scp" "$data/utt2spk" "$trials" "${@/%//model.pt}"; do [ -f "
 for side in $sides; do [[ "$side" == @(test|enroll|both) ]] || die "$0: --sides: $side is not test, enroll or both"; done
 [ "$(for exp in "$@"; do basename "$exp"; done | sort | uniq -d | wc -l)" -eq 0 ] || die "$0: two experiments have the same name"
 out=${out:-$(dirname "$1")/duration_grid/$(basename "$data")_$(basename "$trials")_${policy}_$short}
-export RAWNEXT_COMMAND="steps/duration_grid.sh --grid \"$grid\" --policy $policy --short $short --seed $seed --protocol $protocol $data $trials $*"
+export RAWNEXT_COMMAND="steps/duration_grid.sh --grid \"$grid\" --policy $policy --short $short --seed $seed --protocol $protocol --sides \"$sides\" $data $trials $*"
 mkdir -p "$out"
 hold alone "$out"
 
-places=()
-for exp in "$@"; do places+=("$out/$(basename "$exp")"); done
 set=$out/data/$(basename "$data") # the uncut utterances, with the name of their data set
 
 cut_dirs() {
@@ -57,8 +55,10 @@ fi
 
 if ((stop_stage >= 4)); then
   durations=$(cut -f 1 "$out/data/cuts.tsv" | sed -n 's/s$//p' | xargs)
+  places=()
   for exp in "$@"; do
     place=$out/$(basename "$exp")
+    places+=("$place")
     mkdir -p "$place"
     for part in model.pt config.yaml train_info.json calibration; do
       if [ -e "$exp/$part" ]; then ln -sfn "$(realpath "$exp/$part")" "$place/$part"; fi
@@ -76,6 +76,7 @@ if in_stage 9 "comparison and picture"; then
     steps/compare.py --plot "$out/eer.png" --plot "$out/eer.pdf" "${places[@]}"
     printf '\n### Cuts\n\n'
     sed 's/\t/ | /g; s/.*/| & |/; 1 { p; s/[^|]\+/ --- /g }' "$out/data/cuts.tsv"
-  } > "$out/GRID.md"
+  } > "$out/.GRID.md.$$.tmp"
+  mv "$out/.GRID.md.$$.tmp" "$out/GRID.md"
   wrote "$out/GRID.md" "$out/eer.png" "$out/eer.pdf"
 fi

@@ -9,9 +9,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import run_main
+from rawnext.pipeline.tasks import PAPER
 from rawnext.results.rows import Row, read_paper, read_rows, read_training, title_of
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
 
 def det_panels(rows: list[Row]) -> dict:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
+from rawnext.pipeline.tasks import PAPER
 
 
 def count(text: str) -> int:

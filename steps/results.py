@@ -10,10 +10,9 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
+from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
 from rawnext.results.rows import aligned, notes, read_paper, read_rows, tables, tsv
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
 
 def main() -> None:

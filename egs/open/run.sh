@@ -53,9 +53,8 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
   asked=(--dev-share "$dev_share")
   for corpus in $corpora; do asked+=(--train "$corpus"); done
   for corpus in $test_corpora; do asked+=(--test "$corpus"); done
-  prepared=("$data/train/.prepared")
-  for d in "${sets[@]}"; do prepared+=("$data/$d/.prepared"); done
-  once "${prepared[@]}" -- prepare "${asked[@]}"
+  folders=("$data/train" "${sets[@]/#/$data/}")
+  once "${folders[@]/%//.prepared}" -- prepare "${asked[@]}"
 fi
 
 if in_stage 2 "noises and room responses for augmentation"; then
@@ -67,6 +66,6 @@ fi
 hold shared "$data" # no other run may prepare it again during training
 
 if [ -n "$test_corpora" ]; then sets=("${sets[@]:1}"); fi # scores of dev are calibrated on dev itself
-eval=
-for d in "${sets[@]}"; do eval="$eval $data/$d:trials"; done
+folders=("${sets[@]/#/$data/}")
+eval="${folders[*]/%/:trials}"
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$eval" --cut "$eval" "exp/$name"
