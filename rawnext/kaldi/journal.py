@@ -23,6 +23,7 @@ import numpy as np
 
 from rawnext.errors import UNWRITABLE, InputError
 from rawnext.files import write_lines
+from rawnext.kaldi.ark import FLOAT_HEAD
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.
         dim = dim or vector.size
         if utt != expected or vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
             raise ValueError(f"{utt}: want {dim} finite numbers of {expected}, got shape {vector.shape}")
-        file.write(f"{utt} ".encode() + b"\0BFV \4" + struct.pack("<i", dim) + vector.tobytes())
+        file.write(f"{utt} ".encode() + FLOAT_HEAD + struct.pack("<i", dim) + vector.tobytes())
         file.flush()
 
 
@@ -92,7 +93,7 @@ def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
         return ends
     with file:
         for utt in utts:
-            start = f"{utt} ".encode() + b"\0BFV \4"
+            start = f"{utt} ".encode() + FLOAT_HEAD
             head = file.read(len(start) + 4)
             if head[:-4] != start:
                 break
