@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.registry import nearest
@@ -106,9 +110,6 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
     Raises: InputError: a missing file, invalid YAML, an unknown key (the nearest known one is suggested), a value
         of the wrong type or out of range.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     merged: Any = OmegaConf.structured(Config)
     if init:
         file = Path(init) / "config.yaml"
@@ -132,10 +133,6 @@ def model_folder(name: PathLike) -> Path:
 
 
 def read_yaml(path: PathLike):
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     try:
         content = OmegaConf.load(Path(path))
     except FileNotFoundError:
@@ -152,10 +149,6 @@ def read_yaml(path: PathLike):
 
 def read_override(text: str):
     """Parse `key=value`."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     if "=" not in text:
         raise InputError("--set", None, f"want key=value, got {text!r}")
     try:
@@ -165,9 +158,6 @@ def read_override(text: str):
 
 
 def merge(base, update, path: PathLike):
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     # `model` and the lists are replaced as a whole: one model's options do not apply to another
     try:
         for key in ("model", "losses", "augment"):
@@ -263,6 +253,4 @@ def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def save_config(config: Config, path: PathLike) -> None:
     """Write the complete, merged configuration as YAML."""
-    from omegaconf import OmegaConf
-
     write_lines(path, OmegaConf.to_yaml(OmegaConf.structured(config)).rstrip().split("\n"))
