@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, write_lines
+from rawnext.files import PathLike, readable, write_lines
 from rawnext.registry import nearest
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
@@ -134,11 +134,8 @@ def model_folder(name: PathLike) -> Path:
 
 def read_yaml(path: PathLike):
     try:
-        content = OmegaConf.load(Path(path))
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+        with readable(path):
+            content = OmegaConf.load(Path(path))
     except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:  # ValueError: not UTF-8
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None

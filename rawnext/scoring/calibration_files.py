@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, write_lines
+from rawnext.files import PathLike, readable, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
 from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
@@ -127,16 +127,15 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
     Raises: InputError: the file was not written by save_model.
     """
     try:
-        model = json.loads(path.read_text(encoding="utf-8"))
+        with readable(path):
+            model = json.loads(path.read_text(encoding="utf-8"))
         names = model["names"][1:]
         weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))
         calibration = Calibration(weights, float(model["offset"]), low, high)
         fits = (model["form"] == FORM and set(names) <= set(MEASURES) and len(weights) == 1 + len(names)
                 and low.shape == high.shape == (len(names),)
                 and np.isfinite([*weights, calibration.offset, *low, *high]).all())
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise InputError(path, None, "is not a calibration of steps/calibrate.py")
