@@ -59,16 +59,13 @@ def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None =
         if not 0 < value < np.inf:
             raise InputError(path, number, f"{utt}: want seconds above 0")
         seconds[utt] = min(value, cut or value)
-    return seconds if enroll_map is None else of_models(seconds, enroll_map, "duration", path, sum)
+    return seconds if enroll_map is None else of_models(seconds, enroll_map, path, sum)
 
 
-def of_models(values: Mapping[str, float], enroll_map: PathLike, quantity: str, path: Path,
+def of_models(values: Mapping[str, float], enroll_map: PathLike, path: Path,
               over: Callable[[list[float]], float]) -> dict[str, float]:
     """model -> `over` of its utterances' values.   Raises: InputError: an utterance has no value in `path`."""
-    models = read_enroll_map(enroll_map)
-    for number, utts in enumerate(models.values(), 1):
-        if missing := [utt for utt in utts if utt not in values]:
-            raise InputError(enroll_map, number, f"{missing[0]} has no {quantity} in {path}")
+    models = read_enroll_map(enroll_map, values, path)
     return {model: over([values[utt] for utt in utts]) for model, utts in models.items()}
 
 
@@ -86,7 +83,7 @@ def read_quality(quantity: str, folder: str, enroll_map: PathLike | None = None)
     for number, (utt, value) in enumerate(values.items(), 1):
         if not np.isfinite(value):
             raise InputError(path, number, f"{utt}: not a number")
-    return values if enroll_map is None else of_models(values, enroll_map, quantity, path, fmean)
+    return values if enroll_map is None else of_models(values, enroll_map, path, fmean)
 
 
 def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str], test: Sequence[str], enroll_data: Path,
