@@ -140,14 +140,14 @@ def test_one_computation_at_a_time_and_a_limited_queue(serving, audio):
         threads = [threading.Thread(target=lambda: answers.append(client.post("/embed", audio()))) for _ in range(3)]
         for thread in threads:
             thread.start()
-        while service.busy < 3:
+        while not service.slots.locked():
             time.sleep(0.01)
         status, answer = client.post("/embed", audio())
         assert status == 503 and "try again" in answer["error"] and client.ask("GET", "/about")[0] == 200
         slow.go.set()
         for thread in threads:
             thread.join(30)
-    assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.busy == 0
+    assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.slots._value == 3
 
 
 def test_slow_request_times_out(serving, audio):
@@ -155,7 +155,7 @@ def test_slow_request_times_out(serving, audio):
     service = Service(slow, Judge(None, [], "none"), Operating(), Limits(wait_s=0.2))
     with serving(service) as client:
         status, answer = client.post("/embed", audio())
-        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.busy == 0
+        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.slots._value == 4
         slow.go.set()
 
 
