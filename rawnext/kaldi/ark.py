@@ -45,42 +45,6 @@ def split_place(place: str) -> tuple[str, int]:
     return path, int(offset)
 
 
-class Reader:
-    """Reads single vectors of archives; the archive that was read last stays open."""
-
-    def __init__(self) -> None:
-        self.path = ""
-        self.file: BinaryIO | None = None
-
-    def open(self, path: str) -> BinaryIO:
-        """Open the archive of this name; ValueError if that is impossible."""
-        try:
-            if self.file is None or path != self.path:
-                self.file = open_regular(path)
-                self.path = path
-        except OSError as error:
-            raise ValueError(f"{error.strerror}: {path}") from None
-        return self.file
-
-    def read(self, path: str, offset: int) -> np.ndarray:
-        """The (D,) vector at a byte of a file, as finite float32; in the file it is binary (float32, float64) or text.
-
-        Raises: ValueError: it cannot be read, is not a vector, or is not finite.
-        """
-        file = self.open(path)
-        try:
-            vector = _read_at(file, offset)
-        except OSError as error:
-            raise ValueError(f"{error.strerror}: {path}") from None
-        if not 1 <= vector.size <= DIM_LIMIT:
-            raise ValueError(f"a vector of {vector.size} dimensions")
-        with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
-            vector = vector.astype(np.float32)
-        if not np.isfinite(vector).all():
-            raise ValueError("is not finite")
-        return vector
-
-
 def open_regular(path: str) -> BinaryIO:
     """Open a file for reading; pipes and devices, which may never answer or never end, are refused."""
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -157,7 +121,8 @@ class Vectors(UserDict[str, Any]):
     def __init__(self, scp: PathLike):
         super().__init__()
         self.data = read_table(scp)
-        self.scp, self.reader = scp, Reader()
+        self.scp, self.opened = scp, ""
+        self.file: BinaryIO | None = None
         number, which, offsets = dict[str, int](), list[int](), list[int]()
         for key, place in self.data.items():
             try:
@@ -173,9 +138,37 @@ class Vectors(UserDict[str, Any]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         try:
-            return self.reader.read(*split_place(self.data[key]))
+            return self.read(*split_place(self.data[key]))
         except ValueError as why:
             raise self.fault(key, str(why)) from None
+
+    def open(self, path: str) -> BinaryIO:
+        """The archive of this name; ValueError if it cannot be opened. The one that was read last stays open."""
+        try:
+            if self.file is None or path != self.opened:
+                self.file = open_regular(path)
+                self.opened = path
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        return self.file
+
+    def read(self, path: str, offset: int) -> np.ndarray:
+        """The (D,) vector at a byte of a file, as finite float32; in the file it is binary (float32, float64) or text.
+
+        Raises: ValueError: it cannot be read, is not a vector, or is not finite.
+        """
+        file = self.open(path)
+        try:
+            vector = _read_at(file, offset)
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        if not 1 <= vector.size <= DIM_LIMIT:
+            raise ValueError(f"a vector of {vector.size} dimensions")
+        with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
+            vector = vector.astype(np.float32)
+        if not np.isfinite(vector).all():
+            raise ValueError("is not finite")
+        return vector
 
 
 def read_vectors(scp: PathLike) -> Mapping[str, Any]:
@@ -206,7 +199,7 @@ def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray
     order = np.argsort(which, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
         try:
-            file = vectors.reader.open(vectors.paths[which[rows[0]]])
+            file = vectors.open(vectors.paths[which[rows[0]]])
         except ValueError:
             continue  # reading these rows one by one reports the fault
         for part, numbers in _read_plain(file, vectors.offsets[lines[rows]], matrix.shape[1]):

@@ -8,7 +8,7 @@ import pytest
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi import ark
-from rawnext.kaldi.ark import Reader, read_matrix, read_vectors, write_vectors
+from rawnext.kaldi.ark import Vectors, read_matrix, read_vectors, write_vectors
 
 X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
 KEYS = [f"{'u' * (n % 4)}{n}" for n in range(20)]  # different lengths, so that records are not evenly spaced
@@ -43,8 +43,8 @@ def test_blocks_equal_reading_one_by_one(tmp_path, monkeypatch, lines, window, w
 
 def test_only_the_first_vector_is_read_by_itself(tmp_path, monkeypatch):
     places = []
-    read = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, *place: places.append(place) or read(self, *place))
+    read = Vectors.read
+    monkeypatch.setattr(Vectors, "read", lambda self, *place: places.append(place) or read(self, *place))
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     assert np.array_equal(read_matrix(tmp_path / "e.scp")[1], X) and len(places) == 1
 
