@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 def choose(args: argparse.Namespace) -> tuple[list, int]:
     """The utterances to use, and the number of utterances shorter than the longest duration."""
-    from rawnext.data.lengths import read_spans
+    from rawnext.data.cutting import read_spans
     from rawnext.data.wav import read_sources
 
     sources = read_sources(args.data_dir, args.allow_pipes)

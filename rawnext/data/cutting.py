@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Kaldi data directory with utterances cut to a duration, as `segments` of the same recordings.
 
-Utterances keep their ids, so trial lists stay valid.
+Utterances keep their ids, so trial lists stay valid. No audio is decoded, unless it is repeated.
 """
 
 import random
@@ -12,14 +12,54 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from rawnext.data.lengths import Span
-from rawnext.data.wav import Source
+from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.wav import Source, check_sources
 from rawnext.errors import InputError
-from rawnext.files import atomic_path, write_lines
-from rawnext.kaldi.tables import read_table
+from rawnext.files import PathLike, atomic_path, write_lines
+from rawnext.kaldi.tables import read_table, to_number
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")
+
+
+class Span(NamedTuple):
+    """Position of an utterance in its recording, in samples of that recording."""
+
+    start: int
+    num_samples: int
+    rate: int  # Hz
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.rate
+
+
+def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
+    """The spans of utterances from their files' headers, which are checked; for commands from segments or utt2dur.
+
+    Raises: InputError: audio that check_sources refuses, or a command of unknown length.
+    """
+    check_sources(sources)
+    path = Path(data_dir) / "utt2dur"
+    utt2dur = read_table(path, one_word=True) if path.exists() else {}
+    return [span_of_command(source, utt2dur.get(source.utt, "")) if source.is_pipe else span_of_file(source)
+            for source in sources]
+
+
+def span_of_file(source: Source) -> Span:
+    info = soundfile.info(source.path)
+    start, stop = source.limits(info.frames, info.samplerate)
+    return Span(start, stop - start, info.samplerate)
+
+
+def span_of_command(source: Source, duration: str) -> Span:
+    """The span of a command's output; its rate is unknown, so positions are given at 16 kHz."""
+    start = round(source.start_s * SAMPLE_RATE)
+    if source.end_s >= 0:
+        return Span(start, round(source.end_s * SAMPLE_RATE) - start, SAMPLE_RATE)
+    if not 0 < (seconds := to_number(duration)) < float("inf"):
+        raise source.fault("is a command: utt2dur must list its length")
+    return Span(start, round(seconds * SAMPLE_RATE), SAMPLE_RATE)
 
 
 class Cut(NamedTuple):

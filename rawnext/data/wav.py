@@ -44,6 +44,11 @@ class Source(NamedTuple):
     def is_pipe(self) -> bool:
         return self.path.endswith("|")
 
+    def limits(self, num_samples: int, rate: int) -> tuple[int, int]:
+        """First sample of the utterance in its recording, and the sample after its last."""
+        stop = num_samples if self.end_s < 0 else min(round(self.end_s * rate), num_samples)
+        return round(self.start_s * rate), stop
+
     def fault(self, why: object) -> InputError:
         text = re.sub(r"<_io.BytesIO.*?>", "its command's output", " ".join(str(why).split()))
         if self.table == self.path:  # not listed in a table
@@ -189,12 +194,12 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarr
         if source.is_pipe:
             recording, rate = decode_pipe(source.path)
             check_span(source, len(recording), rate, least_samples)
-            start, stop = span(source, len(recording), rate)
+            start, stop = source.limits(len(recording), rate)
             wave = recording[start:stop]
         else:
             with soundfile.SoundFile(source.path) as file:
                 rate = file.samplerate
-                start, stop = span(source, file.frames, rate)
+                start, stop = source.limits(file.frames, rate)
                 wave = read_first_channel(file, start, stop)
     except UNDECODABLE as error:
         raise source.fault(error) from None
@@ -203,12 +208,6 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarr
     if not np.isfinite(wave).all():
         raise source.fault(f"{source.path} contains NaN or infinity")
     return np.ascontiguousarray(wave), rate
-
-
-def span(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
-    """First sample of an utterance in its recording, and the sample after its last."""
-    stop = num_samples if source.end_s < 0 else min(round(source.end_s * rate), num_samples)
-    return round(source.start_s * rate), stop
 
 
 @lru_cache(maxsize=1)  # segments of one recording are usually adjacent
