@@ -10,8 +10,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from rawnext.errors import InputError
-from rawnext.files import PathLike, write_lines
+from rawnext.files import PathLike, readable, write_lines
 from rawnext.registry import nearest
 
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
@@ -106,9 +110,6 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
     Raises: InputError: a missing file, invalid YAML, an unknown key (the nearest known one is suggested), a value
         of the wrong type or out of range.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     merged: Any = OmegaConf.structured(Config)
     if init:
         file = Path(init) / "config.yaml"
@@ -132,16 +133,9 @@ def model_folder(name: PathLike) -> Path:
 
 
 def read_yaml(path: PathLike):
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     try:
-        content = OmegaConf.load(Path(path))
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+        with readable(path):
+            content = OmegaConf.load(Path(path))
     except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:  # ValueError: not UTF-8
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None
@@ -152,10 +146,6 @@ def read_yaml(path: PathLike):
 
 def read_override(text: str):
     """Parse `key=value`."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     if "=" not in text:
         raise InputError("--set", None, f"want key=value, got {text!r}")
     try:
@@ -165,9 +155,6 @@ def read_override(text: str):
 
 
 def merge(base, update, path: PathLike):
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     # `model` and the lists are replaced as a whole: one model's options do not apply to another
     try:
         for key in ("model", "losses", "augment"):
@@ -263,6 +250,4 @@ def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def save_config(config: Config, path: PathLike) -> None:
     """Write the complete, merged configuration as YAML."""
-    from omegaconf import OmegaConf
-
     write_lines(path, OmegaConf.to_yaml(OmegaConf.structured(config)).rstrip().split("\n"))

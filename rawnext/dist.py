@@ -60,13 +60,13 @@ def init_process_group(device: torch.device, minutes: float = 60) -> None:
 
 def cleanup() -> None:
     """Leave the process group, if there is one."""
-    if _initialised():
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank_world() -> tuple[int, int]:
     """(rank of this process, number of processes); (0, 1) without a group."""
-    return (dist.get_rank(), dist.get_world_size()) if _initialised() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def is_main() -> bool:
@@ -206,10 +206,6 @@ def sync_batchnorm(model: torch.nn.Module, device: torch.device) -> None:
                 module.process_group = None  # type: ignore[assignment]
             else:
                 module.__class__ = SyncBatchNorm
-
-
-def _initialised() -> bool:
-    return dist.is_available() and dist.is_initialized()
 
 
 class _Sum(torch.autograd.Function):

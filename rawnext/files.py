@@ -12,21 +12,39 @@ PathLike = str | os.PathLike[str]
 
 
 @contextlib.contextmanager
+def readable(path: PathLike) -> Iterator[None]:
+    """Turn an OSError of the block, which reads `path`, into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def writable(path: PathLike, *files: Path) -> Iterator[None]:
+    """Make the folder of `path`; turn an OSError about it, these files or a full disk into an InputError."""
+    final = Path(path)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        ours = error.filename is None or Path(error.filename) in (*files, *final.parents)
+        if ours and error.errno in UNWRITABLE:
+            raise InputError(final, None, f"cannot be written: {error.strerror}") from error
+        raise
+
+
+@contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails."""
     final = Path(path)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, final)
-    except OSError as error:
-        ours = error.filename is None or Path(error.filename) in (temporary, *final.parents)
-        if ours and error.errno in UNWRITABLE:
-            raise InputError(final, None, f"cannot be written: {error.strerror}") from error
-        raise
-    finally:
-        if final.parent.is_dir():
+    with writable(final, temporary):
+        try:
+            yield temporary
+            os.replace(temporary, final)
+        finally:
             temporary.unlink(missing_ok=True)
 
 
@@ -42,12 +60,7 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control characters or
         unusual spaces.
     """
-    try:
-        file = open(path, encoding="utf-8", newline="\n")  # noqa: SIM115 (the with statement follows)
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
-    with file:
+    with readable(path), open(path, encoding="utf-8", newline="\n") as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):

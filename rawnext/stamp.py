@@ -9,8 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rawnext.errors import InputError
-from rawnext.files import PathLike
+from rawnext.files import PathLike, readable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,14 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def sha256(path: PathLike) -> str:
     """Hexadecimal SHA-256 of a file.   Raises: InputError: it cannot be read."""
     digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+    with readable(path), open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 

@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 def choose(args: argparse.Namespace) -> tuple[list, int]:
     """The utterances to use, and the number of utterances shorter than the longest duration."""
-    from rawnext.data.lengths import read_spans
+    from rawnext.data.cutting import read_spans
     from rawnext.data.wav import read_sources
 
     sources = read_sources(args.data_dir, args.allow_pipes)
@@ -66,12 +66,12 @@ def main() -> None:
     from rawnext.data.wav import load_wave
     from rawnext.dist import choose_device
     from rawnext.inference.extract import load_model
-    from rawnext.results.analysis.branches import blocks_of, branches_of, reference_form, summary, table, variation
+    from rawnext.results.analysis.branches import blocks_of, branches_of, check_branches, summary, table, variation
     from rawnext.results.analysis.plots import plot_branches
 
     model, _ = load_model(args.exp, choose_device("auto"))
     try:
-        model = reference_form(model)
+        check_branches(model)
     except ValueError as why:
         raise InputError(args.exp / "config.yaml", None, str(why)) from None
     sources, num_short = choose(args)

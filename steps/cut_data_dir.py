@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_tables, seconds_of, write_cut_dir
-from rawnext.data.lengths import read_spans
+from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_spans, read_tables, seconds_of, write_cut_dir
 from rawnext.data.wav import read_sources
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines

@@ -28,7 +28,7 @@ def main() -> None:
         raise InputError(args.exp / "model.pt", None, "already exists; name another folder")
 
     from rawnext.config import Config, save_config
-    from rawnext.models.official.options import recognise
+    from rawnext.models.official import recognise
     from rawnext.stamp import sha256
     from rawnext.training import checkpoint
     from rawnext.training.info import write_info

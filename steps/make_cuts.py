@@ -16,7 +16,7 @@ from pathlib import Path
 from rawnext.data.audio import AudioError, Header
 from rawnext.data.cuts import INDEX, SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
-from rawnext.data.wav import LEAST_SAMPLES, Source, read_sources, span
+from rawnext.data.wav import LEAST_SAMPLES, Source, limits, read_sources
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
@@ -67,7 +67,7 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
             raise source.fault("is not in utt2spk")
         if source.channel >= header.channels:
             raise source.fault(f"has no channel {source.channel}; channels are counted from 0")
-        start, stop = span(source, header.num_samples, header.rate)
+        start, stop = limits(source, header.num_samples, header.rate)
         if (stop - start) < least * header.rate:
             short.append(f"{source.utt} {(stop - start) / header.rate:.3f}")
             continue

@@ -13,8 +13,7 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import run_main
-from rawnext.results.evaluation import TITLES
-from rawnext.results.paired import paired_files
+from rawnext.results.evaluation import TITLES, paired_files
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 

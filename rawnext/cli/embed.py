@@ -80,7 +80,7 @@ def check_window(args: argparse.Namespace) -> None:
         raise InputError("--shift", None, "needs --window")
     if args.window is None:
         return
-    from rawnext.inference.waveform import window_starts
+    from rawnext.inference.extractor import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
     try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+import scipy
 
 
 def with_copies(ids: Sequence[str], speeds: Sequence[float]) -> list[str]:
@@ -16,7 +17,5 @@ def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     """(T,) -> about (T / speed,): played `speed` times as fast, which raises the pitch and all formants too."""
     if speed == 1:
         return wave
-    from scipy.signal import resample_poly
-
     ratio = Fraction(speed).limit_denominator(100)
-    return resample_poly(wave, ratio.denominator, ratio.numerator)
+    return scipy.signal.resample_poly(wave, ratio.denominator, ratio.numerator)

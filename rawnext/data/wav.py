@@ -127,7 +127,7 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
             header = read_header(source.path)
         except AudioError as error:
             raise source.fault(error) from None
-        span(source, header.num_samples, header.rate, least_samples)
+        limits(source, header.num_samples, header.rate, least_samples)
         if source.channel >= header.channels:
             raise source.fault(f"has no channel {source.channel}; channels are counted from 0, and it has "
                                f"{header.channels}")
@@ -178,7 +178,7 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
 
     Args: longest_s: limit for the whole file.
     Raises: InputError: a command failed; the audio cannot be decoded, is cut off or too short, or cannot be speech
-        (check_wave).
+        (no_speech).
     """
     try:
         path = path_of(pipe_output(source.path)) if source.is_pipe else source.path
@@ -186,7 +186,7 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
             start, stop = 0, None
         else:
             header = read_header(path)
-            start, stop = span(source, header.num_samples, header.rate, least_samples)
+            start, stop = limits(source, header.num_samples, header.rate, least_samples)
         wave, rate, quieter_db = read_samples(path, start, stop, source.channel, longest_s)
     except (AudioError, OSError) as error:
         raise source.fault(error) from None
@@ -215,7 +215,7 @@ def file_of(command: str, path: Path) -> Path:
     return path
 
 
-def span(source: Source, num_samples: int, rate: int, least_samples: int = 0) -> tuple[int, int]:
+def limits(source: Source, num_samples: int, rate: int, least_samples: int = 0) -> tuple[int, int]:
     """First sample of an utterance in its recording, and the sample after its last.
 
     Args: num_samples, rate: of the recording.
@@ -236,11 +236,11 @@ def no_speech(wave: np.ndarray) -> str:
     if not np.isfinite(wave).all():
         return "contains NaN or infinity"
     if not wave.any():
-        return "all its samples are zero"
+        return "has only zeros"
     if (largest := max(wave.max(), -wave.min())) > LARGEST:
         return f"has samples up to {largest:.0f}; they must be in [-1, 1], not on the scale of integers"
     if (num := len(np.unique(wave[:: 1 + len(wave) // EXAMINED]))) < FEWEST_VALUES:
-        return f"its samples have only {num} different value{'s' if num > 1 else ''}: no speech"
+        return f"has only {num} different value{'s' if num > 1 else ''}: no speech"
     return ""
 
 

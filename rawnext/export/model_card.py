@@ -5,10 +5,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rawnext.results.rows import Row
+from rawnext.results.rows import Row, markdown
 
 TAGS = ["speaker-verification", "speaker-recognition", "speaker-embeddings", "audio"]
-COLUMNS = ("list", "data set", "protocol", "trials", "EER %", "minDCF (0.01)")
+COLUMNS = ["list", "data set", "protocol", "trials", "EER %", "minDCF (0.01)"]
 USAGE = """```python
 from rawnext import Extractor, read_audio
 
@@ -64,7 +64,6 @@ def known_data(training: dict[str, Any]) -> str:
 def results(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return ["None: it was not evaluated."]
-    cells: list[Sequence[str]] = [COLUMNS, ["---"] * 3 + ["---:"] * 3]
-    cells += [[*identity(row), f"{row['num_trials']:,}", f"{row['eer']:.2f}", f"{row['min_dcf_01']:.3f}"]
-              for row in rows]
-    return ["Cosines of whole utterances:", "", *(f"| {' | '.join(line)} |" for line in cells)]
+    lines = ([*identity(row), f"{row['num_trials']:,}", f"{row['eer']:.2f}", f"{row['min_dcf_01']:.3f}"]
+             for row in rows)
+    return ["Cosines of whole utterances:", "", *markdown([COLUMNS, *lines], 3)]

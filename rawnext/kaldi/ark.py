@@ -2,28 +2,30 @@
 """Kaldi's archives of vectors (ark and scp), written by kaldiio and read as untrusted input.
 
 Nothing in a file is run (kaldiio would unpickle entries and run commands), only regular files are opened, and no more
-memory is allocated than the file has bytes.
+memory is allocated than the file has bytes. Many vectors of one archive are read in a few large reads.
 """
 
 import os
 import stat
 import struct
 from collections import UserDict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
-from rawnext.kaldi.ark_blocks import read_plain
 from rawnext.kaldi.tables import check_id, read_table
 
 KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
 MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
 TEXT_LIMIT = 1 << 20  # bytes of a vector in text form
 DIM_LIMIT = 1 << 16  # of a vector: a long scp may name one vector many times
+FLOAT_HEAD = b"\0BFV \4"  # of a float32 vector; an int32 and that many numbers follow
+WINDOW = 1 << 22  # bytes of an archive in memory at a time
 
 
 def split_place(place: str) -> tuple[str, int]:
@@ -41,66 +43,6 @@ def split_place(place: str) -> tuple[str, int]:
     if not (offset.isascii() and offset.isdigit() and len(offset) <= 18 and len(offset) < len(place)):
         return place, 0
     return path, int(offset)
-
-
-class Places(NamedTuple):
-    """N locations. paths: the archives.   which: (N,) index of each one's archive.   offsets: (N,) bytes."""
-
-    paths: list[str]
-    which: np.ndarray
-    offsets: np.ndarray
-
-
-def split_places(places: Iterable[str]) -> Places | None:
-    """Split N locations `file.ark:offset`, in a fifth of split_place's time; None if one has another form."""
-    number, which, offsets = dict[str, int](), list[int](), list[str]()
-    for place in places:
-        path, _, offset = place.rpartition(":")
-        which.append(number.setdefault(path, len(number)))
-        offsets.append(offset)
-    digits = "".join(offsets)
-    if not (all(offsets) and max(map(len, offsets)) <= 18 and digits.isascii() and digits.isdigit()):
-        return None
-    if any(not path or path.startswith("|") for path in number):
-        return None
-    return Places(list(number), np.array(which), np.fromiter(map(int, offsets), np.int64, len(offsets)))
-
-
-class Reader:
-    """Reads single vectors of archives; the archive that was read last stays open."""
-
-    def __init__(self) -> None:
-        self.path = ""
-        self.file: BinaryIO | None = None
-
-    def open(self, path: str) -> BinaryIO:
-        """Open the archive of this name; ValueError if that is impossible."""
-        try:
-            if self.file is None or path != self.path:
-                self.file = open_regular(path)
-                self.path = path
-        except OSError as error:
-            raise ValueError(f"{error.strerror}: {path}") from None
-        return self.file
-
-    def read(self, place: str) -> np.ndarray:
-        """The (D,) vector at `file.ark:offset`, as finite float32; in the file it is binary (float32, float64) or text.
-
-        Raises: ValueError: it cannot be read, is not a vector, or is not finite.
-        """
-        path, offset = split_place(place)
-        file = self.open(path)
-        try:
-            vector = _read_at(file, offset)
-        except OSError as error:
-            raise ValueError(f"{error.strerror}: {path}") from None
-        if not 1 <= vector.size <= DIM_LIMIT:
-            raise ValueError(f"a vector of {vector.size} dimensions")
-        with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
-            vector = vector.astype(np.float32)
-        if not np.isfinite(vector).all():
-            raise ValueError("is not finite")
-        return vector
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -171,27 +113,62 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
 
 
 class Vectors(UserDict[str, Any]):
-    """The mapping that read_vectors returns."""
+    """The mapping that read_vectors returns: N entries, each at a byte of an archive.
+
+    paths: the archives.   which: (N,) index of each entry's archive.   offsets: (N,) bytes.
+    """
 
     def __init__(self, scp: PathLike):
         super().__init__()
         self.data = read_table(scp)
-        self.scp, self.reader = scp, Reader()
-        self.places = split_places(self.data.values())
-        for key, place in self.data.items() if self.places is None else ():
+        self.scp, self.opened = scp, ""
+        self.file: BinaryIO | None = None
+        number, which, offsets = dict[str, int](), list[int](), list[int]()
+        for key, place in self.data.items():
             try:
-                split_place(place)
+                path, offset = split_place(place)
             except ValueError as why:
                 raise self.fault(key, str(why)) from None
+            which.append(number.setdefault(path, len(number)))
+            offsets.append(offset)
+        self.paths, self.which, self.offsets = list(number), np.array(which), np.array(offsets)
 
     def fault(self, key: str, why: str) -> InputError:
         return InputError(self.scp, list(self).index(key) + 1, f"{key}: {why}")
 
     def __getitem__(self, key: str) -> np.ndarray:
         try:
-            return self.reader.read(self.data[key])
+            return self.read(*split_place(self.data[key]))
         except ValueError as why:
             raise self.fault(key, str(why)) from None
+
+    def open(self, path: str) -> BinaryIO:
+        """The archive of this name; ValueError if it cannot be opened. The one that was read last stays open."""
+        try:
+            if self.file is None or path != self.opened:
+                self.file = open_regular(path)
+                self.opened = path
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        return self.file
+
+    def read(self, path: str, offset: int) -> np.ndarray:
+        """The (D,) vector at a byte of a file, as finite float32; in the file it is binary (float32, float64) or text.
+
+        Raises: ValueError: it cannot be read, is not a vector, or is not finite.
+        """
+        file = self.open(path)
+        try:
+            vector = _read_at(file, offset)
+        except OSError as error:
+            raise ValueError(f"{error.strerror}: {path}") from None
+        if not 1 <= vector.size <= DIM_LIMIT:
+            raise ValueError(f"a vector of {vector.size} dimensions")
+        with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
+            vector = vector.astype(np.float32)
+        if not np.isfinite(vector).all():
+            raise ValueError("is not finite")
+        return vector
 
 
 def read_vectors(scp: PathLike) -> Mapping[str, Any]:
@@ -218,17 +195,35 @@ def read_matrix(scp: PathLike, wanted: Container[str] | None = None) -> tuple[li
 
 def _fill(matrix: np.ndarray, vectors: Vectors, lines: np.ndarray) -> np.ndarray:
     """Read in blocks what can be read so; returns the rows that are left, in ascending order."""
-    if vectors.places is None:
-        return np.arange(len(lines))
-    left, places = np.ones(len(lines), bool), vectors.places
-    which = places.which[lines]
+    left, which = np.ones(len(lines), bool), vectors.which[lines]
     order = np.argsort(which, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
         try:
-            file = vectors.reader.open(places.paths[which[rows[0]]])
+            file = vectors.open(vectors.paths[which[rows[0]]])
         except ValueError:
             continue  # reading these rows one by one reports the fault
-        for part, numbers in read_plain(file, places.offsets[lines[rows]], matrix.shape[1]):
+        for part, numbers in _read_plain(file, vectors.offsets[lines[rows]], matrix.shape[1]):
             matrix[rows[part]] = numbers
             left[rows[part]] = False
     return np.flatnonzero(left)
+
+
+def _read_plain(file: BinaryIO, offsets: np.ndarray, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read those vectors at N offsets that are `dim` finite numbers in binary float32; the others are left out.
+
+    Args: offsets: (N,) bytes, in any order.
+    Returns: parts of the vectors: (n,) positions in `offsets`, and (n, dim) vectors.
+    """
+    head = np.frombuffer(FLOAT_HEAD + struct.pack("<i", dim), np.uint8)
+    size, order = os.fstat(file.fileno()).st_size, np.argsort(offsets, kind="stable")
+    width = len(head) + 4 * dim
+    order = order[offsets[order] <= size - width]
+    for part in np.split(order, np.flatnonzero(np.diff(offsets[order] // WINDOW)) + 1) if len(order) else ():
+        begin = int(offsets[part[0]])
+        file.seek(begin)
+        block = np.frombuffer(file.read(int(offsets[part[-1]]) + width - begin), np.uint8)
+        starts = offsets[part] - begin
+        vectors = sliding_window_view(block, 4 * dim)[starts + len(head)].view("<f4")
+        heads = sliding_window_view(block, len(head))[starts]
+        plain = (heads == head).all(axis=1) & np.isfinite(vectors).all(axis=1)
+        yield part[plain], vectors if plain.all() else vectors[plain]

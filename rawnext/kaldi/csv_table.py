@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rawnext.errors import InputError
+from rawnext.files import readable
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ FILE = re.compile(r"\.\w{2,5}$")  # a cell that ends like this is a file name
 def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each line that is not empty."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with readable(path), open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
@@ -32,8 +33,6 @@ def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise InputError(path, reader.line_num, str(error)) from None
     except UnicodeDecodeError:
         raise InputError(path, None, "not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
 
 
 def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, list[str]]]:

@@ -21,8 +21,8 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from rawnext.errors import UNWRITABLE, InputError
-from rawnext.files import write_lines
+from rawnext.files import writable, write_lines
+from rawnext.kaldi.ark import FLOAT_HEAD
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
     ids = [utt for utt, _ in utts]
     ark, scp, made_from = (name.with_name(f"{name.name}.{kind}") for kind in ("ark", "scp", "sources"))
     partial = name.with_name(f".{ark.name}.partial")
-    with writable(name), only_writer(made_from) as sources:
+    with writable(ark, made_from, partial, scp), only_writer(made_from) as sources:
         old_lines = sources.read().split("\n")[:-1]
         if old_lines == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
             return len(ids)
@@ -79,7 +79,7 @@ def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.
         dim = dim or vector.size
         if utt != expected or vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
             raise ValueError(f"{utt}: want {dim} finite numbers of {expected}, got shape {vector.shape}")
-        file.write(f"{utt} ".encode() + b"\0BFV \4" + struct.pack("<i", dim) + vector.tobytes())
+        file.write(f"{utt} ".encode() + FLOAT_HEAD + struct.pack("<i", dim) + vector.tobytes())
         file.flush()
 
 
@@ -92,7 +92,7 @@ def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
         return ends
     with file:
         for utt in utts:
-            start = f"{utt} ".encode() + b"\0BFV \4"
+            start = f"{utt} ".encode() + FLOAT_HEAD
             head = file.read(len(start) + 4)
             if head[:-4] != start:
                 break
@@ -130,16 +130,3 @@ def only_writer(path: Path) -> Iterator[TextIO]:
                 log.warning("%s: cannot be locked (%s); make sure that no other job writes it", path, error.strerror)
         file.seek(0)
         yield file
-
-
-@contextlib.contextmanager
-def writable(name: Path) -> Iterator[None]:
-    """Make the folder of `name`; turn a folder or disk that cannot be written into an InputError."""
-    try:
-        name.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        place = Path(error.filename or name)
-        if error.errno in UNWRITABLE and (place in name.parents or place.parent == name.parent):
-            raise InputError(name.parent, None, f"cannot be written: {error.strerror}") from error
-        raise

@@ -6,8 +6,8 @@ All user input is checked here; an error becomes an InputError with file, line a
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -203,18 +203,33 @@ def _kind(path: PathLike, number: int, words: list[str]) -> np.ndarray:
     return np.array([KINDS[words[2]]])
 
 
-def read_enroll_map(path: PathLike) -> dict[str, list[str]]:
+def read_enroll_map(path: PathLike, known: Container[str] | None = None, where: PathLike = "") -> dict[str, list[str]]:
     """Model -> its enrollment utterances, from lines `model utt utt ...` (as in spk2utt).
 
-    Raises: InputError: a line without an utterance, a repeated model, an utterance twice in one model.
+    Args: known: utterances that models may have; None: any.   where: the place that lists them.
+    Raises: InputError: a line without an utterance, a repeated model, an utterance unknown or twice in one model.
     """
     models = {model: utts.split() for model, utts in read_table(path).items()}
     for number, (model, utts) in enumerate(models.items(), 1):
         if len(set(utts)) < len(utts):
             raise InputError(path, number, f"{model} has an utterance twice")
         for utt in utts:
+            if known is not None and utt not in known:
+                raise InputError(path, number, f"{utt} is not in {os.fspath(where)}")
             check_id(utt, path, number)
     return models
+
+
+def indices_of(ids: Sequence[str], index: Mapping[str, int], path: PathLike, where: PathLike) -> np.ndarray:
+    """(N,) index of each id of a column of a trial list.
+
+    Raises: InputError: an id without an index; path: the list; where: the place that lists the ids with one.
+    """
+    indices = np.fromiter(map(index.get, ids, repeat(-1)), np.int64, len(ids))
+    if (indices < 0).any():
+        line = int(np.argmax(indices < 0))
+        raise InputError(path, line + 1, f"{ids[line]} is not in {os.fspath(where)}")
+    return indices
 
 
 def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import read_lines
+from rawnext.files import read_lines, readable
 from rawnext.kaldi.csv_table import Columns, read_csv
 from rawnext.kaldi.tables import Trials
 
@@ -60,7 +60,7 @@ def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) ->
     """
     enroll, test, labels, lines = array("L"), array("L"), array("b"), dict[str, int]()
     index_of: dict[str, int] = {}
-    for number, (left, right, label) in csv_rows(path, columns) if is_csv(path) else word_rows(path):
+    for number, (left, right, label) in read_csv(path, COLUMNS, columns) if is_csv(path) else word_rows(path):
         if (kind := LABELS.get(label.lower())) is None:
             raise InputError(path, number, f"expected a label 1, 0, target or nontarget, got {label[:60]!r}")
         for side, name in ((enroll, left), (test, right)):
@@ -74,18 +74,11 @@ def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) ->
 
 def is_csv(path: Path) -> bool:
     """Whether the first line has cells and is not three words with a label first or last."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            line = file.readline()
-    except OSError as error:
-        raise InputError(path, None, f"cannot be read: {error.strerror}") from None
+    with readable(path), open(path, encoding="utf-8-sig", errors="replace") as file:
+        line = file.readline()
     words = line.split()
     labelled = len(words) == 3 and bool(LABELS.keys() & {words[0], words[2]}) and words[0][-1] not in ",;"
     return not labelled and len(re.split("[,;\t]", line)) > 2
-
-
-def csv_rows(path: Path, columns: str) -> Iterator[tuple[int, list[str]]]:
-    return read_csv(path, COLUMNS, columns)
 
 
 def word_rows(path: Path) -> Iterator[tuple[int, list[str]]]:

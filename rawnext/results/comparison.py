@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rawnext.results.paired import paired_eer
+from rawnext.results.evaluation import paired_eer
 from rawnext.results.report import code_block, list_table, number, stamps, unique
 from rawnext.results.rows import (
     MEASURES,

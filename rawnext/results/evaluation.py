@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measures of an evaluation, by their names in results.tsv."""
+"""The measures of an evaluation, by their names in results.tsv, and of two systems on the same trials."""
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rawnext.scoring.bootstrap import Measure, bootstrap, interval
+from rawnext.errors import InputError
+from rawnext.files import PathLike
+from rawnext.kaldi.tables import read_scored_trials
+from rawnext.results.rows import Row
+from rawnext.scoring.bootstrap import Measure, bootstrap, interval, p_value
 from rawnext.scoring.det import Det, det_points
-from rawnext.scoring.metrics import act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
+from rawnext.scoring.metrics import EER_DEFINITION, act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
+from rawnext.scoring.trial_speakers import trial_speakers
 
 TITLES = {"eer": "EER %", "min_dcf_01": "minDCF(0.01)", "min_dcf_05": "minDCF(0.05)", "act_dcf_01": "actual DCF(0.01)",
           "act_dcf_05": "actual DCF(0.05)", "cllr": "Cllr", "min_cllr": "minimum Cllr"}
@@ -43,3 +49,60 @@ def evaluation(scores: np.ndarray, is_target: np.ndarray, definition: str, llr: 
         row |= {f"{name}_interval": pair for name, pair in zip(wanted, ends)}
         row["num_speakers"] = int(speakers.max()) + 1
     return row
+
+
+class Difference(NamedTuple):
+    """One measure of systems A and B; A - B with the ends of its 95 % interval; two-sided p of no difference."""
+
+    measure: str
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self) -> str:
+        """`-0.40 [-0.92, 0.13], p 0.14`"""
+        digits = 2 if self.measure == "eer" else 3
+        p = f"p {self.p:.2g}" if self.p >= 0.01 else "p < 0.01"
+        return f"{self.difference:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}], {p}"
+
+
+def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, definition: str,
+                llr: bool) -> list[Difference]:
+    """The difference in each of `measures`.
+
+    Args:
+        a, b: (N,) scores of the two systems.   is_target: (N,) bool.   speakers: (2, N), of the enroll and test sides.
+        definition: of the EER.   llr: scores are log-likelihood ratios.
+    """
+    wanted = measures(definition, llr)
+    estimate, replicates = bootstrap([a, b], is_target, speakers, list(wanted.values()))
+    difference, differences = estimate[0] - estimate[1], replicates[:, 0] - replicates[:, 1]
+    columns = (*estimate, difference, *interval(difference, differences), p_value(difference, differences))
+    return [Difference(name, *map(float, values)) for name, *values in zip(wanted, *columns)]
+
+
+def paired_files(a: PathLike, b: PathLike, trials_path: PathLike, utt2spk: PathLike | None = None,
+                 enroll_utt2spk: PathLike | None = None, definition: str = EER_DEFINITION,
+                 llr: bool = False) -> list[Difference]:
+    """paired_test of two score files; utt2spk is by default the one in the trials' folder, for both sides.
+
+    Raises: InputError: a file is malformed, or does not cover the list.
+    """
+    utt2spk = utt2spk or Path(trials_path).parent / "utt2spk"
+    (trials, scores), (_, others) = (read_scored_trials(path, trials_path) for path in (a, b))
+    if trials.is_target.all() or not trials.is_target.any():
+        raise InputError(trials_path, None, f"has no {'non' if trials.is_target.all() else ''}target trial")
+    speakers = trial_speakers(trials, trials_path, utt2spk, enroll_utt2spk or utt2spk)
+    return paired_test(scores, others, trials.is_target, speakers, definition, llr)
+
+
+def paired_eer(row: Row, first: Row) -> str:
+    """A row's EER minus the first system's, as text; empty for the first itself, or if their lists differ."""
+    if row["scores"] == first["scores"] or row["trials_sha256"] != first["trials_sha256"]:
+        return ""
+    enroll = Path(row["enroll"]) / "utt2spk" if "enroll" in row else None
+    return str(paired_files(row["scores"], first["scores"], row["trials"], None, enroll,
+                            row.get("eer_definition", EER_DEFINITION))[0])

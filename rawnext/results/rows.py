@@ -4,7 +4,6 @@
 A figure that was neither measured nor published is an empty cell.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,19 +72,14 @@ def read_training(path: Path) -> dict[str, np.ndarray]:
 
     Raises: InputError: no epoch, a missing column, or a cell that is not a number.
     """
-    lines = csv.DictReader((line for _, line in read_lines(path)), delimiter="\t")
-    rows = list(lines)
-    names = lines.fieldnames or []
-    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
-        if name not in names:
-            raise InputError(path, 1, f"has no column {name!r}")
+    rows = read_tsv(path)
     if not rows:
         raise InputError(path, None, "has no epoch yet")
-    for number, row in enumerate(rows, 2):
-        if None in row or None in row.values():
-            raise InputError(path, number, f"expected {len(names)} columns")
+    for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
+        if name not in rows[0]:
+            raise InputError(path, 1, f"has no column {name!r}")
     try:
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 
@@ -112,7 +106,7 @@ def label_of(duration: str) -> str:
 def read_tsv(path: PathLike) -> list[dict[str, str]]:
     """Lines of a table with a header.   Raises: InputError: a line with too few or too many columns."""
     lines = [(number, line.split("\t")) for number, line in read_lines(path)]
-    header = lines[0][1]
+    header = lines[0][1] if lines else []
     for number, cells in lines:
         if len(cells) != len(header):
             raise InputError(path, number, f"expected {len(header)} columns, got {len(cells)}")

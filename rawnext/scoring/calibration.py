@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
 PRIOR = 0.5  # target prior at which a calibration is fitted: the objective is then Cllr
@@ -109,8 +110,6 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     Raises: ValueError: no target or no nontarget trials, shapes that do not match, a number that is not finite, a
         prior out of range.
     """
-    from scipy.special import logit
-
     x, target = _features(scores, measures), np.asarray(is_target, dtype=bool)
     if not 0 < prior < 1:
         raise ValueError(f"the prior must be between 0 and 1, got {prior}")
@@ -123,7 +122,7 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     z = np.column_stack([(x - mean) / std, np.ones(len(x))])
     share = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum())
     penalty = np.append(np.full(x.shape[1], ridge / len(x)), 0.0)
-    solution = _minimise(z, target, share, penalty, float(logit(prior)))
+    solution = _minimise(z, target, share, penalty, float(scipy.special.logit(prior)))
     weights = solution[:-1] / std
     return Calibration(weights, float(solution[-1] - weights @ mean), x[:, 1:].min(axis=0), x[:, 1:].max(axis=0))
 
@@ -133,21 +132,18 @@ def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.
 
     Cost: sum over trials of share log(1 + exp(-+(z w + log_odds))), with - for targets, plus w penalty w / 2.
     """
-    from scipy.optimize import minimize
-    from scipy.special import expit
-
     sign = np.where(target, 1.0, -1.0)
 
     def cost(w: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (z @ w + log_odds)
         loss = share @ np.logaddexp(0, -margin) + penalty @ w ** 2 / 2
-        return float(loss), penalty * w - z.T @ (share * sign * expit(-margin))
+        return float(loss), penalty * w - z.T @ (share * sign * scipy.special.expit(-margin))
 
     def curvature(w: np.ndarray) -> np.ndarray:
-        p = expit(z @ w + log_odds)
+        p = scipy.special.expit(z @ w + log_odds)
         return z.T @ (z * (share * p * (1 - p))[:, None]) + np.diag(penalty)
 
-    return minimize(cost, np.zeros(z.shape[1]), jac=True, hess=curvature, method="trust-exact",
+    return scipy.optimize.minimize(cost, np.zeros(z.shape[1]), jac=True, hess=curvature, method="trust-exact",
                     options={"gtol": 1e-11}).x
 
 
@@ -172,8 +168,6 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     The threshold on the score is that of a trial with the list's median measures; NaN, which no score reaches, if a
     higher score does not give a higher LLR.
     """
-    from scipy.special import logit
-
     llr = calibration.llr(scores, measures)
     slope = float(calibration.weights[0])
     median_shift = float(calibration.shift(np.median(measures, axis=0)))
@@ -184,7 +178,7 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
 
     points = []
     for prior in priors:
-        limit = 0.0 - float(logit(prior))  # no -0.0
+        limit = 0.0 - float(scipy.special.logit(prior))  # no -0.0
         score = (limit - median_shift) / slope if slope > 0 else float("nan")
         points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *rates(scores, score)))
     return points

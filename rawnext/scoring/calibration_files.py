@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, write_lines
+from rawnext.files import PathLike, readable, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
 from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
@@ -59,16 +59,13 @@ def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None =
         if not 0 < value < np.inf:
             raise InputError(path, number, f"{utt}: want seconds above 0")
         seconds[utt] = min(value, cut or value)
-    return seconds if enroll_map is None else of_models(seconds, enroll_map, "duration", path, sum)
+    return seconds if enroll_map is None else of_models(seconds, enroll_map, path, sum)
 
 
-def of_models(values: Mapping[str, float], enroll_map: PathLike, quantity: str, path: Path,
+def of_models(values: Mapping[str, float], enroll_map: PathLike, path: Path,
               over: Callable[[list[float]], float]) -> dict[str, float]:
     """model -> `over` of its utterances' values.   Raises: InputError: an utterance has no value in `path`."""
-    models = read_enroll_map(enroll_map)
-    for number, utts in enumerate(models.values(), 1):
-        if missing := [utt for utt in utts if utt not in values]:
-            raise InputError(enroll_map, number, f"{missing[0]} has no {quantity} in {path}")
+    models = read_enroll_map(enroll_map, values, path)
     return {model: over([values[utt] for utt in utts]) for model, utts in models.items()}
 
 
@@ -86,7 +83,7 @@ def read_quality(quantity: str, folder: str, enroll_map: PathLike | None = None)
     for number, (utt, value) in enumerate(values.items(), 1):
         if not np.isfinite(value):
             raise InputError(path, number, f"{utt}: not a number")
-    return values if enroll_map is None else of_models(values, enroll_map, quantity, path, fmean)
+    return values if enroll_map is None else of_models(values, enroll_map, path, fmean)
 
 
 def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str], test: Sequence[str], enroll_data: Path,
@@ -127,16 +124,15 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
     Raises: InputError: the file was not written by save_model.
     """
     try:
-        model = json.loads(path.read_text(encoding="utf-8"))
+        with readable(path):
+            model = json.loads(path.read_text(encoding="utf-8"))
         names = model["names"][1:]
         weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))
         calibration = Calibration(weights, float(model["offset"]), low, high)
         fits = (model["form"] == FORM and set(names) <= set(MEASURES) and len(weights) == 1 + len(names)
                 and low.shape == high.shape == (len(names),)
                 and np.isfinite([*weights, calibration.offset, *low, *high]).all())
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise InputError(path, None, "is not a calibration of steps/calibrate.py")

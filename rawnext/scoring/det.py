@@ -8,6 +8,7 @@ N1 and N0 are the numbers of target and nontarget trials, N their sum, L the num
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
 
@@ -52,12 +53,10 @@ class Det(NamedTuple):
         Source: Fawcett and Niculescu-Mizil, "PAV and the ROC convex hull", 2007: its edges are the pools of isotonic
             regression.
         """
-        from scipy.optimize import isotonic_regression
-
         targets, nontargets = self.trials_at
         used = np.flatnonzero(targets + nontargets)
         num = (targets + nontargets)[used]
-        pools = isotonic_regression(targets[used] / num, weights=num, increasing=False).blocks
+        pools = scipy.optimize.isotonic_regression(targets[used] / num, weights=num, increasing=False).blocks
         corners = np.append(0, used[pools[1:] - 1] + 1)
         return self._replace(num_false_accepts=self.num_false_accepts[corners], num_misses=self.num_misses[corners],
                              thresholds=self.thresholds[corners])

@@ -2,7 +2,7 @@
 """Embeddings of both sides of a trial list: read, transformed by a back end's mean and LDA, averaged per model."""
 
 from collections.abc import Container, Sequence
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.ark import read_matrix
-from rawnext.kaldi.tables import read_enroll_map, read_table
+from rawnext.kaldi.tables import indices_of, read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
 
@@ -27,6 +27,10 @@ class Side(NamedTuple):
     keys: list[str]
     x: np.ndarray
     num_utts: np.ndarray
+
+    @property
+    def row_of(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
 
 
 class Transform(NamedTuple):
@@ -89,29 +93,14 @@ def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -
         scp: source of the side, for messages.   unit: average unit vectors, so that all utterances weigh the same.
     Raises: InputError: the map is malformed, has an unknown utt, or an average is zero.
     """
-    models = read_enroll_map(enroll_map)
-    row_of = {key: row for row, key in enumerate(side.keys)}
+    row_of = side.row_of
+    models = read_enroll_map(enroll_map, row_of, scp)
     vectors = unit_vectors(side.x) if unit else side.x
     means = np.empty((len(models), side.x.shape[1]), np.float32)
     for row, utts in enumerate(models.values()):
-        if missing := [utt for utt in utts if utt not in row_of]:
-            raise InputError(enroll_map, row + 1, f"{missing[0]} not in {scp}")
         means[row] = vectors[[row_of[utt] for utt in utts]].mean(axis=0, dtype=np.float64)
     check_nonzero(list(models), means, enroll_map)
     return Side(list(models), means, np.array([len(utts) for utts in models.values()]))
-
-
-def rows_of(wanted: Sequence[str], side: Side, trials: PathLike, scp: PathLike) -> np.ndarray:
-    """(T,) row of each trial's id in a side.
-
-    Raises: InputError: an id is not in the side.
-    """
-    row_of = {key: row for row, key in enumerate(side.keys)}
-    rows = np.fromiter(map(row_of.get, wanted, repeat(-1)), np.int64, len(wanted))
-    if (rows < 0).any():
-        line = int(np.argmax(rows < 0))
-        raise InputError(trials, line + 1, f"{wanted[line]} not in {scp}")
-    return rows
 
 
 class Sides(NamedTuple):
@@ -136,5 +125,5 @@ def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enro
         raise InputError(test_scp, None, f"{test.x.shape[1]} dimensions, but {enroll_scp} has {enroll.x.shape[1]}")
     if enroll_map:
         enroll = enroll_models(enroll, enroll_map, enroll_scp, unit)
-    return Sides(enroll, test, rows_of(enroll_ids, enroll, trials, enroll_map or enroll_scp),
-                 rows_of(test_ids, test, trials, test_scp))
+    return Sides(enroll, test, indices_of(enroll_ids, enroll.row_of, trials, enroll_map or enroll_scp),
+                 indices_of(test_ids, test.row_of, trials, test_scp))

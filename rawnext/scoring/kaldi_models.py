@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path
+from rawnext.files import PathLike, atomic_path, readable
 from rawnext.kaldi.ark import open_regular
 from rawnext.scoring.plda import Plda
 
@@ -27,11 +27,8 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
     Raises: InputError: missing, cut off, another kind of file, not finite.
     """
     try:
-        with open_regular(str(path)) as file:
+        with readable(path), open_regular(str(path)) as file:
             data = file.read()
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
     except ValueError as why:
         raise InputError(path, None, str(why)) from None
     try:

@@ -2,6 +2,7 @@
 """Linear discriminant analysis: directions of the largest between-speaker relative to within-speaker variance."""
 
 import numpy as np
+import scipy
 
 FLOOR = 1e-6  # of eigenvalues of the whitened covariance, relative to its largest; Kaldi's default
 
@@ -28,8 +29,6 @@ def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_facto
     Raises: ValueError: dim is too large, or no speaker has two vectors.
     Source: Fisher 1936; Bishop, "Pattern Recognition and Machine Learning", section 4.1.6; Kaldi's ivector-compute-lda.
     """
-    from scipy.linalg import eigh
-
     x = np.asarray(x, dtype=np.float64)
     centre, label, count = speaker_means(x, speaker)
     if not 1 <= dim <= min(x.shape[1], len(count) - 1):
@@ -43,7 +42,7 @@ def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_facto
     between = spread.T @ spread
     unit = within + total_covariance_factor * between
     unit += shrinkage * np.trace(unit) / len(unit) * np.eye(len(unit))
-    variance, axes = eigh(unit)
+    variance, axes = scipy.linalg.eigh(unit)
     whiten = axes / np.sqrt(np.maximum(variance, FLOOR * variance[-1]))
-    vectors = eigh(whiten.T @ between @ whiten)[1]  # ascending
+    vectors = scipy.linalg.eigh(whiten.T @ between @ whiten)[1]  # ascending
     return mean, whiten @ vectors[:, ::-1][:, :dim]

@@ -10,6 +10,7 @@ Source: Ioffe, "Probabilistic linear discriminant analysis", 2006; Kaldi's ivect
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 
 from rawnext.scoring.cosine import dot_products
 from rawnext.scoring.lda import speaker_means
@@ -30,8 +31,6 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
         x: (N, D) vectors, usually scaled to length sqrt(D).   speaker: (N,) speaker of each.
     Raises: ValueError: no more vectors than dimensions, or no speaker with two vectors.
     """
-    from scipy.linalg import cholesky, eigh, solve_triangular
-
     x = np.asarray(x, dtype=np.float64)
     means, label, count = speaker_means(x, speaker)
     if len(x) <= x.shape[1] or count.max() < 2:
@@ -42,8 +41,8 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
     within = between = np.eye(x.shape[1])
     for _ in range(iterations):
         within, between = em_step(within, between, residual.T @ residual, means - mean, count)
-    unit = solve_triangular(cholesky(within, lower=True), np.eye(len(within)), lower=True)
-    psi, axes = eigh(unit @ between @ unit.T)  # ascending
+    unit = scipy.linalg.solve_triangular(scipy.linalg.cholesky(within, lower=True), np.eye(len(within)), lower=True)
+    psi, axes = scipy.linalg.eigh(unit @ between @ unit.T)  # ascending
     return Plda(mean, axes[:, ::-1].T @ unit, np.maximum(psi[::-1], 0))
 
 

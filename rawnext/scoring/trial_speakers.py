@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The speakers of both sides of each trial, for intervals and tests over speakers."""
 
-from collections.abc import Sequence
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
+from rawnext.kaldi.tables import Trials, indices_of, read_enroll_map, read_table
 
 
 def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt2spk: PathLike) -> np.ndarray:
@@ -27,7 +25,8 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
         enroll = model_speakers(models, enroll, enroll_utt2spk)
     order = sorted({*enroll.values(), *test.values()})
     index = {name: row for row, name in enumerate(order)}
-    sides = np.stack([speaker_indices(ids, table, index, path, where) for ids, table, where in
+    sides = np.stack([indices_of(ids, {utt: index[spk] for utt, spk in table.items()}, path, where)
+                      for ids, table, where in
                       ((trials.enroll, enroll, models if models.exists() else enroll_utt2spk),
                        (trials.test, test, utt2spk))])
     wrong = np.flatnonzero((sides[0] == sides[1]) != trials.is_target)
@@ -39,24 +38,12 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
     return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # only speakers that occur in the trials
 
 
-def speaker_indices(ids: Sequence[str], table: dict[str, str], index: dict[str, int], path: PathLike,
-                    where: PathLike) -> np.ndarray:
-    """(N,) index of the speaker of each id; where: source of `table`, for the message."""
-    of_utt = {utt: index[spk] for utt, spk in table.items()}
-    speakers = np.fromiter(map(of_utt.get, ids, repeat(-1)), np.int64, len(ids))
-    if (speakers < 0).any():
-        line = int(np.argmax(speakers < 0))
-        raise InputError(path, line + 1, f"{ids[line]} is not in {where}")
-    return speakers
-
-
 def model_speakers(path: PathLike, utt2spk: dict[str, str], where: PathLike) -> dict[str, str]:
     """Model -> the speaker of its utterances."""
     speakers = {}
-    for line, (model, utts) in enumerate(read_enroll_map(path).items(), 1):
-        found = {utt2spk.get(utt, "") for utt in utts}
-        if found == {""} or len(found) > 1:
-            why = f"{model} has an utterance that is not in {where}" if "" in found else f"{model} has two speakers"
-            raise InputError(path, line, why)
+    for line, (model, utts) in enumerate(read_enroll_map(path, utt2spk, where).items(), 1):
+        found = {utt2spk[utt] for utt in utts}
+        if len(found) > 1:
+            raise InputError(path, line, f"{model} has two speakers")
         speakers[model] = found.pop()
     return speakers

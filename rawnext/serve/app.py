@@ -5,9 +5,8 @@ It stores nothing between requests: the page keeps the embeddings and sends two 
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,7 +50,7 @@ class Service:
 
     def __init__(self, extractor: Extractor, judge: Judge, at: Operating, limits: Limits):
         self.extractor, self.judge, self.at, self.limits = extractor, judge, at, limits
-        self.worker, self.busy = ThreadPoolExecutor(1), 0
+        self.worker, self.slots = ThreadPoolExecutor(1), asyncio.Semaphore(limits.at_once)
 
     async def about(self, request: Request) -> JSONResponse:
         return JSONResponse({"model": Path(self.extractor.folder).resolve().name, "calibrated": not self.judge.why,
@@ -59,24 +58,15 @@ class Service:
 
     async def embed(self, request: Request) -> JSONResponse:
         """Seconds, rate in Hz, envelope, warnings and embedding of the audio file in the body."""
-        with self.slot():
+        if self.slots.locked():
+            raise HTTPException(503, "other recordings are being computed; try again in a moment")
+        async with self.slots:
             body = await read_body(request, int(self.limits.megabytes * 1e6))
             work = asyncio.get_running_loop().run_in_executor(self.worker, self.analyse, body)
             try:
                 return JSONResponse(await asyncio.wait_for(work, self.limits.wait_s))
             except asyncio.TimeoutError:
                 raise HTTPException(503, f"not finished within {self.limits.wait_s:g} s") from None
-
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of at_once slots for recordings.   Raises: HTTPException: all are in use."""
-        if self.busy >= self.limits.at_once:
-            raise HTTPException(503, "other recordings are being computed; try again in a moment")
-        self.busy += 1
-        try:
-            yield
-        finally:
-            self.busy -= 1
 
     def analyse(self, data: bytearray) -> dict[str, Any]:
         wave, rate = read_bytes(data, self.limits.seconds)

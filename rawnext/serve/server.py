@@ -18,20 +18,10 @@ WARNING = """rawnext: warning: everyone who can reach {host} can use this page w
 network unencrypted; browsers allow the microphone only for pages of their own machine"""
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server; prints its address when it is ready and opens a browser.   url: of its page."""
-
-    def __init__(self, app: ASGIApp, url: str, browser: bool):
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11",
-                                        ws="none", lifespan="off", limit_concurrency=MAX_CONNECTIONS,
-                                        timeout_graceful_shutdown=3))
-        self.url, self.browser = url, browser
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        print(f"rawnext: {self.url} (press Ctrl-C to stop)", flush=True)
-        if self.browser:  # in a thread: some browsers return only when they are closed
-            threading.Thread(target=webbrowser.open, args=[self.url], daemon=True).start()
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11",
+                                         ws="none", lifespan="off", limit_concurrency=MAX_CONNECTIONS,
+                                         timeout_graceful_shutdown=3))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,9 +46,12 @@ def names_of(host: str) -> set[str]:
 
 
 def serve(app: ASGIApp, sock: socket.socket, host: str, browser: bool) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C; a browser opened before the server is ready waits, because the socket listens."""
     if not is_loopback(host):
         print(WARNING.format(host=host), file=sys.stderr)
     url = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/"
+    print(f"rawnext: {url} (press Ctrl-C to stop)", flush=True)
+    if browser:  # in a thread: some browsers return only when they are closed
+        threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
-        Server(app, url, browser).run([sock])
+        make_server(app).run([sock])

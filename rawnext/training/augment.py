@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
@@ -54,19 +55,17 @@ def reverberate(wave: np.ndarray, response: np.ndarray) -> np.ndarray:
 
     Overlap-save, with the response in blocks too: half the time of a single transform, a third for long responses.
     """
-    from scipy.fft import irfft, rfft
-
     num_blocks = -(-len(wave) // BLOCK)
     padded = np.zeros((num_blocks + 1) * BLOCK, np.float32)
     padded[BLOCK : BLOCK + len(wave)] = wave
     parts = np.zeros((-(-len(response) // BLOCK), BLOCK), np.float32)
     parts.reshape(-1)[: len(response)] = response
-    spectra = rfft(np.lib.stride_tricks.sliding_window_view(padded, 2 * BLOCK)[::BLOCK])
-    filters = rfft(parts, 2 * BLOCK)
+    spectra = scipy.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, 2 * BLOCK)[::BLOCK])
+    filters = scipy.fft.rfft(parts, 2 * BLOCK)
     product = spectra * filters[0]
     for delay in range(1, len(filters)):
         product[delay:] += spectra[:-delay] * filters[delay]
-    return irfft(product, overwrite_x=True)[:, BLOCK:].reshape(-1)[: len(wave)]
+    return scipy.fft.irfft(product, overwrite_x=True)[:, BLOCK:].reshape(-1)[: len(wave)]
 
 
 def noise_segment(bank: CutTable, num_samples: int, rng: random.Random) -> np.ndarray:
@@ -170,16 +169,14 @@ def drop_time(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
 @OPERATIONS.register("drop_band")
 def drop_band(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     """Remove 1 to 3 bands of up to 400 Hz each: SpecAugment's masks in frequency, for any model."""
-    from scipy.fft import irfft, next_fast_len, rfft
-
-    size = next_fast_len(len(wave), real=True)
-    spectrum = rfft(wave, size)
+    size = scipy.fft.next_fast_len(len(wave), real=True)
+    spectrum = scipy.fft.rfft(wave, size)
     per_hz = len(spectrum) / (SAMPLE_RATE / 2)
     for _ in range(rng.randint(1, 3)):
         width = round(rng.uniform(0, 400) * per_hz)
         start = rng.randint(0, len(spectrum) - width)
         spectrum[start : start + width] = 0
-    return irfft(spectrum, size)[: len(wave)]
+    return scipy.fft.irfft(spectrum, size)[: len(wave)]
 
 
 def stretch(wave: np.ndarray, speed: float = 1.0, semitones: float = 0.0) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -76,7 +77,5 @@ def apply_on_device(wave: Tensor, operations: Sequence[BatchOperation]) -> Tenso
 
 def convolve(wave: Tensor, response: Tensor) -> Tensor:
     """The first T samples of each row of (M, T) convolved with the same row of (M, R)."""
-    from scipy.fft import next_fast_len
-
-    size = FFT_UNIT * next_fast_len(-(-(wave.shape[1] + response.shape[1] - 1) // FFT_UNIT), real=True)
+    size = FFT_UNIT * scipy.fft.next_fast_len(-(-(wave.shape[1] + response.shape[1] - 1) // FFT_UNIT), real=True)
     return torch.fft.irfft(torch.fft.rfft(wave, size) * torch.fft.rfft(response, size), size)[:, : wave.shape[1]]

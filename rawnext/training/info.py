@@ -3,8 +3,6 @@
 
 import copy
 import json
-import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rawnext.files import write_lines
-from rawnext.stamp import commit
+from rawnext.stamp import commit, hardware
 
 COUNTED_SAMPLES = 59_050  # length of the utterance for which GMACs are counted: 3.69 s
 
@@ -31,11 +29,9 @@ def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> 
     return counter.get_total_flops() / 2e9 / batch
 
 
-def write_info(exp: Path, model: nn.Module, device: torch.device | None = None, **values: Any) -> None:
+def write_info(exp: Path, model: nn.Module, **values: Any) -> None:
     """Write exp/train_info.json: the model's counts, the code's commit, the machine, and the given values."""
     info = {"num_params": sum(p.numel() for p in model.parameters()), "gmacs": round(gmacs(model), 4),
-            "commit": commit(), "torch": torch.__version__,
-            "hardware": torch.cuda.get_device_name(device) if device and device.type == "cuda"
-            else f"CPU ({platform.machine()}), {os.cpu_count()} cores", **values}
+            "commit": commit(), "torch": torch.__version__, "hardware": hardware(), **values}
     write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
     print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train_info.json", file=sys.stderr)

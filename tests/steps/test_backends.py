@@ -147,7 +147,7 @@ def test_normalised_scores(folder, options, t_cohort, z_cohort, top):
     ("score.py", ["--backend", "plda", "--model", "none"], "none/mean.vec: no such file"),
     ("score.py", ["--backend", "plda", "--model", "wrong"], "wrong/plda: 2 dimensions, but transform.mat gives 4"),
     ("score.py", ["--backend", "cosine_mean", "--model", "kaldi4"], "test.scp: 6 dimensions, but the back end has 4"),
-    ("score.py", ["--enroll-map", "map"], "trials:1: s6-0 not in map"),
+    ("score.py", ["--enroll-map", "map"], "trials:1: s6-0 is not in map"),
     ("normalize.py", ["--cohort", "one.scp"], "one.scp: a cohort of 1: statistics need two or more")])
 def test_faults_are_one_line_and_leave_no_scores(folder, step, args, message):
     for name in ("mean.vec", "transform.mat"):

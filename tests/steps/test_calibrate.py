@@ -217,7 +217,7 @@ def test_lengths_out_of_range_and_trials_that_tell_little_are_told(calibrate, co
     ([*APPLY, "--model", "other.json", "scores:full:full", "out"],
      "other.json: is not a calibration of steps/calibrate.py"),
     ([*APPLY, "--test-data", "short", "scores:full:full", "out"], "scores:1: spk1-01 has no duration in short/utt2dur"),
-    ([*APPLY, "--enroll-map", "odd", "scores:full:full", "out"], "odd:1: nobody has no duration in dev/utt2dur"),
+    ([*APPLY, "--enroll-map", "odd", "scores:full:full", "out"], "odd:1: nobody is not in dev/utt2dur"),
 ])
 def test_faults_are_one_line_and_leave_nothing(calibrate, corpus, model, args, message):
     folder = corpus[0]

@@ -50,8 +50,8 @@ def test_scores_are_cosines_in_the_order_of_the_trials(score, test_scp, sign):
 
 
 @pytest.mark.parametrize("trial, enroll_scp, test_scp, message", [
-    ("b1 c1 target", "all.scp", "all.scp", "trials:4: c1 not in all.scp"),
-    ("c1 b1 target", "all.scp", "all.scp", "trials:4: c1 not in all.scp"),
+    ("b1 c1 target", "all.scp", "all.scp", "trials:4: c1 is not in all.scp"),
+    ("c1 b1 target", "all.scp", "all.scp", "trials:4: c1 is not in all.scp"),
     ("a1 a2", "all.scp", "all.scp", "trials:4: expected 3 columns, got 2"),
     ("a1 a2 yes", "all.scp", "all.scp", "trials:4: expected target or nontarget, got 'yes'"),
     ("a1 a2 target", "all.scp", "short.scp", "short.scp: 3 dimensions, but all.scp has 4"),

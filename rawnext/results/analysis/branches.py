@@ -12,7 +12,6 @@ As in the paper's evaluation the signal is pre-emphasised, then cut and repeated
 """
 
 import contextlib
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -29,57 +28,37 @@ from rawnext.models.masking import time_mean
 BRANCHES = ("original", "low", "high")  # in the order of the gate's weights
 
 
-def reference_form(model: nn.Module) -> nn.Module:
-    """A copy of the model, same weights, whose blocks compute every branch separately, so that hooks see its output.
-
-    Raises: ValueError: no block has branches at several resolutions.
-    """
+def check_branches(model: nn.Module) -> None:
+    """Raise ValueError if no block has branches at several resolutions."""
     if not any(block.low is not None for block in blocks_of(model).values()):
         raise ValueError(f"{type(model).__name__} has no branches at several resolutions here; an elastic RawNeXt has")
-    model = copy.deepcopy(model).eval()
-    for block in blocks_of(model).values():
-        block.fast = False
-    return model
 
 
 def blocks_of(model: nn.Module) -> dict[str, Block]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Block)}
 
 
-class Watch:
-    """Records, by hooks, the contributions of one block's branches in each pass of a model in its reference form."""
-
-    def __init__(self, block: Block):
-        self.means: dict[str, Tensor] = {}  # branch -> (B, C) mean over t of its output
-        self.weights: Tensor | None = None  # (B, C, n) of the gate
-        paths = {name: path for name in BRANCHES if (path := getattr(block, name)) is not None}
-        self.branches = list(paths)
-        self.hooks = [path.register_forward_hook(partial(self.keep_mean, name)) for name, path in paths.items()]
-        if block.gate is not None:
-            self.hooks.append(block.gate.register_forward_hook(self.keep_weights))
-
-    def keep_mean(self, branch: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self.means[branch] = time_mean(output, inputs[1])
-
-    def keep_weights(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self.weights = output
-
-    def contributions(self) -> Tensor:
-        """(B, n) means over t and c of the last pass; the weights do not depend on t."""
-        means = torch.stack([self.means[name] for name in self.branches], -1)
-        return (means if self.weights is None else self.weights * means).double().mean(1)
+def contributions(block: Block, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """A block's input (B, T, I) -> (B, n) means over t and c of its branches; the gate's weights do not depend on t."""
+    means = [time_mean(output, lengths) for output in block.branches(x, lengths)]  # (B, C) each
+    weights = 1.0 if block.gate is None else block.gate(means)
+    return (weights * torch.stack(means, -1)).double().mean(1)
 
 
 @contextlib.contextmanager
-def watched(model: nn.Module) -> Iterator[dict[str, Watch]]:
-    """A Watch on each block, by the block's name, until the end of the `with`."""
-    watches = {name: Watch(block) for name, block in blocks_of(model).items()}
+def watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """By the blocks' names, their contributions in the last pass of the model, until the end of the `with`."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, block: Block, inputs: tuple) -> None:
+        found[name] = contributions(block, *inputs)
+
+    hooks = [block.register_forward_pre_hook(partial(keep, name)) for name, block in blocks_of(model).items()]
     try:
-        yield watches
+        yield found
     finally:
-        for watch in watches.values():
-            for hook in watch.hooks:
-                hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def branches_of(model: nn.Module) -> list[str]:
@@ -92,7 +71,7 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
     """Variation scores of N utterances, block by block.
 
     Args:
-        model: from `reference_form`.   waves: N of (T,); one shorter than a duration is repeated.
+        model: in evaluation mode; see check_branches.   waves: N of (T,); one shorter than a duration is repeated.
         durations: L of them, in seconds.   policy: tiled or native.
     Returns: (N, L, blocks, branches) float64, in the order of blocks_of and branches_of.
     """
@@ -108,14 +87,14 @@ def variation(model: Any, waves: Iterable[np.ndarray], durations: Sequence[float
         if policy == "tiled":
             signals = [tile(signal, round(longest * SAMPLE_RATE)) for signal in signals]
         model.embed(torch.from_numpy(np.stack(signals)).to(device_of(model)))
-        return torch.stack([watch.contributions() for watch in watches.values()], 1).cpu().numpy()
+        return torch.stack([found[name] for name in blocks_of(model)], 1).cpu().numpy()
 
     def flush() -> None:
-        found = {seconds: measure(seconds) for seconds in {1.0, *durations}}  # a set: the score at 1 s is exactly 0
-        parts.append(np.stack([found[seconds] - found[1.0] for seconds in durations], 1))
+        at = {seconds: measure(seconds) for seconds in {1.0, *durations}}  # a set: the score at 1 s is exactly 0
+        parts.append(np.stack([at[seconds] - at[1.0] for seconds in durations], 1))
         batch.clear()
 
-    with watched(model) as watches:
+    with watched(model) as found:
         for wave in waves:
             batch.append(model.frontend(torch.from_numpy(wave).unsqueeze(0))[0].squeeze(0).numpy())
             if len(batch) == size:

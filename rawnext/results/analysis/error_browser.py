@@ -52,14 +52,9 @@ class Error(NamedTuple):
 
 def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list[int]]:
     """Positions (from 0) of the highest nontarget and the lowest target trials, worst first, at most num of each."""
-    def first(places: np.ndarray, keys: np.ndarray) -> list[int]:
-        if num < len(places):  # sort candidates only; equal scores keep the list's order
-            limit = np.partition(keys, num - 1)[num - 1] if num else -np.inf
-            places, keys = places[keys <= limit], keys[keys <= limit]
-        return places[np.argsort(keys, kind="stable")][:num].tolist()
-
     nontarget, target = np.flatnonzero(~trials.is_target), np.flatnonzero(trials.is_target)
-    return first(nontarget, -scores[nontarget]), first(target, scores[target])
+    return (nontarget[np.argsort(-scores[nontarget], kind="stable")[:num]].tolist(),
+            target[np.argsort(scores[target], kind="stable")[:num]].tolist())
 
 
 def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple[str, list[Error]]]:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawnext.data.cuts import centre_crop
-from rawnext.data.cutting import POLICIES, Cut, read_tables, seconds_of, write_cut_dir
-from rawnext.data.lengths import Span, read_spans
+from rawnext.data.cutting import POLICIES, Cut, Span, read_spans, read_tables, seconds_of, write_cut_dir
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.files import write_lines

@@ -2,6 +2,7 @@
 """The Python interface, compared with the model itself."""
 
 import doctest
+import math
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import pytest
 import soundfile
 import torch
 from corpus import voice
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_model import write_experiment
 
 import rawnext
@@ -17,6 +20,7 @@ from rawnext import Extractor
 from rawnext.data.wav import resample
 from rawnext.errors import InputError
 from rawnext.inference import extractor as module
+from rawnext.inference.extractor import window_starts
 from rawnext.training import checkpoint
 
 
@@ -145,3 +149,14 @@ def test_the_package_is_light_and_typed(root):
     assert (root / "rawnext/py.typed").exists() and set(rawnext.__all__) == {"Extractor", "read_audio"}
     with pytest.raises(AttributeError, match="no attribute 'Extractr'"):
         rawnext.Extractr  # noqa: B018
+
+
+@given(num=st.integers(1600, 10**6), window=st.floats(0.1, 20), shift=st.floats(0.01, 20))
+@settings(max_examples=100)
+def test_windows_cover_the_recording(num, window, shift):
+    starts, length = window_starts(num, window, shift)
+    assert starts[0] == 0 and num - 160 <= starts[-1] + length <= num
+    steps = np.diff(starts)
+    assert (steps[:-1] == round(shift * 16000)).all() and (steps > 0).all() and (not len(steps) or steps[-1] >= 160)
+    assert length == min(num, round(window * 16000))
+    assert len(starts) <= 2 + math.ceil(num / round(shift * 16000))

@@ -10,7 +10,7 @@ from model_checks import check_batch_equals_single, error, gmacs, num_parameters
 
 from rawnext.config import load_config, split_name
 from rawnext.models import MODELS
-from rawnext.models.official.keys import ECAPA_TDNN, our_key
+from rawnext.models.official import ECAPA_TDNN, our_key
 
 NARROW = {"channels": 16, "fused": 24, "embedding_dim": 6, "scale": 4, "bottleneck": 5, "attention": 7}
 

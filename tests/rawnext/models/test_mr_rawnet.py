@@ -18,7 +18,7 @@ from model_checks import (
 )
 
 from rawnext.models import MODELS
-from rawnext.models.official.keys import MR_RAWNET, convert
+from rawnext.models.official import MR_RAWNET, convert
 from rawnext.training.info import gmacs
 from rawnext.training.system import load_system
 

@@ -20,7 +20,7 @@ from model_checks import (
 from rawnext.config import load_config, split_name
 from rawnext.models import MODELS
 from rawnext.models.next_tdnn import NeXtTDNN
-from rawnext.models.official.keys import NEXT_TDNN, convert
+from rawnext.models.official import NEXT_TDNN, convert
 
 NARROW = {"channels": 8, "blocks": (1, 2), "kernels": (3, 5), "embedding_dim": 6}
 # channels, blocks of a stage, parameters, GMACs for 48,000 and for 48,240 samples

@@ -19,7 +19,7 @@ from model_checks import (
 
 from rawnext.config import load_config, split_name
 from rawnext.models import MODELS
-from rawnext.models.official.keys import RAWNET2, convert
+from rawnext.models.official import RAWNET2, convert
 
 NARROW = {"channels": (4, 4, 8, 8, 8, 8), "embedding_dim": 6}
 

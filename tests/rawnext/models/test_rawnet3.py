@@ -18,7 +18,7 @@ from model_checks import (
 )
 
 from rawnext.models import MODELS
-from rawnext.models.official.keys import RAWNET3, convert
+from rawnext.models.official import RAWNET3, convert
 from rawnext.models.rawnet3 import SincBank
 from rawnext.training.info import gmacs
 from rawnext.training.system import load_system

@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rawnext.models import MODELS
 from rawnext.models.block import Block, Gate
 from rawnext.models.features import pre_emphasis, tile_short
-from rawnext.models.official.keys import convert
-from rawnext.models.official.options import rawnext_options
+from rawnext.models.official import convert, rawnext_options
 
 NARROW = {"channels": (8, 8, 16, 16, 16, 16), "cardinality": 8, "embedding_dim": 8}
 ROWS = ["row1_resnext", "row2_dla", "row3_elastic", "row4_dla_elastic", "row5_dla_elastic_gate", "row6_dla_elastic_up",

@@ -21,7 +21,7 @@ from model_checks import (
 
 from rawnext.config import load_config, split_name
 from rawnext.models import MODELS
-from rawnext.models.official.keys import RESNET34, convert
+from rawnext.models.official import RESNET34, convert
 
 QUARTER = (16, 32, 64, 128)
 # model, options, parameters, GMACs for 32,240 samples with the mel matrix

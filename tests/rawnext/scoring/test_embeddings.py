@@ -8,8 +8,9 @@ from kaldi_numbers import read_ark, read_text
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
+from rawnext.kaldi.tables import indices_of
 from rawnext.scoring import embeddings
-from rawnext.scoring.embeddings import Transform, backend_transform, enroll_models, read_side, read_sides, rows_of
+from rawnext.scoring.embeddings import Transform, backend_transform, enroll_models, read_side, read_sides
 from rawnext.scoring.kaldi_models import write_arrays
 
 X = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
@@ -60,7 +61,7 @@ def test_unit_vectors_have_equal_weight(tmp_path, scp):
     units = X / np.linalg.norm(X, axis=1, keepdims=True)
     np.testing.assert_allclose(models.x, [units[[0, 3, 5]].mean(axis=0), units[1]], atol=1e-6)
     assert models.keys == ["m", "n"] and models.num_utts.tolist() == [3, 1]
-    assert rows_of(["n", "m", "n"], models, "trials", scp).tolist() == [1, 0, 1]
+    assert indices_of(["n", "m", "n"], models.row_of, "trials", scp).tolist() == [1, 0, 1]
 
 
 def test_missing_keys_zero_vectors_and_wrong_dimensions_are_refused(tmp_path, scp):
@@ -69,8 +70,8 @@ def test_missing_keys_zero_vectors_and_wrong_dimensions_are_refused(tmp_path, sc
             call(*args, **kwargs)
 
     write_lines(tmp_path / "map", ["m u0", "n u1 u9"])
-    fails("map:2: u9 not in e.scp", enroll_models, read_side(scp), tmp_path / "map", "e.scp", unit=True)
-    fails("t:2: x not in e.scp", rows_of, ["u0", "x"], read_side(scp), "t", "e.scp")
+    fails("map:2: u9 is not in e.scp", enroll_models, read_side(scp), tmp_path / "map", "e.scp", unit=True)
+    fails("t:2: x is not in e.scp", indices_of, ["u0", "x"], read_side(scp).row_of, "t", "e.scp")
     fails("4 dimensions, but the back end has 3", read_side, scp, Transform(np.zeros(3)))
     fails("e.scp:3: u2 is a zero vector", read_side, scp, Transform(X[2].astype(np.float64)))
     write_vectors(tmp_path / "o.ark", tmp_path / "o.scp", [("a", X[0]), ("b", -X[0])])
@@ -95,7 +96,7 @@ def test_only_the_vectors_of_the_trials_are_read(tmp_path, scp):
     np.testing.assert_allclose(sides.enroll.x[sides.enroll_index], X[[1]])
     assert np.array_equal(sides.test.x[sides.test_index], X[[4]])
     for test_scp in (scp, str(tmp_path / "o.scp")):
-        with pytest.raises(InputError, match=r"t:2: x not in .*\.scp"):
+        with pytest.raises(InputError, match=r"t:2: x is not in .*\.scp"):
             read_sides(scp, test_scp, Transform(np.zeros(4)), None, True, "t", ["u0", "u0"], ["u1", "x"])
 
 

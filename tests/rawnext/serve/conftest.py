@@ -17,7 +17,7 @@ from rawnext.scoring.decision import Operating, read_judge
 
 pytest.importorskip("starlette", reason="no starlette: pip install -e '.[dev]'")
 from rawnext.serve.app import Limits, Service, build_app
-from rawnext.serve.server import Server, listen, names_of
+from rawnext.serve.server import listen, make_server, names_of
 
 
 class Client:
@@ -48,7 +48,7 @@ def serving(service):
     """A client of a server in a thread of this process."""
     with listen("127.0.0.1", 0) as sock:
         client = Client(sock.getsockname()[1])
-        server = Server(build_app(service, names_of("127.0.0.1")), client.url, browser=False)
+        server = make_server(build_app(service, names_of("127.0.0.1")))
         thread = threading.Thread(target=server.run, args=[[sock]])
         thread.start()
         try:

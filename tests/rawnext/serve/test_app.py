@@ -84,7 +84,7 @@ def faulty(name, audio):
 @pytest.mark.parametrize(("name", "status", "why"), [
     ("text", 422, "soundfile"),  # with or without ffmpeg
     ("short", 422, "0.090 s of audio; at least 0.1 s"), ("cut off", 422, "cut off: it has"),
-    ("silent", 422, "all its samples are zero"), ("nan", 422, "NaN or infinity"), ("rate", 422, "cannot be resampled"),
+    ("silent", 422, "has only zeros"), ("nan", 422, "NaN or infinity"), ("rate", 422, "cannot be resampled"),
     ("large", 413, "larger than 0.5 MB"), ("long", 422, "is longer than 4 s"),
     ("long flac", 422, "is longer than 4 s")])
 def test_invalid_audio_is_reported_in_one_line(client, audio, name, status, why):
@@ -140,14 +140,14 @@ def test_one_computation_at_a_time_and_a_limited_queue(serving, audio):
         threads = [threading.Thread(target=lambda: answers.append(client.post("/embed", audio()))) for _ in range(3)]
         for thread in threads:
             thread.start()
-        while service.busy < 3:
+        while not service.slots.locked():
             time.sleep(0.01)
         status, answer = client.post("/embed", audio())
         assert status == 503 and "try again" in answer["error"] and client.ask("GET", "/about")[0] == 200
         slow.go.set()
         for thread in threads:
             thread.join(30)
-    assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.busy == 0
+    assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.slots._value == 3
 
 
 def test_slow_request_times_out(serving, audio):
@@ -155,7 +155,7 @@ def test_slow_request_times_out(serving, audio):
     service = Service(slow, Judge(None, [], "none"), Operating(), Limits(wait_s=0.2))
     with serving(service) as client:
         status, answer = client.post("/embed", audio())
-        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.busy == 0
+        assert status == 503 and "not finished within 0.2 s" in answer["error"] and service.slots._value == 4
         slow.go.set()
 
 

@@ -34,8 +34,8 @@ def test_unavailable_addresses_are_refused():
 @pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:{}/"), ("0.0.0.0", "http://0.0.0.0:{}/")])
 def test_browser_is_opened_after_the_server_listens(host, url, monkeypatch, capsys):
     """The browser is opened once the page is available; here it is a request, after which the server ends."""
-    seen, servers, original = [], [], server.Server.__init__
-    monkeypatch.setattr(server.Server, "__init__", lambda self, *args: servers.append(self) or original(self, *args))
+    seen, servers, make = [], [], server.make_server
+    monkeypatch.setattr(server, "make_server", lambda app: servers.append(make(app)) or servers[0])
 
     def open_browser(address):
         try:

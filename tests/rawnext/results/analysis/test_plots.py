@@ -215,7 +215,7 @@ def test_program_draws_all_pictures(root, exp):
 
 def test_faults_are_one_line(root, exp):
     (exp / "train.tsv").write_text("epoch\tloss\tacc\tlr\teer_dev\n1\t2\n")
-    assert plot(root, exp).stderr == f"plot.py: {exp}/train.tsv:2: expected 5 columns\n"
+    assert plot(root, exp).stderr == f"plot.py: {exp}/train.tsv:2: expected 5 columns, got 2\n"
     (exp / "train.tsv").write_text("epoch\tloss\tacc\tlr\n1\t2\t3\t4\n")
     assert plot(root, exp).stderr == f"plot.py: {exp}/train.tsv:1: has no column 'eer_dev'\n"
     (exp / "train.tsv").unlink()

@@ -7,8 +7,8 @@ import pytest
 
 from rawnext.errors import InputError
 from rawnext.files import write_lines
-from rawnext.kaldi import ark, ark_blocks
-from rawnext.kaldi.ark import Reader, read_matrix, read_vectors, write_vectors
+from rawnext.kaldi import ark
+from rawnext.kaldi.ark import Vectors, read_matrix, read_vectors, write_vectors
 
 X = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
 KEYS = [f"{'u' * (n % 4)}{n}" for n in range(20)]  # different lengths, so that records are not evenly spaced
@@ -32,7 +32,7 @@ def lines(tmp_path):
 @pytest.mark.parametrize("window", [1, 100, 1 << 22])
 @pytest.mark.parametrize("wanted", [None, {"u1", "9", "uuu19", "again3"}, {"uu2"}])
 def test_blocks_equal_reading_one_by_one(tmp_path, monkeypatch, lines, window, wanted):
-    monkeypatch.setattr(ark_blocks, "WINDOW", window)
+    monkeypatch.setattr(ark, "WINDOW", window)
     write_lines(tmp_path / "e.scp", lines)
     keys, matrix = read_matrix(tmp_path / "e.scp", wanted)
     one_by_one = read_vectors(tmp_path / "e.scp")
@@ -43,7 +43,8 @@ def test_blocks_equal_reading_one_by_one(tmp_path, monkeypatch, lines, window, w
 
 def test_only_the_first_vector_is_read_by_itself(tmp_path, monkeypatch):
     places = []
-    monkeypatch.setattr(Reader, "read", lambda self, place, read=Reader.read: places.append(place) or read(self, place))
+    read = Vectors.read
+    monkeypatch.setattr(Vectors, "read", lambda self, *place: places.append(place) or read(self, *place))
     write_vectors(tmp_path / "e.ark", tmp_path / "e.scp", zip(KEYS, X))
     assert np.array_equal(read_matrix(tmp_path / "e.scp")[1], X) and len(places) == 1
 
@@ -96,11 +97,3 @@ def test_invalid_location_is_reported_with_its_line(tmp_path, lines, place):
     write_lines(tmp_path / "e.scp", [*lines[:3], f"odd {place}", *lines[3:]])
     with pytest.raises(InputError, match="e.scp:4: "):
         read_matrix(tmp_path / "e.scp")
-
-
-def test_split_places_agrees_with_split_place():
-    for places in (["a:b:3", "/x/y.ark:12"], ["c:9" + "9" * 17, "d:0"]):
-        paths, which, offsets = ark.split_places(places)
-        assert list(zip((paths[n] for n in which), offsets.tolist())) == [ark.split_place(place) for place in places]
-    for odd in ("a", "a:", ":3", "3", "a:1" + "0" * 18, "a:\u0663", "|a:3", "a:-3", "a:3 "):
-        assert ark.split_places(["a:3", odd]) is None

@@ -15,7 +15,7 @@ from rawnext import Extractor
 from rawnext.config import split_name
 from rawnext.errors import InputError
 from rawnext.models import MODELS
-from rawnext.models.official.options import recognise
+from rawnext.models.official import recognise
 
 OPTIONS = [("next_tdnn", {"channels": 8, "blocks": [1, 2], "kernels": [3, 5], "light": False, "embedding_dim": 6}),
            ("next_tdnn", {"channels": 8, "blocks": [2], "kernels": [5], "light": True, "embedding_dim": 6}),
