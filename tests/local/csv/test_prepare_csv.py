@@ -116,7 +116,7 @@ def test_unreadable_training_files_may_be_left_out(prepare, wavs):
 
 @pytest.mark.parametrize(("train", "pairs", "why"), [
     ("", "", "train.csv: has no rows"), ("idx,path,speaker\n", "", "train.csv: has no rows"),
-    ("1,a/1.wav,x\n2,none.wav,y\n", "", "train.csv:2: {wavs}/none.wav: No such file or directory"),
+    ("1,a/1.wav,x\n2,none.wav,y\n", "", "train.csv:2: {wavs}/none.wav: no such file"),
     ("1,a/1.wav,x\n2,a/2.wav\n", "", "train.csv:2: has no speaker (column 3)"),
     ("1,a/1.wav,x\n2,,y\n", "", "train.csv:2: has no path (column 2)"),
     ("1,a/1.wav,x\n\n3,a/../a/1.wav,y\n", "", "train.csv:3: {wavs}/a/1.wav is also on line 1"),
@@ -127,7 +127,7 @@ def test_unreadable_training_files_may_be_left_out(prepare, wavs):
     ("a/1.wav,x\n", "", "train.csv:1: cannot tell which of 2 columns are path, speaker"),
     (b"1,a/1.wav,\xff\n", "", "train.csv: not UTF-8 text"),
     (None, "1,a/1.wav\n", "pairs.csv:1: cannot tell which of 2 columns are idx, left, right"),
-    (None, "1,a/1.wav,t/x.wav\n2,a/1.wav,t/z.wav\n", "pairs.csv:2: {wavs}/t/z.wav: No such file or directory"),
+    (None, "1,a/1.wav,t/x.wav\n2,a/1.wav,t/z.wav\n", "pairs.csv:2: {wavs}/t/z.wav: no such file"),
     (None, "1,a/1.wav,t/x.wav\n1,a/1.wav,t/y.wav\n", "pairs.csv:2: idx 1 is also on line 1"),
     (None, "1 2,a/1.wav,t/x.wav\n", "pairs.csv:1: expected an idx without spaces, got '1 2'"),
     (None, "1,a/1.wav,a_1.wav\n", "pairs.csv:1: {wavs}/a_1.wav and {wavs}/a/1.wav (line 1) would both be called a_1"),
