@@ -12,21 +12,20 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import run_main
-from rawnext.inference.extract import embed_native, load_model
 from rawnext.kaldi.tables import read_trials
-from rawnext.models.folded import folded
 from rawnext.scoring.metrics import eer
 
 GAINS_DB = (-40, -30, -20, -10, -6, 0, 6)
 
 
-def embed(model: torch.nn.Module, waves: list[np.ndarray], gains_db: np.ndarray) -> np.ndarray:
+def embed(model, waves: list[np.ndarray], gains_db: np.ndarray) -> np.ndarray:
     """Embeddings of length 1 of waves at these gains."""
+    from rawnext.inference.extract import embed_native
+
     found = embed_native(model, [wave * np.float32(10 ** (gain / 20)) for wave, gain in zip(waves, gains_db)])
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
@@ -40,6 +39,12 @@ def main() -> None:
     parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("exps", nargs="+", type=Path, metavar="EXP")
     args = parser.parse_args()
+
+    import torch
+
+    from rawnext.inference.extract import load_model
+    from rawnext.models.folded import folded
+
     torch.set_num_threads(args.num_threads)
     trials = read_trials(args.trials)
     sides = []

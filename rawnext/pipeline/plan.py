@@ -65,8 +65,9 @@ HEADER = "\t".join(Row._fields)
 
 def tag(protocol: str, seconds: str, enroll_seconds: str = "full") -> str:
     """The end of a file or folder name: `native`, `native_2s`, `native_2s_2s`, `native_full_2s`."""
-    cuts = [] if seconds == enroll_seconds == "full" else [seconds] if enroll_seconds == "full" else [
-        seconds, enroll_seconds]
+    cuts = [seconds, enroll_seconds]
+    while cuts and cuts[-1] == "full":
+        cuts.pop()
     return "_".join([protocol, *(cut if cut == "full" else f"{cut}s" for cut in cuts)])
 
 
