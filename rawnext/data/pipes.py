@@ -15,14 +15,6 @@ READ_BYTES = 1 << 20  # at a time
 ERROR_BYTES = 4096  # read from the end of a command's error output
 
 
-def run_pipe(command: str) -> io.BytesIO:
-    """The standard output of a shell command; if any part of its pipeline fails, it fails (pipefail).
-
-    Raises: OSError: see output_of.
-    """
-    return output_of(["bash", "-o", "pipefail", "-c", command], "its command", command.strip())
-
-
 def output_of(words: Sequence[str], name: str, about: str) -> io.BytesIO:
     """The standard output of a program.
 

@@ -16,7 +16,7 @@ import soundfile
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import UNKNOWN_LENGTH, can_resample, promised_end, wav_end
-from rawnext.data.pipes import run_pipe
+from rawnext.data.pipes import output_of
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines
 from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
@@ -110,10 +110,10 @@ def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
         yield Source(utt, wavs[recording], start, end, str(path), number)
 
 
-def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES) -> None:
+def check_sources(sources: Iterable[Source]) -> None:
     """Check the header of every file before any work starts; a command's output is checked after it has run.
 
-    Raises: InputError: audio is missing, undecodable, cut off, or shorter than least_samples (at 16 kHz).
+    Raises: InputError: audio is missing, undecodable, cut off, or shorter than 0.1 s.
     """
     odd_rate = odd_channels = num_pipes = 0
     for source in sources:
@@ -125,7 +125,7 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
         try:
             with soundfile.SoundFile(source.path) as file:
                 promised = wav_end(source.path) if file.format in ("WAV", "WAVEX") else 0
-                check_span(source, file.frames, file.samplerate, least_samples)
+                check_span(source, file.frames, file.samplerate)
                 odd_rate += file.samplerate != SAMPLE_RATE
                 odd_channels += file.channels != 1
         except UNDECODABLE as error:
@@ -140,7 +140,7 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
         log.warning("%d utterances come from commands; their audio is checked after each has run", num_pipes)
 
 
-def check_span(source: Source, num_samples: int, rate: int, least_samples: int) -> None:
+def check_span(source: Source, num_samples: int, rate: int) -> None:
     """Raise InputError unless a recording of num_samples (per channel, at its own rate) contains this utterance."""
     if not can_resample(rate):
         raise source.fault(f"{source.path}: {rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
@@ -150,14 +150,14 @@ def check_span(source: Source, num_samples: int, rate: int, least_samples: int) 
     end_s = duration if source.end_s < 0 else source.end_s
     if end_s > duration + 0.5 / rate:
         raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
-    if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
+    if (end_s - source.start_s) * SAMPLE_RATE < LEAST_SAMPLES - 0.5:
         raise source.fault(f"{end_s - source.start_s:.3f} s of audio in {source.path}; at least "
-                           f"{least_samples / SAMPLE_RATE} s")
+                           f"{LEAST_SAMPLES / SAMPLE_RATE} s")
 
 
-def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
+def load_wave(source: Source) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
-    wave, rate = decode(source, least_samples)
+    wave, rate = decode(source)
     return wave if rate == SAMPLE_RATE else resample(wave, rate)
 
 
@@ -184,7 +184,7 @@ def load_waves(sources: Sequence[Source], num_threads: int = 0) -> Iterator[tupl
         pool.shutdown(cancel_futures=True)
 
 
-def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarray, int]:
+def decode(source: Source) -> tuple[np.ndarray, int]:
     """An utterance as (T,) float32, first channel, and its rate in Hz.
 
     Raises: InputError: it cannot be decoded, or contains NaN or infinity; a command failed, or its output does not
@@ -193,7 +193,7 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarr
     try:
         if source.is_pipe:
             recording, rate = decode_pipe(source.path)
-            check_span(source, len(recording), rate, least_samples)
+            check_span(source, len(recording), rate)
             start, stop = source.limits(len(recording), rate)
             wave = recording[start:stop]
         else:
@@ -213,7 +213,8 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES) -> tuple[np.ndarr
 @lru_cache(maxsize=1)  # segments of one recording are usually adjacent
 def decode_pipe(command: str) -> tuple[np.ndarray, int]:
     """(T,) first channel of the output of a command (ending in |), and its rate in Hz."""
-    output = run_pipe(command.removesuffix("|"))
+    words = ["bash", "-o", "pipefail", "-c", command.removesuffix("|")]  # if any part of its pipeline fails, it fails
+    output = output_of(words, "its command", words[-1].strip())
     if (promised := promised_end(output)) > output.getbuffer().nbytes:
         raise OSError(f"its command's output is cut off: {output.getbuffer().nbytes} of {promised} bytes")
     output.seek(0)

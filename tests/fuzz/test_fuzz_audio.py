@@ -56,7 +56,7 @@ def test_damaged_audio(folder, data, number, name, end_s):
     source = Source("u", str(path), 0.0, end_s, str(folder / "wav.scp"), 7)
 
     def extract():
-        check_sources([source], 1600)
+        check_sources([source])
         return load_wave(source)
 
     wave = answer(extract, f"{folder}/wav.scp:7: u: ", 60_000_000)
