@@ -4,7 +4,7 @@
 
 steps/cut_data_dir.py --durations "1 2 5" --trials data/vox1_test/trials_O data/vox1_test exp/grid/data
 
-Takes the utterances of the trial list, which is copied to OUT/full/trials. An utterance shorter than a cut is kept
+Takes the utterances of the trial list, which is copied to OUT/full. An utterance shorter than a cut is kept
 whole (--short keep), repeated to its duration (tile), or dropped with its trials (drop; all that are shorter than the
 longest cut, so that every duration has the same trials). OUT/cuts.tsv counts short and dropped utterances.
 """
@@ -73,7 +73,7 @@ def main() -> None:
         num_short = write_cut_dir(folder, tables, sources, [spans[source.utt] for source in sources], cut)
         values = name_of(cut.seconds), num_short, *after, before[0] - after[0], before[1] - after[1], *cut[1:]
         lines.append("\t".join(map(str, values)))
-    write_trials(args.out_dir / "full" / "trials", trials)
+    write_trials(args.out_dir / "full" / args.trials.name, trials)
     write_lines(args.out_dir / "cuts.tsv", lines)
     print(*lines, sep="\n")
 

@@ -19,6 +19,7 @@ import numpy as np
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.pipeline.plan import is_duration
 from rawnext.results.evaluation import TITLES, evaluation
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.scoring.trial_speakers import trial_speakers
@@ -29,13 +30,9 @@ def duration(text: str) -> str:
     """`full`, or seconds as in `2`."""
     if text == "full":
         return text
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
+    if not is_duration(text):
         raise argparse.ArgumentTypeError(f"expected full or seconds, got {text!r}")
-    return f"{seconds:g}"
+    return f"{float(text):g}"
 
 
 def read_train_info(path: Path) -> dict[str, Any]:

@@ -53,12 +53,13 @@ def common_lines(args: argparse.Namespace) -> list[str]:
 
 
 def source_line(source) -> str:
-    """Inputs of an utterance's embedding: path, size and time of its audio, start and end of the segment."""
+    """Inputs of an utterance's embedding: path, size and time of its audio; start, end and channel of the segment."""
+    channel = f" channel {source.channel}" if source.channel else ""
     try:
         status = os.stat(source.path)
     except OSError:  # a command, or a missing file, which is reported when it is read
-        return f"{source.path} {source.start_s:g} {source.end_s:g}"
-    return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}"
+        return f"{source.path} {source.start_s:g} {source.end_s:g}{channel}"
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}{channel}"
 
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:

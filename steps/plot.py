@@ -9,9 +9,8 @@ import argparse
 from pathlib import Path
 
 from rawnext.errors import run_main
+from rawnext.pipeline.tasks import PAPER
 from rawnext.results.rows import Row, read_paper, read_rows, read_training, title_of
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
 
 def det_panels(rows: list[Row]) -> dict:
@@ -41,14 +40,13 @@ def duration_panels(rows: list[Row], paper: list[dict[str, str]]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", type=Path, help="experiment with config.yaml, train.tsv and scores/**/*.json")
-    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     args = parser.parse_args()
 
     from rawnext.config import read_yaml
     from rawnext.results.analysis.plots import plot_det, plot_durations, plot_training
 
     rows = read_rows(args.exp)
-    paper = read_paper(args.paper, read_yaml(args.exp / "config.yaml").get("paper") or "")
+    paper = read_paper(PAPER, read_yaml(args.exp / "config.yaml").get("paper") or "")
     training = args.exp / "train.tsv"  # missing if the embeddings come from elsewhere
     table = read_training(training) if training.exists() else None
     figures = args.exp / "figures"

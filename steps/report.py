@@ -13,8 +13,7 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
+from rawnext.pipeline.tasks import PAPER
 
 
 def count(text: str) -> int:
@@ -32,14 +31,13 @@ def main() -> None:
     parser.add_argument("--errors-in", default="", metavar="WORDS",
                         help="list, data set, protocol and backend of the errors, for example 'trials test_noisy "
                              "native cosine' (default: the ones with most evaluations)")
-    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     parser.add_argument("exp", type=Path, nargs="+", help="experiments, with config.yaml and scores/**/*.json")
     args = parser.parse_args()
 
     from rawnext.results.analysis.html_report import report_page
 
     out = args.out or args.exp[0] / "report.html"
-    page, lacks = report_page(args.exp, args.paper, args.errors, args.errors_in)
+    page, lacks = report_page(args.exp, PAPER, args.errors, args.errors_in)
     write_lines(out, [page])
     for lack in lacks:
         print(f"{out}: without {lack}")

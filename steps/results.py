@@ -10,23 +10,21 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
+from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
 from rawnext.results.rows import aligned, notes, read_paper, read_rows, tables, tsv
-
-PAPER = Path(__file__).resolve().parents[1] / "conf" / "paper.tsv"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", type=Path, help="experiment, with config.yaml and scores/**/*.json")
-    parser.add_argument("--paper", default=PAPER, help="published figures (default %(default)s)")
     args = parser.parse_args()
 
     from rawnext.config import read_yaml
 
     rows = read_rows(args.exp)
     config = read_yaml(args.exp / "config.yaml")
-    paper = read_paper(args.paper, config.get("paper") or "")
+    paper = read_paper(PAPER, config.get("paper") or "")
     write_lines(args.exp / "results.tsv", tsv(rows))
     write_lines(args.exp / "RESULTS.md", results_page(args.exp, config, rows, paper))
     for title, table in tables(rows, paper):

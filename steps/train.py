@@ -48,6 +48,7 @@ def main() -> None:
 
     from rawnext.config import model_folder, save_config
     from rawnext.data.cuts import CutTable
+    from rawnext.data.manifest import check_tables
     from rawnext.dist import choose_device, cleanup, init_process_group, is_main
     from rawnext.training.augment import needed_banks
     from rawnext.training.checkpoint import load_weights
@@ -76,6 +77,7 @@ def main() -> None:
     if is_main():
         logging.info(describe(config, device))
     table = CutTable(args.train)
+    check_tables(table, args.train)
     banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
     with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
         if is_main():

@@ -13,7 +13,10 @@ train=data/train        # training data
 fit=false               # true: a system without a network, fitted by steps/fit_lda.py
 dev=data/dev            # held-out training speakers with trials, for validation and calibration; empty: none
 eval="data/test:trials" # TEST_DIR:TRIALS[:ENROLL_DIR]; without ENROLL_DIR the enroll side is in TEST_DIR too
-cut=                    # those lists of --eval whose test side is also cut to --durations; empty: the first
+cut=                    # those lists of --eval that are also cut to --durations; empty: the first
+sides="test"            # which side is cut: test, enroll, both, or several of them
+cut_data=               # folder of steps/cut_data_dir.py to take the cuts from; empty: extraction cuts to the centre
+allow_pipes=false       # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
 [ $# -eq 1 ] || die "Usage: $0 [options] <exp-dir>   (--help lists the options)"
@@ -35,13 +38,14 @@ hold alone "$exp"
 [ "$num_threads" -gt 0 ] || num_threads=$(nproc)
 processes=$((ngpu > 0 ? ngpu : 1))
 device=$( ((ngpu > 0)) && echo cuda || echo cpu)
-steps/plan.py --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
-  --calibrate "$calibrate" --dev "$dev" "$exp"
+steps/tasks.py plan --protocols "$protocols" --eval "$eval" --cut "$cut" --durations "$durations" --backends "$backends" \
+  --calibrate "$calibrate" --dev "$dev" --sides "$sides" --cut-data "$cut_data" "$exp"
 
 # todo STEP [ROLE]: writes the step's commands that are not up to date to the file $todo, and their number to $num. Its
 # commands are those that the rows of the plan with this role (default: eval) need.
 todo() {
-  local message again_option=()
+  local message
+  again_option=()
   if again_here; then again_option=(--again); fi
   job_log=$exp/log/$1${2:+_$2} todo=$exp/log/$1${2:+_$2}.todo
   message=$(steps/tasks.py todo "${again_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
@@ -71,16 +75,11 @@ here() {
 # extract ROLE: makes the embeddings that the rows of this role need, each folder in $nj jobs of $extract_cmd, or one for
 # each GPU.
 extract() {
-  local i=0 commands words
   todo extract "$1"
-  commands=$(steps/tasks.py show "$todo")
-  while IFS=$'\t' read -r -a words; do
-    i=$((i + 1))
-    if ((num == 0)); then return; fi
-    if again_here; then rm -rf "${words[-1]}"; fi
-    steps/extract.sh --cmd "$extract_cmd" --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) "${words[@]:1}" < /dev/null
-    steps/tasks.py record --job "$i" "$todo"
-  done <<< "$commands"
+  if ((num > 0)); then
+    steps/tasks.py run "${again_option[@]}" "$todo" -- --cmd "$extract_cmd" \
+      --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) --allow-pipes "$allow_pipes"
+  fi
 }
 
 if in_stage 3 "train ($conf)"; then
@@ -117,7 +116,7 @@ if in_stage 6 "train back ends, normalise scores"; then
   parallel score_trained
 fi
 
-if grep -q "^calibration" "$exp/plan.tsv" && in_stage 7 "calibrate: log-likelihood ratios"; then
+if grep -qE $'^calibration|\\+cal\t' "$exp/plan.tsv" && in_stage 7 "calibrate: log-likelihood ratios"; then
   extract calibration
   for step in quality score score_trained; do parallel "$step" calibration; done
   parallel quality

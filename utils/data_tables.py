@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kaldi's tables for the programs of this folder: read with all faults collected, written by atomic rename."""
 
+import json
 import os
 import re
 import sys
@@ -96,6 +97,26 @@ def _fields(raw: bytes, num_fields: int, num_ids: int, is_free: bool) -> list[st
 def read_utt2spk(folder: Path, faults: Faults) -> dict[str, str]:
     """utt -> spk of a data directory."""
     return {utt: spk for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}
+
+
+def check_cuts(folder: Path, utt2spk: Mapping[str, str], faults: Faults) -> None:
+    """Training reads cuts.jsonl, if there is one, and all else utt2spk: both have the same utterances and speakers."""
+    path, known = folder / "cuts.jsonl", dict(utt2spk)
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                cut = json.loads(line)
+                utt, spk = cut["id"], cut["supervisions"][0]["speaker"]
+            except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+                faults.add(path, number, "not a lhotse cut with a speaker")
+                continue
+            if (other := known.pop(utt, None)) != spk:
+                where = f"utt2spk has {other}" if other else "it is not in utt2spk"
+                faults.add(path, number, f"{utt} of {spk}: {where}; steps/make_cuts.py {folder} makes cuts.jsonl again")
+    if missing := next(iter(known), None):
+        faults.add(path, None, f"{missing} of utt2spk is missing; steps/make_cuts.py {folder} makes cuts.jsonl again")
 
 
 def group_by_speaker(utt2spk: Mapping[str, str]) -> dict[str, list[str]]:

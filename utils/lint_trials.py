@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tables import Faults, read_models, read_rows, read_utt2spk
+from data_tables import Faults, check_cuts, read_models, read_utt2spk
 
 # (trials, targets) of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
 ORIGINALS = {(37_720, 18_860): ("O", 37_611), (581_480, 290_743): ("E", 579_818), (552_536, 276_270): ("H", 550_894)}
@@ -156,7 +156,11 @@ def main() -> None:
         sys.exit(f"{path}: no such file")
     near = [folder for folder in path.absolute().parents[:2] if (folder / "utt2spk").exists()]
     faults = Faults()
-    train_spks = {spk for _, (spk, *_) in read_rows(options.train / "spk2utt", faults)} if options.train else set()
+    train_spks: set[str] = set()
+    if options.train:
+        utt2spk = read_utt2spk(options.train, faults)
+        check_cuts(options.train, utt2spk, faults)
+        train_spks = set(utt2spk.values())
     ids = Ids(options.test or near[:1] or [path.parent], path.with_name(f"{path.name}.enroll"), faults)
     found = Findings(path)
     counts = Counts(path, ids, found)

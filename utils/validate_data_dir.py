@@ -5,8 +5,9 @@
   utils/validate_data_dir.py data/dev
 
 Required: utt2spk, spk2utt, wav.scp. Checked if present: segments, reco2dur, spk2gender, utt2dur, utt2num_frames,
-utt2lang, utt2uniq, utt2session, vad.scp, feats.scp, text, and all trial lists trials* or trials/* with their models in
-trials*.enroll. Each fault is one line `path:line: why` (at most 10 per file); the exit code is 1 if there are any.
+utt2lang, utt2uniq, utt2session, vad.scp, feats.scp, text, cuts.jsonl, and all trial lists trials* or trials/* with
+their models in trials*.enroll. Each fault is one line `path:line: why` (at most 10 per file); the exit code is 1 if
+there are any.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data_tables import Faults, Row, group_by_speaker, read_models, read_rows
+from data_tables import Faults, Row, check_cuts, group_by_speaker, read_models, read_rows
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
@@ -74,11 +75,16 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
     """wav.scp is indexed by utterance, or by recording if there are segments."""
     recos, source = utts, "utt2spk"
     if (path := folder / "segments").exists():
-        segments = check_table(path, utts, "utt2spk", faults, num_fields=4, num_ids=2)
+        segments = check_table(path, utts, "utt2spk", faults, num_ids=2)
         recos, source = [fields[1] for _, fields in segments], "segments"
-        for number, (_, _, start, end) in segments:
-            if not 0 <= to_number(start) < to_number(end) < math.inf:
-                faults.add(path, number, f"expected 0 <= start < end in seconds, got {start} {end}")
+        for number, (_, _, *place) in segments:
+            if len(place) not in (2, 3):
+                faults.add(path, number, f"expected 4 fields, or 5 with a channel, got {2 + len(place)}")
+            elif not (0 <= to_number(place[0]) < math.inf and (to_number(place[1]) == -1 or to_number(place[0])
+                                                              < to_number(place[1]) < math.inf)):
+                faults.add(path, number, f"expected 0 <= start < end in seconds or -1, got {' '.join(place[:2])}")
+            elif len(place) == 3 and not re.fullmatch("[0-9]{1,3}", place[2]):
+                faults.add(path, number, f"expected a channel of 0 or more, got {place[2]!r}")
     wav = check_table(folder / "wav.scp", recos, source, faults)
     for number, fields in wav:
         if fields[1].startswith("~"):
@@ -113,6 +119,7 @@ def validate(folder: Path) -> Faults:
     utts = [fields[0] for _, fields in utt2spk]
     check_speakers(folder, utt2spk, faults)
     check_audio(folder, utts, faults)
+    check_cuts(folder, {utt: spk for _, (utt, spk) in utt2spk}, faults)
     for name, rule in UTT_TABLES.items():
         if (path := folder / name).exists():
             check_table(path, utts, "utt2spk", faults, rule)

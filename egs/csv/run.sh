@@ -25,16 +25,15 @@ way=siamese        # siamese (1st way); contrastive, triplet, angular_prototypic
 conf=              # YAML files over conf/csv/{training,augment,$way}.yaml, such as conf/csv/convmixer.yaml
 name=              # results go to exp/$name; empty: $way
 backends=          # docs/reference/backend.md; the first decides the pairs; empty: siamese for the 1st way, else cosine
-protocol=native    # native: true length, one pass; paper: averaged segments of one length
-protocols=         # protocols of stages 4 to 9; empty: --protocol
+protocols=native   # native: true length, one pass; paper: averaged segments of one length; the first decides the pairs
 durations=
 . utils/parse_options.sh
 name=${name:-$way}
 backends=${backends:-$([ "$way" = siamese ] && echo siamese || echo cosine)}
 backend=${backends%% *}
+protocol=${protocols%% *}
 exp=exp/$name
 RAWNEXT_COMMAND="egs/csv/run.sh$(given way name backends conf set init teacher seeds)"
-export RAWNEXT_COMMAND
 conf="conf/csv/training.yaml conf/csv/augment.yaml conf/csv/$way.yaml${conf:+ $conf}"
 
 if [ "$stage" -le 1 ]; then
@@ -42,12 +41,7 @@ if [ "$stage" -le 1 ]; then
   for f in "$train_csv" ${pairs:+"$pairs"}; do [ -f "$f" ] || die "$0: no such file $f"; done
 fi
 if [[ -n "$pairs" && "$backend" == *norm ]]; then die "$0: --backends: $backend cannot come first, it decides no pairs"; fi
-if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
-
-if [ "$stage" -le 2 ]; then
-  mkdir -p "$data"
-  hold alone "$data"
-fi
+. steps/recipe.sh
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
@@ -67,15 +61,13 @@ if in_stage 1 "data directories, held-out speakers and their trials"; then
 fi
 
 if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
-  if [ -n "$musan" ]; then
-    once "$data"/musan_{noise,music,speech}/.prepared -- local/noise/prepare_musan.py "$musan" "$data"
-  fi
-  if [ -n "$rirs" ]; then once "$data/rirs/.prepared" -- local/noise/prepare_rirs.py "$rirs" "$data"; fi
+  banks=()
+  if [ -n "$musan" ]; then banks+=("$data"/musan_{noise,music,speech}); fi
+  if [ -n "$rirs" ]; then banks+=("$data/rirs"); fi
+  once "${banks[@]/%//.prepared}" -- prepare_banks "" --musan "$musan" --rirs "$rirs"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-protocols=${protocols:-$protocol}
-options_of steps/options.sh
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" "$exp"
 
 if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then

@@ -21,14 +21,7 @@ num_threads=1 # and a data worker: two cores
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
-
-if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
-
-if [ "$stage" -le 2 ]; then
-  mkdir -p "$data"
-  hold alone "$data"
-fi
+. steps/recipe.sh
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
@@ -40,10 +33,6 @@ prepare() {
   for d in dev test; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
   wrote "$data"/{train,dev,test}/wav.scp
 }
-prepare_banks() {
-  local/noise/synthesise_banks.py "$data"
-  wrote "${banks[@]/%//cuts.jsonl}"
-}
 
 if in_stage 1 "data directories, trials, held-out speakers"; then
   once "$data"/{train,dev,test}/.prepared -- prepare "$pack" "$(cat "$pack"/*/wav.scp | cksum)"
@@ -51,11 +40,10 @@ fi
 
 if in_stage 2 "noise and room banks"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
-  once "${banks[@]/%//.prepared}" -- prepare_banks "$(cksum < "$data/train/wav.scp")"
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$(cksum < "$data/train/wav.scp")" --synthesise
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-options_of steps/options.sh
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" "exp/$name"
 
 if ((stop_stage >= 9)); then

@@ -24,30 +24,15 @@ backends="cosine asnorm"
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
-
-if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
-
-if [ "$stage" -le 2 ]; then
-  mkdir -p "$data"
-  hold alone "$data"
-fi
+. steps/recipe.sh
 
 if [ -z "$corpora" ]; then
   corpora="librispeech=$data/corpora/train-clean-100/LibriSpeech speechocean762=$data/corpora/speechocean762/speechocean762/train"
   test_corpora=${test_corpora:-speechocean762_test=$data/corpora/speechocean762/speechocean762/test}
   if in_stage 0 "the corpora"; then
-    mkdir -p "$data/corpora"
     for url in $urls; do
-      archive=$data/corpora/${url##*/}
-      folder=${archive%%.tar*}
-      if [ ! -d "$folder" ]; then
-        wget --continue --tries 5 --no-verbose -O "$archive.part" "$url" \
-          || die "$url: cannot be downloaded; download it by other means, and name it by --corpora"
-        local/unpack_tar.py "$archive.part" "$folder"
-        rm "$archive.part"
-        wrote "$folder"
-      fi
+      archive=${url##*/}
+      download "$url" "$data/corpora/${archive%%.tar*}" --corpora
     done
   fi
 fi
@@ -68,26 +53,19 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
   asked=(--dev-share "$dev_share")
   for corpus in $corpora; do asked+=(--train "$corpus"); done
   for corpus in $test_corpora; do asked+=(--test "$corpus"); done
-  prepared=("$data/train/.prepared")
-  for d in "${sets[@]}"; do prepared+=("$data/$d/.prepared"); done
-  once "${prepared[@]}" -- prepare "${asked[@]}"
+  folders=("$data/train" "${sets[@]/#/$data/}")
+  once "${folders[@]/%//.prepared}" -- prepare "${asked[@]}"
 fi
-
-prepare_banks() {
-  if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
-  if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
-  if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
-  wrote "${banks[@]/%//cuts.jsonl}"
-}
 
 if in_stage 2 "noises and room responses for augmentation"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
-  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$(cksum < "$data/train/wav.scp")" --synthesise \
+    --musan "$musan" --rirs "$rirs"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-options_of steps/options.sh
+
 if [ -n "$test_corpora" ]; then sets=("${sets[@]:1}"); fi # scores of dev are calibrated on dev itself
-eval=
-for d in "${sets[@]}"; do eval="$eval $data/$d:trials"; done
+folders=("${sets[@]/#/$data/}")
+eval="${folders[*]/%/:trials}"
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$eval" --cut "$eval" "exp/$name"

@@ -25,24 +25,13 @@ num_workers=1
 . utils/parse_options.sh
 downloaded=$data/speechocean762
 RAWNEXT_COMMAND="egs/speechocean762/run.sh$(given conf name set init teacher seeds)"
-export RAWNEXT_COMMAND
-
-if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
-
-if [ "$stage" -le 2 ]; then
-  mkdir -p "$data"
-  hold alone "$data"
-fi
+. steps/recipe.sh
 
 if in_stage 0 "the corpus"; then
   if [ -z "$corpus" ] && [ ! -d "$downloaded" ]; then
-    wget --continue --tries 5 --no-verbose -O "$data/speechocean762.tar.gz.part" "$url" \
-      || die "$url: cannot be downloaded; download it by other means, and name it by --corpus"
-    rm -rf "$data/.unpacked"
-    local/unpack_tar.py "$data/speechocean762.tar.gz.part" "$data/.unpacked"
+    download "$url" "$data/.unpacked" --corpus
     mv "$data/.unpacked/speechocean762" "$downloaded"
-    rm -r "$data/.unpacked" "$data/speechocean762.tar.gz.part"
-    wrote "$downloaded"
+    rm -r "$data/.unpacked"
   fi
 fi
 corpus=${corpus:-$downloaded}
@@ -50,21 +39,14 @@ corpus=${corpus:-$downloaded}
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
   local d
-  local/speechocean762/prepare_speechocean762.py --nj "$nj" "$@" "$data"
+  [ -f "$3/train/wav.scp" ] || die "$0: no $3/train/wav.scp; speechocean762 is at https://www.openslr.org/101/"
+  local/open/prepare_open.py --nj "$nj" --no-prefix "$1" "$2" --train "train=$3/train" --test "test=$3/test" "$data"
   for d in dev test; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
   utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
   for d in dev/trials test/trials test/trials_hard; do utils/lint_trials.py --train "$data/train" "$data/$d"; done
   wrote "$data"/{train,dev,test}/wav.scp
 }
-prepare_banks() {
-  if [ -z "$1" ] || [ -z "$2" ]; then local/noise/synthesise_banks.py "$data"; fi
-  if [ -n "$1" ]; then local/noise/prepare_musan.py "$1" "$data"; fi
-  if [ -n "$2" ]; then local/noise/prepare_rirs.py "$2" "$data"; fi
-  local/noise/hold_out_banks.py "$data" "$data/noisy_banks"
-  wrote "${banks[@]/%//cuts.jsonl}"
-}
-
 prepare_noisy() {
   local/noise/make_noisy.py "$data/test" "$data/noisy_banks" "$data/test_noisy"
   cp "$data/test/trials" "$data/test_noisy/trials"
@@ -77,12 +59,12 @@ fi
 
 if in_stage 2 "noise and room banks; the test set in noise"; then
   banks=("$data"/{musan_noise,musan_music,musan_speech,rirs} "$data"/noisy_banks/{musan_noise,rirs})
-  once "${banks[@]/%//.prepared}" -- prepare_banks "$musan" "$rirs" "$(cksum < "$data/train/wav.scp")"
+  once "${banks[@]/%//.prepared}" -- prepare_banks "$(cksum < "$data/train/wav.scp")" --synthesise \
+    --musan "$musan" --rirs "$rirs" --held-out "$data/noisy_banks"
   once "$data/test_noisy/.prepared" -- prepare_noisy "$(cat "$data"/{test,noisy_banks/musan_noise,noisy_banks/rirs}/wav.scp | cksum)"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-options_of steps/options.sh
 steps/verification.sh "${options[@]}" --fit "$fit" --train "$data/train" --dev "$data/dev" \
   --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
   --cut "$data/test:trials $data/test_noisy:trials:$data/test" "exp/$name"

@@ -26,14 +26,7 @@ num_workers=4
 . utils/parse_options.sh
 vox2_flac=${vox2_flac:-$data/vox2_flac}
 RAWNEXT_COMMAND="egs/voxceleb/run.sh$(given conf name set init teacher seeds dev_speakers)"
-export RAWNEXT_COMMAND
-
-if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
-
-if [ "$stage" -le 2 ]; then
-  mkdir -p "$data"
-  hold alone "$data"
-fi
+. steps/recipe.sh
 
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/voxceleb/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
@@ -62,19 +55,16 @@ if in_stage 1 "data directories, trials, held-out speakers"; then
 fi
 
 if in_stage 2 "noise and room banks"; then
-  once "$data"/musan_{noise,music,speech}/.prepared -- local/noise/prepare_musan.py "$musan" "$data"
-  once "$data/rirs/.prepared" -- local/noise/prepare_rirs.py "$rirs" "$data"
+  banks=("$data"/{musan_noise,musan_music,musan_speech,rirs})
+  once "${banks[@]/%//.prepared}" -- prepare_banks "" --musan "$musan" --rirs "$rirs"
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-dev=
-if [ "$dev_speakers" -gt 0 ]; then dev=$data/dev; fi
-options_of steps/options.sh
-steps/verification.sh "${options[@]}" --train "$data/train" --dev "$dev" \
-  --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/$name"
+dev=$([ "$dev_speakers" -eq 0 ] || echo "$data/dev")
+options+=(--train "$data/train" --dev "$dev" --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H")
+steps/verification.sh "${options[@]}" "exp/$name"
 
 if in_stage 10 "fine-tune with a larger margin on longer crops (exp/${name}_lm)"; then
   steps/verification.sh "${options[@]}" --stage 3 --stop-stage 9 --init "exp/$name" --conf "$large_margin" \
-    --train "$data/train" --dev "$dev" \
-    --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H" "exp/${name}_lm"
+    "exp/${name}_lm"
 fi

@@ -14,14 +14,10 @@ stop_stage=9
 rows="1 2 3 4 5 6 7" # which rows of the table to train; all finished rows are printed
 . utils/parse_options.sh
 
-declare -A conf=([1]=conf/resnext.yaml [7]=conf/rawnext.yaml)
-declare -A name=([1]=resnext [7]=rawnext)
-for row in 2 3 4 5 6; do
-  conf[$row]=conf/ablation/$row.yaml
-  name[$row]=ablation_$row
-done
+conf=("" conf/resnext.yaml conf/ablation/{2..6}.yaml conf/rawnext.yaml) # of each row
+name=("" resnext ablation_{2..6} rawnext)
 for row in $rows; do
-  [[ -n "${conf[$row]:-}" ]] || die "$0: Table 4 has no row $row (--rows)"
+  [[ "$row" == [1-7] ]] || die "$0: Table 4 has no row $row (--rows)"
 done
 
 if ((stage <= 2)); then ./run.sh "$@" --stage "$stage" --stop-stage "$((stop_stage < 2 ? stop_stage : 2))"; fi

@@ -1,24 +1,14 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Replace MUSAN and RIRS_NOISES: synthesise noise, music and room impulse responses, and use DATA/train for babble.
+"""Noise, music and room impulse responses instead of MUSAN and RIRS_NOISES, for prepare_banks.py."""
 
-  local/noise/synthesise_banks.py data
-
-Writes DATA/musan_noise, musan_music, musan_speech and rirs. Their audio is DATA/synthetic/*.wav (16 kHz, 16 bit), the
-same in every run.
-"""
-
-import argparse
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.manifest import Utterance, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.data.manifest import Utterance
+from rawnext.errors import InputError
 from rawnext.files import atomic_path
-from rawnext.log import setup_log
 
 Rng = np.random.Generator
 SECONDS = 10
@@ -105,8 +95,8 @@ def at_level(wave: np.ndarray, level_db: float = -25) -> np.ndarray:
     return wave * min(10 ** (level_db / 20) / np.sqrt(np.mean(wave ** 2)), 0.99 / np.abs(wave).max())
 
 
-def write_bank(waves: list[np.ndarray], name: str, data: Path) -> None:
-    """DATA/synthetic/NAME-000.wav ... and the data directory DATA/NAME of them; each file is its own speaker."""
+def write_bank(waves: list[np.ndarray], name: str, data: Path) -> list[Utterance]:
+    """Write DATA/synthetic/NAME-000.wav, ...; each file is its own speaker."""
     import soundfile
 
     utterances = []
@@ -117,23 +107,16 @@ def write_bank(waves: list[np.ndarray], name: str, data: Path) -> None:
         with atomic_path(path) as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
         utterances.append(Utterance(utt, utt, str(path), len(wave), SAMPLE_RATE, 1))
-    write_data_dir(utterances, data / name)
+    return utterances
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder with the data directory train")
-    data = parser.parse_args().data
-    setup_log()
+def synthesise(data: Path) -> dict[str, list[Utterance]]:
+    """Bank -> its files, DATA/synthetic/*.wav (16 kHz, 16 bit), the same in every run."""
     if not (data / "train/cuts.jsonl").is_file():
         raise InputError(data / "train/cuts.jsonl", None, "no such file; prepare DATA/train first")
     rng, size = np.random.default_rng(1), SECONDS * SAMPLE_RATE
-    noises = [at_level(make(size, rng)) for make in (coloured, hum, modulated, clicks) for _ in range(4)]
-    write_bank(noises, "musan_noise", data)
-    write_bank([at_level(music(size, rng)) for _ in range(6)], "musan_music", data)
-    write_bank([make_room(t60_s, rng) for t60_s in np.linspace(0.1, 0.6, 42)], "rirs", data)
-    shutil.copytree(data / "train", data / "musan_speech", dirs_exist_ok=True)
-
-
-if __name__ == "__main__":
-    run_main(main)
+    kinds = coloured, hum, modulated, clicks
+    waves = {"musan_noise": [at_level(make(size, rng)) for make in kinds for _ in range(4)],
+             "musan_music": [at_level(music(size, rng)) for _ in range(6)],
+             "rirs": [make_room(t60_s, rng) for t60_s in np.linspace(0.1, 0.6, 42)]}
+    return {name: write_bank(made, name, data) for name, made in waves.items()}

@@ -3,13 +3,16 @@
 """Join open corpora to DATA/train and DATA/dev, and keep others apart as DATA/NAME to test on.
 
   local/open/prepare_open.py --train ls=/corpora/LibriSpeech --test so=/corpora/speechocean762/test data
+  local/open/prepare_open.py --no-prefix --dev-speakers 12 --train so=/corpora/speechocean762/train data
 
 A corpus is a folder in LibriSpeech's layout (SPEAKERS.TXT, PART/SPEAKER/CHAPTER/*.flac) or a Kaldi data directory
 (wav.scp, utt2spk, perhaps spk2gender; relative paths begin at this directory). Ids get the corpus as prefix,
-NAME-SPK-UTT; utt2corpus keeps it. Validation speakers are held out of every training corpus.
+NAME-SPK-UTT, and utt2corpus keeps it; with --no-prefix they are SPK-UTT. Validation speakers are held out of every
+training corpus.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
@@ -52,7 +55,7 @@ def read_librispeech(folder: Path) -> tuple[list[File], dict[str, str]]:
     return files, genders
 
 
-def read_corpus(asked: str, num_jobs: int, list_path: Path) -> tuple[str, list[Utterance], dict[str, str]]:
+def read_corpus(asked: str, args: argparse.Namespace) -> tuple[str, list[Utterance], dict[str, str]]:
     """NAME=FOLDER -> name, utterances with prefixed ids, and genders by prefixed speaker."""
     name, _, path = asked.partition("=")
     folder = Path(path)
@@ -61,16 +64,18 @@ def read_corpus(asked: str, num_jobs: int, list_path: Path) -> tuple[str, list[U
         raise InputError("--train/--test", None, f"{asked!r}: {why}")
     check_id(name, "--train/--test")
     files, genders = (read_librispeech if (folder / "SPEAKERS.TXT").exists() else read_kaldi)(folder)
-    named = [(f"{name}-{utt}" if utt.startswith(f"{spk}-") else f"{name}-{spk}-{utt}", f"{name}-{spk}", file)
+    prefix = f"{name}-" if args.prefix else ""
+    named = [(prefix + (utt if utt.startswith(f"{spk}-") else f"{spk}-{utt}"), prefix + spk, file)
              for utt, spk, file in files]
-    utterances, bad = scan_audio(named, num_jobs)
-    check_bad(bad, len(files), list_path)
-    return name, utterances, {f"{name}-{spk}": gender for spk, gender in genders.items()}
+    utterances, bad = scan_audio(named, args.nj)
+    check_bad(bad, len(files), args.data / "bad_audio.tsv")
+    return name, utterances, {prefix + spk: gender for spk, gender in genders.items()}
 
 
-def write(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
+def write(utterances: list[Utterance], folder: Path, genders: dict[str, str], prefix: bool) -> None:
     write_data_dir(utterances, folder, genders)
-    write_lines(folder / "utt2corpus", (f"{u.utt} {u.utt.split('-')[0]}" for u in sorted(utterances)))
+    if prefix:
+        write_lines(folder / "utt2corpus", (f"{u.utt} {u.utt.split('-')[0]}" for u in sorted(utterances)))
 
 
 def main() -> None:
@@ -78,6 +83,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--train", action="append", default=[], metavar="NAME=FOLDER", help="a training corpus")
     parser.add_argument("--test", action="append", default=[], metavar="NAME=FOLDER", help="a corpus for DATA/NAME")
+    parser.add_argument("--prefix", action=argparse.BooleanOptionalAction, default=True,
+                        help="corpus names in the ids; without them, corpora must not share speaker ids")
+    parser.add_argument("--dev-speakers", type=int, metavar="N", help="hold out N speakers of each training corpus")
     parser.add_argument("--dev-share", type=float, default=0.1,
                         help="share of each training corpus' speakers with two utterances to hold out (default: 0.1)")
     parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
@@ -86,18 +94,20 @@ def main() -> None:
     setup_log()
     train, dev, genders = [], [], {}
     for asked in args.train:
-        _, utterances, known = read_corpus(asked, args.nj, args.data / "bad_audio.tsv")
+        _, utterances, known = read_corpus(asked, args)
         genders.update(known)
-        speakers = [u.spk for u in utterances]
-        num = round(args.dev_share * sum(speakers.count(spk) > 1 for spk in set(speakers)))
+        counts = Counter(u.spk for u in utterances)
+        num = args.dev_speakers
+        if num is None:
+            num = round(args.dev_share * sum(count > 1 for count in counts.values()))
         kept, held = hold_out_speakers(utterances, num, args.seed)
         train += kept
         dev += held
     for asked in args.test:
-        name, utterances, known = read_corpus(asked, args.nj, args.data / "bad_audio.tsv")
-        write(utterances, args.data / name, known)
-    write(dev, args.data / "dev", genders)
-    write(train, args.data / "train", genders)
+        name, utterances, known = read_corpus(asked, args)
+        write(utterances, args.data / name, known, args.prefix)
+    write(dev, args.data / "dev", genders, args.prefix)
+    write(train, args.data / "train", genders, args.prefix)
 
 
 if __name__ == "__main__":

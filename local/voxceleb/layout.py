@@ -89,17 +89,14 @@ def read_genders(path: PathLike) -> dict[str, str]:
 
     Raises: InputError: no column of ids or genders, or a gender other than m or f.
     """
-    genders: dict[str, str] = {}
-    header: list[str] | None = None
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
-        columns = [field.strip() for field in re.split(r"[\t,]", line)]
-        if header is None:
-            header = columns
-            ids = next((i for i, name in enumerate(columns) if name.startswith("VoxCeleb")), -1)
-            if ids < 0 or "Gender" not in columns:
-                raise InputError(path, number, "expected a header with VoxCeleb1 or 2 ID and Gender")
-            gender = columns.index("Gender")
-        elif line.strip():
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    header, *rows = ([field.strip() for field in re.split(r"[\t,]", line)] for line in lines or [""])
+    ids = next((i for i, name in enumerate(header) if name.startswith("VoxCeleb")), -1)
+    if ids < 0 or "Gender" not in header:
+        raise InputError(path, 1, "expected a header with VoxCeleb1 or 2 ID and Gender")
+    gender, genders = header.index("Gender"), dict[str, str]()
+    for number, columns in enumerate(rows, 2):
+        if any(columns):
             if len(columns) <= max(ids, gender) or columns[gender] not in ("m", "f"):
                 raise InputError(path, number, "no gender m or f")
             genders[columns[ids]] = columns[gender]

@@ -15,7 +15,6 @@ table utt2session with the videos.
 
 import argparse
 import logging
-from collections import Counter
 from pathlib import Path
 
 from layout import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
@@ -88,13 +87,6 @@ def all_genders(*folders: str) -> dict[str, str]:
     return genders
 
 
-def check_pairs(train: list[Utterance]) -> None:
-    counts = Counter(u.spk for u in train)
-    if single := sorted(spk for spk, count in counts.items() if count == 1):
-        log.warning("%d of %d training speakers have only one utterance (%s, ...) and give no pairs",
-                    len(single), len(counts), single[0])
-
-
 def write_set(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
     """Write a data directory with utt2session, the video of each utterance."""
     write_data_dir(utterances, folder, genders)
@@ -109,14 +101,6 @@ def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials], gend
         path = data / ("vox1_test" if name.startswith("O") else "vox1") / f"trials_{name}"
         write_trials(path, trials)
         log.info("%s: %d trials, %d target", path, len(trials.enroll), sum(trials.is_target))
-
-
-def write_train(data: Path, vox2: list[Utterance], num_dev: int, seed: int, genders: dict[str, str]) -> None:
-    train, dev = hold_out_speakers(vox2, num_dev, seed)
-    check_pairs(train)
-    if dev:
-        write_set(dev, data / "dev", genders)
-    write_set(train, data / "train", genders)
 
 
 def main() -> None:
@@ -150,7 +134,10 @@ def main() -> None:
     if bad1:
         read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1})  # fails if a trial needs a bad file
     write_eval(options.data, vox1, lists, genders)
-    write_train(options.data, vox2, options.dev_speakers, options.seed, genders)
+    train, dev = hold_out_speakers(vox2, options.dev_speakers, options.seed)
+    if dev:
+        write_set(dev, options.data / "dev", genders)
+    write_set(train, options.data / "train", genders)
 
 
 if __name__ == "__main__":

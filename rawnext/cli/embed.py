@@ -57,7 +57,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import gather
-    from rawnext.data.media import check_media
+    from rawnext.data.wav import check_sources
 
     sources = gather(args.inputs, args.list)
     if not sources:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     check_window(args)
     if args.window and args.output:
         check_folder(args.output[1].parent, sources)
-    check_media(sources)
+    check_sources(sources)
     rows = embed(load_extractor(args), sources, args)
     if args.output:
         print_written(write(rows, args, sources), args)

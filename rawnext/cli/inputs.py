@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rawnext.data.media import check_media, file_source, is_audio_name, read_media
-from rawnext.data.wav import Source
+from rawnext.data.audio import is_audio_name
+from rawnext.data.media import file_source
+from rawnext.data.wav import Source, check_sources, decode
 from rawnext.errors import InputError
 from rawnext.files import read_lines
 from rawnext.kaldi.tables import check_id
@@ -86,7 +87,7 @@ def refuse_commands(name: str, table: str, line: int | None) -> None:
 def read_each(sources: Iterable[Source], seconds: dict[str, float]) -> Iterator[tuple[str, np.ndarray, int]]:
     """(utt, (T,) waveform, rate in Hz) of each source; `seconds` of each are noted as they come."""
     for source in progress(sources, desc="embed", unit="file"):
-        wave, rate = read_media(source)
+        wave, rate = decode(source)
         seconds[source.utt] = len(wave) / rate
         yield source.utt, wave, rate
 
@@ -94,7 +95,7 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float]) -> Iterator[
 def embed_files(names: Sequence[str], load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, "Extractor"]:
     """(N, D) embeddings of N files, their (N,) seconds, and the model, which is loaded after all files are checked."""
     sources = files(names)
-    check_media(sources)
+    check_sources(sources)
     extractor, seconds = load(), dict[str, float]()
     x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds))])
     return x, np.array([seconds[name] for name in names]), extractor

@@ -24,16 +24,17 @@ os.environ.setdefault("LHOTSE_AUDIO_BACKEND", "LibsndfileBackend")
 class Cut(NamedTuple):
     """All that reading a cut needs.
 
-    num_samples: at 16 kHz.   path, row: the file, and the index of the cut's channel among its channels.
-    start_s: in the file.   lhotse: the MonoCut itself if only lhotse can read it (other rates, changed or joined
-        audio); None for a segment of one file.
+    num_samples: at 16 kHz.   path, channel: the file, and the index of the cut's channel among its channels.
+    begin: first sample in the file, at its rate in Hz.   lhotse: the MonoCut itself if only lhotse can read it (changed
+        or joined audio); None for a segment of one file.
     """
 
     utt: str
     num_samples: int
     path: str
-    row: int
-    start_s: float
+    channel: int
+    begin: int
+    rate: int
     lhotse: Any
 
 
@@ -65,14 +66,26 @@ def read_cut(line: bytes, path: PathLike, line_number: int) -> dict[str, Any]:
 def as_cut(cut: dict[str, Any]) -> Cut:
     """A Cut from JSON values; lhotse's own objects take ten times as long."""
     recording, source = cut["recording"], cut["recording"]["sources"][0]
-    if len(recording["sources"]) > 1 or recording["sampling_rate"] != SAMPLE_RATE or recording.get("transforms"):
+    rate = rate_of(recording)
+    if not rate:
         from lhotse.serialization import deserialize_item
 
         whole = deserialize_item(cut)
-        return Cut(whole.id, whole.num_samples, "", 0, 0.0, whole)
-    num_samples = math.floor(cut["duration"] * SAMPLE_RATE + 0.5)
-    return Cut(cut["id"], num_samples, str(source["source"]), source["channels"].index(cut["channel"]), cut["start"],
-               None)
+        return Cut(whole.id, whole.num_samples, "", 0, 0, 0, whole)
+    return Cut(cut["id"], math.floor(cut["duration"] * SAMPLE_RATE + 0.5), str(source["source"]),
+               source["channels"].index(cut["channel"]), math.floor(cut["start"] * rate + 0.5), rate, None)
+
+
+def rate_of(recording: dict[str, Any]) -> int:
+    """Rate in Hz of a recording's only file, of which it is a copy, resampled to 16 kHz if need be; 0 for others."""
+    if len(recording["sources"]) > 1 or recording["sampling_rate"] != SAMPLE_RATE:
+        return 0
+    if not (transforms := recording.get("transforms")):
+        return SAMPLE_RATE
+    if len(transforms) > 1 or transforms[0]["name"] != "Resample":
+        return 0
+    rates = transforms[0]["kwargs"]
+    return rates["source_sampling_rate"] if rates["target_sampling_rate"] == SAMPLE_RATE else 0
 
 
 class CutTable:

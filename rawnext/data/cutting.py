@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from rawnext.data.audio import read_header, read_samples
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.wav import Source, check_sources
+from rawnext.data.wav import Source, check_sources, limits
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, write_lines
 from rawnext.kaldi.tables import read_table, to_number
@@ -47,9 +48,9 @@ def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
 
 
 def span_of_file(source: Source) -> Span:
-    info = soundfile.info(source.path)
-    start, stop = source.limits(info.frames, info.samplerate)
-    return Span(start, stop - start, info.samplerate)
+    header = read_header(source.path)
+    start, stop = limits(source, header.num_samples, header.rate)
+    return Span(start, stop - start, header.rate)
 
 
 def span_of_command(source: Source, duration: str) -> Span:
@@ -125,8 +126,9 @@ def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: S
                 recording, part = f"{source.utt}-tiled", Span(0, cut.num_samples(span), span.rate)
                 place = str(write_tiled(out / "audio" / f"{source.utt}.wav", source, span, part.num_samples).resolve())
         wav[recording] = place
+        channel = f" {source.channel}" if source.channel and place == tables.wav[tables.recording[source.utt]] else ""
         segments.append(f"{source.utt} {recording} {as_text(part.start, part.rate)} "
-                        f"{as_text(part.start + part.num_samples, part.rate)}")
+                        f"{as_text(part.start + part.num_samples, part.rate)}{channel}")
         durations.append(f"{source.utt} {as_text(part.num_samples, part.rate)}")
     speaker = {source.utt: tables.speaker[source.utt] for source in sources}
     spk2utt: dict[str, list[str]] = {}
@@ -148,15 +150,16 @@ def as_text(num_samples: int, rate: int) -> str:
 
 
 def write_tiled(path: Path, source: Source, span: Span, num_samples: int) -> Path:
-    """Write an utterance's first channel, repeated, as 16-bit samples, which is lossless for 16-bit audio.
+    """Write an utterance, repeated, as 16-bit samples, which is lossless for 16-bit audio.
 
     Raises: InputError: the audio is a command's output.
     """
     if source.is_pipe:
         raise source.fault("is a command and cannot be repeated; write its output to a file")
-    wave, _ = soundfile.read(source.path, span.num_samples, span.start, dtype="int16", always_2d=True)
+    wave = read_samples(source.path, span.start, span.start + span.num_samples, source.channel).wave
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, np.resize(wave[:, 0], num_samples), span.rate, "PCM_16", format="WAV")
+        samples = np.clip(np.rint(np.resize(wave, num_samples) * 32768), -32768, 32767).astype(np.int16)
+        soundfile.write(temporary, samples, span.rate, "PCM_16", format="WAV")
     return path
 
 

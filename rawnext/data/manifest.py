@@ -7,27 +7,30 @@ docs/explanation/scale.md.
 
 import json
 import logging
-import math
 import os
 import random
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-from rawnext.data.cuts import INDEX, SAMPLE_RATE, write_index
+from rawnext.data.audio import AudioError, Header, read_header
+from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, write_index
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.tables import check_id, read_table
 from rawnext.log import progress
 
 log = logging.getLogger(__name__)
 
 
 class Utterance(NamedTuple):
-    """One audio file. path: absolute; num_samples: per channel, at the file's own sample_rate in Hz."""
+    """An audio file, or a segment of it.
+
+    path: absolute.   num_samples, start: of the utterance, at the file's own sample_rate in Hz.   channel: counted from
+    0.   recording: id of the file, of which this is a segment; empty: all of it.
+    """
 
     utt: str
     spk: str
@@ -35,13 +38,14 @@ class Utterance(NamedTuple):
     num_samples: int
     sample_rate: int
     num_channels: int
+    start: int = 0
+    channel: int = 0
+    recording: str = ""
 
 
 # --- reading headers
 
 SHOWN_FAULTS = 10  # the list file has all of them
-UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
-FILTER_TAPS = 1 << 22  # limit for a resampler
 
 
 def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[list[Utterance], list[tuple[str, str]]]:
@@ -62,71 +66,22 @@ def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[li
     return good, bad
 
 
-def read_headers(paths: Sequence[str], num_jobs: int) -> Iterator[tuple[int, int, int] | str]:
-    """`read_header` of each path, in order."""
+def read_headers(paths: Sequence[str], num_jobs: int) -> Iterator[Header | str]:
+    """`describe` of each path, in order."""
     chunk = 256
     if num_jobs <= 1 or len(paths) <= chunk:
-        yield from map(read_header, paths)
+        yield from map(describe, paths)
     else:
         with worker_pool(num_jobs) as pool:
-            yield from pool.map(read_header, paths, chunksize=chunk)
+            yield from pool.map(describe, paths, chunksize=chunk)
 
 
-def read_header(path: str) -> tuple[int, int, int] | str:
-    """(samples per channel, sampling rate in Hz, channels) of an audio file, or why it cannot be read."""
-    import soundfile
-
+def describe(path: str) -> Header | str:
+    """The header of an audio file, or why it cannot be read."""
     try:
-        if (size := os.stat(path).st_size) == 0:
-            return "empty file"
-        with soundfile.SoundFile(path) as audio:
-            header = (audio.frames, audio.samplerate, audio.channels)
-            if audio.frames == 0:
-                return "no samples"
-            if audio.frames > UNKNOWN_LENGTH:
-                return "its header does not state its length"
-            if not can_resample(audio.samplerate):
-                return f"{audio.samplerate} Hz cannot be resampled to {SAMPLE_RATE} Hz"
-            if audio.format == "FLAC":  # the length comes from the header, so check that the end exists
-                audio.seek(audio.frames - 1)
-                if len(audio.read(1)) != 1:
-                    return "cut off: its last sample is missing"
-        if audio.format in ("WAV", "WAVEX") and (promised := wav_end(path)) > size:
-            return f"cut off: it has {size} bytes, its header promises {promised}"
-    except (OSError, RuntimeError, TypeError, ValueError) as error:  # the last two: soundfile, for a .raw file
-        return " ".join(f"{getattr(error, 'strerror', None) or error}".split())
-    return header
-
-
-def can_resample(rate: int) -> bool:
-    """Whether audio at this rate in Hz can be resampled to 16 kHz with a filter of reasonable size (16001 Hz: 1 GB)."""
-    shared = math.gcd(rate, SAMPLE_RATE)
-    return 2000 <= rate <= 768000 and (rate // shared) * (SAMPLE_RATE // shared) <= FILTER_TAPS
-
-
-def wav_end(path: str) -> int:
-    """The byte at which the samples of a WAV file end by its header; libsndfile silently accepts shorter files.
-
-    0 if the header does not state it, as when a program wrote it to a pipe.
-    """
-    with open(path, "rb") as file:
-        return promised_end(file)
-
-
-def promised_end(file: BinaryIO) -> int:
-    """`wav_end` of an open file."""
-    if file.read(4) != b"RIFF":
-        return 0
-    kind, size = _wav_chunk(file, at=12)
-    while kind not in (b"data", b""):
-        kind, size = _wav_chunk(file, at=file.tell() + size + size % 2)  # chunks are padded to even sizes
-    return 0 if size >= 0x7FFFF000 else file.tell() + size
-
-
-def _wav_chunk(file: BinaryIO, at: int) -> tuple[bytes, int]:
-    file.seek(at)
-    head = file.read(8)
-    return struct.unpack("<4sI", head) if len(head) == 8 else (b"", 0xFFFFFFFF)
+        return read_header(path)
+    except AudioError as error:
+        return str(error)
 
 
 def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLike, max_fraction: float = 0.0) -> None:
@@ -172,11 +127,16 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     write_lines(out / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utts))
     if len(genders) == len(spk2utt):
         write_lines(out / "spk2gender", (f"{spk} {genders[spk]}" for spk, _ in spk2utt))
+    write_cuts(utts, out, genders)
+    log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
+             sum(u.num_samples / u.sample_rate for u in utts) / 3600)
+
+
+def write_cuts(utts: Iterable[Utterance], out: Path, genders: Mapping[str, str]) -> None:
+    """Write `cuts.jsonl` and its index."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     write_lines(out / "cuts.jsonl", (encode(make_cut(u, genders.get(u.spk))) for u in utts))
     write_index(out)
-    log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
-             sum(u.num_samples / u.sample_rate for u in utts) / 3600)
 
 
 def check_utterances(utts: Sequence[Utterance], place: Path) -> None:
@@ -223,19 +183,40 @@ def num_samples_16k(u: Utterance) -> int:
 
 
 def make_cut(u: Utterance, gender: str | None) -> dict[str, Any]:
-    """A lhotse MonoCut over the first channel as JSON values; lhotse's own objects take ten times as long."""
-    num_samples, channels = num_samples_16k(u), list(range(u.num_channels))
-    span = {"start": 0.0, "duration": num_samples / SAMPLE_RATE, "channel": 0}
-    supervision = {"id": u.utt, "recording_id": u.utt, **span, "speaker": u.spk}
+    """A lhotse MonoCut at 16 kHz as JSON values; lhotse's own objects take ten times as long."""
+    channels, name = list(range(u.num_channels)), u.recording or u.utt
+    span = {"start": 0.0, "duration": num_samples_16k(u) / SAMPLE_RATE, "channel": u.channel}
+    supervision = {"id": u.utt, "recording_id": name, **span, "speaker": u.spk}
     if gender:
         supervision["gender"] = gender
-    recording = {"id": u.utt, "sources": [{"type": "file", "channels": channels, "source": u.path}],
-                 "sampling_rate": SAMPLE_RATE, "num_samples": num_samples, "duration": span["duration"],
+    whole = num_samples_16k(u._replace(num_samples=u.start + u.num_samples))  # at least; only the cut is read
+    recording = {"id": name, "sources": [{"type": "file", "channels": channels, "source": u.path}],
+                 "sampling_rate": SAMPLE_RATE, "num_samples": whole, "duration": whole / SAMPLE_RATE,
                  "channel_ids": channels}
     if u.sample_rate != SAMPLE_RATE:
         rates = {"source_sampling_rate": u.sample_rate, "target_sampling_rate": SAMPLE_RATE}
         recording["transforms"] = [{"name": "Resample", "kwargs": rates}]
-    return {"id": u.utt, **span, "supervisions": [supervision], "recording": recording, "type": "MonoCut"}
+    return {"id": u.utt, **span, "start": u.start / u.sample_rate, "supervisions": [supervision],
+            "recording": recording, "type": "MonoCut"}
+
+
+def check_tables(table: CutTable, data_dir: PathLike) -> None:
+    """Compare the cuts of a data directory, which training reads, with its utt2spk, which all other programs read.
+
+    Raises: InputError: an utterance is in one of them only, or has another speaker.
+    """
+    path = Path(data_dir) / "utt2spk"
+    if not path.exists():
+        return
+    utt2spk = read_table(path, one_word=True)
+    advice = f"steps/make_cuts.py {data_dir} makes cuts.jsonl again"
+    for utt, speaker in zip(table.utts, table.speakers[table.speaker_of].tolist()):
+        if (known := utt2spk.pop(utt, None)) != speaker:
+            why = f"has {utt} of {speaker}, which is not in utt2spk" if known is None else (
+                f"has {utt} of {speaker}, utt2spk of {known}")
+            raise InputError(table.path, None, f"{why}; {advice}")
+    if utt2spk:
+        raise InputError(table.path, None, f"does not have {next(iter(utt2spk))}, which is in utt2spk; {advice}")
 
 
 # --- choosing speakers

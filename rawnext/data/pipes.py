@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard output of programs, kept in memory: `command |` of wav.scp, run by bash, and ffmpeg."""
+"""Output of programs: `command |` of wav.scp, run by bash, and ffmpeg."""
 
 import io
 import logging
 import os
 import subprocess
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Callable, Sequence
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
@@ -15,37 +15,61 @@ READ_BYTES = 1 << 20  # at a time
 ERROR_BYTES = 4096  # read from the end of a command's error output
 
 
-def output_of(words: Sequence[str], name: str, about: str) -> io.BytesIO:
-    """The standard output of a program.
+def run_pipe(command: str) -> IO[bytes]:
+    """The standard output of a shell command as a file in memory.
 
-    Args: words: the program and its arguments, without a shell.   name: for errors.   about: for its warnings.
+    If any part of the pipeline fails, the command fails (pipefail).
+    Raises: OSError: see run_program.
+    """
+    file = memory_file()
+    messages = run_program(["bash", "-o", "pipefail", "-c", command], "its command", file.write)
+    file.flush()
+    if message := last_line(messages):
+        log.warning("%s: %s", command.strip(), message)
+    return file
+
+
+def memory_file() -> IO[bytes]:
+    """A file that is never written to disk."""
+    return open(os.memfd_create("audio"), "w+b")
+
+
+def path_of(file: IO[bytes]) -> str:
+    """The path by which a file in memory can be opened while it is open."""
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
+
+
+def run_program(words: Sequence[str], name: str, write: Callable[[bytes], Any]) -> str:
+    """Run a program and give its standard output to `write`, block by block.
+
+    Args: words: the program and its arguments, without a shell.   name: for errors.
+    Returns: the end of its error output.
     Raises: OSError: it failed, was killed, wrote nothing or more than MAX_BYTES; with its last line on stderr.
     """
-    output = io.BytesIO()
+    num_bytes = 0
     with open(os.memfd_create("errors"), "w+b") as errors:  # in memory
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout
             while block := process.stdout.read(READ_BYTES):
-                output.write(block)
-                if output.tell() > MAX_BYTES:
+                num_bytes += len(block)
+                if num_bytes > MAX_BYTES:
                     process.kill()  # its children end at their next write
                     raise OSError(f"{name} writes more than {MAX_BYTES} bytes")
-        message = last_line(errors)
+                write(block)
+        errors.seek(max(0, errors.seek(0, io.SEEK_END) - ERROR_BYTES))
+        messages = errors.read().decode(errors="replace")
+    message = last_line(messages)
     if process.returncode < 0:
         raise OSError(f"{name} was killed by signal {-process.returncode}{message and ': '}{message}")
     if process.returncode > 0:
         raise OSError(f"{name} failed (exit status {process.returncode}){message and ': '}{message}")
-    if output.tell() == 0:
+    if num_bytes == 0:
         raise OSError(f"{name} wrote nothing{message and ': '}{message}")
-    if message:
-        log.warning("%s: %s", about, message)
-    output.seek(0)
-    return output
+    return messages
 
 
-def last_line(file: IO[bytes]) -> str:
-    """The last line of a file that is not blank, made printable."""
-    file.seek(max(0, file.seek(0, io.SEEK_END) - ERROR_BYTES))
-    lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+def last_line(messages: str) -> str:
+    """The last line that is not blank, made printable."""
+    lines = messages.replace("\r", "\n").split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return "".join(c if c.isprintable() else " " for c in last)

@@ -9,29 +9,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
-import soundfile
 
+from rawnext.data.audio import AudioError, can_resample, read_header, read_samples, resample
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.manifest import UNKNOWN_LENGTH, can_resample, promised_end, wav_end
-from rawnext.data.pipes import output_of
+from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import InputError
-from rawnext.files import PathLike, read_lines
+from rawnext.files import PathLike, atomic_path, read_lines
 from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
 log = logging.getLogger(__name__)
 
 LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
 AHEAD = 16  # utterances that each thread decodes ahead
-BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
-# libsndfile's errors, and soundfile's for a .raw file, which has no header with its rate
-UNDECODABLE = (soundfile.LibsndfileError, OSError, RuntimeError, TypeError, ValueError)
+QUIETER_DB = 20  # a channel this far below the loudest one is probably not the one that was meant
+LARGEST = 8.0  # sample value; floating-point samples are in [-1, 1], or somewhat above if they would clip
+OVERSHOOT_S = 0.5  # of a segment that is cut to the end of its recording, as Kaldi's extract-segments does
+FEWEST_VALUES = 5  # different sample values in speech, among EXAMINED samples; noise of one bit has two
+EXAMINED = 100_000
 
 
 class Source(NamedTuple):
-    """Location of an utterance. end_s below 0: the end of the file; table, line: where it is listed."""
+    """Location of an utterance.
+
+    end_s below 0: the end of the file.   table, line: where it is listed.   channel: counted from 0.
+    """
 
     utt: str
     path: str  # a file, or a command that ends in |
@@ -39,21 +43,17 @@ class Source(NamedTuple):
     end_s: float
     table: str
     line: int | None
+    channel: int = 0
 
     @property
     def is_pipe(self) -> bool:
         return self.path.endswith("|")
 
-    def limits(self, num_samples: int, rate: int) -> tuple[int, int]:
-        """First sample of the utterance in its recording, and the sample after its last."""
-        stop = num_samples if self.end_s < 0 else min(round(self.end_s * rate), num_samples)
-        return round(self.start_s * rate), stop
-
     def fault(self, why: object) -> InputError:
-        text = re.sub(r"<_io.BytesIO.*?>", "its command's output", " ".join(str(why).split()))
+        """An error about the audio, which names its file and the line that lists it."""
         if self.table == self.path:  # not listed in a table
-            return InputError(self.path, None, text.removesuffix(f" {self.path}"))
-        return InputError(self.table, self.line, f"{self.utt}: {text}")
+            return InputError(self.path, None, f"{why}")
+        return InputError(self.table, self.line, f"{self.utt}: {'its command' if self.is_pipe else self.path}: {why}")
 
 
 def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
@@ -92,72 +92,61 @@ def refusal(path: str, allow_pipes: bool) -> str:
 
 
 def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
-    """Lines `<utt> <recording> <start> <end>`; an end of -1 is the end of the recording."""
+    """Lines `<utt> <recording> <start> <end> [<channel>]`; an end of -1 is the end of the recording."""
     seen: set[str] = set()
     for number, line in read_lines(path):
         columns = line.split()
-        if len(columns) != 4:
-            raise InputError(path, number, f"expected 4 columns, got {len(columns)}")
+        if len(columns) not in (4, 5):
+            raise InputError(path, number, f"expected 4 columns, or 5 with a channel, got {len(columns)}")
         utt, recording = check_id(columns[0], path, number), columns[1]
         if utt in seen:
             raise InputError(path, number, f"{utt} is listed twice")
         seen.add(utt)
         if recording not in wavs:
             raise InputError(path, number, f"recording {recording[:60]} is not in wav.scp")
-        start, end = map(to_number, columns[2:])
+        start, end = map(to_number, columns[2:4])
+        channel = columns[4] if len(columns) == 5 else "0"
+        if not channel.isdecimal() or len(channel) > 3:
+            raise InputError(path, number, f"want a channel of 0 or more, got {channel[:30]}")
         if not (0 <= start < math.inf and (end == -1 or start < end < math.inf)):
             raise InputError(path, number, f"want 0 <= start < end, got {columns[2][:30]} {columns[3][:30]}")
-        yield Source(utt, wavs[recording], start, end, str(path), number)
+        yield Source(utt, wavs[recording], start, end, str(path), number, int(channel))
 
 
-def check_sources(sources: Iterable[Source]) -> None:
+def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES) -> None:
     """Check the header of every file before any work starts; a command's output is checked after it has run.
 
-    Raises: InputError: audio is missing, undecodable, cut off, or shorter than 0.1 s.
+    Raises: InputError: audio is missing, undecodable, cut off, or shorter than least_samples (at 16 kHz).
     """
-    odd_rate = odd_channels = num_pipes = 0
+    odd_rate = odd_channels = num_pipes = num_long = 0
     for source in sources:
         if source.is_pipe:
             num_pipes += 1
             continue
-        if not Path(source.path).is_file():
-            raise source.fault(f"no such file {source.path}")
         try:
-            with soundfile.SoundFile(source.path) as file:
-                promised = wav_end(source.path) if file.format in ("WAV", "WAVEX") else 0
-                check_span(source, file.frames, file.samplerate)
-                odd_rate += file.samplerate != SAMPLE_RATE
-                odd_channels += file.channels != 1
-        except UNDECODABLE as error:
+            header = read_header(source.path)
+        except AudioError as error:
             raise source.fault(error) from None
-        if promised > (size := Path(source.path).stat().st_size):
-            raise source.fault(f"{source.path} is cut off: it has {size} bytes, its header promises {promised}")
+        limits(source, header.num_samples, header.rate, least_samples)
+        if source.channel >= header.channels:
+            raise source.fault(f"has no channel {source.channel}; channels are counted from 0, and it has "
+                               f"{header.channels}")
+        num_long += source.end_s > header.num_samples / header.rate + 0.5 / header.rate
+        odd_rate += header.rate != SAMPLE_RATE
+        odd_channels += header.channels != 1
     if odd_rate:
         log.warning("%d utterances are not sampled at %d Hz and are resampled", odd_rate, SAMPLE_RATE)
     if odd_channels:
-        log.warning("%d utterances have several channels; the first is used", odd_channels)
+        log.warning("%d utterances have several channels; the first is used, or that of segments", odd_channels)
+    if num_long:
+        log.warning("%d segments end up to %g s after their recordings and are cut to them", num_long, OVERSHOOT_S)
     if num_pipes:
         log.warning("%d utterances come from commands; their audio is checked after each has run", num_pipes)
 
 
-def check_span(source: Source, num_samples: int, rate: int) -> None:
-    """Raise InputError unless a recording of num_samples (per channel, at its own rate) contains this utterance."""
-    if not can_resample(rate):
-        raise source.fault(f"{source.path}: {rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
-    if num_samples > UNKNOWN_LENGTH:
-        raise source.fault(f"{source.path}: its header does not state its length")
-    duration = num_samples / rate
-    end_s = duration if source.end_s < 0 else source.end_s
-    if end_s > duration + 0.5 / rate:
-        raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
-    if (end_s - source.start_s) * SAMPLE_RATE < LEAST_SAMPLES - 0.5:
-        raise source.fault(f"{end_s - source.start_s:.3f} s of audio in {source.path}; at least "
-                           f"{LEAST_SAMPLES / SAMPLE_RATE} s")
-
-
-def load_wave(source: Source) -> np.ndarray:
+def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
-    wave, rate = decode(source)
+    wave, rate = decode(source, least_samples)
     return wave if rate == SAMPLE_RATE else resample(wave, rate)
 
 
@@ -184,68 +173,78 @@ def load_waves(sources: Sequence[Source], num_threads: int = 0) -> Iterator[tupl
         pool.shutdown(cancel_futures=True)
 
 
-def decode(source: Source) -> tuple[np.ndarray, int]:
-    """An utterance as (T,) float32, first channel, and its rate in Hz.
+def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float = math.inf) -> tuple[np.ndarray, int]:
+    """An utterance as (T,) float32, and its rate in Hz.
 
-    Raises: InputError: it cannot be decoded, or contains NaN or infinity; a command failed, or its output does not
-        pass the checks of check_sources.
+    Args: longest_s: limit for the whole file.
+    Raises: InputError: a command failed; the audio cannot be decoded, is cut off or too short, or cannot be speech
+        (no_speech).
     """
     try:
-        if source.is_pipe:
-            recording, rate = decode_pipe(source.path)
-            check_span(source, len(recording), rate)
-            start, stop = source.limits(len(recording), rate)
-            wave = recording[start:stop]
+        path = path_of(pipe_output(source.path)) if source.is_pipe else source.path
+        if source.start_s == 0 and source.end_s < 0:
+            start, stop = 0, None
         else:
-            with soundfile.SoundFile(source.path) as file:
-                rate = file.samplerate
-                start, stop = source.limits(file.frames, rate)
-                wave = read_first_channel(file, start, stop)
-    except UNDECODABLE as error:
+            header = read_header(path)
+            start, stop = limits(source, header.num_samples, header.rate, least_samples)
+        wave, rate, quieter_db = read_samples(path, start, stop, source.channel, longest_s)
+    except (AudioError, OSError) as error:
         raise source.fault(error) from None
-    if len(wave) < stop - start:
-        raise source.fault(f"{source.path} is cut off: {len(wave)} of {stop - start} samples")
-    if not np.isfinite(wave).all():
-        raise source.fault(f"{source.path} contains NaN or infinity")
+    if (len(wave) * SAMPLE_RATE) < (least_samples - 0.5) * rate:
+        raise source.fault(f"{len(wave) / rate:.3f} s of audio; at least {least_samples / SAMPLE_RATE} s")
+    if not can_resample(rate):
+        raise source.fault(f"{rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
+    if why := no_speech(wave):
+        raise source.fault(why)
+    if quieter_db > QUIETER_DB:
+        log.warning("%s: channel %d, which is used, is %.0f dB below the loudest one", source.path, source.channel,
+                    quieter_db)
     return np.ascontiguousarray(wave), rate
 
 
-@lru_cache(maxsize=1)  # segments of one recording are usually adjacent
-def decode_pipe(command: str) -> tuple[np.ndarray, int]:
-    """(T,) first channel of the output of a command (ending in |), and its rate in Hz."""
-    words = ["bash", "-o", "pipefail", "-c", command.removesuffix("|")]  # if any part of its pipeline fails, it fails
-    output = output_of(words, "its command", words[-1].strip())
-    if (promised := promised_end(output)) > output.getbuffer().nbytes:
-        raise OSError(f"its command's output is cut off: {output.getbuffer().nbytes} of {promised} bytes")
-    output.seek(0)
-    with soundfile.SoundFile(output) as file:
-        if file.frames > UNKNOWN_LENGTH:
-            raise OSError("the header in its command's output does not state its length; let it write wav")
-        wave = read_first_channel(file, 0, file.frames)
-        if len(wave) < file.frames:
-            raise OSError(f"its command's output is cut off: {len(wave)} of {file.frames} samples")
-        return wave, file.samplerate
+def file_of(command: str, path: Path) -> Path:
+    """Write the output of a command (ending in |) to a FLAC file, at its rate and with all its channels."""
+    import soundfile
+
+    output = path_of(pipe_output(command))
+    header = read_header(output)
+    waves = [read_samples(output, channel=channel).wave for channel in range(header.channels)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, np.stack(waves, 1), header.rate, format="FLAC")
+    return path
 
 
-def read_first_channel(file: soundfile.SoundFile, start: int, stop: int) -> np.ndarray:
-    """Samples start...stop of the first channel, float32; fewer if the file ends earlier.
+def limits(source: Source, num_samples: int, rate: int, least_samples: int = 0) -> tuple[int, int]:
+    """First sample of an utterance in its recording, and the sample after its last.
 
-    Reads block by block: memory is allocated for samples that exist, not for those that a header promises.
+    Args: num_samples, rate: of the recording.
+    Raises: InputError: the utterance ends over 0.5 s after its recording, or is shorter than least_samples (at 16 kHz).
     """
-    file.seek(start)
-    parts, block_size = [], max(1, BLOCK_SAMPLES // file.channels)
-    while start < stop:
-        block = file.read(min(block_size, stop - start), dtype="float32", always_2d=True)[:, 0]
-        if len(block) == 0:
-            break
-        parts.append(block.copy())
-        start += len(block)
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+    duration = num_samples / rate
+    end_s = duration if source.end_s < 0 else source.end_s
+    if end_s > duration + OVERSHOOT_S:
+        raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
+    end_s = min(end_s, duration)
+    if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
+        raise source.fault(f"{end_s - source.start_s:.3f} s of audio; at least {least_samples / SAMPLE_RATE} s")
+    return round(source.start_s * rate), min(round(end_s * rate), num_samples)
 
 
-def resample(wave: np.ndarray, rate: int) -> np.ndarray:
-    """(T,) samples at `rate` Hz -> (T',) at 16 kHz."""
-    import torch
-    from torchaudio.functional import resample as convert
+def no_speech(wave: np.ndarray) -> str:
+    """Why (T,) samples cannot be speech; empty if they can."""
+    if not np.isfinite(wave).all():
+        return "contains NaN or infinity"
+    if not wave.any():
+        return "has only zeros"
+    if (largest := max(wave.max(), -wave.min())) > LARGEST:
+        return f"has samples up to {largest:.0f}; they must be in [-1, 1], not on the scale of integers"
+    if (num := len(np.unique(wave[:: 1 + len(wave) // EXAMINED]))) < FEWEST_VALUES:
+        return f"has only {num} different value{'s' if num > 1 else ''}: no speech"
+    return ""
 
-    return convert(torch.from_numpy(np.ascontiguousarray(wave)), rate, SAMPLE_RATE).numpy()
+
+@lru_cache(maxsize=1)  # segments of one recording are usually adjacent
+def pipe_output(command: str) -> IO[bytes]:
+    """The output of a command (ending in |) as a file in memory."""
+    return run_pipe(command.removesuffix("|"))

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from rawnext.config import Config, model_folder
+from rawnext.data.audio import can_resample, resample
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.manifest import can_resample
-from rawnext.data.wav import LEAST_SAMPLES, resample
+from rawnext.data.wav import LEAST_SAMPLES, no_speech
 from rawnext.dist import DEVICES, choose_device
 from rawnext.errors import InputError
 from rawnext.files import PathLike
@@ -159,8 +159,8 @@ def prepare(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
         raise ValueError(f"{len(wave) / sample_rate:.3f} s of audio; at least {LEAST_SAMPLES / SAMPLE_RATE} s")
     with np.errstate(over="ignore"):  # values too large for float32 become infinite
         wave = np.require(wave, np.float32, ["C", "W"])
-    if not np.isfinite(wave).all():
-        raise ValueError("the waveform contains NaN or infinity")
+    if why := no_speech(wave):
+        raise ValueError(f"the waveform {why}")
     return wave if sample_rate == SAMPLE_RATE else resample(wave, sample_rate)
 
 

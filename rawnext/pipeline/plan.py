@@ -18,6 +18,7 @@ FROM_COHORT = ("cosine_mean", "lda", "plda", "snorm", "asnorm", "asnorm_matched"
 BACKENDS = (*FROM_EMBEDDINGS, *FROM_COHORT)
 PROTOCOLS = ("paper", "native")
 ROLES = ("eval", "calibration")
+SIDES = ("test", "enroll", "both")
 
 
 class Row(NamedTuple):
@@ -46,22 +47,38 @@ class Row(NamedTuple):
     def is_calibrated(self) -> bool:
         return self.backend.endswith("+cal")
 
+    @property
+    def duration(self) -> str:
+        """`full`, or the seconds that one side or both are cut to."""
+        return self.enroll_seconds if self.test_seconds == "full" else self.test_seconds
+
+    @property
+    def cut_side(self) -> str:
+        """Which side is cut, if any: `test side`, `enroll side` or `both sides`."""
+        if self.enroll_seconds == "full":
+            return "test side"
+        return "enroll side" if self.test_seconds == "full" else "both sides"
+
 
 HEADER = "\t".join(Row._fields)
 
 
-def tag(protocol: str, *seconds: str) -> str:
-    """The end of a file or folder name: `native`, `native_2s`, `native_2s_2s`."""
-    return "_".join([protocol, *(f"{s}s" for s in seconds if s != "full")])
+def tag(protocol: str, seconds: str, enroll_seconds: str = "full") -> str:
+    """The end of a file or folder name: `native`, `native_2s`, `native_2s_2s`, `native_full_2s`."""
+    cuts = [] if seconds == enroll_seconds == "full" else [seconds] if enroll_seconds == "full" else [
+        seconds, enroll_seconds]
+    return "_".join([protocol, *(cut if cut == "full" else f"{cut}s" for cut in cuts)])
 
 
 def trial_rows(role: str, protocol: str, list_of: str, test_seconds: str, enroll_seconds: str,
-               backends: Iterable[str]) -> Iterator[Row]:
-    """A row for each back end. list_of: TEST_DIR:TRIALS[:ENROLL_DIR]."""
+               backends: Iterable[str], cut_data: str = "") -> Iterator[Row]:
+    """A row for each back end. list_of: TEST_DIR:TRIALS[:ENROLL_DIR].   cut_data: see make_plan."""
     test, trials, enroll = split_list(list_of)
     name = f"{Path(test).name}/{trials}_{tag(protocol, test_seconds, enroll_seconds)}"
+    sides = [data if seconds == "full" or not cut_data else f"{cut_data}/{seconds}s"
+             for data, seconds in ((enroll, enroll_seconds), (test, test_seconds))]
     for backend in backends:
-        yield Row(role, protocol, enroll, enroll_seconds, test, test_seconds, f"{test}/{trials}", backend, name)
+        yield Row(role, protocol, sides[0], enroll_seconds, sides[1], test_seconds, f"{test}/{trials}", backend, name)
 
 
 def split_list(text: str) -> tuple[str, str, str]:
@@ -73,20 +90,23 @@ def split_list(text: str) -> tuple[str, str, str]:
     return test.rstrip("/"), trials, enroll.rstrip("/") or test.rstrip("/")
 
 
-def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: str, calibrate: str,
-              dev: str) -> list[Row]:
+def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: str, calibrate: str, dev: str,
+              sides: str = "test", cut_data: str = "") -> list[Row]:
     """The rows that the options of steps/verification.sh ask for.
 
     Args:
-        evals: lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces, as all of these.   cut: those of them whose test
-        side is also cut to the durations (seconds); empty: the first.   calibrate: `all`, or some of the back ends.
-        dev: data directory of the held-out trials; may be empty.
+        evals: lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces, as all of these.   cut: those of them that are
+        also cut to the durations (seconds); empty: the first.   calibrate: `all`, or some of the back ends.
+        dev: data directory of the held-out trials; may be empty.   sides: some of SIDES.
+        cut_data: folder of steps/cut_data_dir.py with the utterances cut to the durations; empty: extraction cuts them.
+        With it, `calibrate` applies the calibrations that the experiment has.
     Raises: InputError: an unknown word, a duration that is not a number, --calibrate without held-out trials, or two
         lists whose scores would be in one file.
     """
     lists, names = evals.split(), backends.split()
     check_words("--backends", names, BACKENDS)
     check_words("--protocols", protocols.split(), PROTOCOLS)
+    check_words("--sides", sides.split(), SIDES)
     seconds = ["full", *durations.split()]
     for text in seconds[1:]:
         if not is_duration(text):
@@ -97,7 +117,7 @@ def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: st
     for name in calibrate.split():
         if name not in names:
             raise InputError("--calibrate", None, f"{name} is not one of --backends")
-        if not Path(held_out).is_file():
+        if not cut_data and not Path(held_out).is_file():
             raise InputError("--calibrate", None, f"no such file {held_out}")
     with_durations = cut.split() or lists[:1]
     calibrated = [f"{name}+cal" for name in calibrate.split()]
@@ -106,9 +126,11 @@ def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: st
         test, trials, _ = split_list(list_of)
         # A calibration would look too good on the trials that it was fitted on.
         scored = names if f"{test}/{trials}" == held_out else [*names, *calibrated]
-        for cut_to in seconds if list_of in with_durations else seconds[:1]:
-            rows += trial_rows("eval", protocol, list_of, cut_to, "full", scored)
-    for protocol, cut_to in itertools.product(protocols.split() if calibrated else (), seconds):
+        cells = ((cut_to if side != "enroll" else "full", cut_to if side != "test" else "full")
+                 for cut_to in (seconds if list_of in with_durations else seconds[:1]) for side in sides.split())
+        for cell in dict.fromkeys(cells):
+            rows += trial_rows("eval", protocol, list_of, *cell, scored, cut_data)
+    for protocol, cut_to in itertools.product(protocols.split() if calibrated and not cut_data else (), seconds):
         for enroll_seconds in dict.fromkeys(("full", cut_to)):
             rows += trial_rows("calibration", protocol, f"{dev}:trials", cut_to, enroll_seconds, calibrate.split())
     check_names("--eval", rows)

@@ -243,8 +243,12 @@ def evaluate(e: Experiment, role: str) -> list[Task]:
         scores, data = e.scores(row), str(Path(row.trials).parent)
         if row.is_calibrated and not Path(scores).exists():
             continue  # stage 7 has not been run
-        command = ("steps/evaluate.py", "--exp", str(e.exp), "--list", Path(row.trials).name.removeprefix("trials_"),
-                   "--data-set", Path(row.test).name, "--protocol", row.protocol, "--duration", row.test_seconds,
+        side, where = row.cut_side, Path(row.enroll if row.cut_side == "enroll side" else row.test)
+        cut = "" if side == "test side" else f", {side} cut"
+        how = where.parent if where.name == f"{row.duration}s" else "centre"  # cut by steps/cut_data_dir.py
+        command = ("steps/evaluate.py", "--exp", str(e.exp),
+                   "--list", Path(row.trials).name.removeprefix("trials_") + cut, "--data-set", Path(data).name,
+                   "--protocol", row.protocol, "--duration", row.duration, "--crop", f"{side}, {how}",
                    "--enroll", row.enroll, "--backend", row.backend, *(["--llr"] if row.is_calibrated else []), scores,
                    row.trials)
         inputs = (CODE, scores, row.trials, f"{e.exp}/config.yaml", f"{e.exp}/train_info.json", f"{data}/utt2spk",

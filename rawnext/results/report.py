@@ -53,7 +53,7 @@ def protocol_lines(config: Mapping[str, Any], rows: list[Row]) -> list[str]:
     samples = (config.get("extract") or {}).get("samples", 59_049)
     return [f"- Protocol paper: segments of {samples:,} samples, their embeddings averaged; short utterances tiled.",
             "- Protocol native: the whole utterance at its own length, in one pass.",
-            "- Durations: the test side is cut to its centre; the enroll side is whole.",
+            *(f"- Cut: {how}; the rest is whole." for how in unique(rows, "crop") if how != "none"),
             *(f"- EER: {EER_DEFINITIONS[name]}." for name in eer_definitions(rows)),
             "- minDCF: costs 1 and 1, divided by the smaller of P_target and 1 - P_target."]
 

@@ -5,11 +5,12 @@ import io
 import logging
 import os
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
@@ -117,3 +118,45 @@ def save_step(folder: PathLike, step: int, state: dict[str, Any], keep: int) -> 
     save(Path(folder) / f"step-{step:08d}.pt", state)
     for old in checkpoints(folder)[keep:]:
         old.unlink()
+
+
+class Saver:
+    """Saves checkpoints in a thread, one at a time, while training goes on. As a context manager, it waits at the end.
+
+    Args: folder, keep: see save_step.
+    Raises: `save`, `wait` and the end of the block: the error of the last checkpoint, such as a full disk.
+    """
+
+    def __init__(self, folder: PathLike, keep: int):
+        self.folder, self.keep = folder, keep
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.last: Future | None = None
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Begin to save a copy of the state, after the last checkpoint is on the disk."""
+        self.wait()
+        self.last = self.thread.submit(save_step, self.folder, step, copied(state), self.keep)
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on the disk."""
+        last, self.last = self.last, None
+        if last:
+            last.result()
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, *_) -> None:
+        try:
+            self.wait()
+        finally:
+            self.thread.shutdown()
+
+
+def copied(value: Any) -> Any:
+    """A copy of a state on the CPU; later changes of its tensors, dicts and lists do not reach it."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copied(item) for key, item in value.items()}
+    return [copied(item) for item in value] if isinstance(value, list | tuple) else value

@@ -6,7 +6,6 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,13 @@ class AllEpochs(Dataset):
     """
 
     def __init__(self, make: Callable[[int], EpochDataset]):
-        self.epoch = lru_cache(maxsize=1)(make)
+        self.make = make
+        self.latest: EpochDataset | None = None
+
+    def epoch(self, epoch: int) -> EpochDataset:
+        if self.latest is None or self.latest.epoch != epoch:
+            self.latest = self.make(epoch)
+        return self.latest
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         epoch, step = item

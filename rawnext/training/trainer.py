@@ -106,6 +106,7 @@ class Trainer:
         self.writer: Any = None
         self.saved_at = time.monotonic()
         self.stop: StopRequest
+        self.saver: checkpoint.Saver
 
     def run(self) -> bool:
         """Train to the end, from the newest checkpoint if there is one, else from `init`.
@@ -124,11 +125,13 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
-        with StopRequest(self.device) as self.stop:
+        folder, keep = self.exp / "checkpoints", self.config.train.keep
+        with StopRequest(self.device) as self.stop, checkpoint.Saver(folder, keep) as self.saver:
             try:
                 while self.epoch < self.config.train.epochs:
                     self.run_epoch()
             except Preempted:
+                self.saver.wait()
                 log.warning("stopped by SIGTERM: saved epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
                 raise
             finally:
@@ -189,6 +192,7 @@ class Trainer:
                 self.gather()
                 self.save()
             if asked == STOP:
+                self.saver.wait()
                 barrier()  # the first process to exit ends the others: wait until the state is saved
                 raise Preempted
             clock = time.monotonic()
@@ -315,11 +319,10 @@ class Trainer:
         return bool(every := self.config.train.save_every) and self.step % every == 0
 
     def save(self) -> None:
-        """Save a checkpoint; every process must call it."""
+        """Begin to save a checkpoint; every process must call it."""
         generators = gather_generators(self.device)
         if is_main():
-            checkpoint.save_step(self.exp / "checkpoints", self.step, self.state() | {"generators": generators},
-                                 self.config.train.keep)
+            self.saver.save(self.step, self.state() | {"generators": generators})
             self.saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:

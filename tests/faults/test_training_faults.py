@@ -205,7 +205,7 @@ def test_truncated_newest_checkpoint_loses_only_its_steps(root, corpus, tmp_path
     exp = tmp_path / "exp"
     training = Training(root, corpus, exp, dev=True, elastic=False)
     training.until("epoch=1 step=5/")
-    wait_for(lambda: len(checkpoint.checkpoints(exp / "checkpoints")) > 1)  # a step is logged before it is saved
+    wait_for(lambda: len(checkpoint.checkpoints(exp / "checkpoints")) > 1)  # they are written by a thread
     training.process.kill()
     training.end()
     newest = checkpoint.checkpoints(exp / "checkpoints")[0]

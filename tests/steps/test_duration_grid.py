@@ -42,7 +42,7 @@ def place(root, tmp_path):
     (tmp_path / "steps/extract.sh").chmod(0o755)
     write_corpus(tmp_path / "data", num_speakers=6, num_utts=2, seconds=0.3)
     rng = np.random.default_rng(0)
-    for cut in ("full", "0.2s"):
+    for cut in ("data", "0.2s"):
         vectors = [(f"s{s:02}-u{u}", rng.normal(size=4)) for s in range(6) for u in range(2)]
         (tmp_path / "ready").mkdir(exist_ok=True)
         write_vectors(tmp_path / f"ready/{cut}.ark", tmp_path / f"ready/{cut}.scp", vectors)
@@ -68,30 +68,72 @@ def read(scp):
     return dict(zip(keys, matrix / np.linalg.norm(matrix, axis=1, keepdims=True)))
 
 
+def results(folder):
+    """(side, duration, backend) -> evaluation of a system."""
+    with open(folder / "results.tsv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    sides = {"trials": "test", "trials, enroll side cut": "enroll", "trials, both sides cut": "both"}
+    return {(sides[row["list"]], row["duration"], row["backend"]): row for row in rows}
+
+
 def test_each_cell_has_its_own_cuts(place, tmp_path):
     done = place("--grid", "0.2", "--out", "out")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "asked").read_text() == "0.2s exp/one\nfull exp/one\n", "each cut once"
+    assert sorted((tmp_path / "asked").read_text().splitlines()) == ["0.2s out/one", "data out/one"], "each cut once"
     trials = read_trials(tmp_path / "data/trials")
-    by = {cut: read(tmp_path / f"ready/{cut}.scp") for cut in ("full", "0.2s")}
-    with open(tmp_path / "out/grid.tsv", encoding="utf-8") as file:
-        rows = {(row["side"], row["duration"]): row for row in csv.DictReader(file, delimiter="\t")}
-    sides = {"test": ("full", "0.2s"), "enroll": ("0.2s", "full"), "both": ("0.2s", "0.2s")}
-    assert list(rows) == [(side, duration) for side in sides for duration in ("0.2", "full")]
-    for (side, duration), row in rows.items():
-        enroll, test = sides[side] if duration != "full" else ("full", "full")
+    by = {cut: read(tmp_path / f"ready/{cut}.scp") for cut in ("data", "0.2s")}
+    rows = results(tmp_path / "out/one")
+    cells = {("test", "full"): ("data", "data", "trials_native"),
+             ("test", "0.2"): ("data", "0.2s", "trials_native_0.2s"),
+             ("enroll", "0.2"): ("0.2s", "data", "trials_native_full_0.2s"),
+             ("both", "0.2"): ("0.2s", "0.2s", "trials_native_0.2s_0.2s")}
+    assert rows.keys() == {(*cell, "cosine") for cell in cells}
+    for cell, (enroll, test, name) in cells.items():
+        row = rows[(*cell, "cosine")]
         scores = np.array([by[enroll][e] @ by[test][t] for e, t in zip(trials.enroll, trials.test)])
-        cell = "full" if duration == "full" else f"{side}_{duration}s"
-        assert np.allclose(read_scores(tmp_path / "out/one/scores/cosine" / cell)[2], scores, atol=1e-5), cell
+        assert np.allclose(read_scores(tmp_path / "out/one/scores/cosine/data" / name)[2], scores, atol=1e-5), cell
         expected = 100 * eer(scores[trials.is_target], scores[~trials.is_target])
-        assert float(row["eer"]) == pytest.approx(expected, abs=1e-3), (side, duration)
-        assert float(row["eer_low"]) <= float(row["eer_high"]) and row["act_dcf_01"] == ""
+        assert float(row["eer"]) == pytest.approx(expected, abs=1e-3), cell
+        assert row["data_set"] == "data" and "eer_interval" in row and "act_dcf_01" not in row
     assert len({row["eer"] for row in rows.values()}) > 2, "embeddings for which the cells differ"
+    assert rows["both", "0.2", "cosine"]["crop"] == "both sides, out/data"
+    assert rows["test", "full", "cosine"]["crop"] == "none"
     page = (tmp_path / "out/GRID.md").read_text()
-    assert "## EER %, both sides cut" in page and "| shorter utterances | 0 |" in page and "actual" not in page
-    assert f"| one | {float(rows['test', '0.2']['eer']):.2f} [" in page
-    assert '"crop": "both side, centre"' in (tmp_path / "out/one/scores/cosine/both_0.2s.json").read_text()
+    assert "### data, trials, both sides cut (native, cosine)" in page
+    assert f"{float(rows['both', '0.2', 'cosine']['eer']):.2f} [" in page
+    assert "| duration | shorter | utts |" in page and "| 0.2s | 0 | 12 | " in page
     assert min(imread(tmp_path / "out/eer.png").shape[:2]) > 300
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_second_run_makes_nothing_and_another_grid_no_more_than_needed(place, tmp_path):
+    assert place("--grid", "0.2", "--out", "out").returncode == 0
+    (tmp_path / "asked").unlink()
+    before = times(tmp_path / "out/one/scores")
+    done = place("--grid", "0.2", "--out", "out")
+    assert done.returncode == 0 and not (tmp_path / "asked").exists()
+    assert done.stderr.count("nothing to do") == 5, done.stderr
+    assert times(tmp_path / "out/one/scores") == before
+    assert place("--grid", "0.2", "--sides", "both", "--out", "out").returncode == 0
+    assert {side for side, *_ in results(tmp_path / "out/one")} == {"test", "both"}, "no scores of other cells"
+
+
+def test_a_calibration_of_the_experiment_is_applied(root, place, tmp_path):
+    assert place("--grid", "0.2", "--out", "first").returncode == 0
+    scores = "first/one/scores/cosine/data/trials_native"
+    command = ["steps/calibrate.py", "fit", "--backend", "cosine", "--protocol", "native", "--data", "first/data/full",
+               "--trials", "data/trials", "--out", "exp/one/calibration/cosine/native", f"{scores}:full:full",
+               f"{scores}_0.2s:full:0.2"]
+    subprocess.run(command, cwd=tmp_path, env={**environment(), "PYTHONPATH": str(root)}, check=True)
+    done = place("--grid", "0.2", "--out", "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = results(tmp_path / "out/one")
+    assert len(rows) == 8
+    for (_, _, backend), row in rows.items():
+        assert bool(row["act_dcf_01"]) == (backend == "cosine+cal")
 
 
 def test_the_command_of_the_page(root, place, tmp_path):
@@ -103,12 +145,15 @@ def test_the_command_of_the_page(root, place, tmp_path):
     (tmp_path / "data/vox1_test/trials_O").symlink_to(tmp_path / "data/trials")
     for old, new in (("one", "rawnext"), ("two", "resnext")):
         (tmp_path / "exp" / old).rename(tmp_path / "exp" / new)
-    shutil.copy(tmp_path / "ready/full.scp", tmp_path / "ready/2s.scp")
+    for name in ("2s", "vox1_test"):
+        shutil.copy(tmp_path / "ready/data.scp", tmp_path / f"ready/{name}.scp")
     done = subprocess.run(page, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len((tmp_path / "asked").read_text().splitlines()) == 2 * 2
-    grid, = (tmp_path / "exp").rglob("grid.tsv")
-    assert len(grid.read_text().splitlines()) == 1 + 2 * 3 * 2
+    grid, = (tmp_path / "exp").rglob("GRID.md")
+    tables = grid.read_text().partition("### Where")[0]
+    assert tables.count("### vox1_test, O") == 3
+    assert tables.count("| rawnext |") == tables.count("| resnext |") == 3
 
 
 def test_usage_errors_stop_at_once(place, tmp_path):

@@ -18,7 +18,7 @@ def data(tmp_path):
     folder.mkdir()
     (folder / "utt2spk").write_text("".join(f"{spk}-{i} {spk}\n" for spk in "abc" for i in range(1, 4)))
     (tmp_path / "train").mkdir()
-    (tmp_path / "train/spk2utt").write_text("x x-1\ny y-1 y-2\n")
+    (tmp_path / "train/utt2spk").write_text("x-1 x\ny-1 y\ny-2 y\n")
     return folder
 
 
@@ -96,13 +96,23 @@ def test_a_list_of_one_class_is_an_error(lint, kind):
 
 
 def test_training_speakers_are_a_warning(lint, data):
-    (data.parent / "train/spk2utt").write_text("a x\nb x\nz x\n")
+    (data.parent / "train/utt2spk").write_text("x1 a\nx2 b\nx3 z\n")
     assert lint(GOOD, "--train", "train")[:2] == (0, [
         "data/trials: warning: 2 of its speakers are also in train (a, ...)"])
     assert lint(["c-1 c-2 target", "c-1 a-1 nontarget"], "--train", "train")[1] == [
         "data/trials: warning: 1 of its speakers are also in train (a, ...)",
         "data/trials: warning: 6 of 9 utterances of the data directory are unused"]
-    assert "none/spk2utt: no such file" in lint(GOOD, "--train", "none")[1][-1]
+    assert "none/utt2spk: no such file" in lint(GOOD, "--train", "none")[1][-1]
+
+
+def test_cuts_of_speakers_that_the_tables_do_not_have_are_errors(lint, data):
+    """Training reads cuts.jsonl: a speaker that was removed from the tables alone is still trained on."""
+    (data.parent / "train/utt2spk").write_text("z1 z\n")
+    (data.parent / "train/cuts.jsonl").write_text("".join(
+        f'{{"id": "{utt}", "supervisions": [{{"speaker": "{utt[0]}"}}]}}\n' for utt in ("a1", "z1")))
+    code, lines = lint(GOOD, "--train", "train")[:2]
+    assert code == 1 and lines == ["train/cuts.jsonl:1: a1 of a: it is not in utt2spk; steps/make_cuts.py train makes "
+                                   "cuts.jsonl again"]
 
 
 def test_one_speaker_with_most_targets_is_a_warning(lint, data):

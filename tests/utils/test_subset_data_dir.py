@@ -69,3 +69,21 @@ def test_faults_are_reported_and_nothing_is_written(root, data, name, text, why)
         (data / name).write_text(text)
     done = run(root, "--per-spk", 2, data, data.parent / "out")
     assert done.returncode == 1 and why in done.stderr and not (data.parent / "out").exists()
+
+
+def test_lists_of_utterances_and_speakers(root, data):
+    out = data.parent / "out"
+    (data.parent / "utts").write_text("a-3 and more\nb-1")  # no final newline
+    assert run(root, "--utt-list", data.parent / "utts", data, out).returncode == 0
+    assert keys(out / "wav.scp") == ["a-3", "b-1"]
+    (data.parent / "spks").write_text("b\n")
+    assert run(root, "--spk-list", data.parent / "spks", data, out).returncode == 0
+    assert keys(out / "spk2utt") == ["b"] and keys(out / "spk2gender") == ["b"]
+    (out / "cuts.jsonl").write_text("stale\n")
+    assert run(root, "--speakers", 1, "--per-spk", 2, data, out).returncode == 0
+    assert keys(out / "utt2spk") == ["a-0", "a-3"] and not (out / "cuts.jsonl").exists()
+    assert run(root, out, program="validate_data_dir.py").returncode == 0
+    (data.parent / "utts").write_text("nobody\n")
+    done = run(root, "--utt-list", data.parent / "utts", data, out)
+    assert done.returncode == 1 and done.stderr == f"{data.parent}/utts: nobody is not in {data}/utt2spk\n"
+    assert "want one of --per-spk" in run(root, data, out).stderr

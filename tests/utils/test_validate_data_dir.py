@@ -132,8 +132,8 @@ def test_faults_of_models_and_sessions_are_reported(data, name, text, fault):
 
 
 @pytest.mark.parametrize("name, line, fault", [
-    ("segments", "a-1 r1 0.0", "segments:1: expected 4 fields, got 3"),
-    ("segments", "a-1 r1 1.5 1.5", "segments:1: expected 0 <= start < end in seconds, got 1.5 1.5"),
+    ("segments", "a-1 r1 0.0", "segments:1: expected 4 fields, or 5 with a channel, got 3"),
+    ("segments", "a-1 r1 1.5 1.5", "segments:1: expected 0 <= start < end in seconds or -1, got 1.5 1.5"),
     ("segments", "a-1 r1 -1 1.5", "segments:1: expected 0 <= start"),
     ("segments", "a-1 r1 0 x", "segments:1: expected 0 <= start"),
     ("segments", "a-1 r1 . 1", "segments:1: expected 0 <= start"),

@@ -19,11 +19,11 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "local/noise"))
 import synthesise_banks as synthesis  # noqa: E402
 
-PROGRAM = ROOT / "local/noise/synthesise_banks.py"
+PROGRAM = ROOT / "local/noise/prepare_banks.py"
 
 
 def run(data):
-    return subprocess.run([sys.executable, PROGRAM, data], text=True, capture_output=True,
+    return subprocess.run([sys.executable, PROGRAM, "--synthesise", data], text=True, capture_output=True,
                           env=forking({**os.environ, "PYTHONPATH": str(ROOT)}))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open corpora joined: LibriSpeech's layout and Kaldi data directories, with prefixes and held-out speakers."""
+"""Open corpora joined: LibriSpeech's layout and Kaldi data directories, prefixes, held-out speakers."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import sys
 import pytest
 from programs import forking
 from tiny_librispeech import write_librispeech
-from tiny_speechocean762 import write_corpus
+from tiny_speechocean762 import SPEAKERS, write_corpus
 
 
 def run(root, *args):
@@ -59,3 +59,35 @@ def test_wrong_corpora_are_refused_in_one_line(root, tmp_path, asked, why):
     (tmp_path / "segments/segments").touch()
     done = run(root, "--train", asked.format(so=so, tmp=tmp_path), tmp_path / "data")
     assert done.returncode == 1 and why in done.stderr and done.stderr.count("\n") == 1
+
+
+def speechocean762(root, corpus, data, dev_speakers):
+    """Prepare it as egs/speechocean762 does."""
+    return run(root, "--no-prefix", "--dev-speakers", dev_speakers, "--train", f"train={corpus}/train", "--test",
+               f"test={corpus}/test", data)
+
+
+def test_without_prefix_with_a_number_of_held_out_speakers(root, tmp_path):
+    done = speechocean762(root, write_corpus(tmp_path / "corpus"), tmp_path / "data", 2)
+    assert done.returncode == 0, done.stderr
+    spk = {name: set(table(tmp_path / "data" / name / "utt2spk").values()) for name in ("train", "dev", "test")}
+    assert spk["dev"] == {"0005", "0006"} and spk["train"] | spk["dev"] == set(SPEAKERS["train"])
+    assert len(spk["train"]) == 2 and spk["test"] == set(SPEAKERS["test"])
+    assert "0003-000030000 0003\n" in (tmp_path / "data/test/utt2spk").read_text()
+    assert (tmp_path / "data/test/spk2gender").read_text() == "0003 m\n0024 f\n0092 m\n"
+    assert not (tmp_path / "data/train/utt2corpus").exists()
+
+
+@pytest.mark.parametrize(("file", "text", "why"), [
+    ("train/utt2spk", "000010000 0001\n", "000010001 is not in utt2spk"),
+    ("train/wav.scp", "000010000\n", "wav.scp:1: expected 2 columns"),
+    ("test/wav.scp", None, "test/wav.scp"),
+    ("WAVE/SPEAKER0001/000010000.WAV", "", "bad_audio.tsv")])
+def test_a_damaged_corpus_is_reported_in_one_line(root, tmp_path, file, text, why):
+    corpus = write_corpus(tmp_path / "corpus", 0.2, 2)
+    if text is None:
+        (corpus / file).unlink()
+    else:
+        (corpus / file).write_text(text)
+    done = speechocean762(root, corpus, tmp_path / "data", 1)
+    assert done.returncode == 1 and why in done.stderr and "Traceback" not in done.stderr

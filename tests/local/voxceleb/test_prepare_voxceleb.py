@@ -230,9 +230,9 @@ def test_leaking_speaker(prepare, vox2, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_single_utterance_is_kept_and_said(prepare, vox2, tmp_path):
+def test_single_utterance_is_kept(prepare, vox2, tmp_path):
     shutil.rmtree(vox2 / "test/aac/id00017/-aaaaaaaaaa")
-    assert "1 of 2 training speakers have only one utterance (id00017, ...)" in prepare()
+    prepare()
     assert "id00017" in column(tmp_path / "data/train/spk2utt")
 
 

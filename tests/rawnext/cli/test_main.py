@@ -44,7 +44,7 @@ def test_error_in_a_list_from_standard_input_is_one_line(root, tmp_path):
     soundfile.write(tmp_path / "a.wav", voice(0, 0, 1), 16000)
     done = run(root, "embed", "-m", "exp", "-", input=f"anna {tmp_path}/a.wav\nbert {tmp_path}/b.wav\n")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == f"rawnext: /dev/stdin:2: bert: no such file {tmp_path}/b.wav\n"
+    assert done.stderr == f"rawnext: /dev/stdin:2: bert: {tmp_path}/b.wav: no such file\n"
 
 
 def test_entry_point_of_the_package_exists(root):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segments equal lhotse's samples for every file format, and only they are read from the file."""
+"""Segments equal lhotse's samples for every file format; only they are read from the file."""
 
 import json
 import random
@@ -13,10 +13,11 @@ import soundfile
 from corpus import voice
 from lhotse.serialization import deserialize_item
 
-from rawnext.data import segment
+from rawnext.data import audio
+from rawnext.data.audio import find_pcm, read_pcm
 from rawnext.data.cuts import CutTable, as_cut
 from rawnext.data.manifest import Utterance, make_cut, scan_audio, write_data_dir
-from rawnext.data.segment import AudioFault, find_pcm, read_pcm, read_segment
+from rawnext.data.segment import AudioFault, read_segment
 
 WAVE = np.stack([voice(0, 0, 0.6), voice(1, 0, 0.6)], 1)
 KINDS = {  # rate, channels, sample format, file format
@@ -44,8 +45,11 @@ def test_samples_equal_lhotses(tmp_path, kind):
     for row in range(KINDS[kind][1]):
         cut["channel"] = row
         own = as_cut(deepcopy(cut))
+        assert own.lhotse is None
+        whole = by_lhotse(cut, 0, own.num_samples)  # a part that lhotse resamples alone differs at its ends
         for start, num in [(0, 1), (0, 2000), (1, 777), (1599, 1601), (own.num_samples - 500, 500)]:
-            assert np.array_equal(read_segment(own, start, num), by_lhotse(cut, start, num)), (row, start)
+            apart = np.abs(read_segment(own, start, num) - whole[start: start + num]).max()
+            assert apart <= (0 if KINDS[kind][0] == 16000 else 1e-6), (row, start)
 
 
 def test_cut_inside_a_recording_equals_lhotses(tmp_path):
@@ -90,6 +94,11 @@ def test_cut_at_another_rate_is_refused_without_a_resample_transform(tmp_path):
         read_segment(as_cut(cut), 0, 8000)
 
 
+def fast(path, start, stop):
+    with open(path, "rb", buffering=0) as raw:
+        return read_pcm(raw, start, stop, 0)
+
+
 def with_chunk(path, size):
     """Insert a chunk before the samples, as ffmpeg does."""
     raw = path.read_bytes()
@@ -100,7 +109,7 @@ def with_chunk(path, size):
 def test_wav_with_a_chunk_before_the_samples_is_read(tmp_path, size, is_fast):
     cut = write(tmp_path / "a.wav")
     with_chunk(tmp_path / "a.wav", size)
-    assert (read_pcm(str(tmp_path / "a.wav"), 0, 0, 9) is not None) == is_fast
+    assert (fast(tmp_path / "a.wav", 0, 9) is not None) == is_fast
     assert np.array_equal(read_segment(as_cut(cut), 321, 4000), by_lhotse(cut, 321, 4000))
 
 
@@ -110,7 +119,7 @@ def test_16_bit_wav_needs_no_decoder(tmp_path, monkeypatch):
              for kind in ("pcm", "stereo")]
     write_data_dir([Utterance(f"a-{i}", "a", path, len(WAVE), 16000, i + 1) for i, path in enumerate(paths)],
                    tmp_path / "data")
-    monkeypatch.delattr(segment, "decode")
+    monkeypatch.delattr(audio, "open_by_libsndfile")
     table = CutTable(tmp_path / "data")
     for i in range(2):
         assert np.abs(read_segment(table[i], 5, 800) - WAVE[5:805, 0]).max() < 2**-15
@@ -145,15 +154,15 @@ def rewritten(change, **options):
 
 
 @pytest.mark.parametrize(("spoil", "why"), [
-    (lambda path: path.unlink(), "FileNotFoundError: .*a.wav"),
-    (lambda path: path.write_bytes(b""), "LibsndfileError"),
-    (lambda path: path.write_bytes(b"RIFF but no more"), "LibsndfileError"),
+    (lambda path: path.unlink(), "AudioError: no such file"),
+    (lambda path: path.write_bytes(b""), "AudioError: empty file"),
+    (lambda path: path.write_bytes(b"RIFF but no more"), "AudioError: .*soundfile"),
     (lambda path: path.write_bytes(path.read_bytes()[:3000]), r"1478 samples instead of 5000"),
     (rewritten(lambda wave: wave[:1500]), r"1500 samples instead of 5000"),
     (lambda path: (rewritten(lambda wave: wave[:1500])(path), path.write_bytes(path.read_bytes() + b"LIST" * 5000)),
      "1500 samples instead of 5000"),
-    (rewritten(lambda wave: wave, samplerate=8000), "ValueError: 8000 Hz instead of 16000"),
-    (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "ValueError: 8000 Hz instead of 16000"),
+    (rewritten(lambda wave: wave, samplerate=8000), "AudioError: 8000 Hz instead of 16000"),
+    (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "AudioError: 8000 Hz instead of 16000"),
     (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "contains NaN or infinity"),
     (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "contains NaN or infinity")])
 def test_changed_and_damaged_files_are_reported_in_one_line(tmp_path, spoil, why):
@@ -171,7 +180,7 @@ def test_changed_and_damaged_files_are_reported_in_one_line(tmp_path, spoil, why
 def test_missing_channel_is_refused(tmp_path):
     cut = write(tmp_path / "a.wav")
     cut["recording"]["sources"][0]["channels"], cut["channel"] = [0, 1], 1
-    with pytest.raises(AudioFault, match="^a: IndexError"):
+    with pytest.raises(AudioFault, match="^a: AudioError: has no channel 1;"):
         read_segment(as_cut(cut), 0, 100)
 
 
@@ -187,7 +196,7 @@ def test_damaged_headers_never_give_wrong_samples(tmp_path):
             whole, rate = soundfile.read(path, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:
             continue
-        wave = read_pcm(str(path), 0, 100, 1000)
+        wave = fast(path, 100, 1100)
         if wave is not None and len(wave) == 1000 and rate == 16000:
             num_read += 1
             assert np.array_equal(wave, whole[100:1100, 0]), place

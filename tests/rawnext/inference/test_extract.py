@@ -207,7 +207,7 @@ def break_file(data, name):
 
 
 @pytest.mark.parametrize(("name", "why"), [
-    ("missing", "no such file"), ("garbage", "s01-u1"), ("empty", "at least 0.1 s"), ("too short", "at least 0.1 s"),
+    ("missing", "no such file"), ("garbage", "s01-u1"), ("empty", "no samples"), ("too short", "at least 0.1 s"),
     ("nan", "NaN"), ("pipe", "is a command")])
 def test_bad_audio_is_a_one_line_error_without_output(root, exp, tmp_path, name, why):
     data = write_corpus(tmp_path / "data", 2, 2)

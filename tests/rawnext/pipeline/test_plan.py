@@ -41,6 +41,18 @@ def test_cut_names_the_lists_that_are_cut():
     assert [row.name for row in rows] == ["a/x_native", "b/x_native", "b/x_native_1s", "c/x_native", "c/x_native_1s"]
 
 
+def test_either_side_or_both_are_cut():
+    rows = plan(durations="2", sides="test enroll both")
+    assert [(row.name, row.enroll_seconds, row.test_seconds, row.duration, row.cut_side) for row in rows] == [
+        ("test/trials_native", "full", "full", "full", "test side"),
+        ("test/trials_native_2s", "full", "2", "2", "test side"),
+        ("test/trials_native_full_2s", "2", "full", "2", "enroll side"),
+        ("test/trials_native_2s_2s", "2", "2", "2", "both sides")]
+    cut = plan(durations="2", sides="enroll", cut_data="cuts", calibrate="cosine")
+    assert [(row.role, row.enroll, row.test, row.backend) for row in cut[2:]] == [
+        ("eval", "cuts/2s", "d/test", "cosine"), ("eval", "cuts/2s", "d/test", "cosine+cal")]
+
+
 def test_calibration_needs_the_held_out_trials_at_all_durations_of_both_sides(dev):
     rows = plan(backends="cosine plda", durations="2", dev=dev)
     assert [row.backend for row in rows if row.name == "test/trials_native_2s"] == [
@@ -64,6 +76,7 @@ def test_the_held_out_trials_are_not_calibrated(dev):
 
 @pytest.mark.parametrize(("changes", "why"), [
     ({"backends": "plda asnrom"}, "--backends: unknown asnrom; did you mean 'asnorm'?"),
+    ({"sides": "left"}, "--sides: unknown left"),
     ({"protocols": "papers"}, "--protocols: unknown papers; did you mean 'paper'?"),
     ({"durations": "2 x"}, "--durations: want seconds, got 'x'"), ({"durations": "0"}, "got '0'"),
     ({"evals": "d/test"}, "--eval: want TEST_DIR:TRIALS[:ENROLL_DIR], got 'd/test'"),

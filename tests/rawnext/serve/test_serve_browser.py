@@ -39,8 +39,9 @@ def page(exp, extractor, serving):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(files):
     with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+                  f"--use-file-for-fake-audio-capture={files / 'long.wav'}",
                   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as driver:
         yield driver
 

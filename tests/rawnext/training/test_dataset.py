@@ -35,7 +35,7 @@ def batches(data, num_workers=0):
 def test_table_equals_lhotse(corpus):
     table, cuts = CutTable(corpus), CutSet.from_file(corpus / "cuts.jsonl")
     for i, cut in enumerate(cuts):
-        assert table[i] == (cut.id, cut.num_samples, cut.recording.sources[0].source, 0, 0.0, None)
+        assert table[i] == (cut.id, cut.num_samples, cut.recording.sources[0].source, 0, 0, 16000, None)
     assert list(table.utts) == [cut.id for cut in cuts]
     assert [table.speakers[s] for s in table.speaker_of] == [cut.supervisions[0].speaker for cut in cuts]
 

@@ -1,0 +1,28 @@
+# What every run.sh does after its options: checks the configuration that stage 3 will train, and locks $data for stages 0
+# to 2. Sets the array `options` for steps/verification.sh.
+# shellcheck shell=bash disable=SC2154
+export RAWNEXT_COMMAND
+if ((stage <= 3 && stop_stage >= 3)); then steps/train.py --check --config "$conf" --set "$set" --init "$init" -; fi
+if ((stage <= 2)); then
+  mkdir -p "$data"
+  hold alone "$data"
+fi
+options_of steps/options.sh
+
+# prepare_banks CHECKSUM OPTION...: the folders $banks, by local/noise/prepare_banks.py with these options. CHECKSUM: of
+# the training set, if babble is made from it, for `once`.
+prepare_banks() {
+  local/noise/prepare_banks.py "${@:2}" "$data"
+  wrote "${banks[@]/%//cuts.jsonl}"
+}
+
+# download URL FOLDER OPTION: unpacks an archive to a folder, unless that is there. OPTION: names a copy of the corpus.
+download() {
+  [ ! -d "$2" ] || return 0
+  mkdir -p "$(dirname "$2")"
+  wget --continue --tries 5 --no-verbose -O "$2.part" "$1" \
+    || die "$1: cannot be downloaded; download it by other means, and name it by $3"
+  local/unpack_tar.py "$2.part" "$2"
+  rm "$2.part"
+  wrote "$2"
+}

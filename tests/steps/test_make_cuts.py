@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""steps/make_cuts.py: training reads what the tables of a Kaldi data directory say, or is refused."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import voice
+
+from rawnext.data.cuts import CutTable
+from rawnext.data.manifest import check_tables
+from rawnext.data.segment import read_segment
+from rawnext.data.wav import load_wave, read_sources
+from rawnext.errors import InputError
+
+
+def run(root, *args, program="steps/make_cuts.py"):
+    return subprocess.run([sys.executable, root / program, *map(str, args)], capture_output=True, text=True,
+                          env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"})
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two recordings, one at 8 kHz and one with two channels, in five segments."""
+    soundfile.write(tmp_path / "one (a) & JOB.wav", voice(0, 0, 1.5), 8000)
+    soundfile.write(tmp_path / "two.flac", np.stack([voice(1, 0, 2), voice(2, 0, 2)], 1), 16000)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "wav.scp").write_text(f"r1 {tmp_path}/one (a) & JOB.wav\nr2 {tmp_path}/two.flac\n")
+    (data / "segments").write_text("a-1 r1 0.5 1.0\na-2 r1 1.0 3.005\nb-1 r2 0 0.05\nb-2 r2 0.3 -1 1\nb-3 r2 0.3 0.9\n")
+    (data / "utt2spk").write_text("a-1 a\na-2 a\nb-1 b\nb-2 b\nb-3 b\n")
+    (data / "spk2gender").write_text("a f\nb m\n")
+    return data
+
+
+def test_training_reads_what_extraction_reads(root, data):
+    done = run(root, "--min-duration", "0.2", data)
+    assert done.returncode == 0, done.stderr
+    assert "1 utterances below 0.2 s were removed" in done.stdout or "1 utterance below 0.2 s was" in done.stdout
+    assert (data / "short_utts").read_text() == "b-1 0.050\n"
+    assert (data / "spk2utt").read_text() == "a a-1 a-2\nb b-2 b-3\n"
+    table, seconds = CutTable(data), dict(line.split() for line in (data / "utt2dur").read_text().splitlines())
+    check_tables(table, data)
+    sources = read_sources(data)
+    assert list(table.utts) == [source.utt for source in sources] == ["a-1", "a-2", "b-2", "b-3"]
+    for i, source in enumerate(sources):
+        wave, cut = load_wave(source), table[i]
+        assert cut.lhotse is None and abs(len(wave) - cut.num_samples) <= 1
+        assert float(seconds[source.utt]) == pytest.approx(cut.num_samples / 16000)
+        num = min(len(wave), cut.num_samples) - 50
+        assert np.abs(read_segment(cut, 40, num - 40) - wave[40:num]).max() < 1e-3  # a resampler's edge
+    assert [round(float(s), 3) for s in seconds.values()] == [0.5, 2.0, 1.7, 0.6]
+    assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
+
+
+def test_commands_are_written_to_files(root, data, tmp_path):
+    text = (data / "wav.scp").read_text()
+    (data / "wav.scp").write_text(text.replace(f"{tmp_path}/two.flac", f"cat {tmp_path}/two.flac |"))
+    assert "is a command; --allow-pipes runs it" in run(root, data).stderr
+    done = run(root, "--min-duration", "0.2", "--allow-pipes", "--audio-dir", tmp_path / "audio", data)
+    assert done.returncode == 0, done.stderr
+    assert (data / "wav.scp").read_text().endswith(f"r2 {tmp_path}/audio/r2.flac\n")
+    cut = CutTable(data)[2]
+    assert np.abs(read_segment(cut, 0, 8000) - voice(2, 0, 2)[4800:12800]).max() < 1e-4
+
+
+@pytest.mark.parametrize(("name", "old", "new", "why"), [
+    ("segments", "0.05\n", "0.05\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; --min-duration 0.1 removes it"),
+    ("segments", "3.005", "3.51", "segments:2: a-2: .*: ends at 3.51 s, after its recording .3 s."),
+    ("segments", "-1 1", "-1 2", "segments:4: b-2: .*: has no channel 2"),
+    ("utt2spk", "b-3 b\n", "", "segments:5: b-3: .*: is not in utt2spk"),
+    ("utt2spk", "b-3 b\n", "b-3 b\nb-4 b\n", "utt2spk: b-4 has no audio"),
+    ("wav.scp", "two", "none", "segments:3: b-1: .*none.flac: no such file")])
+def test_faults_are_one_line(root, data, name, old, new, why):
+    (data / name).write_text((data / name).read_text().replace(old, new))
+    options = [] if "0.1 removes" in why else ["--min-duration", "0.1"]
+    done = run(root, *options, data)
+    assert done.returncode == 1 and re.search(why, done.stderr.splitlines()[-1]), done.stderr
+    assert not (data / "cuts.jsonl").exists()
+
+
+def test_cuts_and_tables_that_disagree_are_refused(root, data):
+    """As after Kaldi's fix_data_dir.sh has removed an utterance: it would still be trained on."""
+    assert run(root, "--min-duration", "0.1", data).returncode == 0
+    table, text = CutTable(data), (data / "utt2spk").read_text()
+    for changed, why in ((text.replace("b-2 b\n", ""), "has b-2 of b, which is not in utt2spk"),
+                         (text.replace("b-2 b", "b-2 c"), "has b-2 of b, utt2spk of c"),
+                         (text + "c-1 c\n", "does not have c-1, which is in utt2spk")):
+        (data / "utt2spk").write_text(changed)
+        with pytest.raises(InputError, match=f"cuts.jsonl: {why}; steps/make_cuts.py"):
+            check_tables(table, data)
+    train = run(root, "--train", data, data.parent / "exp", program="steps/train.py")
+    assert train.returncode == 1 and "does not have c-1" in train.stderr
+    assert not (data.parent / "exp/config.yaml").exists()

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Sort a data directory's tables and keep the utterances that all of them have, as Kaldi's utils/fix_data_dir.sh.
+
+  utils/fix_data_dir.py data/train
+
+Considers utt2spk, wav.scp, segments, utt2dur, utt2num_frames, reco2dur, spk2gender and writes spk2utt; the old tables
+go to DATA_DIR/.backup. Of lines with one key the first is kept. cuts.jsonl is removed if its utterances change;
+steps/make_cuts.py makes it again.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from data_tables import Faults, check_cuts, group_by_speaker, write_lines
+
+UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames")
+
+
+def read(path: Path) -> dict[str, str]:
+    """key -> the rest of its line, of a table in any order; lines without a value are left out."""
+    table: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").replace("\r\n", "\n").split("\n"):
+        key, _, rest = line.strip().replace("\t", " ", 1).partition(" ")
+        if rest.strip():
+            table.setdefault(key, rest.strip())
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_dir", type=Path)
+    folder = parser.parse_args().data_dir
+    for name in ("utt2spk", "wav.scp"):
+        if not (folder / name).is_file():
+            sys.exit(f"{folder / name}: no such file")
+    names = [name for name in (*UTT_TABLES, "wav.scp", "reco2dur", "spk2gender") if (folder / name).exists()]
+    tables = {name: read(folder / name) for name in names}
+    utts = set.intersection(*(set(tables[name]) for name in UTT_TABLES if name in tables))
+    recording = {utt: tables["segments"][utt].split()[0] if "segments" in tables else utt for utt in utts}
+    utts = {utt for utt in utts if recording[utt] in tables["wav.scp"]}
+    if not utts:
+        sys.exit(f"{folder}: no utterance is in all of {', '.join(names)}")
+    used = {recording[utt] for utt in utts}
+    spk2utt = group_by_speaker({utt: tables["utt2spk"][utt] for utt in sorted(utts)})
+    kept = {**dict.fromkeys(UTT_TABLES, utts), "wav.scp": used, "reco2dur": used, "spk2gender": set(spk2utt)}
+    (folder / ".backup").mkdir(exist_ok=True)
+    for name in names:
+        shutil.copy2(folder / name, folder / ".backup" / name)
+        write_lines(folder / name, (f"{key} {rest}" for key, rest in sorted(tables[name].items()) if key in kept[name]))
+    write_lines(folder / "spk2utt", (f"{spk} {' '.join(its)}" for spk, its in sorted(spk2utt.items())))
+    faults = Faults()
+    check_cuts(folder, {utt: tables["utt2spk"][utt] for utt in utts}, faults)
+    if faults.found:
+        for name in ("cuts.jsonl", "cuts.npz"):
+            (folder / name).unlink(missing_ok=True)
+        print(f"fix_data_dir.py: {folder}/cuts.jsonl had other utterances and was removed; steps/make_cuts.py makes it",
+              file=sys.stderr)
+    print(f"fix_data_dir.py: kept {len(utts)} of {len(tables['utt2spk'])} utterances of {folder}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
