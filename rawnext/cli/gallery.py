@@ -80,11 +80,8 @@ def identify(args: argparse.Namespace) -> None:
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
         llrs, _ = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
         for rank, row in enumerate(np.argsort(-scores, kind="stable")[: args.top], 1):
-            print_match(args, name, rank, list(gallery.speakers)[row], float(scores[row]), float(llrs[row]))
-
-
-def print_match(args: argparse.Namespace, name: str, rank: int, speaker: str, score: float, llr: float) -> None:
-    if args.json:
-        print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr)
-    else:
-        print(f"{name} {rank} {speaker} {score:.4f} {'-' if np.isnan(llr) else f'{llr:.3f}'}")
+            speaker, score, llr = list(gallery.speakers)[row], float(scores[row]), float(llrs[row])
+            if args.json:
+                print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr)
+            else:
+                print(f"{name} {rank} {speaker} {score:.4f} {'-' if np.isnan(llr) else f'{llr:.3f}'}")

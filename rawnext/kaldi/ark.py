@@ -5,6 +5,7 @@ Nothing in a file is run (kaldiio would unpickle entries and run commands), only
 memory is allocated than the file has bytes. Many vectors of one archive are read in a few large reads.
 """
 
+import math
 import os
 import stat
 import struct
@@ -20,8 +21,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.kaldi.tables import check_id, read_table
 
-KINDS: dict[bytes, np.dtype] = {b"FV ": np.dtype("<f4"), b"DV ": np.dtype("<f8")}
-MATRICES = (b"FM ", b"DM ", b"CM ", b"CM2", b"CM3")
+KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, axes
 TEXT_LIMIT = 1 << 20  # bytes of a vector in text form
 DIM_LIMIT = 1 << 16  # of a vector: a long scp may name one vector many times
 FLOAT_HEAD = b"\0BFV \4"  # of a float32 vector; an int32 and that many numbers follow
@@ -57,20 +57,31 @@ def _read_at(file: BinaryIO, offset: int) -> np.ndarray:
     if offset >= size:
         raise ValueError(f"its file ends before byte {offset}")
     file.seek(offset)
-    return _read_binary(file, size) if file.read(2) == b"\0B" else _read_text(file, offset)
+    if file.read(2) != b"\0B":
+        return _read_text(file, offset)
+    return read_array(file, min(size, offset + 10 + 8 * DIM_LIMIT), 1)
 
 
-def _read_binary(file: BinaryIO, size: int) -> np.ndarray:
-    """After `\\0B`: `FV ` or `DV `, the byte 4, the int32 dimension, the numbers."""
-    if (token := file.read(3)) not in KINDS:
-        raise ValueError("a matrix, not a vector" if token in MATRICES else "no Kaldi vector at this offset")
-    kind, head = KINDS[token], file.read(5)
-    if len(head) < 5 or head[0] != 4:
-        raise ValueError("damaged header of a vector")
-    dim, left = struct.unpack("<i", head[1:])[0], size - file.tell()
-    if not 0 <= dim * kind.itemsize <= min(left, 8 * DIM_LIMIT):  # before any memory is allocated
-        raise ValueError(f"cut off or damaged: the header states {dim} numbers, {left} bytes are left")
-    return np.frombuffer(file.read(dim * kind.itemsize), dtype=kind)
+def read_array(file: BinaryIO, size: int, num_axes: int) -> np.ndarray:
+    """A vector (1 axis) or matrix (2), after `\\0B`: its token, the byte 4 and int32 length of each axis, the numbers.
+
+    Args: size: of the file in bytes; no more memory is allocated.
+    Raises: ValueError: something else, cut off or damaged.
+    """
+    names = {1: "vector", 2: "matrix"}
+    kind, found = KINDS.get(file.read(3), ("", 0))
+    if found != num_axes:
+        raise ValueError(f"a {names[found]}, not a {names[num_axes]}" if found else
+                         f"no Kaldi {names[num_axes]} at this offset")
+    head = file.read(5 * num_axes)
+    if len(head) < 5 * num_axes or set(head[::5]) != {4}:
+        raise ValueError("damaged header")
+    shape = struct.unpack("<" + num_axes * "xi", head)
+    num_bytes, left = math.prod(shape) * np.dtype(kind).itemsize, size - file.tell()
+    if min(shape) < 0 or num_bytes > left:
+        raise ValueError(f"cut off or damaged: the header states {' x '.join(map(str, shape))} numbers, {left} bytes "
+                         "are left")
+    return np.frombuffer(file.read(num_bytes), kind).reshape(shape)
 
 
 def _read_text(file: BinaryIO, offset: int) -> np.ndarray:

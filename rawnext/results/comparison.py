@@ -60,7 +60,7 @@ def table(chosen: dict[str, dict[str, Row]], seeds: bool = False) -> Table:
     lines = [["system", "parameters", "GMACs", *(f"{TITLES[measure]} {label_of(d)}" for measure, d in columns)]]
     for name, by in chosen.items():
         train = next(iter(by.values())).get("train", {})
-        lines.append([name, *(cell(train.get(count)) for count in ("num_params", "gmacs")),
+        lines.append([name, *(number(train.get(count)) for count in ("num_params", "gmacs")),
                       *(figure(by.get(d, {}), measure) for measure, d in columns)])
     if seeds:
         values = ([by.get(d, {}).get(measure) for by in chosen.values()] for measure, d in columns)
@@ -91,12 +91,8 @@ def training_table(systems: dict[str, list[Row]]) -> Table:
     for name, rows in systems.items():
         info: dict[str, Any] = next((row["train"] for row in rows if row.get("train")), {})
         seconds, epochs = info.get("seconds"), info.get("epochs")
-        lines.append([name, cell(info.get("steps")), cell(epochs),
+        lines.append([name, number(info.get("steps")), number(epochs),
                       f"{seconds / epochs:.0f}" if seconds and epochs else "",
                       " x ".join(str(info[k]) for k in ("processes", "num_threads") if k in info),
-                      *(cell(info.get(key)) for key in ("num_speakers", "num_utts", "hardware", "commit"))])
+                      *(number(info.get(key)) for key in ("num_speakers", "num_utts", "hardware", "commit"))])
     return lines
-
-
-def cell(value: Any) -> str:
-    return "" if value is None else number(value)

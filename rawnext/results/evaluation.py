@@ -12,7 +12,7 @@ from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results.rows import Row
 from rawnext.scoring.bootstrap import Measure, bootstrap, interval, p_value
-from rawnext.scoring.det import Det, det_points
+from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import EER_DEFINITION, act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
 from rawnext.scoring.trial_speakers import trial_speakers
 
@@ -20,13 +20,9 @@ TITLES = {"eer": "EER %", "min_dcf_01": "minDCF(0.01)", "min_dcf_05": "minDCF(0.
           "act_dcf_05": "actual DCF(0.05)", "cllr": "Cllr", "min_cllr": "minimum Cllr"}
 
 
-def eer_percent(det: Det, definition: str) -> np.ndarray:
-    return 100 * eer_of(det, definition)
-
-
 def measures(definition: str, llr: bool) -> dict[str, Measure]:
     """Name -> measure: EER in per cent and minDCF; for log-likelihood ratios also actual DCF and Cllr."""
-    found: dict[str, Measure] = {"eer": partial(eer_percent, definition=definition),
+    found: dict[str, Measure] = {"eer": lambda det: 100 * eer_of(det, definition),
                                  "min_dcf_01": partial(min_dcf_of, p_target=0.01),
                                  "min_dcf_05": partial(min_dcf_of, p_target=0.05)}
     if llr:

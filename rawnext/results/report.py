@@ -72,7 +72,7 @@ def stamps(rows: list[Row]) -> list[tuple[str, list[str]]]:
 
 
 def number(value: Any) -> str:
-    """A number with thousands separators; anything else as it is."""
+    """A number with thousands separators; None is empty, anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
+        return "" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

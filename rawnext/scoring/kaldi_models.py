@@ -5,6 +5,7 @@ Kaldi's programs read the files written here. Files are read with the checks of 
 regular files only, and no allocation beyond the size of the file.
 """
 
+import io
 import re
 import struct
 from collections.abc import Sequence
@@ -13,10 +14,8 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, readable
-from rawnext.kaldi.ark import open_regular
+from rawnext.kaldi.ark import open_regular, read_array
 from rawnext.scoring.plda import Plda
-
-KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, dimensions
 
 
 def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.ndarray]:
@@ -32,7 +31,7 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
     except ValueError as why:
         raise InputError(path, None, str(why)) from None
     try:
-        arrays = _binary(data[2:], axes, tag) if data.startswith(b"\0B") else _text(data, axes, tag)
+        arrays = _binary(data, axes, tag) if data.startswith(b"\0B") else _text(data, axes, tag)
     except ValueError as why:
         raise InputError(path, None, f"not {'a PLDA model' if tag else 'a vector or matrix'} of Kaldi: {why}") from None
     if not all(array.size and np.isfinite(array).all() for array in arrays):
@@ -42,24 +41,11 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
 
 def _binary(data: bytes, axes: Sequence[int], tag: str) -> list[np.ndarray]:
     head, tail = (f"<{tag}> ".encode(), f"</{tag}> ".encode()) if tag else (b"", b"")
-    if not data.startswith(head):
+    file = io.BytesIO(data)
+    if file.read(2 + len(head)) != b"\0B" + head:
         raise ValueError(f"no {head.decode()}")
-    arrays, offset = [], len(head)
-    for num_axes in axes:
-        kind, found = KINDS.get(data[offset:offset + 3], ("", 0))
-        if found != num_axes:
-            raise ValueError(f"expected a {('vector', 'matrix')[num_axes - 1]} at byte {offset + 2}")
-        sizes = data[offset + 3:offset + 3 + 5 * num_axes]
-        offset += 3 + len(sizes)
-        if len(sizes) < 5 * num_axes or sizes[0] != 4 or sizes[-5] != 4:
-            raise ValueError("damaged sizes")
-        shape = [struct.unpack("<i", sizes[k + 1:k + 5])[0] for k in range(0, len(sizes), 5)]
-        count = shape[0] * shape[-1] if num_axes == 2 else shape[0]
-        if min(shape) < 0 or count * np.dtype(kind).itemsize > len(data) - offset:
-            raise ValueError(f"cut off or damaged: {shape} numbers expected, {len(data) - offset} bytes left")
-        arrays.append(np.frombuffer(data, kind, count, offset).reshape(shape).astype(np.float64))
-        offset += count * np.dtype(kind).itemsize
-    if data[offset:] != tail:
+    arrays = [read_array(file, len(data), num_axes).astype(np.float64) for num_axes in axes]
+    if file.read() != tail:
         raise ValueError("unexpected data at the end")
     return arrays
 

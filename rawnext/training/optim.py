@@ -5,7 +5,6 @@ import math
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from rawnext.config import Optim, Train
 
@@ -46,11 +45,6 @@ def learning_rate(step: int, epochs_done: float, epochs: int, config: Optim) -> 
     else:
         rate = low + (high - low) * 0.5 * (1 + math.cos(math.pi * (epochs_done / epochs)))
     return rate * min(1, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
-
-
-def averaged_model(model: nn.Module, config: Train) -> AveragedModel | None:
-    """A copy of the model that follows its weights and BatchNorm statistics by config's average; None: no average."""
-    return AveragedModel(model, use_buffers=True) if config.average or config.ema else None
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from rawnext.config import Config
 from rawnext.data.cuts import CutTable
@@ -38,7 +39,7 @@ from rawnext.files import write_lines
 from rawnext.log import progress
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset, TrainingLoader, report_undrawn, to_device
-from rawnext.training.optim import averaged_model, build_optimizer, follow, learning_rate, margin_share
+from rawnext.training.optim import build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.precision import amp_type, set_gpu_options
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
@@ -90,7 +91,8 @@ class Trainer:
             sync_batchnorm(self.task, device)
         self.optimizer = build_optimizer(self.task, config.optim)
         self.amp = amp_type(config.train.amp, device)
-        self.averaged = averaged_model(self.task.model, config.train)
+        has_average = config.train.average or config.train.ema  # of the weights and BatchNorm statistics
+        self.averaged = AveragedModel(self.task.model, use_buffers=True) if has_average else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp == torch.float16)
         # concerns the stride of dimensions of size 1, which does not matter
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

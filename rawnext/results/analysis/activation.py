@@ -35,12 +35,8 @@ def activation_map(model: SpeakerModel, wave: Tensor, reference: Tensor, time_on
         maps.append(output.detach().requires_grad_())
         return maps[0]
 
-    hook = model.get_submodule(model.feature_map).register_forward_hook(keep)
-    try:
-        with torch.enable_grad():
-            gradient, = torch.autograd.grad(cosine(model, wave, reference), maps)
-    finally:
-        hook.remove()
+    with model.get_submodule(model.feature_map).register_forward_hook(keep), torch.enable_grad():
+        gradient, = torch.autograd.grad(cosine(model, wave, reference), maps)
     weight = gradient.mean((2,) if time_only else (2, 3), keepdim=True)  # (1, C, 1, L or 1)
     activation = F.relu((weight * maps[0].detach()).sum(1, keepdim=True))
     features = log_mel(model)
@@ -94,11 +90,8 @@ def score_without(model: SpeakerModel, wave: Tensor, reference: Tensor, frames: 
         x, lengths = output
         return x.index_copy(1, frames.to(x.device), x.mean(1, keepdim=True).expand(-1, len(frames), -1)), lengths
 
-    hook = log_mel(model).register_forward_hook(mask)
-    try:
+    with log_mel(model).register_forward_hook(mask):
         return cosine(model, wave, reference)
-    finally:
-        hook.remove()
 
 
 def band_of(hz: float, features: LogMel) -> float:

@@ -53,12 +53,10 @@ def watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def keep(name: str, block: Block, inputs: tuple) -> None:
         found[name] = contributions(block, *inputs)
 
-    hooks = [block.register_forward_pre_hook(partial(keep, name)) for name, block in blocks_of(model).items()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, block in blocks_of(model).items():
+            hooks.enter_context(block.register_forward_pre_hook(partial(keep, name)))
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def branches_of(model: nn.Module) -> list[str]:

@@ -3,7 +3,6 @@
 
 import base64
 import io
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -139,12 +138,8 @@ def outline(wave: np.ndarray) -> str:
     scale = 31 / max(float(np.abs(wave).max()), 1e-9)
     high = np.round(32 - scale * np.maximum.reduceat(wave, edges)).astype(int)
     low = np.round(33 - scale * np.minimum.reduceat(wave, edges)).astype(int)  # one lower: silence is a visible line
-
-    def around() -> Iterator[str]:
-        yield from (f"{x},{y}" for x, y in enumerate(high))
-        yield from (f"{x},{y}" for x, y in zip(range(len(low) - 1, -1, -1), low[::-1]))
-
-    return f"M{'L'.join(around())}Z"
+    around = [*enumerate(high), *reversed(list(enumerate(low)))]
+    return f"M{'L'.join(f'{x},{y}' for x, y in around)}Z"
 
 
 def data_uri(kind: str, content: bytes) -> str:

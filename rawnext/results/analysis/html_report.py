@@ -21,7 +21,7 @@ from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
-from rawnext.results.analysis.report_tables import System, every_column, read_cells, result_table, trial_lists
+from rawnext.results.analysis.report_tables import System, cells, every_column, result_table, trial_lists
 from rawnext.results.report import stamps, system_name, unique
 from rawnext.results.rows import (
     Row,
@@ -33,6 +33,7 @@ from rawnext.results.rows import (
     read_paper,
     read_rows,
     read_training,
+    read_tsv,
     title_of,
 )
 from rawnext.scoring.metrics import EER_DEFINITIONS
@@ -219,5 +220,5 @@ def branch_part(system: System) -> dict[str, Any] | None:
     if not path.exists():
         return None
     image = path.with_suffix(".png")
-    return {"name": system.name, "table": read_cells(path),
+    return {"name": system.name, "table": cells(read_tsv(path)),
             "picture": data_uri("image/png", image.read_bytes()) if image.exists() else ""}

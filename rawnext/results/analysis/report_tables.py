@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, flatten, key_of, label_of, read_tsv, seconds
+from rawnext.results.rows import Row, flatten, key_of, label_of, seconds
 
 
 class System(NamedTuple):
@@ -52,11 +52,6 @@ def figure_cell(row: Row, name: str) -> Cell:
 def every_column(systems: Sequence[System]) -> Table:
     """All columns of results.tsv, for all systems."""
     return cells([{"system": s.name, **flatten(row)} for s in systems for row in s.rows])
-
-
-def read_cells(path: Path) -> Table:
-    """A tab-separated table with a header."""
-    return cells(read_tsv(path))
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> Table:

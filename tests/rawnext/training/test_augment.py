@@ -12,9 +12,9 @@ from rawnext.config import load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.segment import AudioFault
-from rawnext.training import channels
 from rawnext.training.augment import (
     BLOCK,
+    CODECS,
     OPERATIONS,
     add_noise,
     augment,
@@ -217,9 +217,9 @@ def test_the_telephone_is_narrow_band():
         assert power[4200:].sum() < 0.01 * power.sum() and power[500:2500].sum() > 0.4 * power.sum()
 
 
-@pytest.mark.parametrize("codec", channels.CODECS, ids=lambda codec: f"{codec[1]}-{codec[2]}")
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: f"{codec[1]}-{codec[2]}")
 def test_every_codec_changes_the_wave_a_little(codec, monkeypatch):
-    monkeypatch.setattr(channels, "CODECS", (codec,))
+    monkeypatch.setattr("rawnext.training.augment.CODECS", (codec,))
     wave = tone(700)
     for changed in draws("codec", wave, 3):
         assert (changed != wave).any() and np.corrcoef(changed[800:-800], wave[800:-800])[0, 1] > 0.9

@@ -278,7 +278,7 @@ def test_program_prints_size_and_missing_parts(root, exp):
 def test_errors_are_one_line(root, exp, tmp_path):
     write_lines(exp / "train.tsv", ["epoch\tloss\tacc\tlr\teer_dev", "1\t2"])
     done = run(root, exp)
-    assert (done.returncode, done.stderr) == (1, f"report.py: {exp}/train.tsv:2: expected 5 columns\n")
+    assert (done.returncode, done.stderr) == (1, f"report.py: {exp}/train.tsv:2: expected 5 columns, got 2\n")
     assert not (exp / "report.html").exists()
     with pytest.raises(InputError, match="none/config.yaml: no such file"):
         page_of(tmp_path / "none", root=root)
