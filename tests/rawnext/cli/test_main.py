@@ -35,9 +35,9 @@ def test_help_is_quick_and_imports_no_torch(root):
     done = run(root, "--help")
     assert done.returncode == 0 and "identify" in done.stdout
     assert sum(os.times()[2:4]) - began < 0.5  # of processor time, whatever the load
-    code = "import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
-    subprocess.run([sys.executable, "-c", f"{code}assert not sys.modules.keys() & {{'torch', 'soundfile', 'scipy.signal'}}"],
-                   cwd=root, check=True)
+    code = ("import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
+            "assert not sys.modules.keys() & {'torch', 'soundfile', 'scipy.signal'}")
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
 def test_error_in_a_list_from_standard_input_is_one_line(root, tmp_path):
