@@ -8,7 +8,7 @@ The file includes the front end, the repetition of short utterances and the mask
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,28 +132,23 @@ def trace(model: nn.Module, path: Path) -> None:
                           input_names=list(INPUTS), output_names=[OUTPUT], dynamic_axes=axes)
 
 
-class OnnxModel:
-    """An ONNX file run by ONNX Runtime on the CPU."""
+def runtime(path: PathLike, num_threads: int = 1) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function that runs an ONNX file by ONNX Runtime on the CPU: (B, T) float32, (B,) int64 -> (B, D)."""
+    import onnxruntime
 
-    def __init__(self, path: PathLike, num_threads: int = 1):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, wave: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """(B, T) float32, (B,) int64 -> (B, D)."""
-        return self.session.run([OUTPUT], dict(zip(INPUTS, (wave, lengths))))[0]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda wave, lengths: session.run([OUTPUT], dict(zip(INPUTS, (wave, lengths))))[0]
 
 
 @torch.inference_mode()
 def differences(model: nn.Module, path: Path) -> Iterator[float]:
     """Relative differences of the file's embeddings of noise from the model's: each duration, then a padded batch."""
-    runtime = OnnxModel(path, torch.get_num_threads())
+    run = runtime(path, torch.get_num_threads())
     lengths = [round(seconds * SAMPLE_RATE) for seconds in SECONDS]
     for batch in (*([num] for num in lengths), lengths[:BATCH_SIZE]):
         draw = torch.Generator().manual_seed(0)
         wave = pad_sequence([0.1 * torch.randn(num, generator=draw) for num in batch], batch_first=True)
-        found, expected = runtime(wave.numpy(), np.array(batch)), model(wave, torch.tensor(batch)).numpy()
+        found, expected = run(wave.numpy(), np.array(batch)), model(wave, torch.tensor(batch)).numpy()
         yield float(np.abs(found - expected).max() / np.abs(expected).max())

@@ -86,11 +86,9 @@ def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.
 def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
     """End offsets of an archive's entries, as long as they are complete and hold these utterances in this order."""
     ends: list[int] = []
-    try:
-        file = open(ark, "rb")  # noqa: SIM115 (the with statement follows)
-    except FileNotFoundError:
+    if not ark.exists():
         return ends
-    with file:
+    with open(ark, "rb") as file:
         for utt in utts:
             start = f"{utt} ".encode() + FLOAT_HEAD
             head = file.read(len(start) + 4)

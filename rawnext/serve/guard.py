@@ -54,18 +54,18 @@ def refusal(headers: Headers, names: Collection[str]) -> str:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         name = ""
-    if name not in names and not is_address(name):
+    if name not in names and not address_of(name):
         return "this server does not have that name; open it by its address, or start it with --host NAME"
     if origin is not None and origin != f"http://{host}":
         return "this request comes from a page of another origin"
     return ""
 
 
-def is_address(name: str) -> bool:
+def address_of(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a host's name is, if any."""
     with contextlib.suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return False
+        return ipaddress.ip_address(name)
+    return None
 
 
 async def read_body(request: Request, max_bytes: int, seconds: float = BODY_S) -> bytearray:

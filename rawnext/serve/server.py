@@ -2,7 +2,6 @@
 """The server process: its socket, its messages, and the browser that it opens."""
 
 import contextlib
-import ipaddress
 import socket
 import sys
 import threading
@@ -12,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rawnext.errors import InputError
+from rawnext.serve.guard import address_of
 
 MAX_CONNECTIONS = 64
 WARNING = """rawnext: warning: everyone who can reach {host} can use this page without a password, and audio crosses the
@@ -35,9 +35,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+    address = address_of(host)
+    return address.is_loopback if address else host == "localhost"
 
 
 def names_of(host: str) -> set[str]:

@@ -34,7 +34,7 @@ def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd
     assert export.write_onnx(model, path, {"made_from": "a test"}) < tolerance / 2
     assert capfd.readouterr() == ("", "") and [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     assert {prop.key: prop.value for prop in onnx.load(path).metadata_props} == {"made_from": "a test"}
-    runtime = export.OnnxModel(path)
+    runtime = export.runtime(path)
     waves = [voice(i, 0, seconds) for i, seconds in enumerate((0.1, 0.137, 0.5, 1, 2, 3.7, 10, 30))]
     batch = np.full((5, len(waves[4]) + 77), 0.5, dtype=np.float32)  # the padding must not matter
     for row, wave in zip(batch, waves):
