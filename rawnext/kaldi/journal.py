@@ -52,8 +52,7 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
         if ark.exists():
             os.replace(ark, partial)
         ends = whole_entries(partial, ids)
-        same_head = old_lines[:len(head)] == lines[:len(head)]
-        kept = min(len(ends), num_common(old_lines, lines) - len(head)) if same_head else 0
+        kept = max(0, min(len(ends), num_common(old_lines, lines) - len(head)))
         kept -= kept % chunk if kept < len(ids) or old_lines != lines else 0
         with open(partial, "ab") as file:
             file.truncate(ends[kept - 1] if kept else 0)

@@ -36,11 +36,6 @@ def augment_before_reverb(wave: np.ndarray, cases: Sequence[Mapping[str, Any]], 
     return wave, pending
 
 
-def unsupported_after_reverb(names: Sequence[str]) -> list[str]:
-    """Operations of a case that follow a reverberation and that the device cannot apply."""
-    return [name for name in names[names.index("reverb") :] if name not in BANK_OPERATIONS] if "reverb" in names else []
-
-
 class BatchOperation(NamedTuple):
     """An operation on some utterances of a batch: reverberation or added noise.
 

@@ -10,8 +10,7 @@ from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
 from rawnext.models import MODELS
-from rawnext.training.augment import OPERATIONS, parse_operation
-from rawnext.training.device_augment import unsupported_after_reverb
+from rawnext.training.augment import BANK_OPERATIONS, OPERATIONS, parse_operation
 
 
 def load_system(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: PathLike = "") -> Config:
@@ -47,9 +46,9 @@ def check_parts(config: Config, path: PathLike) -> None:
             names = [parse_operation(op)[0] for op in ops]
             for name in names:
                 OPERATIONS.check(name, {})
-            late = unsupported_after_reverb(names)
-            if late and config.train.augment_on == "device":
-                raise ValueError(f"train.augment_on: device: {late[0]} follows reverb, but only workers can apply it")
+            late = names[names.index("reverb"):] if "reverb" in names else []
+            if config.train.augment_on == "device" and (others := [x for x in late if x not in BANK_OPERATIONS]):
+                raise ValueError(f"train.augment_on: device: {others[0]} follows reverb, but only workers can apply it")
     except ValueError as error:
         raise InputError(path, None, str(error)) from None
 

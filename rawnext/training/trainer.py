@@ -97,7 +97,7 @@ class Trainer:
         # concerns the stride of dimensions of size 1, which does not matter
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # synchronised BatchNorms have the same buffers in all processes; nothing else has buffers that change
-        self.parallel = self.task if self.world == 1 else DistributedDataParallel(
+        self.parallel: Any = self.task if self.world == 1 else DistributedDataParallel(
             self.task, broadcast_buffers=not sync)
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
         self.new_counts = [0, 0]  # drawn and bad in this process, not yet summed over the processes
@@ -188,7 +188,8 @@ class Trainer:
             if self.step % self.config.train.log_every == 0 or is_last:
                 self.log_step(num_steps)
             asked = self.stop.poll(self.save_is_due())
-            if asked == STOP or ((asked == SAVE or self.is_save_step()) and not is_last):
+            every = self.config.train.save_every
+            if asked == STOP or ((asked == SAVE or (every and self.step % every == 0)) and not is_last):
                 self.gather()
                 self.save()
             if asked == STOP:
@@ -205,7 +206,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         num = self.config.train.accumulate
         for part, part_inputs in enumerate(zip(*(x.chunk(num) for x in inputs)), 1):
-            with self.gradients_shared(part == num):
+            # gradients are added up over the processes after the last part
+            with contextlib.nullcontext() if part == num or self.world == 1 else self.parallel.no_sync():
                 with torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext():
                     loss, acc = self.parallel(*part_inputs)
                 self.scaler.scale(loss / num).backward()
@@ -221,12 +223,6 @@ class Trainer:
             follow(self.averaged.module, self.task.model, self.config.train.ema if self.step else 0)
         self.step += 1
         self.step_in_epoch += 1
-
-    def gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
-        """A context whose backward pass adds up the gradients over the processes, or leaves them for a later part."""
-        parallel = self.parallel
-        return contextlib.nullcontext() if shared or not isinstance(parallel, DistributedDataParallel) else (
-            parallel.no_sync())
 
     def set_rates(self, steps_per_epoch: int) -> None:
         epochs_done = self.epoch + self.step_in_epoch / steps_per_epoch
@@ -314,9 +310,6 @@ class Trainer:
             return False
         self.saved_at = time.monotonic()  # with several processes, the request is granted after the next step
         return True
-
-    def is_save_step(self) -> bool:
-        return bool(every := self.config.train.save_every) and self.step % every == 0
 
     def save(self) -> None:
         """Begin to save a checkpoint; every process must call it."""

@@ -21,11 +21,12 @@ from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
-from rawnext.results.analysis.report_tables import System, cells, every_column, result_table, trial_lists
+from rawnext.results.analysis.report_tables import System, cells, result_table, trial_lists
 from rawnext.results.report import stamps, system_name, unique
 from rawnext.results.rows import (
     Row,
     eer_definitions,
+    flatten,
     headline,
     key_of,
     label_of,
@@ -84,10 +85,11 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
         lacks.append("calibration: stage 7 writes calibrated scores, and stage 8 their Cllr")
     if not branches:
         lacks.append("activation of the branches: steps/branch_variation.py measures it")
+    every = [{"system": s.name, **flatten(row)} for s in systems for row in s.rows]  # as in results.tsv
     page = render(
         title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
         headlines=[(s.name, headline(s.rows)) for s in systems], results=result_table(systems),
-        definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)], every=every_column(systems),
+        definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)], every=cells(every),
         stamps=[(s.name, [("Command", unique(s.rows, "command")), ("Trial lists", trial_lists(s.rows)),
                           *stamps(s.rows)]) for s in systems],
         notes=notes(rows, paper), durations=duration_pictures(systems, paper), conditions=conditions,
@@ -204,8 +206,7 @@ def cllr_pictures(systems: Sequence[System]) -> list[Picture]:
 
 def duration_figures(panels: dict[str, dict[str, dict]], unit: str) -> list[Picture]:
     names = plots.unique_names(panels.values())
-    return [picture(title, plots.duration_panel, lines, names, plots.measured_durations(lines), unit)
-            for title, lines in panels.items()]
+    return [picture(title, plots.duration_panel, lines, names, (), unit) for title, lines in panels.items()]
 
 
 def training_pictures(systems: Sequence[System]) -> list[Picture]:

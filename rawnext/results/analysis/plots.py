@@ -114,13 +114,14 @@ def bayes_panel(axis, curves: Sequence[Curves]) -> str:
     return "Normalised Bayes error of the scores against prior log-odds, actual and minimum."
 
 
-def duration_panel(axis, lines: Mapping[str, Measured], names: Sequence[str], durations: Sequence[str],
+def duration_panel(axis, lines: Mapping[str, Measured], names: Sequence[str], durations: Sequence[str] = (),
                    unit: str = "EER (%)") -> str:
     """A measure against duration; bands are 95 % intervals, the published line is dashed.
 
     Args: names: all lines of the figure, `published` aside; their order selects colour, marker and dashes.
-        durations: ticks, from left to right.
+        durations: ticks, from left to right; by default those of any line, shortest first.
     """
+    durations = durations or sorted({d for line in lines.values() for d in line}, key=seconds)
     for name, line in lines.items():
         known = sorted(line, key=seconds)
         style = {"color": GREY, "linestyle": "--", "marker": "o"}
@@ -218,11 +219,6 @@ def duration_lines(cells: Iterable[tuple[str, str, Row, str]], intervals: bool =
             ends = row.get(f"{name}_interval") if intervals else None
             panels.setdefault(panel, {}).setdefault(line, {})[row["duration"]] = row[name], ends
     return panels
-
-
-def measured_durations(lines: Mapping[str, Measured]) -> list[str]:
-    """Durations of any line, shortest first."""
-    return sorted({d for line in lines.values() for d in line}, key=seconds)
 
 
 def unique_names(panels: Iterable[Mapping[str, Any]]) -> list[str]:

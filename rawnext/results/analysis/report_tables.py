@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, flatten, key_of, label_of, seconds
+from rawnext.results.rows import Row, key_of, label_of, seconds
 
 
 class System(NamedTuple):
@@ -47,11 +47,6 @@ def figure_cell(row: Row, name: str) -> Cell:
     limits = row.get(f"{name}_interval")
     words = f" [{limits[0]:{form}}, {limits[1]:{form}}]" if limits else ""
     return Cell(f"{row[name]:{form}}{words}", row[name])
-
-
-def every_column(systems: Sequence[System]) -> Table:
-    """All columns of results.tsv, for all systems."""
-    return cells([{"system": s.name, **flatten(row)} for s in systems for row in s.rows])
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> Table:

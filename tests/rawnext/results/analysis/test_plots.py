@@ -123,7 +123,7 @@ def test_durations_from_short_to_full_with_published_line_dashed(figures):
 
 def test_only_measured_durations_with_their_bands(axis):
     lines = {"a": {"full": (1.0, [0.5, 2.0]), "0.5": (4.0, [3.0, 5.0])}, "published": {"2": (3.0, None)}}
-    words = plots.duration_panel(axis, lines, ["a"], plots.measured_durations(lines))
+    words = plots.duration_panel(axis, lines, ["a"])
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["0.5 s", "2 s", "full"]
     band, = axis.collections
     assert band.get_paths()[0].get_extents().get_points().tolist() == [[0, 0.5], [2, 5]]
