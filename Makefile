@@ -10,12 +10,13 @@
 #              (docs/explanation/performance.md)
 # make scale   measure time and memory at VoxCeleb2's size, on a synthetic corpus without audio; 3.5 GB in /tmp
 #              (docs/explanation/scale.md)
+# make clean   delete caches and the website; make distclean also deletes the recipes' data and experiments, and asks
 # make fuzz    run the tests of tests/fuzz with FUZZ_TIMES as many inputs, different ones in each run
 SHELL := bash
 SCHEDULERS ?= slurm sge
 FUZZ_TIMES ?= 20
 BOUNDS ?= yes
-.PHONY: env demo test check test-cluster lint types unit clean bench scale fuzz docs newest lock
+.PHONY: env demo test check test-cluster lint types unit clean distclean bench scale fuzz docs newest lock
 
 env: .venv/.complete
 
@@ -80,4 +81,10 @@ lock: env .venv/.docs
 	touch .venv/.complete .venv/.docs
 
 clean:
-	rm -rf site egs/*/data egs/*/exp .pytest_cache .mypy_cache .ruff_cache
+	rm -rf site .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	@du -sh egs/*/data egs/*/exp 2> /dev/null || true
+	@read -r -p "delete these prepared data and trained experiments? (yes/no) " answer && [ "$$answer" = yes ]
+	rm -rf egs/*/data egs/*/exp

@@ -81,10 +81,10 @@ def fit(args: argparse.Namespace) -> None:
     save_model(args.out / "model.json", calibration, names, {
         "backend": args.backend, "protocol": args.protocol, "prior": args.prior, "fitted_on": list_of, **stamp()})
     tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
-    write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables)]))
+    write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
-    write_lines(args.out / "thresholds.md", thresholds_page(tables, f"{args.backend}, protocol {args.protocol}", where))
+    write_lines(args.out / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
     llr = calibration.llr(scores, measures)
     print(f"{args.out}/model.json: LLR = {calibration.offset:.4g}"
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))

@@ -110,11 +110,17 @@ class Launcher:
             lock_job_file(self.file)
             self._cancel_orphans()
             self._record("")
-            yield
+            try:
+                yield
+            except LauncherError:
+                if self.job_id == "?":  # no job was submitted, so a later run has nothing to warn of
+                    self.file.truncate(0)
+                raise
             self.file.truncate(0)
 
     def _record(self, job_id: str) -> None:
         """Write this launcher's host, process id and job id to the locked file."""
+        self.job_id = job_id
         self.file.truncate(0)
         self.file.write(f"{socket.gethostname()} {os.getpid()} {PROGRAM} {job_id}\n")
         self.file.flush()

@@ -27,17 +27,23 @@ again_here() {
   "${again:-false}" && [ "${this_stage:-0}" -eq "${stage:-0}" ]
 }
 
-# wrote PATH...: log the files that a stage made, with their sizes: lines of a text file, bytes of any other.
+STARTED=$(date +%s) # of the program that sources this
+
+# wrote PATH...: log the outputs of a stage with their sizes: lines of a text file, bytes of any other. What is older
+# than this program was kept from an earlier run.
 wrote() {
-  local path size
+  local path size verb
   for path in "$@"; do
     [[ -e "$path" ]] || die "$0: $path was not written"
     if [[ -f "$path" ]] && { [[ ! -s "$path" ]] || LC_ALL=C grep -qI '' -- "$path"; }; then
       size="$(wc -l < "$path") lines"
+      size=${size/#1 lines/1 line}
     else
       size=$(du -sh --apparent-size -- "$path" | cut -f1)
     fi
-    log "wrote $path ($size)"
+    verb=wrote
+    if [[ -f "$path" ]] && (($(stat -c %Y -- "$path") < STARTED)); then verb=kept; fi
+    log "$verb $path ($size)"
   done
 }
 

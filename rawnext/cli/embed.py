@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, print_json
+from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, print_json
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
@@ -50,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                         help="output files (default: text on standard output)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
     parser.add_argument("--shift", type=float, metavar="SECONDS", help="shift between windows (default: half a window)")
+    add_channel(parser)
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import gather
     from rawnext.data.wav import check_sources
 
-    sources = gather(args.inputs, args.list)
+    sources = gather(args.inputs, args.list, args.channel)
     if not sources:
         raise InputError("rawnext embed", None, "no input: name files, folders or a list")
     check_window(args)

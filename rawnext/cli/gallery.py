@@ -5,7 +5,7 @@ import argparse
 
 import numpy as np
 
-from rawnext.cli.options import add_json, add_model, ark_scp, load_extractor, model_folder, print_json
+from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
 from rawnext.errors import InputError
 
 ENROLL = """Enroll a speaker from one or more recordings.
@@ -35,6 +35,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         else:
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
+        add_channel(parser)
         add_model(parser)
         add_json(parser)
         parser.set_defaults(run=run)
@@ -49,7 +50,7 @@ def enroll(args: argparse.Namespace) -> None:
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):
         raise InputError("rawnext enroll", None, "a file is named twice")
-    x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
+    x, seconds, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
     with lock_folder(args.gallery[1].parent):
         gallery = Gallery(args.gallery, extractor.fingerprint)
         known = args.name in gallery.speakers
@@ -74,7 +75,7 @@ def identify(args: argparse.Namespace) -> None:
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     judge = read_judge(model_folder(args))
-    x, seconds, extractor = embed_files(args.inputs, lambda: load_extractor(args))
+    x, seconds, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
     gallery = Gallery(args.gallery, extractor.fingerprint)
     speakers = list(gallery.speakers.values())
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 STDIN = "/dev/stdin"
 
 
-def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
+def gather(names: Iterable[str], lists: Iterable[str], channel: int = 0) -> list[Source]:
     """Sources in Kaldi's order.
 
     Args:
+        channel: of each file, counted from 0.
         names: files (utt: the name without its ending), folders (utt: the relative path with - for /), `-`: a list on
             standard input.   lists: files with lines `path` (utt as for a file) or `utt path`, as in wav.scp.
     Raises: InputError: a missing file, a command instead of a file, an utt that is not an id or occurs twice.
@@ -41,23 +42,23 @@ def gather(names: Iterable[str], lists: Iterable[str]) -> list[Source]:
         if (other := first.setdefault(source.utt, source)) is not source:
             raise InputError(source.table, source.line, f"{source.path} and {other.path} would both be {source.utt}; "
                                                         "name them in a list with lines `utt path` (option -l)")
-    return sorted(sources, key=lambda source: source.utt.encode())
+    return sorted((source._replace(channel=channel) for source in sources), key=lambda source: source.utt.encode())
 
 
-def files(names: Sequence[str]) -> list[Source]:
+def files(names: Sequence[str], channel: int) -> list[Source]:
     """Sources of files, with the file name as the utt.   Raises: InputError: a folder or a command."""
     for name in names:
         refuse_commands(name, name, None)
         if os.path.isdir(name):
             raise InputError(name, None, "is a folder; name files")
-    return [file_source(name) for name in names]
+    return [file_source(name, channel) for name in names]
 
 
 def from_name(name: str) -> Iterator[Source]:
     """A file, or all audio files in a folder and its subfolders."""
     if not os.path.isdir(name):
         refuse_commands(name, name, None)
-        yield file_source(name)._replace(utt=check_id(Path(name).stem, name))
+        yield file_source(name)._replace(utt=as_id(Path(name).stem, name))
         return
     found = [path for path in sorted(Path(name).rglob("*")) if path.is_file()]
     audio = [path for path in found if is_audio_name(path)]
@@ -65,7 +66,7 @@ def from_name(name: str) -> Iterator[Source]:
         raise InputError(name, None, "contains no audio files")
     for path in audio:
         utt = "-".join(path.relative_to(name).with_suffix("").parts)
-        yield file_source(path)._replace(utt=check_id(utt, path))
+        yield file_source(path)._replace(utt=as_id(utt, str(path)))
     if others := Counter(path.suffix or "no ending" for path in found if path not in set(audio)):
         kinds = ", ".join(f"{num} of {suffix}" for suffix, num in sorted(others.items()))
         print(f"{name}: {sum(others.values())} files were skipped, not audio by their names: {kinds}", file=sys.stderr)
@@ -73,10 +74,22 @@ def from_name(name: str) -> Iterator[Source]:
 
 def from_list(path: str) -> Iterator[Source]:
     for number, line in read_lines(path):
-        utt, place = ([*line.split(None, 1)] if len(line.split(None, 1)) == 2 else [Path(line.strip()).stem, line])
-        place = place.strip()
+        words, place = line.split(None, 1), line.strip()
+        if len(words) == 1 or os.path.exists(place):  # a path may contain spaces
+            utt = as_id(Path(place).stem, path, number)
+        else:
+            utt, place = check_id(words[0], path, number), words[1].strip()
         refuse_commands(place, path, number)
-        yield Source(check_id(utt, path, number), place, 0.0, -1.0, path, number)
+        yield Source(utt, place, 0.0, -1.0, path, number)
+
+
+def as_id(name: str, table: str, line: int | None = None) -> str:
+    """A file's name without its ending as utt id.   Raises: InputError: it cannot be one."""
+    try:
+        return check_id(name, table, line)
+    except InputError as error:
+        raise InputError(table, line, f"{error.why}; give it another id in a list with lines `utt path` (option -l)"
+                         ) from None
 
 
 def refuse_commands(name: str, table: str, line: int | None) -> None:
@@ -84,18 +97,30 @@ def refuse_commands(name: str, table: str, line: int | None) -> None:
         raise InputError(table, line, f"{name[:60]!r} is a command, not a file; commands are not run")
 
 
-def read_each(sources: Iterable[Source], seconds: dict[str, float]) -> Iterator[tuple[str, np.ndarray, int]]:
-    """(utt, (T,) waveform, rate in Hz) of each source; `seconds` of each are noted as they come."""
+def read_each(sources: Iterable[Source], seconds: dict[str, float],
+              doubts: dict[str, list[str]] | None = None) -> Iterator[tuple[str, np.ndarray, int]]:
+    """(utt, (T,) waveform, rate in Hz) of each source; its seconds, and warnings about it, are noted as it comes."""
+    from rawnext.serve.warnings import of_recording
+
     for source in progress(sources, desc="embed", unit="file"):
         wave, rate = decode(source)
         seconds[source.utt] = len(wave) / rate
+        if doubts is not None:
+            doubts[source.utt] = of_recording(wave, rate)
         yield source.utt, wave, rate
 
 
-def embed_files(names: Sequence[str], load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, "Extractor"]:
-    """(N, D) embeddings of N files, their (N,) seconds, and the model, which is loaded after all files are checked."""
-    sources = files(names)
+def embed_files(names: Sequence[str], channel: int,
+                load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, "Extractor"]:
+    """(N, D) embeddings of N files, their (N,) seconds, and the model, which is loaded after all files are checked.
+
+    Warnings about the recordings are printed on standard error.
+    """
+    sources, doubts = files(names, channel), dict[str, list[str]]()
     check_sources(sources)
     extractor, seconds = load(), dict[str, float]()
-    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds))])
+    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts))])
+    for name, found in doubts.items():
+        for doubt in found:
+            print(f"rawnext: {name}: {doubt}", file=sys.stderr)
     return x, np.array([seconds[name] for name in names]), extractor

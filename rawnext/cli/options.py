@@ -27,6 +27,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
                              "minute)")
 
 
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--channel", type=int, default=0, metavar="N",
+                        help="channel of files that have several, counted from 0 (default: 0)")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 

@@ -2,8 +2,10 @@
 """`rawnext verify`: do two files have the same speaker?"""
 
 import argparse
+import sys
 
 from rawnext.cli.options import (
+    add_channel,
     add_json,
     add_model,
     add_operating,
@@ -29,6 +31,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("enroll", metavar="AUDIO")
     parser.add_argument("test", metavar="AUDIO")
     add_operating(parser)
+    add_channel(parser)
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -37,11 +40,16 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
     from rawnext.scoring.decision import read_judge
+    from rawnext.serve.warnings import of_pair
 
     point = operating(args)
     judge = read_judge(model_folder(args))
-    x, seconds, _ = embed_files([args.enroll, args.test], lambda: load_extractor(args))
-    score, llr, threshold, same, outside = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
+    x, seconds, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args))
+    verdict = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
+    score, llr, threshold, same, outside = verdict
+    if same is not None:
+        for doubt in of_pair(verdict, point):
+            print(f"rawnext: {doubt}", file=sys.stderr)
     if args.json:
         print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=same,
                    threshold=threshold, **point._asdict(), enroll_seconds=float(seconds[0]),

@@ -67,9 +67,9 @@ class Samples(NamedTuple):
 
 
 def is_audio_name(path: Path) -> bool:
-    """Whether the name ends like an audio file that soundfile or ffmpeg reads."""
+    """Whether the name ends like an audio file that soundfile or ffmpeg reads; `._a.wav` is macOS's note on a.wav."""
     kinds = {f".{kind.lower()}" for kind in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".sph"}
-    return path.suffix.lower() in (kinds | SUFFIXES) - {".raw"}
+    return path.suffix.lower() in (kinds | SUFFIXES) - {".raw"} and not path.name.startswith("._")
 
 
 def can_resample(rate: int) -> bool:

@@ -55,7 +55,7 @@ def scan_audio(files: Iterable[tuple[str, str, str]], num_jobs: int) -> tuple[li
         files: (utt, spk, path) each.   num_jobs: processes.
     Returns: the readable utterances in the given order, and (path, reason) of empty, undecodable and cut-off files.
     """
-    files = list(files)
+    files = [file for file in files if not os.path.basename(file[2]).startswith("._")]  # macOS's notes on other files
     paths = [os.path.abspath(path) for _, _, path in files]
     good, bad = [], []
     for (utt, spk, _), path, header in zip(files, paths, progress(read_headers(paths, num_jobs), total=len(paths))):

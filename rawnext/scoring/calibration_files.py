@@ -142,19 +142,20 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
 Tables = list[tuple[ScoreFile, list[OperatingPoint]]]
 
 
-def threshold_rows(tables: Tables) -> Iterator[list[str]]:
-    """One row for each condition and prior, with COLUMNS."""
+def threshold_rows(tables: Tables, backend: str) -> Iterator[list[str]]:
+    """One row for each condition and prior, with COLUMNS. A threshold on a cosine above 1 is `unreachable`."""
     for file, points in tables:
         sides = [f"{seconds:g} s" if seconds else "full" for seconds in (file.enroll, file.test)]
         for point in points:
-            yield [*sides, f"{point.prior:g}", f"{point.llr:.3f}", f"{point.score:.4f}",
+            yield [*sides, f"{point.prior:g}", f"{point.llr:.3f}",
+                   "unreachable" if backend == "cosine" and point.score > 1 else f"{point.score:.4f}",
                    *(f"{100 * rate:.3f}" for rate in point[3:])]
 
 
-def thresholds_page(tables: Tables, title: str, fitted_on: str) -> list[str]:
+def thresholds_page(tables: Tables, backend: str, protocol: str, fitted_on: str) -> list[str]:
     """Lines of thresholds.md."""
-    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables)]
-    return [f"# Thresholds: {title}", "",
+    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables, backend)]
+    return [f"# Thresholds: {backend}, protocol {protocol}", "",
             "Accept a trial if its LLR reaches the column *llr*. If only raw scores are available, accept if the score "
             "reaches *score*, which is right for a trial of the list's median duration. Prior: expected share of "
             "target trials, with costs of 1. For other costs use the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",

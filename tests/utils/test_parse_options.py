@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """utils/parse_options.sh, sourced by scripts under `set -euo pipefail`."""
 
+import os
 import re
 import signal
 import socket
@@ -198,16 +199,16 @@ def test_die(toy):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "./toy.sh: no such file toy\n")
 
 
-def test_wrote_says_how_much(toy, tmp_path):
+def test_wrote_says_how_much_and_what_was_kept(toy, tmp_path):
     (tmp_path / "a list").write_text("x\ny\n")
-    (tmp_path / "blob").write_bytes(bytes(5000))
-    (tmp_path / "nothing").touch()
     (tmp_path / "folder").mkdir()
-    done = toy(body='wrote "a list" blob nothing folder')
+    (tmp_path / "old").write_text("z\n")
+    os.utime(tmp_path / "old", (1e9, 1e9))
+    done = toy(body='cp "a list" new; head -c 5000 /dev/zero > blob; : > nothing; wrote new blob nothing old folder')
     assert done.returncode == 0
     said = [line.partition("toy.sh:18 ")[2] for line in done.stderr.splitlines()]
-    assert said[:3] == ["wrote a list (2 lines)", "wrote blob (4.9K)", "wrote nothing (0 lines)"]
-    assert re.fullmatch(r"wrote folder \(\S+\)", said[3])
+    assert said[:4] == ["wrote new (2 lines)", "wrote blob (4.9K)", "wrote nothing (0 lines)", "kept old (1 line)"]
+    assert re.fullmatch(r"wrote folder \(\S+\)", said[4])
 
 
 def test_wrote_of_what_is_not_there_fails(toy):

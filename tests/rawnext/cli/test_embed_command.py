@@ -153,3 +153,20 @@ def test_a_folder_named_pretrained_wins(monkeypatch, tmp_path, exp):
     assert model_folder("pretrained").parent.name == "rawnext"
     (tmp_path / "pretrained").symlink_to(exp)
     assert model_folder("pretrained").resolve() == exp.resolve()
+
+
+def test_names_with_spaces_and_notes_of_macos(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sounds").mkdir()
+    soundfile.write("sounds/my voice.wav", voice(0, 0, 1.0), 16000)
+    soundfile.write("sounds/b.wav", voice(0, 0, 1.0), 16000)
+    (tmp_path / "sounds/._b.wav").write_bytes(b"a note of macOS")
+    (tmp_path / "list").write_text("anna sounds/my voice.wav\nsounds/b.wav")
+    found = inputs.gather([], ["list"])
+    assert [(source.utt, source.path) for source in found] == [("anna", "sounds/my voice.wav"), ("b", "sounds/b.wav")]
+    (tmp_path / "list").write_text("sounds/my voice.wav\n")
+    for names, lists in ((["sounds/my voice.wav"], []), ([], ["list"])):
+        with pytest.raises(InputError, match=r"'my voice' .*; give it another id in a list with lines `utt path`"):
+            inputs.gather(names, lists)
+    (tmp_path / "sounds/my voice.wav").unlink()
+    assert [source.utt for source in inputs.gather(["sounds"], [])] == ["b"]

@@ -122,3 +122,29 @@ def test_concurrent_enrolment_is_refused(root, work):
         with pytest.raises(InputError, match="is in use by process"):
             main(["enroll", *GALLERY, "anna", "a.wav"])
         other.communicate("\n")
+
+
+def test_the_channel_is_chosen(extractor, capsys):
+    soundfile.write("two.wav", np.stack([voice(5, 0, 1.0), voice(0, 0, 1.0)], 1), 16000)
+    main(["verify", "a.wav", "two.wav", "--json"])
+    main(["verify", "a.wav", "two.wav", "--json", "--channel", "0"])
+    first, same = rows(capsys)
+    assert first == same and first["score"] < 0.999
+    soundfile.write("two.wav", np.stack([voice(0, 0, 1.0), voice(0, 0, 1.0)], 1), 16000)
+    with pytest.raises(InputError, match="a.wav: has no channel 1"):
+        main(["verify", "a.wav", "two.wav", "--channel", "1"])
+    soundfile.write("b2.wav", np.stack([voice(5, 0, 1.0), voice(0, 0, 1.0)], 1), 16000)
+    main(["verify", "two.wav", "b2.wav", "--json", "--channel", "1"])
+    (row,) = rows(capsys)
+    assert row["score"] > 0.999
+
+
+def test_warnings_of_the_page_are_printed(capsys):
+    soundfile.write("noise.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    main(["verify", "noise.wav", "c.wav"])
+    said = capsys.readouterr().err
+    assert "rawnext: noise.wav: Noise, music or speech without pauses" in said
+    assert "rawnext: c.wav: Short: 1.50 s" in said and "rawnext: c.wav: Narrow band" in said
+    main(["enroll", "anna", *GALLERY, "noise.wav"])
+    main(["identify", *GALLERY, "noise.wav"])
+    assert capsys.readouterr().err.count("rawnext: noise.wav: Noise") == 2
