@@ -95,3 +95,18 @@ def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, 
         part = slice(start, start + step)
         scores[part] = np.abs(enroll[enroll_index[part]] - test[test_index[part]]) @ weight
     return -(scores + bias)
+
+
+def segment_distance_scores(enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
+    """Minus the mean Euclidean distance between the unit vectors of two utterances' segments.
+
+    Args:
+        enroll: (M, S, D) embeddings of S segments.   test: (N, S, D).
+    Returns: (M, N), every enroll against every test utterance.
+    Source: Chung et al., "In defence of metric learning for speaker recognition", 2020.
+    """
+    from scipy.spatial.distance import cdist
+
+    enroll, test = unit_vectors(enroll), unit_vectors(test)
+    distance = cdist(enroll.reshape(-1, enroll.shape[-1]), test.reshape(-1, test.shape[-1]))
+    return -distance.reshape(*enroll.shape[:2], *test.shape[:2]).mean(axis=(1, 3))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rawnext.scoring import cosine as scoring
-from rawnext.scoring.cosine import cosine_scores, siamese_scores, unit_vectors
+from rawnext.scoring.cosine import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
 
 
 def all_pairs(num):
@@ -17,9 +17,12 @@ def all_pairs(num):
 
 def test_equal_to_published_implementations(parity):
     z = np.load(parity / "metrics.npz")
-    means = z["cosine/segments"].mean(axis=1)
+    segments = z["cosine/segments"]
+    means = segments.mean(axis=1)
     ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)
     np.testing.assert_allclose(ours, z["cosine/scores"], atol=1e-6)
+    # the published code adds 1e-6 to every difference, in float32
+    np.testing.assert_allclose(segment_distance_scores(segments, segments), z["vox_style/scores"], atol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 10**6])
@@ -75,6 +78,12 @@ def test_memory_beyond_inputs_and_scores_is_one_block(monkeypatch, num):
 def test_different_dimensions_are_refused():
     with pytest.raises(ValueError, match="enroll embeddings have 2 dimensions, test embeddings 3"):
         cosine_scores(np.ones((1, 2)), np.ones((1, 3)), [0], [0])
+
+
+def test_segment_distance_equals_a_hand_computation():
+    enroll = [[[1.0, 0.0], [0.0, 2.0]]]
+    test = [[[3.0, 0.0], [-1.0, 0.0]]]
+    np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])
 
 
 @pytest.mark.parametrize("block", [1, 7, 10**6])
