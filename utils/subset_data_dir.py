@@ -48,11 +48,13 @@ def main() -> None:
     parser.add_argument("--speakers", type=int, metavar="N", help="maximum number of speakers")
     parser.add_argument("--utt-list", type=Path, metavar="FILE", help="utterances to keep, the first word of each line")
     parser.add_argument("--spk-list", type=Path, metavar="FILE", help="speakers to keep, likewise")
+    parser.add_argument("--without", type=Path, metavar="DIR", help="leave out the speakers of this data directory")
     parser.add_argument("data_dir", type=Path, help="data directory to read")
     parser.add_argument("out_dir", type=Path, help="data directory to write")
     options = parser.parse_args()
-    if all(value is None for value in (options.per_spk, options.speakers, options.utt_list, options.spk_list)):
-        parser.error("want one of --per-spk, --speakers, --utt-list and --spk-list")
+    if all(value is None for value in (options.per_spk, options.speakers, options.utt_list, options.spk_list,
+                                         options.without)):
+        parser.error("want one of --per-spk, --speakers, --utt-list, --spk-list and --without")
     for name in ("per_spk", "speakers"):
         if (value := getattr(options, name)) is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
@@ -67,6 +69,9 @@ def main() -> None:
             if missing := next((name for name in listed if name not in known), None):
                 faults.add(path, None, f"{missing} is not in {data}/utt2spk")
             utt2spk = {utt: spk for utt, spk in utt2spk.items() if (utt, spk)[what] in listed}
+    if options.without:
+        others = set(read_utt2spk(options.without, faults).values())
+        utt2spk = {utt: spk for utt, spk in utt2spk.items() if spk not in others}
     spk2utt = group_by_speaker(utt2spk)
     if not (data / "wav.scp").exists():
         faults.add(data / "wav.scp", None, "no such file")

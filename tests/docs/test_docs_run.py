@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
 RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.py", "local/convert_trials.py",
        "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py",
+       "steps/make_cuts.py", "utils/combine_data.py", "utils/subset_data_dir.py", "utils/fix_data_dir.py",
        "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
 USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests
 WHOLE_PAGES = {"docs/howto/embeddings.md"}     # tests/docs/test_embeddings_page.py runs all blocks
@@ -44,7 +45,7 @@ NOT_RUN = {
     "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
 
-DATA = ("new", "dev", "test", "train", "vox1_test")
+DATA = ("new", "dev", "test", "train", "vox1_test", "one", "other", "all", "all_train", "all_dev")
 EXPERIMENTS = {"a": "", "b": "", "c": "", "x": "", "mine": "", "dtdy_resnet34": "", "rawnext": "RawNeXt softmax",
                "resnext": "ResNeXt softmax", "rawnext_aam": "RawNeXt AAM aug"}     # in the paper
 DTDY = {"name": "dtdy_resnet34", "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}

@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import voice
+from page_commands import example
+from programs import forking
+from recipe import place_recipe
 
+from rawnext.cli.main import main
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import check_tables
 from rawnext.data.segment import read_segment
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import InputError
+
+TINY = ("model.channels=[8,8,8,8,8,8] model.cardinality=8 model.embedding_dim=8 model.blocks=[1,1,1,1] model.dla=false "
+        "batch.speakers=4 crop.samples=4000 train.epochs=1")
 
 
 def run(root, *args, program="steps/make_cuts.py"):
@@ -95,3 +102,32 @@ def test_cuts_and_tables_that_disagree_are_refused(root, data):
     train = run(root, "--train", data, data.parent / "exp", program="steps/train.py")
     assert train.returncode == 1 and "does not have c-1" in train.stderr
     assert not (data.parent / "exp/config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_the_page_leads_from_tables_to_calibrated_decisions(root, tmp_path, monkeypatch, capsys):
+    """docs/howto/own_data.md, from wav.scp, segments and utt2spk of one recording per speaker."""
+    data = tmp_path / "data/all"
+    data.mkdir(parents=True)
+    spks = [f"s{i:02}" for i in range(12)]
+    for i, spk in enumerate(spks):
+        soundfile.write(tmp_path / f"{spk}.flac", np.concatenate([voice(i, utt, 0.7) for utt in range(4)]), 16000)
+    utts = [(spk, k) for spk in spks for k in range(4)]
+    (data / "wav.scp").write_text("".join(f"{spk}-all {tmp_path}/{spk}.flac\n" for spk in spks))
+    (data / "segments").write_text("".join(f"{s}-{k} {s}-all {0.7 * k:.2f} {0.7 * (k + 1):.2f}\n" for s, k in utts))
+    (data / "utt2spk").write_text("".join(f"{s}-{k} {s}\n" for s, k in utts))
+    env = forking(place_recipe(root, "csv", tmp_path))
+    page = [example(root, "docs/howto/own_data.md", start) for start in (
+        "utils/subset_data_dir.py --speakers 20", "utils/subset_data_dir.py --without",
+        "steps/make_cuts.py data/all_train", "steps/make_cuts.py data/all_dev",
+        "utils/make_trials.py --seed 1 data/all_dev")]
+    train = example(root, "docs/howto/own_data.md", "steps/verification.sh")
+    train[1:1] = ["--set", TINY, "--protocols", "native", "--backends", "cosine", "--durations", "0.5", "--nj", "1",
+                  "--num-threads", "1", "--calibrate", "cosine", "--stop-stage", "8"]
+    for words in (*page, train):
+        words = ["5" if word == "20" else word.replace("data/test:", "data/all_dev:") for word in words]
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    monkeypatch.chdir(tmp_path)
+    main(["verify", "-m", "exp/all", "s00.flac", "s01.flac"])
+    assert re.search("^decision  (same|different)", capsys.readouterr().out, re.M)

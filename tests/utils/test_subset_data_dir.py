@@ -86,4 +86,7 @@ def test_lists_of_utterances_and_speakers(root, data):
     (data.parent / "utts").write_text("nobody\n")
     done = run(root, "--utt-list", data.parent / "utts", data, out)
     assert done.returncode == 1 and done.stderr == f"{data.parent}/utts: nobody is not in {data}/utt2spk\n"
+    assert run(root, "--spk-list", data.parent / "spks", data, out).returncode == 0
+    assert run(root, "--without", out, data, data.parent / "rest").returncode == 0
+    assert keys(data.parent / "rest/spk2utt") == ["a"]
     assert "want one of --per-spk" in run(root, data, out).stderr
