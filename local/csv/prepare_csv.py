@@ -32,7 +32,7 @@ from rawnext.log import setup_log
 log = logging.getLogger(__name__)
 
 # content of a column -> pattern of its name, and its index if no name matches
-TRAIN = {"path": (r"path|wav|file|audio", 1), "speaker": (r"speaker|spk", 2)}
+TRAIN = {"path": (r"path|wav|file|audio", 1), "speaker": (r"speaker|spk|^client_id$", 2)}
 PAIRS = {"idx": (r"^(idx|index|id)$", 0), "left": (r"left", 1), "right": (r"right", 2)}
 
 
@@ -57,7 +57,7 @@ def read_train(path: Path, folder: Path, asked: str) -> list[Wave]:
     """
     waves, speakers = [], dict[str, str]()
     lines: dict[str, int] = {}  # first line of each file and utt
-    for line, (name, speaker) in read_csv(path, TRAIN, asked):
+    for line, (name, speaker) in read_csv(path, TRAIN, asked, "--train-columns"):
         spk = check_id(safe(speaker), path, line)
         if (other := speakers.setdefault(spk, speaker)) != speaker:
             raise InputError(path, line, f"speakers {other!r} and {speaker!r} would both be called {spk}")
@@ -78,7 +78,7 @@ def read_pairs(path: Path, folder: Path, asked: str) -> tuple[list[Wave], list[s
     waves: dict[str, Wave] = {}
     idx_lines: dict[str, int] = {}
     pairs = []
-    for line, (idx, *names) in read_csv(path, PAIRS, asked):
+    for line, (idx, *names) in read_csv(path, PAIRS, asked, "--pairs-columns"):
         if not idx.isprintable() or len(idx.split()) != 1:
             raise InputError(path, line, f"expected an idx without spaces, got {idx[:60]!r}")
         if (before := idx_lines.setdefault(idx, line)) != line:

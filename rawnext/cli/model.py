@@ -13,7 +13,8 @@ rawnext export exp/rawnext --onnx rawnext.onnx
 rawnext export exp/rawnext --safetensors release --licence cc-by-4.0 --training-data "VoxCeleb2 dev"
 
 --safetensors writes a folder: model.safetensors, config.yaml, train_info.json and calibration if present, and
-README.md, a model card for Hugging Face. Every command accepts this folder as MODEL.
+README.md, a model card for Hugging Face. Paths of this machine are left out, and without --results the names of trial
+lists too. Every command accepts this folder as MODEL.
 
 --onnx (pip install 'rawnext[onnx]') writes a file that runs without this package. Inputs: wave (B, T) float32 at 16 kHz
 in [-1, 1], zero-padded, and lengths (B,) int64 in samples, at least 1,600. Output: embedding (B, D), equal to that of
@@ -34,6 +35,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--licence", "--license", default="unknown", metavar="NAME",
                         help="licence of the weights, as named by Hugging Face: apache-2.0, cc-by-4.0, other")
     parser.add_argument("--training-data", default="", metavar="TEXT", help="description of the training data")
+    parser.add_argument("--results", action="store_true", help="put the results into the model card")
     parser.set_defaults(run=export)
 
 
@@ -61,7 +63,7 @@ def export(args: argparse.Namespace) -> None:
     if args.safetensors:
         from rawnext.export.release import export_safetensors
 
-        export_safetensors(args.model, args.safetensors, args.licence, args.training_data)
+        export_safetensors(args.model, args.safetensors, args.licence, args.training_data, args.results)
         print(f"wrote {args.safetensors}/model.safetensors, config.yaml and README.md")
     if args.onnx:
         from rawnext.export.onnx import export_onnx

@@ -67,9 +67,21 @@ def evaluations(exp: Path) -> list[Row]:
     return [row for row in read_rows(exp) if (row["duration"], row["backend"]) == ("full", "cosine")]
 
 
-def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str = "") -> None:
-    """Write a trained model as a folder for publication.
+PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as"}  # paths, and names of the exporter's lists
 
+
+def public(value: Any) -> Any:
+    """JSON values without the entries that name the exporter's files."""
+    if isinstance(value, dict):
+        return {key: public(item) for key, item in value.items() if key not in PRIVATE}
+    return value
+
+
+def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str = "", with_results: bool = False,
+                       ) -> None:
+    """Write a trained model as a folder for publication, without paths of this machine.
+
+    Args: with_results: the model card has the results, and with them the names of the trial lists.
     Raises: InputError: the experiment is damaged, or the folder already has a model.
     """
     from safetensors.torch import save_file
@@ -80,11 +92,14 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     model, config = load_model(exp)
     facts = describe(exp, model, config)
     facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []
-    lines = card(exp.resolve().name, facts, evaluations(exp), licence, training_data)
-    for name in ("config.yaml", INFO, MODEL_PATH):
+    facts["training"] = public(facts["training"])
+    lines = card(exp.resolve().name, facts, evaluations(exp) if with_results else [], licence, training_data)
+    with atomic_path(folder / "config.yaml") as temporary:
+        shutil.copyfile(exp / "config.yaml", temporary)
+    for name in (INFO, MODEL_PATH):
         if (exp / name).exists():
-            with atomic_path(folder / name) as temporary:
-                shutil.copyfile(exp / name, temporary)
+            content = json.loads((exp / name).read_text(encoding="utf-8"))
+            write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])
     write_lines(folder / "README.md", lines)
     with atomic_path(target) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()},
@@ -140,7 +155,7 @@ def known_data(training: dict[str, Any]) -> str:
 
 def results(rows: Sequence[Row]) -> list[str]:
     if not rows:
-        return ["None: it was not evaluated."]
+        return ["Not stated: measure it on trials of your own."]
     lines = ([*identity(row), f"{row['num_trials']:,}", f"{row['eer']:.2f}", f"{row['min_dcf_01']:.3f}"]
              for row in rows)
     return ["Cosines of whole utterances:", "", *markdown([COLUMNS, *lines], 3)]

@@ -35,10 +35,11 @@ def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(path, None, "not UTF-8 text") from None
 
 
-def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, list[str]]]:
+def read_csv(path: Path, columns: Columns, asked: str, option: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells of these columns) of each row after the header; a first line with a file name is no header.
 
-    Args: asked: columns by names or numbers (from 1), separated by commas; empty: found by their names.
+    Args: asked: columns by names or numbers (from 1), separated by commas; empty: found by their names.   option: of
+        the program, which sets `asked`.
     Raises: InputError: not a CSV in UTF-8, a missing column, an empty or missing cell.
     """
     rows = rows_of(path)
@@ -47,7 +48,7 @@ def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, li
     body = itertools.chain([(line, first)] if first and not header else [], rows)
     if (row := next(body, None)) is None:
         raise InputError(path, None, "has no rows")
-    indices = find_columns(path, header or [""] * len(first), columns, asked)
+    indices = find_columns(path, header or [""] * len(first), columns, asked, option)
     log.info("%s: %s", path, ", ".join(f"{name} is column {i + 1}{f' ({header[i]})' if header else ''}"
                                        for name, i in zip(columns, indices)))
     for line, cells in itertools.chain([row], body):
@@ -57,7 +58,7 @@ def read_csv(path: Path, columns: Columns, asked: str) -> Iterator[tuple[int, li
         yield line, [cells[i] for i in indices]
 
 
-def find_columns(path: Path, header: Sequence[str], columns: Columns, asked: str) -> list[int]:
+def find_columns(path: Path, header: Sequence[str], columns: Columns, asked: str, option: str) -> list[int]:
     """The index of each column, from 0."""
     names = [cell.lower() for cell in header]
     if asked:
@@ -71,7 +72,8 @@ def find_columns(path: Path, header: Sequence[str], columns: Columns, asked: str
     if all(len(indices) == 1 for indices in found) and len({indices[0] for indices in found}) == len(found):
         return [indices[0] for indices in found]
     known = [i for _, i in columns.values() if i is not None and i < len(names)]
-    if len(known) < len(columns):
+    if any(header) or len(known) < len(columns):
         there = f" ({', '.join(header)})" if any(header) else ""
-        raise InputError(path, 1, f"cannot tell which of {len(names)} columns{there} are {', '.join(columns)}")
+        raise InputError(path, 1, f"cannot tell which of {len(names)} columns{there} are {', '.join(columns)}; "
+                                  f"name them with {option}")
     return known

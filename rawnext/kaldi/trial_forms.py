@@ -60,7 +60,8 @@ def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) ->
     """
     enroll, test, labels, lines = array("L"), array("L"), array("b"), dict[str, int]()
     index_of: dict[str, int] = {}
-    for number, (left, right, label) in read_csv(path, COLUMNS, columns) if is_csv(path) else word_rows(path):
+    rows = read_csv(path, COLUMNS, columns, "--columns") if is_csv(path) else word_rows(path)
+    for number, (left, right, label) in rows:
         if (kind := LABELS.get(label.lower())) is None:
             raise InputError(path, number, f"expected a label 1, 0, target or nontarget, got {label[:60]!r}")
         for side, name in ((enroll, left), (test, right)):

@@ -138,6 +138,20 @@ def test_faults_name_file_and_line_and_write_nothing(prepare, wavs, train, pairs
     assert not any((wavs.parent / "data" / name).exists() for name in ("train", "dev", "pairs"))
 
 
+def test_a_header_without_the_columns_is_an_error_that_lists_it(prepare):
+    """As the column named talker, or sentence_id in Common Voice's tables, which would be taken by position."""
+    for header in (("file", "text", "talker"), ("up_votes", "path", "sentence_id")):
+        fault, _ = prepare(text_of(train_rows(), header), "")
+        assert fault == (f"train.csv:1: cannot tell which of 3 columns ({', '.join(header)}) are path, speaker; "
+                         "name them with --train-columns")
+
+
+def test_common_voice(prepare):
+    rows = [(speaker, path, f"sid{i}", "a sentence") for i, (_, path, speaker) in enumerate(train_rows())]
+    fault, log = prepare(text_of(rows, ("client_id", "path", "sentence_id", "sentence"), "\t"), "")
+    assert fault == "" and "speaker is column 1 (client_id)" in log
+
+
 @pytest.mark.parametrize("asked", ["path", "1,9", "path,who", "0,1"])
 def test_columns_that_are_not_there(prepare, asked):
     fault, _ = prepare(text_of(train_rows(), ("idx", "path", "speaker")), "", "--train-columns", asked)

@@ -65,7 +65,7 @@ def test_safetensors_hold_the_same_model(exp, tmp_path, capsys):
     first, again = (Extractor.from_pretrained(folder, "cpu") for folder in (exp, out))
     assert np.array_equal(first.embed(voice(0, 0, 1)), again.embed(voice(0, 0, 1)))
     assert first.fingerprint == again.fingerprint
-    assert (out / MODEL_PATH).read_bytes() == (exp / MODEL_PATH).read_bytes()
+    assert json.loads((out / MODEL_PATH).read_text()) == json.loads((exp / MODEL_PATH).read_text())
     capsys.readouterr()
     for folder in (exp, out):
         main(["info", str(folder)])
@@ -77,7 +77,8 @@ def test_safetensors_hold_the_same_model(exp, tmp_path, capsys):
 
 
 def test_model_card_states_licence_data_and_results(exp, tmp_path):
-    main(["export", str(exp), "--safetensors", str(tmp_path / "a"), "--license", "cc-by-4.0", "--training-data", "Vox"])
+    main(["export", str(exp), "--safetensors", str(tmp_path / "a"), "--license", "cc-by-4.0", "--training-data", "Vox",
+          "--results"])
     metadata, text = front_matter(tmp_path / "a")
     assert metadata["license"] == "cc-by-4.0" and metadata["metrics"] == ["eer"] and "rawnext" in metadata["tags"]
     (result,) = metadata["model-index"][0]["results"]  # whole utterances only
@@ -88,8 +89,22 @@ def test_model_card_states_licence_data_and_results(exp, tmp_path):
     main(["export", str(plain), "--safetensors", str(tmp_path / "b")])
     metadata, text = front_matter(tmp_path / "b")
     assert metadata["license"] == "unknown" and "model-index" not in metadata
-    for phrase in ("it was not evaluated", "Data: not known", "is not stated", "Calibrations: none"):
+    for phrase in ("Not stated: measure it", "Data: not known", "is not stated", "Calibrations: none"):
         assert phrase in text
+
+
+def test_a_release_names_no_files_or_lists_of_its_maker(exp, tmp_path):
+    """The calibration's trials and score files, the model it was trained from, and the lists it was tested on."""
+    out = tmp_path / "release"
+    calibrate(exp, fitted_on={"trials": "private/trials", "score_files": [f"{tmp_path}/scores"], "num_trials": 100})
+    info = json.loads((exp / "train_info.json").read_text())
+    (exp / "train_info.json").write_text(json.dumps({**info, "init": f"{tmp_path}/old"}))
+    main(["export", str(exp), "--safetensors", str(out)])
+    for path in out.rglob("*"):
+        if path.is_file() and path.suffix != ".safetensors":
+            text = path.read_text()
+            assert str(tmp_path) not in text and "private" not in text and "vox1" not in text, path
+    assert json.loads((out / MODEL_PATH).read_text())["fitted_on"]["num_trials"] == 100
 
 
 def test_damaged_safetensors_are_refused(exp, tmp_path):
