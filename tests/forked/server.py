@@ -18,8 +18,8 @@ import sys
 import threading
 
 LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
-         "torch.utils.flop_counter", "lhotse", "soundfile", "kaldiio", "omegaconf", "scipy.fft", "scipy.linalg",
-         "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "matplotlib.pyplot",
+         "torch.utils.flop_counter", "torch._dynamo", "lhotse", "soundfile", "kaldiio", "omegaconf", "scipy.fft",
+         "scipy.linalg", "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "matplotlib.pyplot",
          "matplotlib.backends.backend_agg", "jinja2", "PIL.Image", "tqdm", "yaml")
 
 

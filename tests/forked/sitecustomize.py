@@ -29,9 +29,15 @@ def run_there(connection, words: list[str]) -> None:
     import marshal
     import signal
 
+    def forward(number: int, frame) -> None:
+        try:    # noqa: SIM105 (importing contextlib takes time at each start)
+            connection.send(bytes([number]))
+        except OSError:    # the program has ended; an exception here would let this process run it again
+            pass
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda number, frame: connection.send(bytes([number])))
+            signal.signal(number, forward)
     mask = os.umask(0)
     os.umask(mask)
     request = marshal.dumps((words, dict(os.environ), os.getcwd(), mask))
