@@ -138,6 +138,8 @@ def test_submission_refused(call, state, launcher):
     code, errors = call(launcher, "x.log", "true")
     assert code == 1 and errors.endswith(" refused: error: Batch job submission failed:; Invalid account\n")
     assert errors.count("\n") == 1
+    (state / "refusal").unlink()
+    assert call(launcher, "x.log", "true") == (0, ""), "nothing was killed, and nothing is said to have been"
 
 
 @BOTH
