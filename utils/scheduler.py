@@ -110,17 +110,11 @@ class Launcher:
             lock_job_file(self.file)
             self._cancel_orphans()
             self._record("")
-            try:
-                yield
-            except LauncherError:
-                if self.job_id == "?":  # no job was submitted, so a later run has nothing to warn of
-                    self.file.truncate(0)
-                raise
+            yield
             self.file.truncate(0)
 
     def _record(self, job_id: str) -> None:
         """Write this launcher's host, process id and job id to the locked file."""
-        self.job_id = job_id
         self.file.truncate(0)
         self.file.write(f"{socket.gethostname()} {os.getpid()} {PROGRAM} {job_id}\n")
         self.file.flush()
@@ -169,7 +163,11 @@ class Launcher:
 
     def _submit_and_wait(self, command: list[str], logs: list[Path]) -> tuple[str, bool]:
         """Returns: the job's id, and whether all logs are complete or the scheduler reports success."""
-        process, output = start_in_terminal(command)
+        try:
+            process, output = start_in_terminal(command)
+        except LauncherError:
+            self._record("")  # nothing was submitted, so a later run has nothing to warn of
+            raise
         job_id, stopped = None, 0
         while job_id is None:
             ended = process.poll() is not None
