@@ -30,8 +30,7 @@ python=$(find_python)
 log "$("$python" --version) -> .venv"
 rm -f .venv/.complete
 "$python" -m venv .venv || die "$python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"
-# --no-compile: Python compiles what is imported at its first use, a tenth of all modules
-pip_install() { .venv/bin/python -m pip --disable-pip-version-check install -q --no-compile "$@"; }
+pip_install() { .venv/bin/python -m pip --disable-pip-version-check install -q "$@"; }
 
 # The tested versions hold for the Python that they were tested on: not every package has the same ones for another.
 constraints=$(mktemp)
