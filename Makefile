@@ -26,8 +26,9 @@ env: .venv/.complete
 demo: env
 	cd egs/mini && ./run.sh
 
-test: lint
-	$(MAKE) --no-print-directory -j 2 types unit
+test: env
+	$(MAKE) --no-print-directory -j 2 lint types   # one core each
+	$(MAKE) --no-print-directory unit
 
 check: lint
 	. ./path.sh && pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
@@ -42,7 +43,7 @@ types: env
 	. ./path.sh && mypy
 
 unit: env
-	. ./path.sh && pytest -q --durations=10 -n 3 --dist loadfile --no-loadscope-reorder   # many tests wait for processes
+	. ./path.sh && pytest -q --durations=10 -n 2 --dist loadfile --no-loadscope-reorder
 
 test-cluster: env
 	. ./path.sh && tests/cluster/run.sh $(SCHEDULERS)

@@ -66,8 +66,8 @@ def test_every_form_gives_the_same_directories(prepare, wavs):
     rows, data = train_rows(), wavs.parent / "data"
     swapped = [(speaker, index, name) for index, name, speaker in rows]
     forms = [(text_of(rows, ("idx", "wav path", "speaker id")), ()), (text_of(rows), ()),
-             (text_of(rows, ("number", "what", "who")), ()),
-             (text_of(rows, ("a", "b", "c")).replace("\n", "\r\n"), ()),
+             (text_of(rows, ("number", "what", "who")), ("--train-columns", "what,who")),
+             (text_of(rows, ("a", "file", "spk")).replace("\n", "\r\n"), ()),
              (b"\xef\xbb\xbf" + text_of([row[1:] for row in rows], ("파일", "화자"), ";").encode(),
               ("--train-columns", "파일,화자")),
              (text_of(swapped, ("Speaker", "ID", "File_Name"), "\t"), ()),
