@@ -7,9 +7,9 @@
   train.csv    idx, wav path, speaker id      -> DATA/train, and DATA/dev of speakers held out for validation
   pairs.csv    idx, left wav, right wav       -> DATA/pairs with the list `pairs`: lines `left right idx`
 
-Columns are found by the names in the first line (path, wav, file or audio; speaker or spk; idx, index or id; left;
-right; in any case, also as parts of longer names), otherwise by the order above; the log shows them. A first line that
-contains a file name is not a header. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
+Columns are found by the names in the first line (path, wav, file or audio; speaker, spk or client_id; idx, index or
+id; left; right; in any case, also as parts of longer names); the log shows them. Without a header, which contains no file
+name, they have the order above. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
 """
 
 import argparse
