@@ -8,8 +8,8 @@
   pairs.csv    idx, left wav, right wav       -> DATA/pairs with the list `pairs`: lines `left right idx`
 
 Columns are found by the names in the first line (path, wav, file or audio; speaker, spk or client_id; idx, index or
-id; left; right; in any case, also as parts of longer names); the log shows them. Without a header, which contains no file
-name, they have the order above. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
+id; left; right; in any case, also as parts of longer names); the log shows them. Without a header, which contains no
+file name, they have the order above. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
 """
 
 import argparse
