@@ -107,8 +107,8 @@ def main() -> None:
             keep(data / name, utts)
         keep(gender, {u.spk for u in utterances})
         write_lines(data / "short_utts", short)
-        print(f"make_cuts.py: {len(short)} utterances below {args.min_duration:g} s were removed; they are listed in "
-              f"{data}/short_utts")
+        print(f"make_cuts.py: removed {len(short)} of {len(sources)} utterances, shorter than {args.min_duration:g} s; "
+              f"{data}/short_utts lists them")
     write_lines(data / "spk2utt", (f"{spk} {' '.join(u.utt for u in group)}" for spk, group in by_speaker))
     write_lines(data / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utterances))
     write_cuts(utterances, data, genders)

@@ -26,6 +26,7 @@ from rawnext.data.pipes import last_line, run_program
 log = logging.getLogger(__name__)
 
 BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
+FFMPEG_BYTES = 1 << 34  # of ffmpeg's output, of which one channel is kept: 12 hours of stereo at 48 kHz
 UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
 FILTER_TAPS = 1 << 22  # limit for a resampler
 HEAD = 512  # bytes within which the samples of most WAV files begin
@@ -407,7 +408,7 @@ def run_ffmpeg(path: str, channel: int, audio_filter: str,
              "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     output = AuStream(channel)
     try:
-        messages = run_program(words, "ffmpeg", output.write)
+        messages = run_program(words, "ffmpeg", output.write, FFMPEG_BYTES)
     except OSError as error:
         why = str(error).replace(f"file:{path}", "it").replace(path, "it").replace("[error] ", "")
         raise AudioError(f"neither soundfile nor ffmpeg can read it: {why}") from None

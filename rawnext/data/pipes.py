@@ -39,22 +39,22 @@ def path_of(file: IO[bytes]) -> str:
     return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
-def run_program(words: Sequence[str], name: str, write: Callable[[bytes], Any]) -> str:
+def run_program(words: Sequence[str], name: str, write: Callable[[bytes], Any], max_bytes: int = 0) -> str:
     """Run a program and give its standard output to `write`, block by block.
 
-    Args: words: the program and its arguments, without a shell.   name: for errors.
+    Args: words: the program and its arguments, without a shell.   name: for errors.   max_bytes: 0: MAX_BYTES.
     Returns: the end of its error output.
-    Raises: OSError: it failed, was killed, wrote nothing or more than MAX_BYTES; with its last line on stderr.
+    Raises: OSError: it failed, was killed, wrote nothing or more than max_bytes; with its last line on stderr.
     """
-    num_bytes = 0
+    num_bytes, limit = 0, max_bytes or MAX_BYTES
     with open(os.memfd_create("errors"), "w+b") as errors:  # in memory
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process:
             assert process.stdout
             while block := process.stdout.read(READ_BYTES):
                 num_bytes += len(block)
-                if num_bytes > MAX_BYTES:
+                if num_bytes > limit:
                     process.kill()  # its children end at their next write
-                    raise OSError(f"{name} writes more than {MAX_BYTES} bytes")
+                    raise OSError(f"{name} writes more than {limit} bytes")
                 write(block)
         errors.seek(max(0, errors.seek(0, io.SEEK_END) - ERROR_BYTES))
         messages = errors.read().decode(errors="replace")

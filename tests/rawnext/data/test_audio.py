@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every format at every door: the same samples in training, extraction, the command line and the page, or an error."""
+"""Every format in training, extraction, the command line and the page: the same samples, or an error."""
 
 import shutil
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from corpus import by_ffmpeg, voice
 
+from rawnext.data import audio, pipes
 from rawnext.data.audio import AudioError, read_16k, read_header, read_samples, resample
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
@@ -99,16 +100,16 @@ def page(path: Path) -> np.ndarray:
     return at_16k(read_bytes(path.read_bytes(), 60))
 
 
-DOORS = [training, extraction, command_line, page]
+PROGRAMS = [training, extraction, command_line, page]
 
 
-def check_doors(path: Path, expected: np.ndarray, near: float) -> None:
-    """All doors give the same samples, near the expected ones (0: of a codec with a delay, not compared)."""
-    waves = [door(path) for door in DOORS]
-    for wave, door in zip(waves, DOORS):
+def check_programs(path: Path, expected: np.ndarray, near: float) -> None:
+    """All programs get the same samples, near the expected ones (0: of a codec with a delay, not compared)."""
+    waves = [program(path) for program in PROGRAMS]
+    for wave, program in zip(waves, PROGRAMS):
         num = min(len(wave), len(waves[1]))
-        assert abs(len(wave) - len(waves[1])) <= 1, door.__name__
-        assert np.abs(wave[:num] - waves[1][:num]).max() < 1e-6, door.__name__
+        assert abs(len(wave) - len(waves[1])) <= 1, program.__name__
+        assert np.abs(wave[:num] - waves[1][:num]).max() < 1e-6, program.__name__
     assert len(expected) - 400 <= len(waves[0]) <= len(expected) + 4000  # a codec's frames
     if near:
         assert np.abs(waves[1][: len(expected)] - expected).max() <= near
@@ -118,17 +119,17 @@ def check_cut_off(path: Path, *shares: float) -> None:
     raw = path.read_bytes()
     for share in shares:
         path.write_bytes(raw[: int(share * len(raw))])
-        for door in DOORS:
+        for program in PROGRAMS:
             with pytest.raises((InputError, AudioFault)) as caught:
-                door(path)
-            assert str(caught.value).isprintable(), door.__name__
+                program(path)
+            assert str(caught.value).isprintable(), program.__name__
 
 
 @pytest.mark.parametrize("name", LIBSNDFILE)
 def test_formats_of_libsndfile(tmp_path, name):
     form, subtype, near = LIBSNDFILE[name]
     path = by_libsndfile(tmp_path / "a", form, subtype)
-    check_doors(path, WAVE, near)
+    check_programs(path, WAVE, near)
     check_cut_off(path, 0.6, 0.97)
 
 
@@ -138,7 +139,7 @@ def test_formats_of_libsndfile(tmp_path, name):
 def test_formats_of_ffmpeg(tmp_path, kind):
     options, near = FFMPEG[kind]
     path = by_ffmpeg(WAVE, 16000, tmp_path / f"a.{kind}", *options)
-    check_doors(path, WAVE, near if near < 0.1 else 0)
+    check_programs(path, WAVE, near if near < 0.1 else 0)
     check_cut_off(path, 0.6)
 
 
@@ -148,22 +149,22 @@ def test_formats_of_ffmpeg(tmp_path, kind):
 def test_files_that_do_not_state_their_length_are_read_to_their_end(tmp_path, name):
     make, repeats = NO_LENGTH[name]
     path = make(tmp_path / "a.audio")
-    check_doors(path, np.tile(WAVE, repeats), 1e-4 if "wav" in name or "flac" in name else 0)
+    check_programs(path, np.tile(WAVE, repeats), 1e-4 if "wav" in name or "flac" in name else 0)
 
 
 def test_big_endian_wav(tmp_path):
     soundfile.write(tmp_path / "a.wav", WAVE, 16000, endian="BIG")
     assert (tmp_path / "a.wav").read_bytes()[:4] == b"RIFX"
-    check_doors(tmp_path / "a.wav", WAVE, 1e-4)
+    check_programs(tmp_path / "a.wav", WAVE, 1e-4)
     check_cut_off(tmp_path / "a.wav", 0.6)
 
 
 @pytest.mark.parametrize(("form", "subtype"), [("IRCAM", "PCM_16"), ("AVR", "PCM_16"), ("PAF", "PCM_16")])
 def test_formats_in_which_a_cut_off_file_cannot_be_noticed_are_refused(tmp_path, form, subtype):
     path = by_libsndfile(tmp_path / "a", form, subtype)
-    for door in DOORS:
+    for program in PROGRAMS:
         with pytest.raises((InputError, AudioFault), match=f"{form} files are not read, .*; convert it to WAV"):
-            door(path)
+            program(path)
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000])
@@ -204,17 +205,29 @@ def test_channels(tmp_path, caplog):
     (np.where(WAVE.max() == WAVE, np.inf, WAVE), "contains NaN or infinity")])
 def test_audio_that_cannot_be_speech_is_refused(tmp_path, wave, why):
     soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
-    for door in (extraction, command_line, page):
+    for program in (extraction, command_line, page):
         with pytest.raises(InputError, match=why):
-            door(tmp_path / "a.wav")
+            program(tmp_path / "a.wav")
 
 
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
 def test_quiet_and_loud_speech_is_read(tmp_path, subtype):
     for gain_db in (-60, -40, 0, 6):
         soundfile.write(tmp_path / "a.wav", 10 ** (gain_db / 20) * WAVE, 16000, subtype=subtype)
-        for door in DOORS:
-            assert door(tmp_path / "a.wav").any()
+        for program in PROGRAMS:
+            assert program(tmp_path / "a.wav").any()
+
+
+@needs_ffmpeg
+def test_limit_of_commands_does_not_hold_for_ffmpeg(tmp_path, monkeypatch):
+    """Hours of stereo at 48 kHz are more bytes than a command may write, but one channel is kept."""
+    path = by_ffmpeg(np.stack([WAVE, WAVE], 1), 16000, tmp_path / "a.mka", "-c:a", "flac")
+    monkeypatch.setattr(pipes, "MAX_BYTES", 4 * len(WAVE))
+    assert len(read_audio(path)[0]) == len(WAVE)
+    monkeypatch.setattr(audio, "FFMPEG_BYTES", 4 * len(WAVE))
+    audio.whole_by_ffmpeg.cache_clear()
+    with pytest.raises(InputError, match="ffmpeg writes more than"):
+        read_audio(path)
 
 
 def test_header_and_samples_agree(tmp_path):
