@@ -31,7 +31,8 @@ assert torch.allclose(model(batch, torch.tensor([len(w) for w in waves])), singl
 def copy(root, tmp_path):
     """The project with the page's model, and the page's files by name."""
     text = (root / "docs/howto/extending.md").read_text()
-    blocks = dict(re.findall(r"^(?:The line, in )?`([\w/.]+)`.*?```(?:python|yaml)\n(.*?)```", text, re.M | re.S))
+    blocks = dict(re.findall(r"^(?:The line, in )?`([\w/]+\.\w+)`(?:.|\n(?!\n))*\n\n```(?:python|yaml)\n([^`]*)```",
+                             text, re.M))
     for name in ("rawnext", "steps", "utils"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("path.sh", "cmd.sh", "egs/mini/run.sh"):
