@@ -36,6 +36,7 @@ mkdir -p "$out"
 hold alone "$out"
 
 set=$out/data/$(basename "$data") # the uncut utterances, with the name of their data set
+list=$set:$(basename "$trials")
 
 cut_dirs() {
   local pipes=() cut
@@ -67,7 +68,7 @@ if ((stop_stage >= 4)); then
     steps/verification.sh --stage $((stage > 4 ? stage : 4)) --stop-stage $((stop_stage < 8 ? stop_stage : 8)) \
       --again "$( ((stage >= 4)) && echo "$again" || echo false)" --nj "$nj" --ngpu "$ngpu" --allow-pipes "$allow_pipes" \
       --protocols "$protocol" --durations "$durations" --sides "$sides" --cut-data "$out/data" --calibrate "$calibrate" \
-      --dev "" --eval "$set:$(basename "$trials")" "$place"
+      --dev "" --eval "${list@Q}" "$place"
   done
 fi
 

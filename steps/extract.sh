@@ -33,10 +33,9 @@ if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
 rm -f "$out/embedding.scp" # if it exists, all of it is of one run
 
-# shellcheck disable=SC2086
-$cmd --gpu "$gpu" --num-threads "$num_threads" JOB=1:"$nj" "$exp/log/extract.$(basename "$out").JOB.log" \
-  steps/extract.py --job JOB --num-jobs "$nj" --protocol "$protocol" --duration "$duration" \
-  --device "$device" --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
+launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
+  steps/extract.py --protocol "$protocol" --duration "$duration" --device "$device" --num-threads "$num_threads" \
+  "${pipes[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 [ "$(wc -l < "$out/.embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"

@@ -12,7 +12,7 @@ arguments=("$@")
 train=data/train        # training data
 fit=false               # true: a system without a network, fitted by steps/fit_lda.py
 dev=data/dev            # held-out training speakers with trials, for validation and calibration; empty: none
-eval="data/test:trials" # TEST_DIR:TRIALS[:ENROLL_DIR]; without ENROLL_DIR the enroll side is in TEST_DIR too
+eval="data/test:trials" # TEST_DIR:TRIALS[:ENROLL_DIR], quoted if it has spaces; without ENROLL_DIR the enroll side is in TEST_DIR too
 cut=                    # those lists of --eval that are also cut to --durations; empty: the first
 sides="test"            # which side is cut: test, enroll, both, or several of them
 cut_data=               # folder of steps/cut_data_dir.py to take the cuts from; empty: extraction cuts to the centre
@@ -56,13 +56,13 @@ todo() {
 
 # parallel STEP [ROLE]: runs these commands, in up to $nj jobs of $train_cmd.
 parallel() {
-  local n threads=()
+  local n threads=
   todo "$@"
   if ((num == 0)); then return; fi
   n=$((num < nj ? num : nj))
-  if ((n > 1)); then threads=(--num-threads 1); fi # a single job may use all CPUs
+  if ((n > 1)); then threads="--num-threads 1"; fi # a single job may use all CPUs
   rm -f "$job_log".[0-9]*.log                      # of other commands, which --pick must not take for these
-  $train_cmd "${threads[@]}" JOB=1:"$n" "$job_log.JOB.log" steps/tasks.py run --job JOB --num-jobs "$n" "$todo"
+  launch "$train_cmd $threads" "$n" "$job_log" steps/tasks.py run "$todo"
   log "stage $this_stage: made, logs: $job_log.*.log"
 }
 
@@ -91,12 +91,12 @@ if in_stage 3 "train ($conf)"; then
     log "training log: $exp/log/train.log"
     nodes=()
     if [ "$num_nodes" -gt 1 ]; then nodes=(--num-nodes "$num_nodes"); fi
-    # shellcheck disable=SC2086
-    $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
-      steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts \
-      steps/train.py --config "$conf" --set "$set" --init "$init" --teacher "$teacher" --train "$train" --dev "$dev" \
+    literal --config "$conf" --set "$set" --init "$init" --teacher "$teacher" --train "$train" --dev "$dev" \
       --banks "$(dirname "$train")" --device "$device" --num-workers "$num_workers" \
       --num-threads $(((num_threads + processes - 1) / processes)) "$exp"
+    # shellcheck disable=SC2086
+    $cuda_cmd --gpu "$ngpu" --num-threads "$num_threads" "${nodes[@]}" "$exp/log/train.log" \
+      steps/torchrun.py --nproc-per-node "$processes" $torchrun_opts steps/train.py "${words[@]}"
   fi
   if ((num > 0)); then steps/tasks.py record "$todo"; fi
   for file in "$exp"/{model.pt,train.tsv}; do

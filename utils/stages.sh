@@ -1,5 +1,5 @@
 # Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, in_stage,
-# wrote, once, again_here, hold, options_of, given.
+# wrote, once, again_here, hold, options_of, given, literal, launch.
 # shellcheck shell=bash
 
 # die MESSAGE: one line on stderr, and the end.
@@ -126,6 +126,34 @@ _sweep() {
     pid=${path%.tmp}
     [[ -d /proc/${pid##*.} ]] || rm -rf -- "$path"
   done
+}
+
+# literal WORD...: array `words` of these words, quoted so that any launcher with Kaldi's command line passes them on as
+# they are. Launchers give a word without white space to bash unquoted; $'\x28' is such a word.
+literal() {
+  local LC_ALL=C word i char quoted
+  words=()
+  for word in "$@"; do
+    quoted=
+    for ((i = 0; i < ${#word}; i++)); do
+      char=${word:i:1}
+      [[ "$char" == [-A-Za-z0-9_./:,=+@%] || "$char" != [[:ascii:]] ]] || printf -v char '\\x%02x' "'$char"
+      quoted+=$char
+    done
+    [[ "$quoted" == "$word" ]] || quoted="\$'$quoted'"
+    words+=("$quoted")
+  done
+}
+
+# launch "COMMAND OPTION..." N LOG PROGRAM WORD...: run a program N times by a launcher, each time with its own number:
+# COMMAND OPTION... JOB=1:N LOG.JOB.log PROGRAM WORD... --job JOB --num-jobs N
+# The words are passed on as they are. If one of them or LOG contains JOB, a longer name takes its place.
+launch() {
+  local name=JOB words
+  while [[ "${*:3}" == *"$name"* ]]; do name+=_; done
+  literal "${@:4}"
+  # shellcheck disable=SC2086
+  $1 "$name=1:$2" "$3.$name.log" "${words[@]}" --job "$name" --num-jobs "$2"
 }
 
 # _stages_of SCRIPT: for its --help, its stages and those of the scripts that it passes its --stage to.

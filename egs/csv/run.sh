@@ -68,7 +68,7 @@ if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/dev:trials" "$exp"
+steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "${data@Q}/dev:trials" "$exp"
 
 if [ -n "$pairs" ] && in_stage 10 "decide the pairs"; then
   out=$exp/embeddings/pairs_$protocol

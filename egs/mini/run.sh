@@ -44,9 +44,9 @@ if in_stage 2 "noise and room banks"; then
 fi
 
 hold shared "$data" # no other run may prepare it again during training
-steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$data/test:trials" "exp/$name"
+steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "${data@Q}/test:trials" "exp/$name"
 
 if ((stop_stage >= 9)); then
   echo "$(grep -m 1 '^\*\*' "exp/$name/RESULTS.md" | tr -d '*'). Page: $PWD/exp/$name/report.html. Two files of your own:" \
-    ". $RAWNEXT_ROOT/path.sh; rawnext verify -m $PWD/exp/$name a.wav b.wav"
+    "$(printf '. %q; rawnext verify -m %q' "$RAWNEXT_ROOT/path.sh" "$PWD/exp/$name") a.wav b.wav"
 fi

@@ -27,8 +27,8 @@ RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher seeds)"
 . steps/recipe.sh
 
 if [ -z "$corpora" ]; then
-  corpora="librispeech=$data/corpora/train-clean-100/LibriSpeech speechocean762=$data/corpora/speechocean762/speechocean762/train"
-  test_corpora=${test_corpora:-speechocean762_test=$data/corpora/speechocean762/speechocean762/test}
+  corpora="librispeech=${data@Q}/corpora/train-clean-100/LibriSpeech speechocean762=${data@Q}/corpora/speechocean762/speechocean762/train"
+  test_corpora=${test_corpora:-speechocean762_test=${data@Q}/corpora/speechocean762/speechocean762/test}
   if in_stage 0 "the corpora"; then
     for url in $urls; do
       archive=${url##*/}
@@ -36,8 +36,9 @@ if [ -z "$corpora" ]; then
     done
   fi
 fi
-sets=(dev)
-for corpus in $test_corpora; do sets+=("${corpus%%=*}"); done
+mapfile -t trained < <(xargs -r -n 1 <<< "$corpora") # folders may be quoted
+mapfile -t tested < <(xargs -r -n 1 <<< "$test_corpora")
+sets=(dev "${tested[@]%%=*}")
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
@@ -51,8 +52,8 @@ prepare() {
 
 if in_stage 1 "data directories, trials, held-out speakers"; then
   asked=(--dev-share "$dev_share")
-  for corpus in $corpora; do asked+=(--train "$corpus"); done
-  for corpus in $test_corpora; do asked+=(--test "$corpus"); done
+  for corpus in "${trained[@]}"; do asked+=(--train "$corpus"); done
+  for corpus in "${tested[@]}"; do asked+=(--test "$corpus"); done
   folders=("$data/train" "${sets[@]/#/$data/}")
   once "${folders[@]/%//.prepared}" -- prepare "${asked[@]}"
 fi
@@ -66,6 +67,7 @@ fi
 hold shared "$data" # no other run may prepare it again during training
 
 if [ -n "$test_corpora" ]; then sets=("${sets[@]:1}"); fi # scores of dev are calibrated on dev itself
-folders=("${sets[@]/#/$data/}")
-eval="${folders[*]/%/:trials}"
+lists=("${sets[@]/#/$data/}")
+lists=("${lists[@]/%/:trials}")
+eval=${lists[*]@Q}
 steps/verification.sh "${options[@]}" --train "$data/train" --dev "$data/dev" --eval "$eval" --cut "$eval" "exp/$name"

@@ -66,5 +66,5 @@ fi
 
 hold shared "$data" # no other run may prepare it again during training
 steps/verification.sh "${options[@]}" --fit "$fit" --train "$data/train" --dev "$data/dev" \
-  --eval "$data/test:trials $data/test:trials_hard $data/test_noisy:trials:$data/test" \
-  --cut "$data/test:trials $data/test_noisy:trials:$data/test" "exp/$name"
+  --eval "${data@Q}/test:trials ${data@Q}/test:trials_hard ${data@Q}/test_noisy:trials:${data@Q}/test" \
+  --cut "${data@Q}/test:trials ${data@Q}/test_noisy:trials:${data@Q}/test" "exp/$name"

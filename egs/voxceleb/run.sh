@@ -30,8 +30,7 @@ RAWNEXT_COMMAND="egs/voxceleb/run.sh$(given conf name set init teacher seeds dev
 
 if in_stage 0 "check the corpora; transcode VoxCeleb2's m4a to FLAC"; then
   local/voxceleb/check_voxceleb.py --vox1 "$vox1" --vox2 "$vox2" --musan "$musan" --rirs "$rirs" --lists "$lists"
-  $train_cmd JOB=1:"$nj" exp/log/transcode.JOB.log \
-    local/voxceleb/transcode_vox2.py --job JOB --num-jobs "$nj" "$vox2" "$vox2_flac"
+  launch "$train_cmd" "$nj" exp/log/transcode local/voxceleb/transcode_vox2.py "$vox2" "$vox2_flac"
 fi
 
 # All that its result depends on is an argument: `once` compares them.
@@ -61,7 +60,8 @@ fi
 
 hold shared "$data" # no other run may prepare it again during training
 dev=$([ "$dev_speakers" -eq 0 ] || echo "$data/dev")
-options+=(--train "$data/train" --dev "$dev" --eval "$data/vox1_test:trials_O $data/vox1:trials_E $data/vox1:trials_H")
+options+=(--train "$data/train" --dev "$dev"
+  --eval "${data@Q}/vox1_test:trials_O ${data@Q}/vox1:trials_E ${data@Q}/vox1:trials_H")
 steps/verification.sh "${options[@]}" "exp/$name"
 
 if in_stage 10 "fine-tune with a larger margin on longer crops (exp/${name}_lm)"; then

@@ -5,6 +5,7 @@ A user may delete rows. EXP/made/plan.tsv is the plan as it was last written, to
 """
 
 import itertools
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -96,15 +97,16 @@ def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: st
     """The rows that the options of steps/verification.sh ask for.
 
     Args:
-        evals: lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces, as all of these.   cut: those of them that are
-        also cut to the durations (seconds); empty: the first.   calibrate: `all`, or some of the back ends.
+        evals: lists TEST_DIR:TRIALS[:ENROLL_DIR], separated by spaces, as all of these; quoted as in a shell.
+        cut: those of them that are also cut to the durations (seconds); empty: the first.   calibrate: `all`, or some
+        of the back ends.
         dev: data directory of the held-out trials; may be empty.   sides: some of SIDES.
         cut_data: folder of steps/cut_data_dir.py with the utterances cut to the durations; empty: extraction cuts them.
         With it, `calibrate` applies the calibrations that the experiment has.
     Raises: InputError: an unknown word, a duration that is not a number, --calibrate without held-out trials, or two
         lists whose scores would be in one file.
     """
-    lists, names = evals.split(), backends.split()
+    lists, names = words_of("--eval", evals), backends.split()
     check_words("--backends", names, BACKENDS)
     check_words("--protocols", protocols.split(), PROTOCOLS)
     check_words("--sides", sides.split(), SIDES)
@@ -120,7 +122,7 @@ def make_plan(protocols: str, evals: str, cut: str, durations: str, backends: st
             raise InputError("--calibrate", None, f"{name} is not one of --backends")
         if not cut_data and not Path(held_out).is_file():
             raise InputError("--calibrate", None, f"no such file {held_out}")
-    with_durations = cut.split() or lists[:1]
+    with_durations = words_of("--cut", cut) or lists[:1]
     calibrated = [f"{name}+cal" for name in calibrate.split()]
     rows: list[Row] = []
     for protocol, list_of in itertools.product(protocols.split(), lists):
@@ -142,6 +144,14 @@ def check_words(option: str, words: Iterable[str], known: Iterable[str]) -> None
     for word in words:
         if word not in known:
             raise InputError(option, None, f"unknown {word}{nearest(word, known)}")
+
+
+def words_of(option: str, text: str) -> list[str]:
+    """The words of a list of data directories; those with spaces are in quotes, as in a shell."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(option, None, f"{text}: {error}") from None
 
 
 def is_duration(text: str) -> bool:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -141,6 +142,32 @@ def test_a_second_run_makes_nothing_and_reports_it(made):
     assert "stage 8: nothing to do, all 8 evaluations are up to date" in said
     for stage in range(3, 10):
         assert f"stage {stage}: nothing to do" in said
+
+
+def test_folders_with_any_name(root, tmp_path):
+    """Names that a shell or a launcher would change; with the real extraction."""
+    place(root, tmp_path)
+    (tmp_path / "steps/extract.sh").unlink()
+    (tmp_path / "steps/extract.sh").symlink_to(root / "steps/extract.sh")
+    (tmp_path / "steps/torchrun.py").write_text(TRAIN.replace(
+        '(exp / "model.pt").write_text(setting)', f"sys.path.insert(0, {str(root / 'tests')!r})\n"
+        "    from tiny_model import write_experiment; write_experiment(exp)").replace(
+        '(exp / "config.yaml").write_text("seed: 1\\n")', 'print(sys.argv[1:], file=open("words", "w"))'))
+    data = "d JOB/$(touch X)&(it's);"
+    (tmp_path / "d JOB").mkdir()
+    (tmp_path / "data").rename(tmp_path / data)
+    for table in (tmp_path / data).glob("*/*.*"):
+        if table.is_file():
+            table.write_text(table.read_text().replace(f"{tmp_path}/data", f"{tmp_path}/{data}"))
+    exp = "exp/JOBX `touch X`"
+    command = ["steps/verification.sh", "--conf", "a.yaml", "--protocols", "native", "--durations", "", "--nj", "2",
+               "--train", f"{data}/train", "--dev", f"{data}/dev", "--eval", f"{shlex.quote(f'{data}/test')}:trials", exp]
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
+    done = subprocess.run(command, cwd=tmp_path, env=forking(env), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (tmp_path / exp / "RESULTS.md").exists() and (tmp_path / exp / "report.html").exists()
+    assert f"{data}/train" in (tmp_path / "words").read_text().replace('\\', "") and not list(tmp_path.rglob("X"))
+    assert {path.name for path in (tmp_path / "exp").iterdir()} == {Path(exp).name}
 
 
 def stale(folder: Path, monkeypatch, **options) -> set[str]:
