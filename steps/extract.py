@@ -5,7 +5,8 @@
 steps/extract.py --job 1 --num-jobs 4 --protocol native data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_native
 
 A killed job that is run again continues where it stopped; a complete one does nothing. OUT_DIR/embedding.JOB.sources
-lists the inputs of the embeddings: those with changed inputs are computed again.
+lists the inputs of the embeddings: those with changed inputs are computed again. With --min-duration,
+OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their seconds and audio.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
 
 VERSION = "embeddings 2"  # to be increased if the same model and audio give other embeddings
+ADVICE = "; --min-duration 0.1 skips them, and steps/make_cuts.py --min-duration 0.1 removes them from the tables"
 CHUNKS = {"native": 64, "paper": 16}  # utterances that are batched together; a killed job loses at most one chunk
 
 
@@ -28,6 +30,8 @@ def parse() -> argparse.Namespace:
                         help="native: whole utterance at once, a minute at most (default); paper: averaged segments of "
                              "59,049 samples")
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
+    parser.add_argument("--min-duration", type=float, default=0, metavar="S",
+                        help="skip utterances shorter than S seconds, 0.1 or more (default: below 0.1 s is an error)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--num-threads", type=int, default=1,
@@ -41,6 +45,8 @@ def parse() -> argparse.Namespace:
         parser.error(f"--job: 1...{args.num_jobs}")
     if args.duration and args.duration < 0.1:
         parser.error("--duration: at least 0.1 s")
+    if args.min_duration and args.min_duration < 0.1:
+        parser.error("--min-duration: at least 0.1 s")
     return args
 
 
@@ -62,14 +68,49 @@ def source_line(source) -> str:
     return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}{channel}"
 
 
+def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tuple[list, dict[str, str]]:
+    """This job's share of the sources, and utt -> line for list_path of those in it that are shorter than
+    --min-duration: those of known length, and the commands that list_path has from an earlier run.
+
+    Raises: InputError: the job has no share; without the option, segments or utt2dur have lengths below 0.1 s.
+    """
+    from rawnext.data.wav import LEAST_S, find_short, is_short, known_seconds, refuse_short
+    from rawnext.kaldi.tables import read_table
+
+    path = args.data_dir / "utt2dur"
+    utt2dur = read_table(path, one_word=True) if path.exists() else {}
+    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
+    share = sources[first:last]
+    if not share:
+        raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
+    if not args.min_duration:
+        lengths = [(source, known_seconds(source, utt2dur)) for source in sources]
+        refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
+        return share, {}
+    found = find_short(share, args.min_duration, utt2dur)
+    short = {source.utt: short_line(source, seconds) for source, seconds in found}
+    pipes = {source.utt: source for source in share if source.is_pipe}
+    for line in list_path.read_text(encoding="utf-8").splitlines() if pipes and list_path.exists() else ():
+        utt, seconds = line.split()[0], float(line.split()[1])
+        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds):
+            short[utt] = line
+    return share, short
+
+
+def short_line(source, seconds: float) -> str:
+    return f"{source.utt} {seconds:.3f} {source_line(source)}"
+
+
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
-    from rawnext.data.wav import check_sources, load_waves
+    from rawnext.data.wav import LEAST_S, find_short, load_waves, refuse_short
     from rawnext.log import progress
 
-    check_sources(sources)  # before torch, whose import takes seconds
+    if not args.min_duration:  # else they have been checked
+        refuse_short(find_short(sources), LEAST_S, ADVICE)  # before torch, whose import takes seconds
     import torch
 
+    from rawnext.data.cuts import SAMPLE_RATE
     from rawnext.dist import choose_device
     from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
@@ -78,7 +119,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     gpu = device.type != "cpu"
     torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
-    waves = load_waves(sources, args.num_threads if gpu else 0)
+    waves = load_waves(sources, args.num_threads if gpu else 0, round((args.min_duration or 0.1) * SAMPLE_RATE))
     yield from embed_all(folded(model), progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources)),
                          args.protocol, config.extract, args.duration, CHUNKS[args.protocol])
 
@@ -86,17 +127,25 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
 def main() -> None:
     args = parse()
     setup_log()
-    from rawnext.data.wav import read_sources
+    from rawnext.data.wav import TooShort, read_sources
+    from rawnext.files import write_lines
     from rawnext.kaldi.journal import write_journal
 
-    sources = read_sources(args.data_dir, args.allow_pipes)
-    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
-    sources = sources[first:last]
-    if not sources:
-        raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
     name = args.out_dir / f"embedding.{args.job}"
-    kept = write_journal(name, common_lines(args), [(s.utt, source_line(s)) for s in sources],
-                         CHUNKS[args.protocol], lambda first: embed(args, sources[first:]))
+    list_path = name.with_name(f"{name.name}.short")
+    share, short = find_share(args, read_sources(args.data_dir, args.allow_pipes), list_path)
+    while True:
+        if args.min_duration:
+            write_lines(list_path, map(short.get, sorted(short)))
+        sources = [source for source in share if source.utt not in short]
+        try:
+            kept = write_journal(name, common_lines(args), [(s.utt, source_line(s)) for s in sources],
+                                 CHUNKS[args.protocol], lambda first, sources=sources: embed(args, sources[first:]))
+            break
+        except TooShort as error:  # the output of a command, whose length was not known
+            if not args.min_duration:
+                raise
+            short[error.source.utt] = short_line(error.source, error.seconds)
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 

@@ -2,7 +2,8 @@
 # Embed every utterance of a Kaldi data directory (wav.scp with wav, flac or ogg paths; segments and spk2utt optional).
 #   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
-# Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark.
+# Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark;
+# with --min-duration also short_utts, the utterances that were skipped.
 # If it was killed, the same command continues. Embeddings of the same model and audio are not made again.
 set -euo pipefail
 . ./path.sh
@@ -10,6 +11,7 @@ set -euo pipefail
 cmd=run.py        # launcher of the jobs
 nj=               # jobs; empty: one for each CPU of this machine, with --gpu 1 four
 duration=0        # seconds cut from the middle of each utterance; 0: all of it
+min_duration=0    # skip utterances shorter than these seconds; 0: one below 0.1 s is an error before any work starts
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
 gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
@@ -31,18 +33,27 @@ device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
-rm -f "$out/embedding.scp" # if it exists, all of it is of one run
+rm -f "$out/embedding.scp" "$out/short_utts" # if they exist, all of it is of one run
 
 launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
-  steps/extract.py --protocol "$protocol" --duration "$duration" --device "$device" --num-threads "$num_threads" \
-  "${pipes[@]}" "$data" "$exp" "$out"
+  steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \
+  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
+skipped=()
+if [ "$min_duration" != 0 ]; then
+  skipped=(--skipped "$out/short_utts")
+  for j in $(seq "$nj"); do cut -d ' ' -f 1,2 "$out/embedding.$j.short"; done > "$out/short_utts"
+  num_short=$(wc -l < "$out/short_utts")
+  log "skipped $num_short of $num_utts utterances, shorter than $min_duration s; $out/short_utts lists them"
+  num_utts=$((num_utts - num_short))
+  [ "$num_utts" -gt 0 ] || die "$0: no utterance of $data has $min_duration s or more"
+fi
 [ "$(wc -l < "$out/.embedding.scp.tmp")" -eq "$num_utts" ] || die "$0: not $num_utts embeddings in $out"
 for f in "$out"/{,.}embedding.*.*; do # left by a run with more jobs
   j=${f##*embedding.}
   if [[ "${j%%.*}" =~ ^[0-9]+$ && "${j%%.*}" -gt "$nj" ]]; then rm -f "$f"; fi
 done
 mv "$out/.embedding.scp.tmp" "$out/embedding.scp"
-if [ -f "$data/spk2utt" ]; then steps/average_speakers.py "$data/spk2utt" "$out"; fi
+if [ -f "$data/spk2utt" ]; then steps/average_speakers.py "${skipped[@]}" "$data/spk2utt" "$out"; fi
 wrote "$out/embedding.scp"

@@ -5,7 +5,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 log = logging.getLogger(__name__)
 
 LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
+LEAST_S = LEAST_SAMPLES / SAMPLE_RATE
 AHEAD = 16  # utterances that each thread decodes ahead
 QUIETER_DB = 20  # a channel this far below the loudest one is probably not the one that was meant
 LARGEST = 8.0  # sample value; floating-point samples are in [-1, 1], or somewhat above if they would clip
@@ -54,6 +55,18 @@ class Source(NamedTuple):
         if self.table == self.path:  # not listed in a table
             return InputError(self.path, None, f"{why}")
         return InputError(self.table, self.line, f"{self.utt}: {'its command' if self.is_pipe else self.path}: {why}")
+
+
+class TooShort(InputError):
+    """An utterance has only these seconds."""
+
+    def __init__(self, source: Source, seconds: float, more: str):
+        fault = source.fault(f"{seconds:.3f} s of audio{more}")
+        super().__init__(fault.path, fault.line, fault.why)
+        self.source, self.seconds, self.more = source, seconds, more
+
+    def __reduce__(self):
+        return TooShort, (self.source, self.seconds, self.more)
 
 
 def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
@@ -118,16 +131,50 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
 
     Raises: InputError: audio is missing, undecodable, cut off, or shorter than least_samples (at 16 kHz).
     """
+    least_s = least_samples / SAMPLE_RATE
+    refuse_short(find_short(sources, least_s), least_s)
+
+
+def refuse_short(short: Sequence[tuple[Source, float]], least_s: float, advice: str = "") -> None:
+    """Raise InputError if there are such utterances: about the first, with their number and the advice."""
+    if short:
+        number = f"; {len(short)} utterances are shorter" if len(short) > 1 else ""
+        raise TooShort(*short[0], f"; at least {least_s} s{number}{advice}")
+
+
+def known_seconds(source: Source, utt2dur: Mapping[str, str]) -> float:
+    """The length of an utterance by segments or utt2dur; NaN: unknown."""
+    return source.end_s - source.start_s if source.end_s >= 0 else to_number(utt2dur.get(source.utt, ""))
+
+
+def is_short(seconds: float, least_s: float) -> bool:
+    """Whether an utterance is shorter, by more than half a sample."""
+    return seconds < least_s - 0.5 / SAMPLE_RATE
+
+
+def find_short(sources: Iterable[Source], least_s: float = LEAST_S,
+               utt2dur: Mapping[str, str] | None = None) -> list[tuple[Source, float]]:
+    """Check the header of every file, and find the utterances shorter than least_s.
+
+    Args: utt2dur: lengths of the output of commands.
+    Returns: (source, seconds) of each of these.
+    Raises: InputError: audio is missing, undecodable or cut off.
+    """
     odd_rate = odd_channels = num_pipes = num_long = 0
+    short = []
     for source in sources:
         if source.is_pipe:
             num_pipes += 1
+            if is_short(seconds := known_seconds(source, utt2dur or {}), least_s):
+                short.append((source, seconds))
             continue
         try:
             header = read_header(source.path)
         except AudioError as error:
             raise source.fault(error) from None
-        limits(source, header.num_samples, header.rate, least_samples)
+        start, stop = limits(source, header.num_samples, header.rate)
+        if is_short(seconds := (stop - start) / header.rate, least_s):
+            short.append((source, seconds))
         if source.channel >= header.channels:
             raise source.fault(f"has no channel {source.channel}; channels are counted from 0, and it has "
                                f"{header.channels}")
@@ -142,6 +189,7 @@ def check_sources(sources: Iterable[Source], least_samples: int = LEAST_SAMPLES)
         log.warning("%d segments end up to %g s after their recordings and are cut to them", num_long, OVERSHOOT_S)
     if num_pipes:
         log.warning("%d utterances come from commands; their audio is checked after each has run", num_pipes)
+    return short
 
 
 def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
@@ -150,21 +198,22 @@ def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     return wave if rate == SAMPLE_RATE else resample(wave, rate)
 
 
-def load_waves(sources: Sequence[Source], num_threads: int = 0) -> Iterator[tuple[str, np.ndarray]]:
+def load_waves(sources: Sequence[Source], num_threads: int = 0,
+               least_samples: int = LEAST_SAMPLES) -> Iterator[tuple[str, np.ndarray]]:
     """(utt, waveform) of each source, in order, as from load_wave.
 
     Args: num_threads: decode ahead of the caller, who waits for a GPU (libsndfile needs no interpreter lock); 0: none.
         Commands are run by one thread, which runs one command for all segments of a recording.
     """
     if not num_threads:
-        yield from ((source.utt, load_wave(source)) for source in sources)
+        yield from ((source.utt, load_wave(source, least_samples)) for source in sources)
         return
     if any(source.is_pipe for source in sources):
         num_threads = 1
     pool, ahead = ThreadPoolExecutor(num_threads), deque[tuple[str, Future]]()
     try:
         for source in sources:
-            ahead.append((source.utt, pool.submit(load_wave, source)))
+            ahead.append((source.utt, pool.submit(load_wave, source, least_samples)))
             if len(ahead) > AHEAD * num_threads:
                 utt, wave = ahead.popleft()
                 yield utt, wave.result()
@@ -177,8 +226,8 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
     """An utterance as (T,) float32, and its rate in Hz.
 
     Args: longest_s: limit for the whole file.
-    Raises: InputError: a command failed; the audio cannot be decoded, is cut off or too short, or cannot be speech
-        (no_speech).
+    Raises: InputError: a command failed; the audio cannot be decoded, is cut off or too short (TooShort), or cannot be
+        speech (no_speech).
     """
     try:
         path = path_of(pipe_output(source.path)) if source.is_pipe else source.path
@@ -186,12 +235,13 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
             start, stop = 0, None
         else:
             header = read_header(path)
-            start, stop = limits(source, header.num_samples, header.rate, least_samples)
+            start, stop = limits(source, header.num_samples, header.rate)
         wave, rate, quieter_db = read_samples(path, start, stop, source.channel, longest_s)
     except (AudioError, OSError) as error:
         raise source.fault(error) from None
-    if (len(wave) * SAMPLE_RATE) < (least_samples - 0.5) * rate:
-        raise source.fault(f"{len(wave) / rate:.3f} s of audio; at least {least_samples / SAMPLE_RATE} s")
+    num = len(wave) if stop is None else min(len(wave), stop - start)
+    if is_short(num / rate, least_samples / SAMPLE_RATE):
+        raise TooShort(source, num / rate, f"; at least {least_samples / SAMPLE_RATE} s")
     if not can_resample(rate):
         raise source.fault(f"{rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
     if why := no_speech(wave):
@@ -215,19 +265,16 @@ def file_of(command: str, path: Path) -> Path:
     return path
 
 
-def limits(source: Source, num_samples: int, rate: int, least_samples: int = 0) -> tuple[int, int]:
-    """First sample of an utterance in its recording, and the sample after its last.
+def limits(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
+    """First sample of an utterance in its recording, and the sample after its last, which may be the same or before it.
 
     Args: num_samples, rate: of the recording.
-    Raises: InputError: the utterance ends over 0.5 s after its recording, or is shorter than least_samples (at 16 kHz).
+    Raises: InputError: the utterance ends over 0.5 s after its recording.
     """
     duration = num_samples / rate
     end_s = duration if source.end_s < 0 else source.end_s
     if end_s > duration + OVERSHOOT_S:
         raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
-    end_s = min(end_s, duration)
-    if (end_s - source.start_s) * SAMPLE_RATE < least_samples - 0.5:
-        raise source.fault(f"{end_s - source.start_s:.3f} s of audio; at least {least_samples / SAMPLE_RATE} s")
     return round(source.start_s * rate), min(round(end_s * rate), num_samples)
 
 

@@ -161,7 +161,7 @@ def test_folders_with_any_name(root, tmp_path):
             table.write_text(table.read_text().replace(f"{tmp_path}/data", f"{tmp_path}/{data}"))
     exp = "exp/JOBX `touch X`"
     command = ["steps/verification.sh", "--conf", "a.yaml", "--protocols", "native", "--durations", "", "--nj", "2",
-               "--train", f"{data}/train", "--dev", f"{data}/dev", "--eval", f"{shlex.quote(f'{data}/test')}:trials", exp]
+               "--train", f"{data}/train", "--dev", f"{data}/dev", "--eval", shlex.quote(f"{data}/test:trials"), exp]
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAWNEXT_COMMAND")}
     done = subprocess.run(command, cwd=tmp_path, env=forking(env), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -11,8 +11,8 @@ import fake_cluster
 import pytest
 
 UTILS = Path(__file__).parents[2] / "utils"
-NAMES = ["d$(touch X)", "exp/JOBX", "JOB", "JOB_", "a (b) & c", "it's \"two\"", "x;touch X", "`touch X`", "~", "*", "\\n",
-         "", "tab\there", "new\nline", "né", "a|b>c", "#", "--set", "{a,b}", "!x", "$'\\x41'"]
+NAMES = ["d$(touch X)", "exp/JOBX", "JOB", "JOB_", "a (b) & c", "it's \"two\"", "x;touch X", "`touch X`", "~", "*",
+         "\\n", "", "tab\there", "new\nline", "né", "a|b>c", "#", "--set", "{a,b}", "!x", "$'\\x41'"]
 SHOW = "import json, sys; print(json.dumps(sys.argv[1:]), file=open(f'argv{sys.argv[-3]}', 'w'))"
 
 
