@@ -28,12 +28,13 @@ def read_audio(path: PathLike, channel: int = 0, longest_s: float = math.inf) ->
     return decode(file_source(path, channel), longest_s=longest_s)
 
 
-def read_bytes(data: bytes | bytearray, longest_s: float) -> tuple[np.ndarray, int]:
-    """As read_audio, for a file in memory, which is never written to disk."""
+def read_bytes(data: bytes | bytearray, longest_s: float, channel: int = 0,
+               doubts: list[str] | None = None) -> tuple[np.ndarray, int]:
+    """As read_audio, for a file in memory, which is never written to disk.   doubts: see decode."""
     with memory_file() as file:
         file.write(data)
         file.flush()
         try:
-            return read_audio(path_of(file), longest_s=longest_s)
+            return decode(file_source(path_of(file), channel), longest_s=longest_s, doubts=doubts)
         except InputError as error:
             raise InputError("audio", None, error.why) from None

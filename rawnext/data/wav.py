@@ -222,10 +222,11 @@ def load_waves(sources: Sequence[Source], num_threads: int = 0,
         pool.shutdown(cancel_futures=True)
 
 
-def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float = math.inf) -> tuple[np.ndarray, int]:
+def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float = math.inf,
+           doubts: list[str] | None = None) -> tuple[np.ndarray, int]:
     """An utterance as (T,) float32, and its rate in Hz.
 
-    Args: longest_s: limit for the whole file.
+    Args: longest_s: limit for the whole file.   doubts: takes a warning about the channel; None: it is logged.
     Raises: InputError: a command failed; the audio cannot be decoded, is cut off or too short (TooShort), or cannot be
         speech (no_speech).
     """
@@ -247,8 +248,11 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
     if why := no_speech(wave):
         raise source.fault(why)
     if quieter_db > QUIETER_DB:
-        log.warning("%s: channel %d, which is used, is %.0f dB below the loudest one", source.path, source.channel,
-                    quieter_db)
+        doubt = f"channel {source.channel}, which is used, is {quieter_db:.0f} dB below the loudest one"
+        if doubts is None:
+            log.warning("%s: %s", source.path, doubt)
+        else:
+            doubts.append(f"{doubt[0].upper()}{doubt[1:]}.")
     return np.ascontiguousarray(wave), rate
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web application: POST /embed (an audio file), POST /verify (two embeddings), GET /about, and the page.
+"""The web application: POST /embed?channel=0 (an audio file), POST /verify (two embeddings), GET /about, and the page.
 
 It stores nothing between requests: the page keeps the embeddings and sends two of them for a score.
 """
 
 import asyncio
 import json
+import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,21 +58,25 @@ class Service:
                              "megabytes": self.limits.megabytes, "seconds": self.limits.seconds})
 
     async def embed(self, request: Request) -> JSONResponse:
-        """Seconds, rate in Hz, envelope, warnings and embedding of the audio file in the body."""
+        """Seconds, rate in Hz, envelope, warnings and embedding of a channel (default 0) of the audio in the body."""
+        if not re.fullmatch("[0-9]{1,3}", channel := request.query_params.get("channel", "0"), re.ASCII):
+            raise HTTPException(422, f"expected a channel of 0 or more, got {channel[:30]!r}")
         if self.slots.locked():
             raise HTTPException(503, "other recordings are being computed; try again in a moment")
         async with self.slots:
             body = await read_body(request, int(self.limits.megabytes * 1e6))
-            work = asyncio.get_running_loop().run_in_executor(self.worker, self.analyse, body)
+            work = asyncio.get_running_loop().run_in_executor(self.worker, self.analyse, body, int(channel))
             try:
                 return JSONResponse(await asyncio.wait_for(work, self.limits.wait_s))
             except asyncio.TimeoutError:
                 raise HTTPException(503, f"not finished within {self.limits.wait_s:g} s") from None
 
-    def analyse(self, data: bytearray) -> dict[str, Any]:
-        wave, rate = read_bytes(data, self.limits.seconds)
+    def analyse(self, data: bytearray, channel: int) -> dict[str, Any]:
+        doubts: list[str] = []
+        wave, rate = read_bytes(data, self.limits.seconds, channel, doubts)
         return {"seconds": len(wave) / rate, "rate": rate, "envelope": envelope(wave).tolist(),
-                "doubts": warnings.of_recording(wave, rate), "embedding": self.extractor.embed(wave, rate).tolist()}
+                "doubts": doubts + warnings.of_recording(wave, rate),
+                "embedding": self.extractor.embed(wave, rate).tolist()}
 
     async def verify(self, request: Request) -> JSONResponse:
         """Score, LLR, threshold, decision and warnings of `enroll` and `test` (each: `embedding`, `seconds`)."""

@@ -15,6 +15,7 @@ export class Pane {
     this.part("h2").textContent = `${name} recording`;
     this.part(".wave").setAttribute("aria-label", `Waveform of the ${name} recording, scaled to its peak`);
     this.part("input").setAttribute("aria-label", `Choose a file: ${name} recording`);
+    this.part(".channel").setAttribute("aria-label", `Channel, counted from 0: ${name} recording`);
     this.part("audio").setAttribute("aria-label", `Play the ${name} recording`);
     this.recordLabel = `: ${name} recording`;
     this.showRecording(false);
@@ -33,6 +34,7 @@ export class Pane {
       input.value = ""; // the same file can be chosen again
     });
     this.part(".record").addEventListener("click", () => (this.stop ? this.stop() : this.record()));
+    this.part(".channel").addEventListener("change", () => this.blob && this.take(this.blob, this.label));
     this.part("audio").addEventListener("error", () => this.showPlayer(false));
     this.element.addEventListener("dragover", over(true));
     this.element.addEventListener("dragleave", over(false));
@@ -65,6 +67,7 @@ export class Pane {
   /** Show a file and embed it.   label: its name. */
   async take(blob, label) {
     const signal = this.forget();
+    [this.blob, this.label] = [blob, label];
     if (blob.size > 1e6 * this.limits.megabytes) {
       this.showState(label, `larger than ${this.limits.megabytes} MB`);
       return;
@@ -73,7 +76,8 @@ export class Pane {
     try {
       const body = await blob.arrayBuffer();
       const headers = { "Content-Type": "application/octet-stream" };
-      this.heard = await ask("embed", { method: "POST", headers, body, signal });
+      const channel = Number(this.part(".channel").value);
+      this.heard = await ask(`embed?channel=${channel}`, { method: "POST", headers, body, signal });
       this.show(blob, label);
     } catch (error) {
       if (error.name !== "AbortError") this.showState(label, error.message);

@@ -33,6 +33,22 @@ def test_embed_equals_the_extractor(client, extractor, audio, tmp_path, seconds,
     assert answer["envelope"] == envelope(wave).tolist()
 
 
+def test_a_channel_and_the_warning_about_it(client, extractor, tmp_path):
+    """Speech on the right channel only."""
+    path, wave = tmp_path / "a.wav", voice(1, 0, 1.0)
+    soundfile.write(path, np.stack([0.001 * voice(2, 0, 1.0), wave], 1), 16000, "FLOAT")
+    for channel, query in ((0, "/embed"), (0, "/embed?channel=0"), (1, "/embed?channel=1")):
+        status, answer = client.post(query, path.read_bytes())
+        assert status == 200
+        np.testing.assert_allclose(answer["embedding"], extractor.embed(*read_audio(path, channel)), rtol=1e-5)
+        warned = "Channel 0, which is used, is 60 dB below the loudest one." in answer["doubts"]
+        assert warned == (channel == 0), answer["doubts"]
+    for query, why in (("2", "has no channel 2; channels are counted from 0, and it has 2"),
+                       ("-1", "expected a channel of 0 or more, got '-1'"), ("a", "got 'a'")):
+        status, answer = client.post(f"/embed?channel={query}", path.read_bytes())
+        assert status == 422 and why in answer["error"], answer
+
+
 @pytest.mark.parametrize("num_samples", [200, COLUMNS, 16007])
 def test_envelope_covers_every_sample_once(num_samples):
     wave = voice(0, 0, num_samples / 16000)

@@ -13,7 +13,7 @@ from rawnext.serve.app import Limits, Service
 pytestmark = pytest.mark.slow
 
 SECONDS = 0.9  # the longest recording; short, so that it soon stops by itself
-UPLOADS = "return performance.getEntriesByType('resource').filter(x => x.name.endsWith('/embed')).length"
+UPLOADS = "return performance.getEntriesByType('resource').filter(x => x.name.includes('/embed')).length"
 LEAVES = """return [...document.querySelectorAll('h1, h2, h3, p, .button, svg, audio, dt, dd, li, b, #bar, #ends span')]
   .filter(x => x.offsetParent !== null || x.tagName === 'svg').filter(x => x.getClientRects().length)
   .map(x => [x.outerHTML.slice(0, 60), x.getBoundingClientRect()])
@@ -130,6 +130,17 @@ def test_error_is_shown_next_to_its_file(at, browser, files):
         assert not panes[1].find_element("css selector", ".heard").is_displayed()
 
 
+def test_another_channel_is_taken_at_once(at, browser, files):
+    panes = at()
+    give(panes[0], files / "a.wav")
+    until(browser, lambda: text(panes[0], ".state") == "a.wav: 0.60 s, 16 kHz")
+    channel = panes[0].find_element("css selector", ".channel")
+    for number, error in (("1", "has no channel 1"), ("0", "")):
+        channel.clear()
+        channel.send_keys(number, webdriver.common.keys.Keys.ENTER)
+        until(browser, lambda error=error: error in text(panes[0], ".error") and shown(browser, ".heard") == (not error))
+
+
 def test_dropped_file_is_loaded(at, browser, files):
     panes = at()
     browser.execute_script("""const data = new DataTransfer();
@@ -162,8 +173,8 @@ def test_every_control_has_a_name_and_keys_reach_it(at, browser, files):
         give(pane, files / "a.wav")
     until(browser, lambda: shown(browser, "#answer"))
     controls = browser.find_elements("css selector", "input, button, audio, svg, #scale")
-    assert len(controls) == 9 and all(control.get_attribute("aria-label") for control in controls)
-    assert len({control.get_attribute("aria-label") for control in controls}) == 9
+    assert len(controls) == 11 and all(control.get_attribute("aria-label") for control in controls)
+    assert len({control.get_attribute("aria-label") for control in controls}) == 11
     reached = []
     for _ in range(4):
         webdriver.ActionChains(browser).send_keys(webdriver.common.keys.Keys.TAB).perform()
