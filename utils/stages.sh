@@ -129,11 +129,16 @@ _sweep() {
 }
 
 # literal WORD...: array `words` of these words, quoted so that any launcher with Kaldi's command line passes them on as
-# they are. Launchers give a word without white space to bash unquoted; $'\x28' is such a word.
+# they are. Launchers put a word with spaces into double quotes, and others unquoted into a command for bash; $'\x28' is
+# a word without spaces.
 literal() {
   local LC_ALL=C word i char quoted
   words=()
   for word in "$@"; do
+    if [[ "$word" == *' '* && "$word" != *[\$\`\\\"[:cntrl:]]* ]]; then
+      words+=("$word")
+      continue
+    fi
     quoted=
     for ((i = 0; i < ${#word}; i++)); do
       char=${word:i:1}

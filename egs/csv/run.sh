@@ -16,7 +16,7 @@ pairs=             # CSV of the pairs to decide: idx, left wav, right wav; empty
 wav_dir=           # where the CSVs' relative paths begin; empty: in each CSV's own folder
 train_columns=     # path,speaker by their names or numbers, if not those that prepare_csv.py --help lists
 pairs_columns=     # idx,left,right likewise
-dev_speakers=20    # speakers held out; the pairs of their utterances give the threshold
+dev_speakers=      # speakers held out; the pairs of their utterances give the threshold; empty: a fifth of them, 2 to 20
 max_bad_fraction=0 # share of the training files that may be unreadable and left out
 musan=             # MUSAN, for the operations noise, music and babble; empty: none
 rirs=              # RIRS_NOISES, for the operation reverb; empty: none
@@ -57,7 +57,7 @@ if in_stage 1 "data directories, held-out speakers and their trials"; then
   sets=("$data"/{train,dev} ${pairs:+"$data/pairs"})
   once "${sets[@]/%//.prepared}" -- prepare "$(cksum < "$train_csv")" "${pairs:+$(cksum < "$pairs")}" \
     ${wav_dir:+--wav-dir "$wav_dir"} ${pairs:+--pairs "$pairs" --pairs-columns "$pairs_columns"} \
-    --train-columns "$train_columns" --dev-speakers "$dev_speakers" --max-bad-fraction "$max_bad_fraction" "$train_csv"
+    --train-columns "$train_columns" ${dev_speakers:+--dev-speakers "$dev_speakers"} --max-bad-fraction "$max_bad_fraction" "$train_csv"
 fi
 
 if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then

@@ -16,6 +16,7 @@ import argparse
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -112,13 +113,14 @@ def main() -> None:
     parser.add_argument("--train-columns", default="", metavar="PATH,SPEAKER", help="column names, or numbers from 1")
     parser.add_argument("--pairs-columns", default="", metavar="IDX,LEFT,RIGHT",
                         help="column names, or numbers from 1")
-    parser.add_argument("--dev-speakers", type=int, default=20, help="speakers held out for validation (default: 20)")
+    parser.add_argument("--dev-speakers", type=int, metavar="N",
+                        help="held out for validation (default: a fifth of the speakers with two utterances, 2 to 20)")
     parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
     parser.add_argument("--max-bad-fraction", type=float, default=0.0,
                         help="maximum share of unreadable training files, which are left out (default: 0)")
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
-    if args.dev_speakers < 2:
+    if args.dev_speakers is not None and args.dev_speakers < 2:
         parser.error("--dev-speakers must be 2 or more: one speaker gives no nontarget trials")
     setup_log()
     waves = read_train(args.train, args.wav_dir or args.train.parent, args.train_columns)
@@ -126,7 +128,9 @@ def main() -> None:
         sides, pairs = read_pairs(args.pairs, args.wav_dir or args.pairs.parent, args.pairs_columns)
         compared = scan(args.pairs, sides, args.nj, args.data / "bad_pairs.tsv", 0.0)
     utterances = scan(args.train, waves, args.nj, args.data / "bad_audio.tsv", args.max_bad_fraction)
-    train, dev = hold_out_speakers(utterances, args.dev_speakers, args.seed)
+    num_fit = sum(num > 1 for num in Counter(u.spk for u in utterances).values())
+    num_dev = min(20, max(2, num_fit // 5)) if args.dev_speakers is None else args.dev_speakers
+    train, dev = hold_out_speakers(utterances, num_dev, args.seed)
     if args.pairs:
         write_data_dir(compared, args.data / "pairs")
         write_lines(args.data / "pairs" / "pairs", pairs)

@@ -234,6 +234,7 @@ def hold_out_speakers(utterances: Sequence[Utterance], num: int,
     fit = sorted(spk for spk, count in counts.items() if count >= 2)
     if num > len(fit) or num >= len(counts):
         raise InputError("held-out speakers", None, f"{num} were requested; {len(fit)} of {len(counts)} speakers have "
-                                                    "two utterances, and one must be left to train on")
+                                                    "two utterances, and one must be left to train on"
+                         + f"; try --dev-speakers {max(2, len(fit) // 5)}" * (len(fit) > 2))
     held = set(random.Random(seed).sample(fit, num))
     return [u for u in utterances if u.spk not in held], [u for u in utterances if u.spk in held]

@@ -6,6 +6,7 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rawnext.data.cuts import CutTable, tile
 from rawnext.data.segment import AudioFault, read_segment
 from rawnext.data.speed import change_speed, with_copies
 from rawnext.dist import is_main
+from rawnext.errors import InputError
 from rawnext.training.augment import augment
 from rawnext.training.device_augment import Pending, apply_on_device, augment_before_reverb, batch_operations
 from rawnext.training.sampler import epoch_batches
@@ -49,6 +51,27 @@ def report_undrawn(table: CutTable, config: Config) -> None:
         log.warning("%d of %d speakers have fewer than batch.utts %d utterances and are never drawn, the first: %s; "
                     "batch.repeat: true draws several crops of an utterance", len(undrawn), len(counts),
                     config.batch.utts, undrawn[0])
+
+
+def fit_batch(table: CutTable, config: Config, parts: int) -> Config:
+    """The configuration with smaller batches if the speakers do not fill one, as in a corpus of 20 speakers: of half of
+    the speakers, so that those with more utterances than others are drawn more often.
+
+    Args: parts: of a batch, all of which have equally many speakers.
+    Raises: InputError: there are too few speakers for any batch.
+    """
+    counts = np.bincount(table.speaker_of, minlength=len(table.speakers))
+    known = int(sum(num_draws(num, config.batch) > 0 for num in counts)) * (1 + len(config.batch.speeds))
+    if known >= config.batch.speakers:
+        return config
+    size = max(known // 2 // parts, 1) * parts
+    if not 2 <= size <= known:
+        raise InputError(table.path, None, f"{known} speakers have {config.batch.utts} utterances or more, too few to "
+                                           "train on; --set batch.repeat=true draws several crops of an utterance")
+    if is_main():
+        log.warning("batch.speakers: %d instead of %d, because %d speakers have %d utterances or more; --set "
+                    "batch.speakers=N chooses another number", size, config.batch.speakers, known, config.batch.utts)
+    return replace(config, batch=replace(config.batch, speakers=size))
 
 
 class EpochDataset(Dataset):

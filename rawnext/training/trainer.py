@@ -38,7 +38,7 @@ from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
 from rawnext.training import checkpoint
-from rawnext.training.dataset import EpochDataset, TrainingLoader, report_undrawn, to_device
+from rawnext.training.dataset import EpochDataset, TrainingLoader, fit_batch, report_undrawn, to_device
 from rawnext.training.optim import build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.precision import amp_type, set_gpu_options
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
@@ -68,12 +68,13 @@ class Trainer:
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
                  num_workers: int = 0, validate=None, init: str = "", teacher: str = ""):
-        self.config, self.table, self.banks, self.exp, self.device = config, table, banks, exp, device
-        self.num_workers, self.validate, self.init = num_workers, validate, init
         self.rank, self.world = rank_world()
         if (num := config.batch.speakers) % (self.world * config.train.accumulate):
             raise InputError("batch.speakers", None, f"{num} is not a multiple of {self.world} processes"
                              + f" x train.accumulate {config.train.accumulate}" * (config.train.accumulate > 1))
+        config = fit_batch(table, config, self.world * config.train.accumulate)
+        self.config, self.table, self.banks, self.exp, self.device = config, table, banks, exp, device
+        self.num_workers, self.validate, self.init = num_workers, validate, init
         self.speakers = with_copies([str(s) for s in table.speakers], config.batch.speeds)
         self.teacher_path = teacher
         self.teacher = read_teacher(teacher, table, config) if teacher else None

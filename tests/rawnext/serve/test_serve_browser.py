@@ -138,7 +138,8 @@ def test_another_channel_is_taken_at_once(at, browser, files):
     for number, error in (("1", "has no channel 1"), ("0", "")):
         channel.clear()
         channel.send_keys(number, webdriver.common.keys.Keys.ENTER)
-        until(browser, lambda error=error: error in text(panes[0], ".error") and shown(browser, ".heard") == (not error))
+        until(browser, lambda error=error: (error in text(panes[0], ".error")
+                                            and shown(browser, ".heard") == (not error)))
 
 
 def test_dropped_file_is_loaded(at, browser, files):

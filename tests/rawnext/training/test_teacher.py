@@ -76,3 +76,16 @@ def test_speakers_that_are_never_drawn_are_reported(tmp_path, caplog):
     caplog.clear()
     Trainer(load_config([], [*TINY, "batch.repeat=true"]), CutTable(folder), {}, tmp_path / "exp", CPU)
     assert "never drawn" not in caplog.text
+
+
+def test_batches_are_smaller_if_the_speakers_do_not_fill_one(tmp_path, caplog):
+    table = CutTable(write_corpus(tmp_path / "train", num_speakers=9))
+    trainer = Trainer(load_config([], [*TINY, "batch.speakers=64"]), table, {}, tmp_path / "exp", CPU)
+    assert trainer.config.batch.speakers == 4 and trainer.loader.num_steps(0) > 1
+    assert "batch.speakers: 4 instead of 64, because 9 speakers have 2 utterances or more; --set batch.s" in caplog.text
+    caplog.clear()
+    full = Trainer(load_config([], [*TINY, "batch.speakers=9"]), table, {}, tmp_path / "exp", CPU)
+    assert full.config.batch.speakers == 9 and not caplog.text
+    few = [*TINY, "batch.speakers=64", "batch.utts=5"]
+    with pytest.raises(InputError, match="0 speakers have 5 utterances or more, .*--set batch.repeat=true"):
+        Trainer(load_config([], few), table, {}, tmp_path / "exp", CPU)
