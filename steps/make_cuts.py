@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prepare a Kaldi data directory for training: spk2utt, utt2dur and cuts.jsonl from wav.scp, utt2spk and segments.
+"""Prepare a Kaldi data directory for training: from wav.scp, utt2spk and segments make spk2utt, utt2dur, utt2num_frames
+and cuts.jsonl.
 
   steps/make_cuts.py data/train
 
 Segments that end up to 0.5 s after their recording are cut to it. Utterances shorter than --min-duration are removed
-from utt2spk (and from segments, or wav.scp) and listed in short_utts; without the option one that is shorter than 0.1 s
-is an error. Training reads files: the output of commands in wav.scp is written to --audio-dir as FLAC.
+from all tables and listed in short_utts; without the option one that is shorter than 0.1 s is an error. Training reads
+files: the output of commands in wav.scp is written to --audio-dir as FLAC. utt2num_frames has Kaldi's numbers of whole
+frames of 25 ms every 10 ms; if there is a feats.scp, it is left alone.
 """
 
 import argparse
@@ -14,13 +16,17 @@ import itertools
 from pathlib import Path
 
 from rawnext.data.audio import AudioError, Header
-from rawnext.data.cuts import INDEX, SAMPLE_RATE
+from rawnext.data.cuts import INDEX, SAMPLE_RATE, read_cut
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
-from rawnext.data.wav import LEAST_SAMPLES, Source, limits, read_sources
+from rawnext.data.wav import LEAST_S, Source, is_short, limits, read_sources, refuse_short
 from rawnext.errors import InputError, run_main
-from rawnext.files import write_lines
+from rawnext.files import read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
+
+# of utterances
+UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
+              "text", "feats.scp", "vad.scp")
 
 
 def parse() -> argparse.Namespace:
@@ -58,7 +64,7 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
     segments = read_table(data_dir / "segments") if (data_dir / "segments").exists() else {}
     paths = list(dict.fromkeys(source.path for source in sources))
     headers = dict(zip(paths, progress(read_headers(paths, num_jobs), total=len(paths))))
-    utterances, short = [], []
+    utterances, short, refused = [], [], []
     for source in sources:
         header = headers[source.path]
         if not isinstance(header, Header):
@@ -71,20 +77,44 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
         if (stop - start) < least * header.rate:
             short.append(f"{source.utt} {(stop - start) / header.rate:.3f}")
             continue
-        if (stop - start) * SAMPLE_RATE < (LEAST_SAMPLES - 0.5) * header.rate:
-            raise source.fault(f"{(stop - start) / header.rate:.3f} s of audio; --min-duration 0.1 removes it")
+        if is_short(seconds := (stop - start) / header.rate, LEAST_S):
+            refused.append((source, seconds))
+            continue
         recording = segments[source.utt].split()[0] if segments else ""
         utterances.append(Utterance(source.utt, utt2spk[source.utt], str(Path(source.path).absolute()), stop - start,
                                     header.rate, header.channels, start, source.channel, recording))
     if missing := next(iter(utt2spk.keys() - {source.utt for source in sources}), None):
         raise InputError(data_dir / "utt2spk", None, f"{missing} has no audio")
+    refuse_short(refused, LEAST_S, "; --min-duration 0.1 removes them from the tables")
+    if segments and any(u.num_channels > 1 for u in utterances):
+        check_channels(data_dir, {source.utt: source for source in sources})
     return utterances, short
 
 
-def keep(path: Path, utts: set[str]) -> None:
+def check_channels(data_dir: Path, sources: dict[str, Source]) -> None:
+    """Raise InputError if segments has lost a channel that the present cuts.jsonl has: Kaldi's fix_data_dir.sh keeps
+    four columns."""
+    path = data_dir / "cuts.jsonl"
+    if path.exists():
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                cut = read_cut(line, path, number)
+                source = sources.get(cut["id"])
+                if source and cut.get("channel") and not source.channel:
+                    raise InputError(data_dir / "segments", source.line, f"{source.utt}: the fifth column is missing; "
+                                     f"cuts.jsonl has channel {cut['channel']}, which Kaldi's fix_data_dir.sh drops; "
+                                     "write it again, or delete cuts.jsonl to use the first channel")
+
+
+def keep(path: Path, keys: set[str]) -> None:
     """Remove all other lines of a table, if it exists."""
     if path.exists():
-        write_lines(path, [f"{key} {rest}" for key, rest in read_table(path).items() if key in utts])
+        write_lines(path, [line for _, line in read_lines(path) if line.split()[0] in keys])
+
+
+def num_frames(utterance: Utterance) -> int:
+    """Kaldi's number of frames of 25 ms every 10 ms (snip-edges)."""
+    return 1 + (num_samples_16k(utterance) - 400) // 160
 
 
 def main() -> None:
@@ -102,15 +132,19 @@ def main() -> None:
     for name in ("cuts.jsonl", INDEX):  # never with the tables of another manifest
         (data / name).unlink(missing_ok=True)
     if short:
-        utts = {u.utt for u in utterances}
-        for name in ("utt2spk", "segments" if (data / "segments").exists() else "wav.scp"):
+        utts, recordings = {u.utt for u in utterances}, {u.recording or u.utt for u in utterances}
+        for name in UTT_TABLES:
             keep(data / name, utts)
+        for name in ("wav.scp", "reco2dur", "reco2file_and_channel"):
+            keep(data / name, recordings)
         keep(gender, {u.spk for u in utterances})
         write_lines(data / "short_utts", short)
         print(f"make_cuts.py: removed {len(short)} of {len(sources)} utterances, shorter than {args.min_duration:g} s; "
               f"{data}/short_utts lists them")
     write_lines(data / "spk2utt", (f"{spk} {' '.join(u.utt for u in group)}" for spk, group in by_speaker))
     write_lines(data / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utterances))
+    if not (data / "feats.scp").exists():
+        write_lines(data / "utt2num_frames", (f"{u.utt} {num_frames(u)}" for u in utterances))
     write_cuts(utterances, data, genders)
     print(f"make_cuts.py: {len(utterances)} utterances of {len(by_speaker)} speakers in {data}/cuts.jsonl")
 

@@ -12,10 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import Faults, group_by_speaker, read_rows, write_lines
+from data_tables import UTT_TABLES, Faults, group_by_speaker, read_rows, write_lines
 
-TABLES = ("utt2spk", "wav.scp", "segments", "reco2dur", "utt2dur", "utt2num_frames", "utt2lang", "utt2session",
-          "utt2corpus", "spk2gender")
+TABLES = (*UTT_TABLES, "wav.scp", "reco2dur", "spk2gender")
 
 
 def main() -> None:

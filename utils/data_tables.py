@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 Row = tuple[int, list[str]]  # line number, fields
+# keys are utterances
+UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
+              "text", "feats.scp", "vad.scp")
 ID_LIMIT = 200  # bytes; rawnext/kaldi/tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
@@ -99,11 +102,43 @@ def read_utt2spk(folder: Path, faults: Faults) -> dict[str, str]:
     return {utt: spk for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}
 
 
+def read_places(folder: Path) -> dict[str, tuple[str, str, str, str]]:
+    """utt -> path, start, end and channel by wav.scp and segments, whose faults are not reported."""
+    def rows(name: str) -> list[list[str]]:
+        path = folder / name
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+        return [line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2]
+
+    wavs = {key: path.strip() for key, path in rows("wav.scp")}
+    if not (folder / "segments").exists():
+        return {utt: (path, "0", "-1", "0") for utt, path in wavs.items()}
+    segments = ((utt, *[*place.split(), "0"][:4]) for utt, place in rows("segments") if len(place.split()) in (3, 4))
+    return {utt: (wavs.get(recording, ""), start, end, channel) for utt, recording, start, end, channel in segments}
+
+
+def misplaced(cut: dict, place: tuple[str, str, str, str]) -> str:
+    """Which part of a cut of one file differs from the tables; empty: none, or a cut of other audio."""
+    try:
+        path, start, end, channel = place[0], float(place[1]), float(place[2]), int(place[3])
+        (source,) = cut["recording"]["sources"]
+        first, last, known = cut["start"], cut["start"] + cut["duration"], os.path.normpath(source["source"])
+        same = known == os.path.normpath(path) if os.path.isabs(path) else Path(known).name == Path(path).name
+        if not same:
+            return f"the file {known}, wav.scp {path}"
+        if abs(first - start) > 0.01 or (end >= 0 and not -0.51 < last - end < 0.01):
+            return f"{first:g} to {last:g} s, segments {place[1]} {place[2]}"
+        return f"channel {cut['channel']}, segments {channel}" if cut["channel"] != channel else ""
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
 def check_cuts(folder: Path, utt2spk: Mapping[str, str], faults: Faults) -> None:
-    """Training reads cuts.jsonl, if there is one, and all else utt2spk: both have the same utterances and speakers."""
+    """Training reads cuts.jsonl, if there is one, and all else the tables: both have the same utterances, speakers and
+    audio."""
     path, known = folder / "cuts.jsonl", dict(utt2spk)
     if not path.exists():
         return
+    places, again = read_places(folder), f"steps/make_cuts.py {folder} makes cuts.jsonl again"
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -114,9 +149,11 @@ def check_cuts(folder: Path, utt2spk: Mapping[str, str], faults: Faults) -> None
                 continue
             if (other := known.pop(utt, None)) != spk:
                 where = f"utt2spk has {other}" if other else "it is not in utt2spk"
-                faults.add(path, number, f"{utt} of {spk}: {where}; steps/make_cuts.py {folder} makes cuts.jsonl again")
+                faults.add(path, number, f"{utt} of {spk}: {where}; {again}")
+            elif utt in places and (why := misplaced(cut, places[utt])):
+                faults.add(path, number, f"{utt} has {why}; {again}")
     if missing := next(iter(known), None):
-        faults.add(path, None, f"{missing} of utt2spk is missing; steps/make_cuts.py {folder} makes cuts.jsonl again")
+        faults.add(path, None, f"{missing} of utt2spk is missing; {again}")
 
 
 def group_by_speaker(utt2spk: Mapping[str, str]) -> dict[str, list[str]]:

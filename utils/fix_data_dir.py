@@ -4,9 +4,9 @@
 
   utils/fix_data_dir.py data/train
 
-Considers utt2spk, wav.scp, segments, utt2dur, utt2num_frames, reco2dur, spk2gender and writes spk2utt; the old tables
-go to DATA_DIR/.backup. Of lines with one key the first is kept. cuts.jsonl is removed if its utterances change;
-steps/make_cuts.py makes it again.
+Considers utt2spk, wav.scp, segments, reco2dur, spk2gender, utt2dur, utt2num_frames, utt2lang, text, feats.scp and other
+tables of utterances, and writes spk2utt; the old tables go to DATA_DIR/.backup. Of lines with one key the first is
+kept. cuts.jsonl is removed if it differs from the tables; steps/make_cuts.py makes it again.
 """
 
 import argparse
@@ -14,9 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_tables import Faults, check_cuts, group_by_speaker, write_lines
-
-UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames")
+from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, write_lines
 
 
 def read(path: Path) -> dict[str, str]:
@@ -56,8 +54,8 @@ def main() -> None:
     if faults.found:
         for name in ("cuts.jsonl", "cuts.npz"):
             (folder / name).unlink(missing_ok=True)
-        print(f"fix_data_dir.py: {folder}/cuts.jsonl had other utterances and was removed; steps/make_cuts.py makes it",
-              file=sys.stderr)
+        print(f"fix_data_dir.py: {folder}/cuts.jsonl had other utterances or audio and was removed; steps/make_cuts.py "
+              "makes it", file=sys.stderr)
     print(f"fix_data_dir.py: kept {len(utts)} of {len(tables['utt2spk'])} utterances of {folder}", file=sys.stderr)
 
 

@@ -6,7 +6,8 @@
   utils/subset_data_dir.py --utt-list good_utts data/train data/train_good
 
 --per-spk and --speakers take every k-th utterance of a speaker and every k-th speaker; options may be combined. Writes
-utt2spk, spk2utt, wav.scp, and those of segments, reco2dur, utt2dur, utt2num_frames, spk2gender that DATA_DIR has.
+spk2utt, and those of utt2spk, wav.scp, segments, reco2dur, spk2gender, utt2dur and other tables of utterances that
+DATA_DIR has.
 steps/make_cuts.py prepares the result for training.
 """
 
@@ -14,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import Faults, group_by_speaker, read_utt2spk, write_lines
+from data_tables import UTT_TABLES, Faults, group_by_speaker, read_utt2spk, write_lines
 
 
 def choose(utts: list[str], num: int) -> list[str]:
@@ -83,9 +84,8 @@ def main() -> None:
     for name in ("cuts.jsonl", "cuts.npz"):
         (out / name).unlink(missing_ok=True)
     utts = {utt for part in chosen.values() for utt in part}
-    for name in ("utt2spk", "utt2dur", "utt2num_frames"):
-        copy_table(data / name, out / name, utts)
-    recordings = {fields[1] for fields in copy_table(data / "segments", out / "segments", utts)} or utts
+    tables = {name: copy_table(data / name, out / name, utts) for name in UTT_TABLES}
+    recordings = {fields[1] for fields in tables["segments"]} or utts
     for name, kept in (("wav.scp", recordings), ("reco2dur", recordings), ("spk2gender", set(chosen))):
         copy_table(data / name, out / name, kept)
     write_lines(out / "spk2utt", (f"{spk} {' '.join(part)}" for spk, part in sorted(chosen.items())))

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random access to a manifest of a million cuts."""
 
+import contextlib
 import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -180,7 +182,7 @@ def write_index(path: PathLike) -> None:
     """Write `cuts.npz`, the index of `cuts.jsonl` in the data directory `path`."""
     manifest = os.path.join(path, "cuts.jsonl")
     with atomic_path(os.path.join(path, INDEX)) as temporary, open(temporary, "wb") as file:
-        index: dict[str, Any] = {"version": file_version(manifest), **scan_cuts(manifest)}
+        index: dict[str, Any] = {"version": file_version(manifest), "tables": checksum(path), **scan_cuts(manifest)}
         np.savez(file, **index)
 
 
@@ -193,6 +195,26 @@ def read_index(path: PathLike) -> dict[str, np.ndarray] | None:
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
         return None
     return index if fresh else None
+
+
+def tables_changed(path: PathLike) -> bool:
+    """Whether wav.scp or segments of a data directory differ from those that cuts.jsonl was made with, if it is known:
+    if the index belongs to a manifest of this size."""
+    try:
+        with np.load(os.path.join(path, INDEX)) as arrays:
+            known = arrays["version"][0] == os.stat(os.path.join(path, "cuts.jsonl")).st_size
+            return bool(known and arrays["tables"] != checksum(path))
+    except (OSError, ValueError, KeyError, IndexError, EOFError, RuntimeError, zipfile.BadZipFile):
+        return False
+
+
+def checksum(path: PathLike) -> int:
+    """CRC-32 of the tables that place utterances in files."""
+    crc = 0
+    for name in ("wav.scp", "segments"):
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(path, name), "rb") as file:
+            crc = zlib.crc32(file.read(), crc)
+    return crc
 
 
 def file_version(path: PathLike) -> np.ndarray:

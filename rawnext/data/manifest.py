@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.data.audio import AudioError, Header, read_header
-from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, write_index
+from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, tables_changed, write_index
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
@@ -201,9 +201,9 @@ def make_cut(u: Utterance, gender: str | None) -> dict[str, Any]:
 
 
 def check_tables(table: CutTable, data_dir: PathLike) -> None:
-    """Compare the cuts of a data directory, which training reads, with its utt2spk, which all other programs read.
+    """Compare the cuts of a data directory, which training reads, with its tables, which all other programs read.
 
-    Raises: InputError: an utterance is in one of them only, or has another speaker.
+    Raises: InputError: an utterance is in one of them only, or has another speaker; wav.scp or segments changed.
     """
     path = Path(data_dir) / "utt2spk"
     if not path.exists():
@@ -217,6 +217,8 @@ def check_tables(table: CutTable, data_dir: PathLike) -> None:
             raise InputError(table.path, None, f"{why}; {advice}")
     if utt2spk:
         raise InputError(table.path, None, f"does not have {next(iter(utt2spk))}, which is in utt2spk; {advice}")
+    if tables_changed(data_dir):
+        raise InputError(table.path, None, f"wav.scp or segments changed after it was made; {advice}")
 
 
 # --- choosing speakers

@@ -144,7 +144,10 @@ def refuse_short(short: Sequence[tuple[Source, float]], least_s: float, advice: 
 
 def known_seconds(source: Source, utt2dur: Mapping[str, str]) -> float:
     """The length of an utterance by segments or utt2dur; NaN: unknown."""
-    return source.end_s - source.start_s if source.end_s >= 0 else to_number(utt2dur.get(source.utt, ""))
+    if source.end_s >= 0:
+        return source.end_s - source.start_s
+    seconds = to_number(utt2dur.get(source.utt, ""))
+    return seconds if seconds > 0 else math.nan  # Kaldi's get_utt2dur.sh subtracts the start from an end of -1
 
 
 def is_short(seconds: float, least_s: float) -> bool:

@@ -27,7 +27,8 @@ def write_csv(path, *rows):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """train.csv of 10 speakers with 4 utterances each, fewer than the configuration's batch has; pairs.csv whose last pair is a file and itself."""
+    """train.csv of 10 speakers with 4 utterances each, fewer than a batch of the configuration has, and pairs.csv
+    whose last pair is a file and itself."""
     folder = tmp_path_factory.mktemp("csv")
     (folder / "wavs").mkdir()
     waves = [(f"wavs/{4 * s + u:03d}.wav", f"speaker {s}", voice(s, u, 0.8)) for s in range(10) for u in range(4)]

@@ -75,7 +75,7 @@ def test_commands_are_written_to_files(root, data, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "old", "new", "why"), [
-    ("segments", "0.05\n", "0.05\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; --min-duration 0.1 removes it"),
+    ("segments", "0.05\n", "0.05\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; .* --min-duration 0.1 removes"),
     ("segments", "3.005", "3.51", "segments:2: a-2: .*: ends at 3.51 s, after its recording .3 s."),
     ("segments", "-1 1", "-1 2", "segments:4: b-2: .*: has no channel 2"),
     ("utt2spk", "b-3 b\n", "", "segments:5: b-3: .*: is not in utt2spk"),
@@ -102,6 +102,45 @@ def test_cuts_and_tables_that_disagree_are_refused(root, data):
     train = run(root, "--train", data, data.parent / "exp", program="steps/train.py")
     assert train.returncode == 1 and "does not have c-1" in train.stderr
     assert not (data.parent / "exp/config.yaml").exists()
+
+
+def test_audio_that_differs_from_the_tables_is_refused(root, data):
+    """Kaldi's fix_data_dir.sh keeps four columns of segments; times and files may be edited."""
+    assert run(root, "--min-duration", "0.1", data).returncode == 0
+    for name, old, new, why in (("segments", " -1 1", " -1", "b-2 has channel 1, segments 0"),
+                                ("segments", "1.0 3.005", "1.2 3.005", "a-2 has 1 to 3 s, segments 1.2 3.005"),
+                                ("segments", "0.3 0.9", "0.3 0.8", "b-3 has 0.3 to 0.9 s, segments 0.3 0.8"),
+                                ("wav.scp", "two.flac", "other.flac", "b-2 has the file .*two.flac, wav.scp .*other")):
+        before = (data / name).read_text()
+        (data / name).write_text(before.replace(old, new))
+        checked = run(root, data, program="utils/validate_data_dir.py")
+        assert checked.returncode == 1 and re.search(f"cuts.jsonl:[0-9]: {why}", checked.stderr), checked.stderr
+        with pytest.raises(InputError, match="wav.scp or segments changed after it was made"):
+            check_tables(CutTable(data), data)
+        if " -1" in old:
+            done = run(root, data)
+            assert done.returncode == 1 and "segments:3: b-2: the fifth column is missing" in done.stderr
+        (data / name).write_text(before)
+        assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
+    check_tables(CutTable(data), data)
+
+
+def test_removed_utterances_are_in_no_table(root, data):
+    utts = [line.split()[0] for line in (data / "utt2spk").read_text().splitlines()]
+    for name in ("utt2lang", "text"):
+        (data / name).write_text("".join(f"{utt} x\n" for utt in utts))
+    (data / "segments").write_text((data / "segments").read_text().replace("r1 0.5 1.0", "r1 0 0.01").replace(
+        "r1 1.0 3.005", "r1 1 1.01"))
+    refused = run(root, data)
+    assert refused.returncode == 1 and "segments:1: a-1: " in refused.stderr
+    assert "3 utterances are shorter; --min-duration 0.1 removes them from the tables" in refused.stderr
+    assert run(root, "--min-duration", "0.1", data).returncode == 0
+    assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
+    assert (data / "wav.scp").read_text().startswith("r2 ") and (data / "text").read_text() == "b-2 x\nb-3 x\n"
+    assert (data / "utt2num_frames").read_text() == "b-2 168\nb-3 58\n"
+    (data / "feats.scp").write_text("b-2 x\nb-3 x\n")
+    (data / "utt2num_frames").write_text("b-2 170\nb-3 60\n")
+    assert run(root, data).returncode == 0 and (data / "utt2num_frames").read_text() == "b-2 170\nb-3 60\n"
 
 
 @pytest.mark.slow
