@@ -26,6 +26,7 @@ from rawnext.data.pipes import last_line, run_program
 log = logging.getLogger(__name__)
 
 BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
+RESAMPLED = 1 << 21  # samples at a time
 FFMPEG_BYTES = 1 << 34  # of ffmpeg's output, of which one channel is kept: 12 hours of stereo at 48 kHz
 UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
 FILTER_TAPS = 1 << 22  # limit for a resampler
@@ -125,7 +126,7 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
                 rate, stop = file.samplerate, min(file.frames, file.frames if stop is None else stop)
                 if file.frames > longest_s * rate:
                     raise AudioError(f"is longer than {longest_s:g} s")
-                columns = Columns(file.channels, channel)
+                columns = Columns(file.channels, channel, min(stop - start, 64 * os.fstat(raw.fileno()).st_size))
                 read_blocks(file, start, stop, columns)
             wave, energies = columns.wave(), columns.energies
             if len(wave) < stop - start:
@@ -146,9 +147,7 @@ def read_16k(path: str, start: int, num: int, channel: int = 0, rate: int = SAMP
         stop = begin + start + num
         found = read_samples(path, begin + start, stop if end is None else min(stop, end), channel)
     else:
-        shared = math.gcd(rate, SAMPLE_RATE)
-        old, new = rate // shared, SAMPLE_RATE // shared  # samples of a block before and after
-        margin = 2 + 7 * old // (min(old, new) * old)  # blocks; torchaudio's filter has 6 zero crossings on each side
+        old, new, margin = blocks_of(rate)
         first, last = max(0, start // new - margin), -(-(start + num) // new) + margin
         stop = begin + last * old
         found = read_samples(path, begin + first * old, stop if end is None else min(stop, end), channel)
@@ -159,11 +158,27 @@ def read_16k(path: str, start: int, num: int, channel: int = 0, rate: int = SAMP
 
 
 def resample(wave: np.ndarray, rate: int) -> np.ndarray:
-    """(T,) samples at `rate` Hz -> (T',) at 16 kHz."""
+    """(T,) samples at `rate` Hz -> (T',) at 16 kHz, by parts, because torchaudio takes several times the memory."""
     import torch
     from torchaudio.functional import resample as convert
 
-    return convert(torch.from_numpy(np.require(wave, requirements=["C", "W"])), rate, SAMPLE_RATE).numpy()
+    old, new, margin = blocks_of(rate)
+    part = max(RESAMPLED // old, 16 * margin)  # blocks
+    found = np.empty(-(-len(wave) * new // old), np.float32)
+    for first in range(0, -(-len(wave) // old), part):
+        begin = max(0, first - margin)
+        samples = wave[begin * old:(first + part + margin) * old]
+        converted = convert(torch.from_numpy(np.require(samples, requirements=["C", "W"])), rate, SAMPLE_RATE).numpy()
+        target = found[first * new:(first + part) * new]
+        target[:] = converted[(first - begin) * new:][:len(target)]
+    return found
+
+
+def blocks_of(rate: int) -> tuple[int, int, int]:
+    """Samples of a resampler's block before and after it, and the number of blocks on each side that one depends on."""
+    shared = math.gcd(rate, SAMPLE_RATE)
+    old, new = rate // shared, SAMPLE_RATE // shared
+    return old, new, 2 + 7 * old // (min(old, new) * old)  # torchaudio's filter has 6 zero crossings on each side
 
 
 def open_file(path: str) -> IO[bytes]:
@@ -237,21 +252,31 @@ def read_blocks(file: soundfile.SoundFile, start: int, stop: int, columns: "Colu
 
 
 class Columns:
-    """One channel of blocks (T, C), and the energy of each channel."""
+    """One channel of blocks (T, C), and the energy of each channel.
 
-    def __init__(self, channels: int, channel: int):
+    Args: room: samples for which memory is reserved; only those that come take any.
+    """
+
+    def __init__(self, channels: int, channel: int, room: int = 0):
+        self.room, self.filled = np.empty(max(room, 0), np.float32), 0
         self.parts: list[np.ndarray] = []
         self.energies = np.zeros(channels)
         self.channel = min(channel, channels - 1)
 
     def add(self, block: np.ndarray) -> None:
-        self.parts.append(np.ascontiguousarray(block[:, self.channel]))
+        end = self.filled + len(block)
+        if end <= len(self.room):
+            self.room[self.filled:end] = block[:, self.channel]
+            self.filled = end
+        else:
+            self.parts.append(np.ascontiguousarray(block[:, self.channel]))
         if len(self.energies) > 1:
             centred = block - block.mean(0, keepdims=True) if len(block) else block
             self.energies += np.einsum("tc,tc->c", centred, centred, dtype=np.float64)
 
     def wave(self) -> np.ndarray:
-        return np.concatenate(self.parts) if self.parts else np.empty(0, np.float32)
+        filled = self.room[:self.filled]
+        return np.concatenate([filled, *self.parts]) if self.parts else filled
 
 
 def read_pcm(raw: IO[bytes], start: int, stop: int, channel: int) -> np.ndarray | None:
