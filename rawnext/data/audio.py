@@ -61,11 +61,12 @@ class Header(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """wave: (T,) float32 of one channel.   rate: in Hz.   quieter_db: how far it is below the loudest channel."""
+    """wave: (T,) float32 of one channel.   rate: in Hz.   quieter_db: how far it is below the channel `loudest`."""
 
     wave: np.ndarray
     rate: int
-    quieter_db: float
+    quieter_db: float = 0.0
+    loudest: int = 0
 
 
 def is_audio_name(path: Path) -> bool:
@@ -117,7 +118,7 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
     """
     with open_file(path) as raw:
         if stop is not None and (wave := read_pcm(raw, start, stop, channel)) is not None:
-            return Samples(wave, SAMPLE_RATE, 0.0)
+            return Samples(wave, SAMPLE_RATE)
         file = open_by_libsndfile(raw)
         if file is None:
             wave, rate, energies = decode_by_ffmpeg(path, start, stop, channel, longest_s)
@@ -133,7 +134,8 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
                 raise AudioError(f"cut off: {len(wave)} of {stop - start} samples")
     if channel >= len(energies):
         raise AudioError(f"has no channel {channel}; channels are counted from 0, and it has {len(energies)}")
-    return Samples(wave, rate, 10 * math.log10(max(energies.max(), 1e-30) / max(energies[channel], 1e-30)))
+    quieter_db = 10 * math.log10(max(energies.max(), 1e-30) / max(energies[channel], 1e-30))
+    return Samples(wave, rate, quieter_db, int(energies.argmax()))
 
 
 def read_16k(path: str, start: int, num: int, channel: int = 0, rate: int = SAMPLE_RATE, begin: int = 0,
@@ -206,6 +208,10 @@ def open_by_libsndfile(raw: IO[bytes]) -> soundfile.SoundFile | None:
             return None
     elif (head[:4] == b"OggS" and not ogg_is_one_stream(raw, size, head)) or has_no_size(head):
         return None
+    elif head[:4] == b"RIFF":
+        raw.seek(8 + int.from_bytes(head[4:8], "little"))
+        if raw.read(5).lstrip(b"\0").startswith(b"RIFF"):
+            raise AudioError("two WAV files joined into one; join their samples, for example with sox")
     try:
         file = soundfile.SoundFile(raw.name)
     except UNDECODABLE:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segments of cuts for training; only the requested samples of a file are read."""
 
+import math
+
 import numpy as np
 
 from rawnext.data.audio import read_16k
 from rawnext.data.cuts import SAMPLE_RATE, Cut, tile
+from rawnext.data.wav import LARGEST
 
 
 class AudioFault(Exception):
@@ -14,7 +17,7 @@ class AudioFault(Exception):
 def read_segment(cut: Cut, start: int, num_samples: int) -> np.ndarray:
     """Samples start...start + num_samples of a cut, float32; a cut that ends earlier is repeated from `start`.
 
-    Raises: AudioFault: the audio cannot be decoded or is not finite.
+    Raises: AudioFault: the audio cannot be decoded, is not finite or on the scale of integers.
     """
     num_read = min(num_samples, cut.num_samples - start)
     if num_read < 1:
@@ -26,8 +29,11 @@ def read_segment(cut: Cut, start: int, num_samples: int) -> np.ndarray:
         raise AudioFault(f"{cut.utt}: {type(error).__name__}: {why}") from error
     if len(wave) < num_read:
         raise AudioFault(f"{cut.utt}: {len(wave)} samples instead of {num_read}")
-    if not np.isfinite(wave).all():
+    peak = float(max(wave.max(), -wave.min()))
+    if not math.isfinite(peak):
         raise AudioFault(f"{cut.utt}: contains NaN or infinity")
+    if peak > LARGEST:
+        raise AudioFault(f"{cut.utt}: has samples up to {peak:.0f}; they must be in [-1, 1]")
     return tile(wave, num_samples)
 
 

@@ -240,7 +240,7 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
         else:
             header = read_header(path)
             start, stop = limits(source, header.num_samples, header.rate)
-        wave, rate, quieter_db = read_samples(path, start, stop, source.channel, longest_s)
+        wave, rate, quieter_db, loudest = read_samples(path, start, stop, source.channel, longest_s)
     except (AudioError, OSError) as error:
         raise source.fault(error) from None
     num = len(wave) if stop is None else min(len(wave), stop - start)
@@ -251,7 +251,8 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
     if why := no_speech(wave):
         raise source.fault(why)
     if quieter_db > QUIETER_DB:
-        doubt = f"channel {source.channel}, which is used, is {quieter_db:.0f} dB below the loudest one"
+        doubt = (f"channel {source.channel}, which is used, is {quieter_db:.0f} dB below the loudest one, "
+                 f"channel {loudest}")
         if doubts is None:
             log.warning("%s: %s", source.path, doubt)
         else:

@@ -164,7 +164,8 @@ def rewritten(change, **options):
     (rewritten(lambda wave: wave, samplerate=8000), "AudioError: 8000 Hz instead of 16000"),
     (rewritten(lambda wave: wave, samplerate=8000, subtype="FLOAT"), "AudioError: 8000 Hz instead of 16000"),
     (rewritten(lambda wave: wave * np.nan, subtype="FLOAT"), "contains NaN or infinity"),
-    (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "contains NaN or infinity")])
+    (rewritten(lambda wave: wave * np.inf, subtype="DOUBLE"), "contains NaN or infinity"),
+    (rewritten(lambda wave: wave * 32768, subtype="FLOAT"), "has samples up to [0-9]+; they must be in")])
 def test_changed_and_damaged_files_are_reported_in_one_line(tmp_path, spoil, why):
     cut = as_cut(write(tmp_path / "a.wav"))
     spoil(tmp_path / "a.wav")

@@ -41,7 +41,7 @@ def test_a_channel_and_the_warning_about_it(client, extractor, tmp_path):
         status, answer = client.post(query, path.read_bytes())
         assert status == 200
         np.testing.assert_allclose(answer["embedding"], extractor.embed(*read_audio(path, channel)), rtol=1e-5)
-        warned = "Channel 0, which is used, is 60 dB below the loudest one." in answer["doubts"]
+        warned = "Channel 0, which is used, is 60 dB below the loudest one, channel 1." in answer["doubts"]
         assert warned == (channel == 0), answer["doubts"]
     for query, why in (("2", "has no channel 2; channels are counted from 0, and it has 2"),
                        ("-1", "expected a channel of 0 or more, got '-1'"), ("a", "got 'a'")):
