@@ -124,23 +124,29 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
                          args.protocol, config.extract, args.duration, CHUNKS[args.protocol])
 
 
+def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int:
+    """Write NAME.ark, NAME.scp and NAME.sources.   Returns: the number of embeddings of an earlier run."""
+    from rawnext.kaldi.journal import write_journal
+
+    return write_journal(name, common_lines(args), [(source.utt, source_line(source)) for source in sources],
+                         CHUNKS[args.protocol], lambda first: embed(args, sources[first:]))
+
+
 def main() -> None:
     args = parse()
     setup_log()
     from rawnext.data.wav import TooShort, read_sources
     from rawnext.files import write_lines
-    from rawnext.kaldi.journal import write_journal
 
     name = args.out_dir / f"embedding.{args.job}"
     list_path = name.with_name(f"{name.name}.short")
     share, short = find_share(args, read_sources(args.data_dir, args.allow_pipes), list_path)
     while True:
         if args.min_duration:
-            write_lines(list_path, map(short.get, sorted(short)))
+            write_lines(list_path, (short[utt] for utt in sorted(short)))
         sources = [source for source in share if source.utt not in short]
         try:
-            kept = write_journal(name, common_lines(args), [(s.utt, source_line(s)) for s in sources],
-                                 CHUNKS[args.protocol], lambda first, sources=sources: embed(args, sources[first:]))
+            kept = write_embeddings(args, name, sources)
             break
         except TooShort as error:  # the output of a command, whose length was not known
             if not args.min_duration:

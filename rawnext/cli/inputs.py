@@ -108,6 +108,7 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float],
         if doubts is not None:
             doubts[source.utt] = of_recording(wave, rate)
         yield source.utt, wave, rate
+        del wave  # before the next one is read
 
 
 def embed_files(names: Sequence[str], channel: int,

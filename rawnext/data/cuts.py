@@ -170,7 +170,8 @@ def scan_cuts(path: PathLike) -> dict[str, np.ndarray]:
                 offsets.append(offset)
                 offset += len(line)
     except FileNotFoundError:
-        raise InputError(path, None, "no such manifest; stage 1 makes it (stage 2 for noises)") from None
+        raise InputError(path, None, "no such manifest; stage 1 of a recipe makes it (stage 2 for noises), and "
+                                     "steps/make_cuts.py from Kaldi's tables") from None
     if not offsets:
         raise InputError(path, None, "is empty")
     speakers, place = np.unique(list(known), return_inverse=True)

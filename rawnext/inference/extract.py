@@ -136,6 +136,7 @@ def buffered(items: Iterable[Item], max_samples: int, chunk: int = 0) -> Iterato
     for number, item in enumerate(items, 1):
         buffer.append(item)
         num_samples += len(item[1])
+        del item  # the waveform may be freed before the next one is read
         if num_samples >= max_samples or (chunk and number % chunk == 0):
             yield buffer
             buffer, num_samples = [], 0

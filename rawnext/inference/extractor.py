@@ -134,7 +134,9 @@ class Extractor:
         """
         for part in buffered(waves, BUFFER_SAMPLES):
             names, signals, rates = zip(*part)
-            yield from zip(names, self.embed_batch(signals, rates))
+            vectors = self.embed_batch(signals, rates)
+            del part, signals  # an hour takes hundreds of megabytes, which the next recording may need
+            yield from zip(names, vectors)
 
 
 def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:
