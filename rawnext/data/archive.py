@@ -8,7 +8,6 @@ import io
 import os
 import re
 import stat
-import tarfile
 from functools import lru_cache
 
 from rawnext.files import PathLike
@@ -88,13 +87,11 @@ def locate(fd: int, offset: int) -> tuple[int, int]:
     before = min(offset, TAR_HEADER)
     block = os.pread(fd, before + 16, offset - before)
     header, head = block[:before], block[before:]
-    if header[257:262] == b"ustar":
+    if header[257:262] == b"ustar" and header[156:157] in (b"0", b"\0"):  # a file
         try:
-            member = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise OSError(f"damaged header of a tar file before byte {offset}: {error}") from None
-        if member.isreg():
-            return offset, member.size
+            return offset, int(header[124:136].strip(b" \0"), 8)
+        except ValueError:
+            raise OSError(f"damaged header of a tar file before byte {offset}") from None
     if head[:4] == b"RIFF" and STREAMED[0] < (size := int.from_bytes(head[4:8], "little")) < STREAMED[1]:
         return offset, 8 + size
     if head[:5] == b"AUDIO" and 0 < (width := int.from_bytes(head[5:6], "little")) <= 8:

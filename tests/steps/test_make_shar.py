@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from corpus import voice, write_corpus
+from page_commands import example
 from programs import forking
 from small_models import small
 
@@ -137,6 +138,16 @@ def test_samples_that_are_not_16_bit_are_counted(root, tmp_path):
     assert done.returncode == 0 and "2 utterances are not 16-bit and were rounded" in done.stdout
     for (_, _, path), source in zip(files, read_sources(tmp_path / "out")):
         assert np.abs(load_wave(source) - soundfile.read(path)[0]).max() <= 2**-16
+
+
+def test_commands_of_the_page(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in (example(root, "docs/howto/cluster.md", "steps/make_shar.py --nj"),
+                  example(root, "docs/howto/cluster.md", "steps/make_shar.py data/musan_noise")):
+        write_corpus(tmp_path / words[-2], num_speakers=2, num_utts=2, seconds=0.3)
+        done = make(root, *words[1:])
+        assert done.returncode == 0, done.stderr
+        assert len(CutTable(words[-1])) == 4
 
 
 # --- runs that end early
