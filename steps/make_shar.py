@@ -23,7 +23,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--format", choices=("flac", "wav"), default="flac", help="wav is read without a decoder and "
                         "takes twice the space (default: flac)")
-    parser.add_argument("--shard-utts", type=int, default=UTTS, help=f"utterances in a tar file (default: {UTTS})")
+    parser.add_argument("--shard-utts", type=int, default=UTTS, help="utterances in a tar file; a process keeps "
+                        f"256 of them open (default: {UTTS})")
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     parser.add_argument("data_dir", metavar="DATA", type=Path, help="data directory with cuts.jsonl, or Shar directory")
     parser.add_argument("out_dir", metavar="OUT", type=Path, help="new data directory")

@@ -24,8 +24,8 @@ class Archive:
     def __init__(self, fd: int):
         self.fd = fd
 
-    def __del__(self) -> None:
-        os.close(self.fd)
+    def __del__(self, close=os.close) -> None:  # os may be gone when Python ends
+        close(self.fd)
 
 
 @lru_cache(maxsize=MAX_OPEN)
@@ -75,7 +75,7 @@ def open_member(place: PathLike) -> Member | None:
         return None
     archive = open_archive(path, status.st_dev, status.st_ino)
     start, size = locate(archive.fd, offset)
-    if size == 0:
+    if size <= 0:
         raise OSError("empty file")
     if start + size > status.st_size:
         raise OSError(f"cut off: {path} has {status.st_size} bytes, and this audio ends at byte {start + size}")

@@ -5,17 +5,19 @@ A shard N is `cuts.N.jsonl.gz` and `recording.N.tar`, whose members are the audi
 """
 
 import gzip
+import io
 import json
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
+import soundfile
 
 from rawnext.data.audio import AudioError, read_samples
 from rawnext.data.cuts import SAMPLE_RATE, Cut, CutTable
@@ -58,9 +60,9 @@ def write_shar(data_dir: PathLike, folder: PathLike, audio_format: str, shard_si
     Returns: the number of new utterances whose samples were rounded, because they are not 16-bit.
     Raises: InputError: audio cannot be read, or the folder has other files.
     """
-    data, out, num = Path(data_dir), Path(folder), len(CutTable(data_dir))
-    shards = [Shard(data, out, audio_format, number, first, min(first + shard_size, num))
-              for number, first in enumerate(range(0, num, shard_size))]
+    data, out, table = Path(data_dir), Path(folder), CutTable(data_dir)
+    shards = [Shard(data, out, audio_format, number, first, min(first + shard_size, len(table)))
+              for number, first in enumerate(range(0, len(table), shard_size))]
     with writable(out):
         out.mkdir(parents=True, exist_ok=True)
     for path in out.parent.glob(f"{TEMPORARY}*"):  # of a killed export
@@ -71,12 +73,12 @@ def write_shar(data_dir: PathLike, folder: PathLike, audio_format: str, shard_si
             raise InputError(path, None, "is no part of a Shar directory; give another output folder")
         if path.name not in expected:
             path.unlink()
-    todo = [shard for shard in shards if not is_complete(shard)]
+    todo = [shard for shard in shards if not is_complete(shard, table)]
     with worker_pool(min(num_jobs, max(1, len(todo)))) as pool:
         return sum(progress(pool.map(write_shard, todo), total=len(todo), desc="write", unit="shard"))
 
 
-def is_complete(shard: Shard) -> bool:
+def is_complete(shard: Shard, table: CutTable) -> bool:
     """Whether the shard was written from the present cuts.jsonl with the same options."""
     recording, cuts = (shard.folder / name for name in shard.names)
     try:
@@ -84,7 +86,6 @@ def is_complete(shard: Shard) -> bool:
             return False
         with tarfile.open(recording, "r:") as tar:
             member = tar.next()
-        table = CutTable(shard.data_dir)
         return (member is not None and member.name.endswith(f".{shard.audio_format}")
                 and [row.utt for row in read_manifest(cuts)] == [table.utts[i] for i in range(shard.first, shard.last)])
     except (OSError, tarfile.TarError, InputError):
@@ -93,33 +94,46 @@ def is_complete(shard: Shard) -> bool:
 
 def write_shard(shard: Shard) -> int:
     """Write a shard under temporary names and rename it.   Returns: see write_shar."""
-    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
-    from lhotse.shar import SharWriter
-
     table, gender = CutTable(shard.data_dir), shard.data_dir / "spk2gender"
     genders = read_table(gender, one_word=True) if gender.exists() else {}
+    recordings, cuts = shard.names
     num_rounded = 0
-    with writable(shard.folder / shard.names[0]), tempfile.TemporaryDirectory(dir=shard.folder.parent,
-                                                                             prefix=TEMPORARY) as temporary:
-        with SharWriter(temporary, {"recording": shard.audio_format}, None, shard_suffix=f".{shard.number:06d}") as out:
+    with writable(shard.folder / recordings), TemporaryDirectory(dir=shard.folder.parent, prefix=TEMPORARY) as folder:
+        # not by lhotse's SharWriter, which scales samples by 32767/32768
+        with tarfile.open(f"{folder}/{recordings}", "w") as tar, gzip.open(f"{folder}/{cuts}", "wt") as manifest:
             for index in range(shard.first, shard.last):
-                cut, spk = table[index], str(table.speakers[table.speaker_of[index]])
+                cut, spk, audio = table[index], str(table.speakers[table.speaker_of[index]]), io.BytesIO()
                 try:
                     wave, rate = read_whole(cut)
                     samples, is_rounded = to_16_bit(wave)
                 except AudioError as error:
                     raise InputError(table.path, index + 1, f"{cut.utt}: {cut.path}: {error}") from None
                 num_rounded += is_rounded
-                recording = Recording(cut.utt, [AudioSource("shar", [0], "")], rate, len(wave), len(wave) / rate, [0])
-                segment = SupervisionSegment(cut.utt, cut.utt, 0, recording.duration, 0, speaker=spk,
-                                             gender=genders.get(spk))
-                # not SharWriter.write, which scales samples by 32767/32768
-                out.writers["recording"].write(cut.utt, samples[None], rate, manifest=recording)
-                out.writers["cuts"].write(MonoCut(cut.utt, 0, recording.duration, 0, [segment], recording=recording))
-        (shard.folder / shard.names[1]).unlink(missing_ok=True)
+                soundfile.write(audio, samples, rate, format=shard.audio_format)
+                whole = lhotse_cut(cut.utt, spk, genders.get(spk), len(wave), rate)
+                add(tar, f"{cut.utt}.{shard.audio_format}", audio.getvalue())
+                add(tar, f"{cut.utt}.json", json.dumps(whole["recording"]).encode())
+                manifest.write(f"{json.dumps(whole)}\n")
+        (shard.folder / cuts).unlink(missing_ok=True)
         for name in shard.names:
-            os.replace(Path(temporary) / name, shard.folder / name)
+            os.replace(Path(folder) / name, shard.folder / name)
     return num_rounded
+
+
+def lhotse_cut(utt: str, spk: str, gender: str | None, num_samples: int, rate: int) -> dict[str, Any]:
+    """A MonoCut of an utterance in a Shar directory, as JSON values."""
+    from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+
+    seconds = num_samples / rate
+    recording = Recording(utt, [AudioSource("shar", [0], "")], rate, num_samples, seconds, [0])
+    segment = SupervisionSegment(utt, utt, 0, seconds, 0, speaker=spk, gender=gender)
+    return MonoCut(utt, 0, seconds, 0, [segment], recording=recording).to_dict()
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
 
 
 def read_whole(cut: Cut) -> tuple[np.ndarray, int]:
@@ -185,7 +199,7 @@ def read_shar(folder: PathLike, num_jobs: int) -> tuple[list[Utterance], dict[st
     for place, why in bad:
         raise InputError(place, None, why)
     for (row, place), utt in zip(rows, utterances):
-        if abs(row.start_s) + abs(row.duration_s - utt.num_samples / utt.sample_rate) > TOLERANCE_S:
+        if not abs(row.start_s) + abs(row.duration_s - utt.num_samples / utt.sample_rate) <= TOLERANCE_S:
             raise InputError(place, None, f"{row.utt} is {row.duration_s:g} s from {row.start_s:g} s on of "
                                           f"{utt.num_samples / utt.sample_rate:g} s of audio; export such cuts again")
     return utterances, {row.spk: row.gender for row, _ in rows if row.gender}
@@ -229,7 +243,7 @@ def read_row(line: bytes, path: Path, number: int) -> Row:
         (spk,), gender = spks, str(cut["supervisions"][0].get("gender") or "")[:1].lower()
         row = Row(cut["id"], spk, gender if gender in ("m", "f") else "", float(cut["start"]), float(cut["duration"]))
         is_valid = isinstance(row.utt, str) and isinstance(spk, str) and cut["type"] == "MonoCut"
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         is_valid = False
     if not is_valid:
         raise InputError(path, number, "not a lhotse MonoCut of one speaker")

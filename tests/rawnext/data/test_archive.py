@@ -4,6 +4,7 @@
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,13 @@ def test_a_replaced_archive_is_read_again(tmp_path, wavs):
     tarred(tmp_path / "new.tar", wavs[1])
     os.replace(tmp_path / "new.tar", tmp_path / "x.tar")
     assert read_header(place) == read_header(str(wavs[1]))
+
+
+def test_nothing_is_printed_at_the_end(root, tmp_path, wavs):
+    place, = tarred(tmp_path / "x.tar", wavs[0])
+    code = f"from rawnext.data.audio import read_header; read_header({place!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- faults
