@@ -99,7 +99,7 @@ def write_shard(shard: Shard) -> int:
     recordings, cuts = shard.names
     num_rounded = 0
     with writable(shard.folder / recordings), TemporaryDirectory(dir=shard.folder.parent, prefix=TEMPORARY) as folder:
-        # not by lhotse's SharWriter, which scales samples by 32767/32768
+        # not by lhotse's SharWriter, which has other decoders and prints a traceback when the disk is full
         with tarfile.open(f"{folder}/{recordings}", "w") as tar, gzip.open(f"{folder}/{cuts}", "wt") as manifest:
             for index in range(shard.first, shard.last):
                 cut, spk, audio = table[index], str(table.speakers[table.speaker_of[index]]), io.BytesIO()
