@@ -196,7 +196,7 @@ def test_other_files_in_the_way(root, data, tmp_path):
 
 @pytest.fixture
 def shar(tmp_path):
-    """As `lhotse shar export` writes it: ids without speakers, Opus, text."""
+    """As `lhotse shar export` writes it: ids without speakers, text."""
     from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
     from lhotse.shar import SharWriter
 
