@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 from programs import forking
 
@@ -18,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pytest_configure(config) -> None:
     """Make every test run repeatable."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return   # pytest-xdist's first process runs no test, and its workers start after this
     gc.disable()   # until pytest_collection_finish
+    import hypothesis
     import torch
 
     class TorchRandom:
