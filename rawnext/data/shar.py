@@ -149,7 +149,7 @@ def read_whole(cut: Cut) -> tuple[np.ndarray, int]:
             raise AudioError(" ".join(str(error).split())[:200]) from error
     # the most samples that become cut.num_samples at 16 kHz; a file may end with fewer
     num = -(-cut.rate * (2 * cut.num_samples + 1) // (2 * SAMPLE_RATE)) - 1
-    wave, rate, _ = read_samples(cut.path, cut.begin, cut.begin + num, cut.channel)
+    wave, rate, *_ = read_samples(cut.path, cut.begin, cut.begin + num, cut.channel)
     if rate != cut.rate:
         raise AudioError(f"{rate} Hz instead of {cut.rate} Hz")
     if len(wave) < num - max(1, rate // SAMPLE_RATE):
