@@ -1,20 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files: written by atomic rename, read line by line with checks."""
+"""Text files: written by atomic rename, read line by line or as JSON with checks."""
 
 import contextlib
+import json
+import math
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rawnext.errors import UNWRITABLE, InputError
 
 PathLike = str | os.PathLike[str]
 
+STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # standard input, and the pipes of a shell's <(...)
+JSON_BYTES = 1 << 26
+NAME_BYTES = 255  # of a file's name, on Linux
+
 
 @contextlib.contextmanager
 def readable(path: PathLike) -> Iterator[None]:
-    """Turn an OSError of the block, which reads `path`, into an InputError."""
+    """Turn an OSError of the block, which reads `path`, into an InputError.
+
+    A folder is refused before the block, and so are a FIFO and a device, which may never answer or never end.
+    """
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(path, None, "is not a file but a folder")
+        if not stat.S_ISREG(mode) and os.fspath(path) != os.devnull and not os.fspath(path).startswith(STREAMS):
+            raise InputError(path, None, "is not a file but a FIFO, device or socket")
         yield
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -39,7 +55,9 @@ def writable(path: PathLike, *files: Path) -> Iterator[None]:
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails."""
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    end = f".{os.getpid()}.tmp"  # after the name, which is shortened if both together would be too long for a name
+    begin = os.fsencode(final.name)[:NAME_BYTES - 1 - len(end)] if len(os.fsencode(final.name)) <= NAME_BYTES else b"x"
+    temporary = final.with_name(f".{os.fsdecode(begin)}{end}")
     with writable(final, temporary):
         try:
             yield temporary
@@ -75,3 +93,24 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
                 yield number, line
         except UnicodeDecodeError:
             raise InputError(path, number + 1, "not UTF-8 text") from None
+
+
+def read_json(path: PathLike, what: str = "JSON") -> Any:
+    """The value in a JSON file that others may have made.
+
+    Raises: InputError: the file is missing, over 64 MB or not JSON (`is not WHAT`), is nested too deeply to be read, or
+        has a number that is not finite, such as NaN or 1e999.
+    """
+    def finite(text: str) -> float:
+        if not math.isfinite(number := float(text)):
+            raise ValueError(text)
+        return number
+
+    with readable(path), open(path, "rb") as file:
+        data = file.read(JSON_BYTES + 1)
+    try:
+        if len(data) > JSON_BYTES:
+            raise ValueError("too large")
+        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError):
+        raise InputError(path, None, f"is not {what}") from None
