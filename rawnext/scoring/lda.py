@@ -4,6 +4,7 @@
 import numpy as np
 import scipy
 
+PER_DIM = 4  # vectors beyond one for each speaker that LDA and PLDA want for each dimension
 FLOOR = 1e-6  # of eigenvalues of the whitened covariance, relative to its largest; Kaldi's default
 
 
@@ -13,6 +14,18 @@ def speaker_means(x: np.ndarray, speaker: np.ndarray) -> tuple[np.ndarray, np.nd
     total = np.zeros((len(count), x.shape[1]))
     np.add.at(total, label, x)
     return total / count[:, None], label, count
+
+
+def degrees_of_freedom(x: np.ndarray, speaker: np.ndarray) -> int:
+    """N - S: different vectors of (N, D), less one for each speaker: those that show within-speaker variance."""
+    rows = np.ascontiguousarray(x).view(np.dtype((np.void, x.itemsize * x.shape[1])))
+    return len(np.unique(rows)) - len(np.unique(speaker))
+
+
+def principal_directions(x: np.ndarray, num: int) -> np.ndarray:
+    """(D, num) directions of the largest total variance of (N, D) vectors."""
+    centred = np.asarray(x, dtype=np.float64) - x.mean(axis=0, dtype=np.float64)
+    return scipy.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :num]
 
 
 def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_factor: float = 0.0,
