@@ -107,7 +107,8 @@ def read_json(path: PathLike, what: str = "JSON") -> Any:
         return number
 
     with readable(path), open(path, "rb") as file:
-        data = file.read(JSON_BYTES + 1)
+        size = os.fstat(file.fileno()).st_size if os.path.isfile(path) else JSON_BYTES
+        data = file.read(min(size, JSON_BYTES) + 1)  # read() takes the memory before it reads
     try:
         if len(data) > JSON_BYTES:
             raise ValueError("too large")

@@ -28,7 +28,7 @@ from rawnext.training import checkpoint
 
 PROTOCOLS = ("native", "paper")
 LONGEST_SAMPLES = 16 * 59050  # of one pass; the full RawNeXt takes 0.5 GiB for it
-MOST_MODULES = 20_000  # of a model; RawNeXt has 400
+MOST_MODULES = 5000  # of a model; RawNeXt has 400, MR-RawNet 900
 BUFFER_SAMPLES = 16 * LONGEST_SAMPLES  # read before they are batched by length: 60 MB
 # Largest padded batch, unless a single piece is longer. On a CPU, batches larger than its caches bring no gain, and
 # their wider spread of lengths costs padding. On a GPU the full RawNeXt takes 2 GiB.

@@ -26,6 +26,7 @@ MEASURES = {  # name in a row -> title, format; those after minDCF are of log-li
     "min_dcf_05": ("minDCF, P_target 0.05", ".3f"), "act_dcf_01": ("actual DCF, P_target 0.01", ".3f"),
     "act_dcf_05": ("actual DCF, P_target 0.05", ".3f"), "cllr": ("Cllr", ".3f"), "min_cllr": ("minimum Cllr", ".3f")}
 PAPER_NAMES = {"eer": "eer", "min_dcf_01": "mindcf01", "min_dcf_05": "mindcf05"}  # columns of conf/paper.tsv
+MOST = 1e15  # of a number in a row
 NAMES = ("list", "data_set", "protocol", "backend")
 TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning")  # that an evaluation may lack
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
@@ -79,7 +80,8 @@ def can_be(name: str, value: Any) -> bool:
 
 
 def is_numbers(value: Any, num: int) -> bool:
-    return isinstance(value, list) and len(value) == num and all(type(x) in (int, float) for x in value)
+    return isinstance(value, list) and len(value) == num and all(
+        type(x) in (int, float) and abs(x) < MOST for x in value)
 
 
 def read_training(path: Path) -> dict[str, np.ndarray]:

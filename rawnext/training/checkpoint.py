@@ -107,6 +107,9 @@ def set_weights(module: nn.Module, state: dict[str, Any], path: PathLike) -> Non
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*which is a no-op", UserWarning)  # the meta device has no values
+            if wide := [name for name, tensor in state["model"].items()
+                        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()]:
+                raise ValueError(f"{wide[0]} states more values than it has")
             module.load_state_dict(state["model"])
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
