@@ -5,7 +5,7 @@
 steps/normalize.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
     --cohort exp/x/embeddings/cohort/embedding.scp exp/x/scores/cosine/vox1/E_2s exp/x/scores/asnorm/vox1/E_2s
 
-The cohort must not have the speakers of the trials; by the tables of speakers, they are left out with a warning.
+The cohort must not have the speakers of the trials. By the tables of speakers, they are left out with a warning.
 
 For short test utterances, --test-cohort names the cohort's utterances cut to the same duration. The enroll side is
 compared with these, as with impostors; the test side is compared with the whole utterances of --cohort.
@@ -38,9 +38,9 @@ def own_speakers(args: argparse.Namespace, enroll_ids: Sequence[str], test_ids: 
 
 
 def read_cohort(args: argparse.Namespace, scp: str, own: set[str]) -> np.ndarray:
-    """(C, D) embeddings of a cohort, without those of the trials' speakers.
+    """(C, D) embeddings of a cohort, without those of the trials' speakers if others are left.
 
-    Raises: InputError: they are of one speaker, or of the trials' speakers only.
+    Raises: InputError: they are of one speaker.
     """
     keys, x, _ = read_side(scp)
     table = speakers(args.cohort_utt2spk, scp)
@@ -49,9 +49,12 @@ def read_cohort(args: argparse.Namespace, scp: str, own: set[str]) -> np.ndarray
     if not others.all():
         first = names[int(np.argmin(others))]
         why = f"{np.count_nonzero(~others)} of its {len(keys)} vectors are of speakers of the trials, such as {first}"
-        if not others.any():
-            raise InputError(scp, None, f"{why}; a cohort needs other speakers")
-        warn(scp, f"{why}; they are left out")
+        if len(set(names[others])) > 1:
+            warn(scp, f"{why}; they are left out")
+        else:
+            warn(scp, f"{why}, and too few are left without them; the scores are not to be trusted, because a cohort "
+                      "needs other speakers")
+            others[:] = True
     num, found = np.count_nonzero(others), len(set(names[others]))
     if found < 2:
         raise InputError(scp, None, f"a cohort of {num} of one speaker, {names[others][0]}: statistics need two or "

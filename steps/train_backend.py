@@ -24,13 +24,13 @@ from rawnext.scoring.plda import fit_plda, smooth
 
 
 def reduce(path: str, x: np.ndarray, speaker: np.ndarray, kept: int) -> np.ndarray:
-    """(D, kept) principal directions of (N, D) vectors, with a warning.   Raises: InputError: fewer than 2 are left."""
+    """(D, kept) principal directions of (N, D) vectors, with a warning.   Raises: InputError: kept is 0."""
     num, few = len(set(speaker)), (f"{len(x)} vectors of {len(set(speaker))} speakers are too few for LDA and PLDA of "
                                    f"{x.shape[1]} dimensions")
     want = f"want {PER_DIM * x.shape[1] + num} different vectors of these speakers (in recipes: --cohort-utts)"
     if np.unique(speaker, return_counts=True)[1].max() < 2:
         raise InputError(path, None, "LDA needs a speaker with two vectors; each has one")
-    if kept < 2:
+    if not kept:
         raise InputError(path, None, f"{few}; {want}, or score by cosine")
     warn(path, f"{few}: reduced to their {kept} principal components, and scores will be worse than cosines; {want}")
     return principal_directions(x, kept)
@@ -60,7 +60,8 @@ def main() -> None:
     speaker = np.array([spk_of[utt] for utt in utts])
     mean = x.mean(axis=0, dtype=np.float64)
     try:
-        kept = min(x.shape[1], degrees_of_freedom(x, speaker) // PER_DIM)
+        free = degrees_of_freedom(x, speaker)
+        kept = min(x.shape[1], max(2, free // PER_DIM) if free >= PER_DIM else 0)
         base = np.eye(x.shape[1]) if kept == x.shape[1] else reduce(args.utt2spk, x, speaker, kept)
         dim = min(args.lda_dim, kept, len(set(speaker)) - 1)
         offset, projection = fit_lda((x - mean) @ base, speaker, dim, args.total_covariance_factor)

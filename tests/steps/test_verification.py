@@ -174,7 +174,7 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("exp/x/config.yaml", {"train", "extract", "extract calibration", "evaluate", "results", "report"}),
     ("data/test/trials", {"score", "score_trained", "evaluate", "report"}),
     ("data/dev/trials", {"train", "score calibration", "score_trained calibration", "calibrate"}),
-    ("data/test/utt2spk", {"evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
+    ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
     ("data/train/utt2spk", {"cohort"}), ("data/train/cuts.jsonl", {"train"}), ("a.yaml", {"train"}),
     ("data/test/wav.scp", {"extract", "report"}), ("data/dev/audio/s00-u0.wav", {"extract calibration"}),
 ])
