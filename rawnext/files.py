@@ -2,9 +2,11 @@
 """Text files: written by atomic rename, read line by line or as JSON with checks."""
 
 import contextlib
+import errno
 import json
 import math
 import os
+import select
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,20 +18,22 @@ PathLike = str | os.PathLike[str]
 
 STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # standard input, and the pipes of a shell's <(...)
 JSON_BYTES = 1 << 26
+FIFO_S = 5
 NAME_BYTES = 255  # of a file's name, on Linux
 
 
 @contextlib.contextmanager
-def readable(path: PathLike) -> Iterator[None]:
+def readable(path: PathLike, fifo: bool = False) -> Iterator[None]:
     """Turn an OSError of the block, which reads `path`, into an InputError.
 
-    A folder is refused before the block, and so are a FIFO and a device, which may never answer or never end.
+    A folder is refused before the block, and so are a device and, without `fifo`, a FIFO: they may never end or answer.
     """
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise InputError(path, None, "is not a file but a folder")
-        if not stat.S_ISREG(mode) and os.fspath(path) != os.devnull and not os.fspath(path).startswith(STREAMS):
+        known = stat.S_ISREG(mode) or (fifo and stat.S_ISFIFO(mode))
+        if not known and os.fspath(path) != os.devnull and not os.fspath(path).startswith(STREAMS):
             raise InputError(path, None, "is not a file but a FIFO, device or socket")
         yield
     except OSError as error:
@@ -72,13 +76,25 @@ def write_lines(path: PathLike, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
+def patient(path: str, flags: int) -> int:
+    """Open a file; waits a few seconds for the first byte of a named FIFO.   Raises: TimeoutError: nothing comes."""
+    if path.startswith(STREAMS) or not stat.S_ISFIFO(os.stat(path).st_mode):
+        return os.open(path, flags)
+    file = os.open(path, flags | os.O_NONBLOCK)
+    if not select.select([file], [], [], FIFO_S)[0]:
+        os.close(file)
+        raise TimeoutError(errno.ETIMEDOUT, f"a FIFO to which nothing is written for {FIFO_S} s")
+    os.set_blocking(file, True)
+    return file
+
+
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """(line number, line without newline) of a text file.
 
     Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control characters or
         unusual spaces.
     """
-    with readable(path), open(path, encoding="utf-8", newline="\n") as file:
+    with readable(path, fifo=True), open(path, encoding="utf-8", newline="\n", opener=patient) as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):

@@ -173,11 +173,14 @@ def embed_all(model: nn.Module, waves: Iterable[tuple[str, np.ndarray]], protoco
     Args:
         duration: seconds cut from the middle of each utterance; 0: all of it.
         chunk: utterances that are read before they are batched; fewer if they are long.
+    Raises: InputError: an embedding is not finite.
     """
     window = round(duration * SAMPLE_RATE)
     for part in buffered(waves, BUFFER_SAMPLES, chunk):
         utts, signals = zip(*part)
-        if protocol == "paper":
-            yield from zip(utts, embed_paper(model, signals, config, window))
-        else:
-            yield from zip(utts, embed_native(model, [centre_crop(w, window) if window else w for w in signals]))
+        found = (embed_paper(model, signals, config, window) if protocol == "paper" else
+                 embed_native(model, [centre_crop(w, window) if window else w for w in signals]))
+        for utt, vector in zip(utts, found):
+            if not np.isfinite(vector).all():
+                raise InputError(utt, None, "the model gives an embedding that is not finite")
+            yield utt, vector

@@ -2,6 +2,7 @@
 """The Python interface to embeddings: `from rawnext import Extractor`."""
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -66,7 +67,7 @@ class Extractor:
     """
 
     def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S, warn: bool = True):
-        if longest_s < 2 * LEAST_SAMPLES / SAMPLE_RATE:
+        if not 2 * LEAST_SAMPLES / SAMPLE_RATE <= longest_s < math.inf:
             raise ValueError(f"longest_s: at least {2 * LEAST_SAMPLES / SAMPLE_RATE} s, got {longest_s}")
         self.model, self.config, self.folder, self.warn = model, config, folder, warn
         self.max_samples = int(longest_s * SAMPLE_RATE)

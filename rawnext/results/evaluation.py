@@ -56,7 +56,7 @@ def evaluation(scores: np.ndarray, is_target: np.ndarray, definition: str, llr: 
 
 def intervals(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, wanted: dict[str, Measure],
               eer_percent: float) -> dict[str, Any]:
-    """`MEASURE_interval` of each measure that varies with the speakers, and `interval_note` if one does not.
+    """`MEASURE_interval` of each measure that varies with the speakers, and `interval_note` if something is wrong.
 
     Without an error all samples of speakers have the same figures, and the EER's interval is an upper bound.
     """
@@ -72,6 +72,8 @@ def intervals(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, w
                                   f"speakers and {units.pairs} disjoint pairs of speakers without an error")
     elif "eer_interval" not in found:
         found["interval_note"] = "no interval: all samples of speakers have the same EER"
+    elif units.too_narrow:
+        found["interval_note"] = units.too_narrow
     return found
 
 

@@ -21,7 +21,8 @@ from rawnext.scoring.det import Det, det_points
 
 REPLICATES = 1000
 LEVEL = 0.95
-FEWEST = 10  # speakers for an interval: with 8, one of eight intervals of the EER misses the true value, with 3 half
+FEWEST = 5  # speakers for an interval; with 3, half of the intervals of the EER miss the true value
+RELIABLE = 10  # speakers; with 5 to 9, one of five to eight intervals of the EER misses the true value
 BLOCK = 1 << 19  # trial weights in memory at a time
 
 Measure = Callable[[Det], np.ndarray]
@@ -125,8 +126,18 @@ class Units(NamedTuple):
         """Why there is no interval, empty if there is one."""
         if self.speakers >= FEWEST and self.pairs >= FEWEST // 2:
             return ""
+        return f"{self} are too few; want {RELIABLE} and {RELIABLE // 2}"
+
+    @property
+    def too_narrow(self) -> str:
+        """Why an interval is too narrow, empty if it is not."""
+        if self.speakers >= RELIABLE and self.pairs >= RELIABLE // 2:
+            return ""
+        return f"the interval is too narrow: {self} are few; want {RELIABLE} and {RELIABLE // 2}"
+
+    def __str__(self) -> str:
         return (f"{self.speakers} speaker{'s' * (self.speakers != 1)} with target trials and {self.pairs} disjoint "
-                f"pair{'s' * (self.pairs != 1)} with nontarget trials are too few; want {FEWEST} and {FEWEST // 2}")
+                f"pair{'s' * (self.pairs != 1)} with nontarget trials")
 
     def bound(self, level: float = LEVEL) -> float:
         """Upper bound of both error rates, fractions, if not one trial is an error.

@@ -21,7 +21,7 @@ from rawnext.scoring.cosine import floating, lengths, unit_vectors
 TOP = 300  # nearest members of the cohort that AS-norm uses, at most QUARTER of it
 QUARTER = 4  # with 100 to 400 members, a quarter of them is better than 300 or all (docs/reference/backend.md)
 FEWEST = 100  # members; with fewer, AS-norm is worse than cosine (docs/reference/backend.md)
-LEAST_STD = 1e-5  # of cosines in single precision, whose rounding alone is 1e-7
+LEAST_STD = 1e-6  # of cosines in single precision, whose rounding alone is 1e-7
 BLOCK = 1 << 22  # cosines in memory at a time
 
 

@@ -24,7 +24,7 @@ def evaluated(scores, is_target, speakers):
     return evaluation(scores, is_target, "mean", False, speakers)
 
 
-@pytest.mark.parametrize(("num", "pairs"), [(2, "1 disjoint pair"), (3, "1 disjoint pair"), (9, "4 disjoint pairs")])
+@pytest.mark.parametrize(("num", "pairs"), [(2, "1 disjoint pair"), (3, "1 disjoint pair"), (4, "2 disjoint pairs")])
 def test_few_speakers_have_no_interval_but_the_reason(num, pairs):
     row = evaluated(*trials(num))
     assert not INTERVALS & set(row) and row["num_speakers"] == num and 0 < row["eer"] < 50
@@ -32,9 +32,13 @@ def test_few_speakers_have_no_interval_but_the_reason(num, pairs):
                                     "are too few; want 10 and 5")
 
 
-def test_ten_speakers_have_intervals():
-    row = evaluated(*trials(10))
-    assert set(row) >= INTERVALS and "interval_note" not in row
+@pytest.mark.parametrize("num", [5, 9, 10])
+def test_intervals_of_under_ten_speakers_are_said_to_be_too_narrow(num):
+    row = evaluated(*trials(num))
+    assert set(row) >= INTERVALS and ("interval_note" in row) == (num < 10)
+    assert num == 10 or row["interval_note"] == (
+        f"the interval is too narrow: {num} speakers with target trials and {num // 2} disjoint pairs with nontarget "
+        "trials are few; want 10 and 5")
     assert all(row[name][0] < row[name][1] for name in INTERVALS)
 
 
