@@ -113,11 +113,12 @@ def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: n
     few = units_of(is_target, speakers).too_few
     estimate, replicates = bootstrap([a, b], is_target, speakers, list(wanted.values()), 1 if few else REPLICATES)
     if few:
-        return [Difference(name, *map(float, pair), float(pair[0] - pair[1]), *[math.nan] * 3, f"no interval: {few}")
-                for name, pair in zip(wanted, estimate.T)]
+        return [Difference(name, one, other, one - other, math.nan, math.nan, math.nan, f"no interval: {few}")
+                for name, (one, other) in zip(wanted, estimate.T.tolist())]
     difference, differences = estimate[0] - estimate[1], replicates[:, 0] - replicates[:, 1]
     columns = (*estimate, difference, *interval(difference, differences), p_value(difference, differences))
-    found = [Difference(name, *map(float, values)) for name, *values in zip(wanted, *columns)]
+    found = [Difference(name, one, other, gap, low, high, p)
+             for name, (one, other, gap, low, high, p) in zip(wanted, np.stack(columns, axis=1).tolist())]
     same = np.ptp(differences, axis=0) == 0
     if np.array_equal(a, b):
         return found
