@@ -58,7 +58,8 @@ fuzz: env
 	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 tests/fuzz
 
 .venv/.docs: .venv/.complete
-	.venv/bin/python -m pip --disable-pip-version-check install -q $(if $(NEWEST),,--constraint requirements.lock) -e '.[docs]'
+	.venv/bin/python -m pip --disable-pip-version-check install -q $(if $(NEWEST),,--constraint requirements.lock) -e '.[docs]' \
+	  --config-settings editable_mode=compat
 	touch $@
 
 docs: .venv/.docs

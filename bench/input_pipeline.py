@@ -35,8 +35,8 @@ def lengths() -> dict[str, list[tuple[str, str, float]]]:
     return found
 
 
-def write_corpora(folder: Path) -> Path:
-    """Write the data directories of `lengths` with their audio."""
+def write_corpora(folder: Path, kind: str = "wav") -> Path:
+    """Write the data directories of `lengths` with their audio, as wav or flac."""
     import soundfile
 
     from rawnext.data.manifest import scan_audio, write_data_dir
@@ -45,7 +45,7 @@ def write_corpora(folder: Path) -> Path:
     noise = rng.standard_normal(60 * 16000 + 1000).astype(np.float32) / 10
     for name, files in lengths().items():
         (folder / name / "audio").mkdir(parents=True)
-        paths = [(utt, spk, str(folder / name / "audio" / f"{utt}.wav")) for utt, spk, _ in files]
+        paths = [(utt, spk, str(folder / name / "audio" / f"{utt}.{kind}")) for utt, spk, _ in files]
         for number, ((_, _, seconds), (_, _, path)) in enumerate(zip(files, paths)):
             wave = noise[number : number + round(16000 * seconds)]
             soundfile.write(path, wave * np.exp(-np.arange(len(wave)) / 2000) if name == "rirs" else wave, 16000)
@@ -139,6 +139,7 @@ def measured(folder: Path) -> Iterator[Ratio]:
     clean = configuration(augment=False)
     yield compare("crops alone", num, "utts", ("whole files", partial(Plain(folder, clean).run, num)),
                   ("EpochDataset", partial(Ours(folder, clean).run, num)), ROUNDS, "samples are the files'")
+    yield from (tars(folder, kind, num) for kind in ("wav", "flac"))
     yield segments(folder, num)
     yield reverberation(folder)
     apart = float((ours.run(STEP) - device.run(STEP)).abs().max())
@@ -146,6 +147,21 @@ def measured(folder: Path) -> Iterator[Ratio]:
                   ("the workers' part", partial(Ours(folder, on_device, False).run, num)), ROUNDS)
     yield compare("the same, the device is a CPU", num, "utts", new,
                   ("both parts", partial(device.run, num)), ROUNDS, f"differs by {apart:.1g}")
+
+
+def tars(folder: Path, kind: str, num: int) -> Ratio:
+    """Crops from files, and from the tar files of steps/make_shar.py."""
+    from rawnext.data.manifest import write_data_dir
+    from rawnext.data.shar import read_shar, write_shar
+
+    files = folder if kind == "wav" else write_corpora(folder / kind, kind)
+    out, config = folder / f"{kind}_tars/train", configuration(augment=False)
+    write_shar(files / "train", out / "shar", kind, STEP, 1)
+    write_data_dir(read_shar(out / "shar", 1)[0], out)
+    old, new = Ours(files, config), Ours(out.parent, config)
+    apart = float((old.run(STEP) - new.run(STEP)).abs().max())
+    return compare(f"crops alone, {kind}", num, "utts", ("files", partial(old.run, num)),
+                   ("tar files", partial(new.run, num)), ROUNDS, f"differs by {apart:.1g}")
 
 
 def segments(folder: Path, num: int) -> Ratio:

@@ -17,11 +17,18 @@ prepare_banks() {
 }
 
 # download URL FOLDER OPTION: unpacks an archive to a folder, unless that is there. OPTION: names a copy of the corpus.
+# The archive must have the checksum of local/downloads.sha256, if that has one for this URL.
 download() {
+  local sum
   [ ! -d "$2" ] || return 0
   mkdir -p "$(dirname "$2")"
   wget --continue --tries 5 --no-verbose -O "$2.part" "$1" \
     || die "$1: cannot be downloaded; download it by other means, and name it by $3"
+  sum=$(awk -v url="$1" '$2 == url { print $1 }' local/downloads.sha256)
+  if [ -n "$sum" ] && ! sha256sum --check --status <<< "$sum  $2.part"; then
+    rm "$2.part"
+    die "$1: its SHA-256 differs from local/downloads.sha256; it was deleted. Try again, or name a copy by $3"
+  fi
   local/unpack_tar.py "$2.part" "$2"
   rm "$2.part"
   wrote "$2"

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from importlib.metadata import distribution
 
 import pytest
 from packaging.requirements import Requirement
@@ -28,6 +29,25 @@ def test_every_dependency_is_pinned_within_its_bounds(root, lock):
         assert len(requirement.specifier) == 2, f"{requirement}: a lower and an upper bound"
         assert lock.get(normal(requirement.name), "0") in requirement.specifier, f"{requirement}: make lock"
     assert list(lock) == sorted(lock)
+
+
+def test_no_dependency_of_the_package_has_a_strong_copyleft():
+    todo, seen = ["rawnext"], set()
+    while todo:
+        found = distribution(name := todo.pop())
+        seen.add(name)
+        licences = [found.metadata.get("License-Expression", ""), found.metadata.get("License", "")[:100],
+                    *(line for line in found.metadata.get_all("Classifier", []) if line.startswith("License"))]
+        assert not re.search(r"GPL|GNU|CC-BY-SA|SSPL", " ".join(licences)), f"{name}: {licences}"
+        for requirement in map(Requirement, found.requires or []):
+            if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
+                todo += {normal(requirement.name)} - seen
+    assert len(seen) > 20
+
+
+def test_actions_are_named_by_their_digests(root):
+    uses = re.findall(r"uses: (\S+)", (root / ".github/workflows/test.yml").read_text())
+    assert uses and all(re.search(r"@[0-9a-f]{40}$", action) for action in uses)
 
 
 def test_setup_takes_the_versions_of_the_lock(root, lock):

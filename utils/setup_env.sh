@@ -53,7 +53,8 @@ elif [ -z "${TORCH_INDEX_URL:-}" ]; then
     "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
 pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
-pip_install --constraint "$constraints" -e '.[dev]'
+# compat: this folder goes into a .pth file; the default is a finder, whose import delays each start of Python by 10 ms.
+pip_install --constraint "$constraints" -e '.[dev]' --config-settings editable_mode=compat
 
 # torchaudio's wheel pins another torch and is linked against CUDA. The recipe uses only its Python code, so it is
 # installed without its dependencies, and its compiled extension is removed if it cannot be loaded.

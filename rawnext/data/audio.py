@@ -7,12 +7,14 @@ ffmpeg reads all others: formats that libsndfile does not know, and files whose 
 before its header says so is an error in every format.
 """
 
+import contextlib
 import logging
 import math
 import os
 import re
 import shutil
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,8 +22,9 @@ from typing import IO, NamedTuple
 import numpy as np
 import soundfile
 
+from rawnext.data.archive import STREAMED, Member, open_member
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.pipes import last_line, run_program
+from rawnext.data.pipes import last_line, memory_file, path_of, run_program
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,6 @@ FORMATS = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "M
 # What libsndfile's log says of a chunk that is longer than the file. The whole of a RIFF file (RIFF, FORM) does not
 # count: its size is often wrong, and the chunk with the samples has one of its own.
 SIZES = re.compile(r"^\s*(?:data|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-STREAMED = (0, 0x7FFFF000)  # a size below or above: written by a program that did not know it
 # Demuxers (of `ffmpeg -demuxers`) that open only the file they are given. Playlists and concat scripts open other
 # files, chosen by their author.
 CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,"
@@ -167,8 +169,10 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
 
 
 def open_file(path: str) -> IO[bytes]:
-    """Open a file for reading.   Raises: AudioError: missing, unreadable, empty, or not a file."""
+    """Open a file, or FILE:OFFSET, for reading.   Raises: AudioError: missing, unreadable, empty, or not a file."""
     try:
+        if member := open_member(path):
+            return member  # type: ignore[return-value]
         if not os.path.isfile(path):
             raise AudioError("no such file" if not os.path.exists(path) else "not a file")
         raw = open(path, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
@@ -180,19 +184,34 @@ def open_file(path: str) -> IO[bytes]:
     return raw
 
 
+@contextlib.contextmanager
+def as_file(path: str) -> Iterator[str]:
+    """The path of a file for another program; audio inside an archive is copied to memory."""
+    with open_file(path) as raw:
+        if not isinstance(raw, Member):
+            yield path
+            return
+        with memory_file() as copy:
+            shutil.copyfileobj(raw, copy)
+            copy.flush()
+            yield path_of(copy)
+
+
 # --- libsndfile
 
 def open_by_libsndfile(raw: IO[bytes]) -> soundfile.SoundFile | None:
     """The opened file if libsndfile reads it to its end, None if ffmpeg has to.   Raises: AudioError: it is cut off."""
-    size = os.fstat(raw.fileno()).st_size
+    size = raw.seek(0, os.SEEK_END)
+    raw.seek(0)
     head = raw.read(HEAD)
     if is_mp3(head):
         if not mp3_states_its_length(raw, size):
             return None
     elif (head[:4] == b"OggS" and not ogg_is_one_stream(raw, size, head)) or has_no_size(head):
         return None
+    raw.seek(0)
     try:
-        file = soundfile.SoundFile(raw.name)
+        file = soundfile.SoundFile(raw if isinstance(raw, Member) else raw.name)
     except UNDECODABLE:
         return None
     why = ""
@@ -375,12 +394,13 @@ def decode_by_ffmpeg(path: str, start: int = 0, stop: int | None = None, channel
     A whole file is kept for the next call: programs read a header first, then the samples.
     Raises: AudioError: ffmpeg is not installed, or cannot decode the file to its end.
     """
-    if start or stop is not None:
-        end = "" if stop is None else f":end_sample={stop}"
-        return run_ffmpeg(path, channel, f"atrim=start_sample={start}{end}")
-    status = os.stat(path)
-    return whole_by_ffmpeg(path, channel, longest_s,
-                           (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    with as_file(path) as path:
+        if start or stop is not None:
+            end = "" if stop is None else f":end_sample={stop}"
+            return run_ffmpeg(path, channel, f"atrim=start_sample={start}{end}")
+        status = os.stat(path)
+        return whole_by_ffmpeg(path, channel, longest_s,
+                               (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,6 @@
 
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,8 +85,6 @@ def refusal(path: str, allow_pipes: bool) -> str:
         return f"is {path[:60]!r}, not a file"
     if path.startswith("~"):
         return f"is {path}; write it without '~', as Kaldi requires"
-    if re.search(r":[0-9]+$", path) and not Path(path).exists():
-        return f"is {path}: audio inside an archive is not read; write it to files"
     return ""
 
 

@@ -25,10 +25,10 @@ def bench(monkeypatch):
 @pytest.mark.slow
 def test_rows(bench, tmp_path):
     rows = bench.rows(str(tmp_path))
-    assert len(rows) == 6 and not list(tmp_path.iterdir())
+    assert len(rows) == 8 and not list(tmp_path.iterdir())
     assert all(row.rate_before > 0 and row.rate_after > 0 for row in rows)
     apart = [float(found[1]) for row in rows if (found := re.match(r"differs by (\S+)", row.kept))]
-    assert len(apart) == 3 and max(apart) < 1e-5
+    assert len(apart) == 5 and max(apart) < 1e-5
     lines = bench.notes(str(tmp_path))
     rate = float(re.search(r"([\d,]+) utts/s per core", lines[0])[1].replace(",", ""))
     assert float(re.search(r"cores: (\S+) for 1,000", lines[0])[1]) == pytest.approx(1000 / rate, abs=0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import eventually
+from programs import forking
 from recipe import run_recipe
 
 QUICK = "batch.speakers=4 batch.min_utts_per_speaker=2 batch.max_utts_per_speaker=2"
@@ -33,7 +34,7 @@ def here(mini) -> Iterator[Future]:
 
 def verification(folder: Path, name: str, launcher: str, path: str, *options) -> subprocess.CompletedProcess[str]:
     """Train exp/NAME, extract and score, with this launcher for all commands."""
-    env = {**os.environ, "PATH": path, **dict.fromkeys(("train_cmd", "extract_cmd", "cuda_cmd"), launcher)}
+    env = forking({**os.environ, "PATH": path, **dict.fromkeys(("train_cmd", "extract_cmd", "cuda_cmd"), launcher)})
     options = ("--stage", "3", "--stop-stage", "5", "--conf", "conf/mini/rawnext.yaml", "--set", SET, "--durations", "",
                "--protocols", "native", "--nj", "2", "--num-threads", "1", "--num-workers", "1", *options)
     return subprocess.run(["steps/verification.sh", *options, f"exp/{name}"], cwd=folder, env=env, capture_output=True,

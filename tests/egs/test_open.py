@@ -18,6 +18,7 @@ from tiny_speechocean762 import write_corpus
 from tiny_voxceleb import write_corpora
 
 from rawnext.kaldi.ark import write_vectors
+from rawnext.stamp import sha256
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +33,19 @@ train: {epochs: 2, log_every: 1, average: 1}
 
 
 @pytest.fixture(scope="module")
-def urls(tmp_path_factory):
-    """URLs of the two corpora as OpenSLR has them."""
+def archives(tmp_path_factory):
+    """A folder with the two corpora as OpenSLR has them."""
     folder = tmp_path_factory.mktemp("openslr")
     for name, top, inside in (("train-clean-100", write_librispeech(folder / "LibriSpeech", num_utts=1), "LibriSpeech"),
                               ("speechocean762", write_corpus(folder / "so"), "speechocean762")):
         with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
             tar.add(top, inside)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder)) as server:
+    return folder
+
+
+@pytest.fixture(scope="module")
+def urls(archives):
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=archives)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         yield f"{address}/train-clean-100.tar.gz {address}/speechocean762.tar.gz"
@@ -47,18 +53,29 @@ def urls(tmp_path_factory):
 
 
 @pytest.mark.skipif(not shutil.which("wget"), reason="wget is not installed")
-def test_from_the_download_to_scores(root, urls, tmp_path):
+def test_from_the_download_to_scores(root, archives, urls, tmp_path):
     env = forking(place_recipe(root, "open", tmp_path))
     banks = write_corpora(tmp_path / "vox")
     (tmp_path / "tiny.yaml").write_text(TINY)
     options = ["--urls", urls, "--conf", "tiny.yaml", "--dev-share", "0.5", "--musan", banks / "musan", "--rirs",
                banks / "rirs", "--durations", "0.3", "--nj", "2", "--backends", "cosine", "--num-threads", "1"]
 
-    def run(words, *more):
+    def run(words, *more, code=0):
         done = subprocess.run(list(map(str, [*words, *options, *more])), cwd=tmp_path, env=env, capture_output=True,
                               text=True, timeout=400)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stderr
 
+    (tmp_path / "local").unlink()
+    (tmp_path / "local").mkdir()
+    for path in (root / "local").iterdir():
+        (tmp_path / "local" / path.name).symlink_to(path)
+    (tmp_path / "local/downloads.sha256").unlink()
+    (tmp_path / "local/downloads.sha256").write_text(f"{'0' * 64}  {urls.split()[0]}\n")
+    assert "its SHA-256 differs" in run(example(root, "egs/open/README.md", "./run.sh"), code=1)
+    assert not list((tmp_path / "data/corpora").iterdir())
+    right = sha256(archives / "train-clean-100.tar.gz")
+    (tmp_path / "local/downloads.sha256").write_text(f"{right}  {urls.split()[0]}\n")
     run(example(root, "egs/open/README.md", "./run.sh"))
     table = (tmp_path / "exp/rawnext/RESULTS.md").read_text()
     assert "speechocean762_test" in table and "0.3 s" in table

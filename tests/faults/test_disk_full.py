@@ -126,3 +126,20 @@ def test_extraction_on_a_full_disk_continues_when_there_is_space(root, trained, 
     subprocess.run(["mount", "-o", "remount,size=64m", tmpfs], check=True)
     assert run(root, "extract.py", corpus, exp, tmpfs).returncode == 0
     assert read_matrix(tmpfs / "embedding.1.scp")[1].shape == (48, 8)
+
+
+@pytest.mark.slow
+def test_export_to_tar_files_on_a_full_disk_continues_when_there_is_space(root, trained, tmpfs):
+    _, corpus, _ = trained
+    subprocess.run(["mount", "-o", "remount,size=512k", tmpfs], check=True)
+    options = ["make_shar.py", "--shard-utts", 4, "--nj", 1, corpus, tmpfs / "out"]
+    full = run(root, *options)
+    assert full.returncode == 1 and full.stderr.count("\n") == 1, full.stderr
+    assert "cannot be written: No space left on device" in full.stderr
+    assert not (tmpfs / "out/cuts.jsonl").exists() and not list(tmpfs.glob("out/.shar*"))
+    first = (tmpfs / "out/shar/recording.000000.tar").stat().st_mtime_ns
+    subprocess.run(["mount", "-o", "remount,size=64m", tmpfs], check=True)
+    done = run(root, *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmpfs / "out/shar/recording.000000.tar").stat().st_mtime_ns == first
+    assert len((tmpfs / "out/cuts.jsonl").read_text().splitlines()) == 48

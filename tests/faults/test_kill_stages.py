@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from corpus import write_corpus
+from programs import forking, program
 from recipe import place_recipe
 from tiny_voxceleb import options, write_corpora
 
@@ -35,8 +36,8 @@ SEED = int(os.environ.get("RAWNEXT_KILL_SEED", "1"))
 # a fast machine), and the victims, in turn
 COMMANDS = [
     (["--stop-stage", "2"], {1: (0.6, "program run.sh group"), 2: (0.2, "group program run.sh")}),
-    (["--stage", "3", "--stop-stage", "3"], {3: (5.0, "launcher group program run.sh")}),
-    (["--stage", "4", "--stop-stage", "4"], {4: (6.0, "program run.sh launcher group")}),
+    (["--stage", "3", "--stop-stage", "3"], {3: (1.2, "launcher group program run.sh")}),
+    (["--stage", "4", "--stop-stage", "4"], {4: (1.5, "program run.sh launcher group")}),
     (["--stage", "5"], {5: (0.6, "group run.sh program"), 7: (2.0, "run.sh program group"),
                         8: (0.4, "program group run.sh"), 9: (0.6, "run.sh group program")}),
 ]
@@ -49,7 +50,7 @@ class Recipe:
 
     def __init__(self, root: Path, folder: Path, arguments: list[str]):
         self.mark = f"KILL_TEST={folder}"
-        env = {**place_recipe(root, "voxceleb", folder), "KILL_TEST": str(folder)}
+        env = forking({**place_recipe(root, "voxceleb", folder), "KILL_TEST": str(folder)})
         self.lines: list[str] = []
         self.process = subprocess.Popen(["./run.sh", *arguments], cwd=folder, env=env, text=True, errors="replace",
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
@@ -212,7 +213,7 @@ def test_extraction_killed_at_random_moments_gives_the_same_bytes(root, tmp_path
 
     def start(name):
         return subprocess.Popen([root / "steps/extract.py", data, tmp_path / "exp", tmp_path / name], text=True,
-                                stdout=subprocess.PIPE)
+                                env=forking(), stdout=subprocess.PIPE)
 
     def complete(name):
         with start(name) as job:
@@ -229,7 +230,7 @@ def test_extraction_killed_at_random_moments_gives_the_same_bytes(root, tmp_path
         with start("killed") as job:
             while job.poll() is None and (growing.stat().st_size if growing.exists() else 0) <= size:
                 time.sleep(0.001)
-            job.kill()
+            os.kill(program(job.pid), signal.SIGKILL)
         assert job.returncode == -signal.SIGKILL and not ark.exists(), f"kill {kill} came too late"
         sizes.append(growing.stat().st_size)
     assert sizes == sorted(sizes)

@@ -7,6 +7,7 @@ It ends when its standard input does. tests/forked/sitecustomize.py is the clien
 import array
 import atexit
 import contextlib
+import gc
 import importlib
 import marshal
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+from typing import NamedTuple
 
 LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
          "torch.utils.flop_counter", "torch._dynamo", "lhotse", "soundfile", "kaldiio", "omegaconf", "scipy.fft",
@@ -24,54 +26,79 @@ LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.laun
 
 
 def serve(path: str) -> None:
+    """Start a program for each connection, pass signals to it, report its exit status; without its client, kill it."""
+    programs: dict[int, Program] = {}   # by the numbers of its connection and of its process's descriptor
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(64)
         print("ready", flush=True)
+        poll = select.poll()
+        for number in (listening.fileno(), sys.stdin.fileno()):
+            poll.register(number, select.POLLIN)
         while True:
-            ready, _, _ = select.select([listening, sys.stdin], [], [], 1)
-            if sys.stdin in ready:
-                return
-            if listening in ready:
-                connection, _ = listening.accept()
-                if os.fork() == 0:
-                    listening.close()
-                    supervise(connection)
-                connection.close()
-            with contextlib.suppress(ChildProcessError):    # count the time of those that ended
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+            # New connections last: they may reuse the number of a descriptor that was closed before them.
+            for number in sorted((number for number, _ in poll.poll()), key=listening.fileno().__eq__):
+                if number == sys.stdin.fileno():
+                    for program in programs.values():
+                        os.kill(program.pid, signal.SIGKILL)
+                    return
+                if number == listening.fileno():
+                    if new := start(listening, list(programs)):
+                        for opened in new.numbers():
+                            programs[opened] = new
+                            poll.register(opened, select.POLLIN)
+                elif number in programs and programs[number].ended(number):
+                    for opened in programs[number].numbers():
+                        del programs[opened]
+                        poll.unregister(opened)
+                        os.close(opened)
 
 
-def supervise(connection: socket.socket) -> None:
-    """Fork the program, pass signals to it, report its exit status; if the client dies, kill it. Does not return."""
-    head, control, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(12))
+def start(listening: socket.socket, others: list[int]) -> "Program | None":
+    """Fork the program of the next connection; `others`: descriptors that are not its own. None: the client is gone."""
+    connection, _ = listening.accept()
     files = array.array("i")
-    files.frombytes(control[0][2][:12])
-    length, request = int.from_bytes(head, "little"), b""
-    while len(request) < length:
-        request += connection.recv(length - len(request))
+    try:
+        head, control, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(12), socket.MSG_WAITALL)
+        files.frombytes(control[0][2][:12])
+        words = marshal.loads(connection.recv(int.from_bytes(head, "little"), socket.MSG_WAITALL))
+    except (OSError, IndexError, EOFError, ValueError):    # killed before it had sent its request
+        connection.close()
+        return None
     pid = os.fork()
     if pid == 0:
-        connection.close()
-        run(files, *marshal.loads(request))
+        for number in (listening.fileno(), connection.fileno(), *others):
+            os.close(number)
+        run(files, *words)
     for number in files:
         os.close(number)
-    connection.sendall(pid.to_bytes(4, "little"))
-    ended = os.pidfd_open(pid)
-    while True:
-        ready, _, _ = select.select([connection, ended], [], [])
-        if ended in ready:
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            with contextlib.suppress(OSError):
-                connection.sendall(status.to_bytes(4, "little", signed=True))
-            os._exit(0)
-        numbers = connection.recv(16)
-        for number in numbers or [signal.SIGKILL]:
-            os.kill(pid, number)
-        if not numbers:
-            os.waitpid(pid, 0)
-            os._exit(0)
+    with contextlib.suppress(OSError):
+        connection.sendall(pid.to_bytes(4, "little"))
+    return Program(pid, connection.detach(), os.pidfd_open(pid))
+
+
+class Program(NamedTuple):
+    """A fork that runs a client's program: its process id, and the descriptors of its client and process."""
+
+    pid: int
+    connection: int
+    process: int
+
+    def numbers(self) -> tuple[int, int]:
+        return self.connection, self.process
+
+    def ended(self, number: int) -> bool:
+        """Handle what is to be read from one of the two descriptors. Returns: whether the program has ended."""
+        if number == self.connection:
+            signals = os.read(number, 16)
+            for each in signals or [signal.SIGKILL]:
+                os.kill(self.pid, each)    # until it is waited for, its process id is not another's
+            if signals:
+                return False
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with contextlib.suppress(OSError):
+            os.write(self.connection, status.to_bytes(4, "little", signed=True))
+        return True
 
 
 def run(files, words: list[str], environment: dict[str, str], folder: str, mask: int) -> None:
@@ -123,6 +150,9 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
 
 
 if __name__ == "__main__":
+    gc.disable()
     for name in LARGE:
         importlib.import_module(name)
+    gc.enable()
+    gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
     serve(sys.argv[1])

@@ -50,7 +50,8 @@ def run_there(connection, words: list[str]) -> None:
         name.write(b"%d" % int.from_bytes(connection.recv(4), "little"))
     status = int.from_bytes(connection.recv(4) or (255).to_bytes(4, "little"), "little", signed=True)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if status != -signal.SIGKILL:    # which has no handler to set
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 
@@ -65,4 +66,8 @@ if "RAWNEXT_TEST_SERVER" in os.environ and (words := script()):
     except OSError:    # no server: the program runs in this process
         pass
     else:
-        run_there(connection, words)
+        try:
+            run_there(connection, words)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(255)    # Python would go on and run the program in this process too

@@ -2,6 +2,8 @@
 """Audio files: any bytes give finite samples or a one-line error; memory is not allocated by the header's numbers."""
 
 import io
+import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from rawnext.data import audio
 from rawnext.data.audio import AudioError, can_resample, read_header
 from rawnext.data.cuts import SAMPLE_RATE
+from rawnext.data.shar import read_manifest, read_members
 from rawnext.data.wav import Source, check_sources, load_wave
 
 WAVE = voice(0, 0, 0.3)
@@ -40,9 +43,23 @@ def front(raw: bytes, change: bytes) -> bytes:
     return change + raw[len(change):]
 
 
+def in_archive(kind, raw):
+    """An archive in which `raw` begins at byte 512."""
+    if kind == "tar":
+        member = tarfile.TarInfo("u.audio")
+        member.size = len(raw)
+        return member.tobuf(tarfile.USTAR_FORMAT) + raw + bytes(-len(raw) % 512 + 1024)
+    size = b"AUDIO\x04" + len(raw).to_bytes(4, "little") if kind == "kaldiio" else b""
+    return b"u" * 511 + b" " + size + raw
+
+
 def check_damaged(folder, data, number, name, end_s):
     path, raw = folder / name, FILES[number]
     path.write_bytes(front(raw, data.draw(damaged(raw[:120]))) if data.draw(st.booleans()) else data.draw(damaged(raw)))
+    check_answers(folder, path, end_s)
+
+
+def check_answers(folder, path, end_s):
     rate = 0
     try:
         samples, rate, channels = read_header(str(path))
@@ -73,6 +90,33 @@ def test_damaged_audio(folder, data, number, name, end_s):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audio.shutil, "which", lambda _: None)
         check_damaged(folder, data, number, name, end_s)
+
+
+@pytest.mark.slow
+@fuzz(150)
+@given(data=st.data(), number=INPUTS["number"], end_s=INPUTS["end_s"],
+       kind=st.sampled_from(["tar", "kaldi", "kaldiio"]))
+def test_damaged_archives(folder, data, number, kind, end_s):
+    whole, path = in_archive(kind, FILES[number]), folder / "x.archive"
+    path.write_bytes(data.draw(st.sampled_from([
+        front(whole, data.draw(damaged(whole[:540]))), data.draw(damaged(whole)),
+        in_archive(kind, data.draw(damaged(FILES[number])))])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio.shutil, "which", lambda _: None)
+        check_answers(folder, f"{path}:512", end_s)
+    answer(lambda: list(read_members(path)), path)
+
+
+CUT = {"id": "cut-1", "start": 0, "duration": 0.3, "channel": 0, "type": "MonoCut",
+       "supervisions": [{"id": "s", "recording_id": "r", "start": 0, "duration": 0.3, "speaker": "a", "gender": "f"}]}
+
+
+@fuzz(300)
+@given(raw=damaged(json.dumps(CUT).encode() + b"\n"))
+def test_damaged_manifests_of_shar(folder, raw):
+    (folder / "cuts.jsonl").write_bytes(raw)
+    for row in answer(lambda: list(read_manifest(folder / "cuts.jsonl")), folder / "cuts.jsonl") or ():
+        assert isinstance(row.utt, str) and isinstance(row.spk, str) and row.gender in ("m", "f", "")
 
 
 @pytest.mark.slow

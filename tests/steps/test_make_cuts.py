@@ -74,6 +74,21 @@ def test_commands_are_written_to_files(root, data, tmp_path):
     assert np.abs(read_segment(cut, 0, 8000) - voice(2, 0, 2)[4800:12800]).max() < 1e-4
 
 
+def test_recordings_in_an_ark(root, data, tmp_path):
+    assert run(root, "--min-duration", "0.2", data).returncode == 0
+    expected = [read_segment(cut, 20, 5000) for cut in map(CutTable(data).__getitem__, range(4))]
+    wav = tmp_path / "one (a) & JOB.wav"
+    (tmp_path / "wav.ark").write_bytes(b"r0 " + wav.read_bytes() + b"r1 " + wav.read_bytes())  # as by Kaldi's wav-copy
+    place = f"{tmp_path}/wav.ark:{6 + wav.stat().st_size}"
+    (data / "wav.scp").write_text((data / "wav.scp").read_text().replace(str(wav), place))
+    wav.unlink()
+    assert run(root, data).returncode == 0
+    assert CutTable(data)[0].path == place
+    for cut, wave in zip(map(CutTable(data).__getitem__, range(4)), expected):
+        assert np.array_equal(read_segment(cut, 20, 5000), wave)
+    assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
+
+
 @pytest.mark.parametrize(("name", "old", "new", "why"), [
     ("segments", "0.05\n", "0.05\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; --min-duration 0.1 removes it"),
     ("segments", "3.005", "3.51", "segments:2: a-2: .*: ends at 3.51 s, after its recording .3 s."),

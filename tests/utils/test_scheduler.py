@@ -31,7 +31,7 @@ START = """import runpy, sys
 sys.argv = sys.argv[1:]
 sys.path.insert(0, sys.argv[0].rpartition("/")[0])
 import scheduler
-scheduler.LOG_S = scheduler.DEAD_LOG_S = 0.5
+scheduler.LOG_S = scheduler.FAILED_LOG_S = 0.5
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

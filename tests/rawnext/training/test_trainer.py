@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 from corpus import write_corpus
+from programs import forking, program
 from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.config import load_config
@@ -52,7 +53,7 @@ def command(root, config, corpus, exp, *options):
 
 
 def run(root, *args, launcher=()):
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    env = forking({**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
     words = [*launcher, *command(root, *args)[1 if launcher else 0:]]
     return subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
 
@@ -72,16 +73,16 @@ def same(one, other):
 def test_killed_training_equals_an_uninterrupted_one(root, config, corpus, tmp_path):
     done = run(root, config, corpus, tmp_path / "whole")
     assert done.returncode == 0, done.stderr
-    env = {**os.environ, "PYTHONPATH": str(root)}
+    env = forking({**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"})
     exp, kills = tmp_path / "killed", 0
     for _ in range(9):
         process = subprocess.Popen(command(root, config, corpus, exp), env=env, stderr=subprocess.PIPE, text=True)
         steps = 0
-        for line in process.stderr:  # kill after the fourth step of this process, at any place in an epoch
+        for line in process.stderr:  # kill after the third step of this process, at any place in an epoch
             steps += "step=" in line and "loss=" in line
-            if steps == 4:
+            if steps == 3:
                 time.sleep(0.013 * kills)
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(program(process.pid), signal.SIGKILL)
                 kills += 1
                 break
         process.wait()

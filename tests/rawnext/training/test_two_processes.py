@@ -23,7 +23,7 @@ from steps.train import make_validator
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-TIMEOUT, SHARE = 6, 7  # seconds: of the process group, and of each process's part of a validation
+TIMEOUT, SHARE = 3, 3.5  # seconds: of the process group, and of each process's part of a validation
 OPTIONS = ["batch.speakers=4", "crop.samples=1900", "crop.short_from=1600", "train.epochs=1", "optim.name=sgd"]
 
 
