@@ -64,6 +64,9 @@ def main() -> None:
         kept = min(x.shape[1], max(2, free // PER_DIM) if free >= PER_DIM else 0)
         base = np.eye(x.shape[1]) if kept == x.shape[1] else reduce(args.utt2spk, x, speaker, kept)
         dim = min(args.lda_dim, kept, len(set(speaker)) - 1)
+        if dim < 2:
+            raise ValueError(f"LDA of {len(set(speaker))} speakers to {dim} dimension leaves only a sign; want 3 or "
+                             "more speakers and --lda-dim 2 or more")
         offset, projection = fit_lda((x - mean) @ base, speaker, dim, args.total_covariance_factor)
         offset, projection = base @ offset, base @ projection
         write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])

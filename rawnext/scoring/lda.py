@@ -39,7 +39,8 @@ def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_facto
         total_covariance_factor: f, 0...1; above 0 directions of large between-speaker variance are scaled down.
         shrinkage: share of the covariance's mean variance that is added to each direction.
     Returns: (D,) mean, (D, dim) projection, the most discriminative direction first.
-    Raises: ValueError: dim is too large, or no speaker has two vectors.
+    Raises: ValueError: dim is too large, no speaker has two vectors, or without shrinkage N - S (degrees_of_freedom) is
+        below D: the directions in which the vectors show no within-speaker variance would win.
     Source: Fisher 1936; Bishop, "Pattern Recognition and Machine Learning", section 4.1.6; Kaldi's ivector-compute-lda.
     """
     x = np.asarray(x, dtype=np.float64)
@@ -48,6 +49,9 @@ def fit_lda(x: np.ndarray, speaker: np.ndarray, dim: int, total_covariance_facto
         raise ValueError(f"LDA of {len(count)} speakers and {x.shape[1]} dimensions cannot have {dim} directions")
     if count.max() < 2:
         raise ValueError("LDA needs a speaker with two vectors; each has one")
+    if not shrinkage and (free := degrees_of_freedom(x, speaker)) < x.shape[1]:
+        raise ValueError(f"LDA of {x.shape[1]} dimensions needs as many different vectors and one for each speaker, "
+                         f"got {free + len(count)} of {len(count)} speakers")
     mean = x.mean(axis=0)
     residual = x - centre[label]
     within = residual.T @ residual / len(x)

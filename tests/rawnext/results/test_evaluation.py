@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Intervals only where they mean something, and the reason where there is none."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import beta
 
 from rawnext.results.evaluation import evaluation, paired_test
+from rawnext.results.rows import headline, read_row
 from rawnext.scoring.bootstrap import units_of
 
 INTERVALS = {"eer_interval", "min_dcf_01_interval", "min_dcf_05_interval"}
@@ -87,3 +90,13 @@ def test_paired_test_has_no_interval_where_it_means_nothing():
         "0, no interval: equal in all samples of speakers"}
     same = str(paired_test(a, a, is_target, speakers, "mean", False)[0])
     assert same == "+0.00 [+0.00, +0.00], p 1", "identical scores are equal for all speakers"
+
+
+def test_interval_of_a_point_in_an_early_evaluation_is_not_shown(tmp_path):
+    row = {"list": "O", "data_set": "x", "protocol": "native", "backend": "cosine", "duration": "full", "trials": "t",
+           "trials_sha256": "0", "num_trials": 9, "num_target": 4, "eer": 46.9, "min_dcf_01": 1.0, "min_dcf_05": 1.0}
+    row |= {"eer_interval": [46.9, 46.9], "min_dcf_01_interval": [0.9, 1.0]}
+    (tmp_path / "r.json").write_text(json.dumps(row))
+    found = read_row(tmp_path / "r.json")
+    assert "eer_interval" not in found and found["min_dcf_01_interval"] == [0.9, 1.0]
+    assert headline([found]).endswith("full (no interval: all samples of speakers have the same EER)")
