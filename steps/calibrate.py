@@ -106,8 +106,8 @@ def apply(args: argparse.Namespace) -> None:
         if model.get(key) != given:
             raise InputError(args.model, None, f"was fitted for {key} {model.get(key)!r}, not {given!r}")
     if calibration.weights[0] <= 0:
-        warn(args.model, f"the slope is {calibration.weights[0]:.3g}: a higher score gives a lower LLR; {args.out} is "
-                         "useless")
+        warn(args.model, f"the slope is {calibration.weights[0]:.3g}: a higher score does not give a higher LLR; "
+                         f"{args.out} is useless")
     file: ScoreFile = args.scores
     enroll, test, scores = read_scores(file.path)
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
