@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
-from rawnext.errors import InputError
+from rawnext.errors import InputError, printable
 
 ENROLL = """Enroll a speaker from one or more recordings.
 
@@ -68,7 +68,7 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import read_judge
+    from rawnext.scoring.decision import SAME_AUDIO, read_judge
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
@@ -84,9 +84,14 @@ def identify(args: argparse.Namespace) -> None:
     speakers = list(gallery.speakers.values())
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
         llrs, outside = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
+        found = []
         if outside.any():
-            doubts[name].append("The calibration has not seen these durations and uses the nearest that it knows.")
-            print(f"rawnext: {name}: {doubts[name][-1]}", file=sys.stderr)
+            found.append("The calibration has not seen these durations and uses the nearest that it knows.")
+        if scores.max() > SAME_AUDIO:
+            found.append("This is audio of an enrolled speaker, or nearly; other recordings may score differently.")
+        for doubt in found:
+            print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
+        doubts[name] += found
         for rank, row in enumerate(np.argsort(-scores, kind="stable")[: args.top], 1):
             speaker, score, llr = list(gallery.speakers)[row], float(scores[row]), float(llrs[row])
             if args.json:
