@@ -4,6 +4,7 @@
 The defaults of a model or a loss are those of its constructor; rawnext/training/system.py checks their names.
 """
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -12,12 +13,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, SafeLoader, YAMLError, parse
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, readable, write_lines
 from rawnext.registry import nearest
 
+YAML_BYTES = 1 << 20
+MOST_ALIASES = 20
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
 
 
@@ -133,9 +136,20 @@ def model_folder(name: PathLike) -> Path:
 
 
 def read_yaml(path: PathLike):
+    """The content of a YAML file.
+
+    Raises: InputError: missing, over 1 MB, not YAML, or more than MOST_ALIASES aliases, of which a few dozen can stand
+        for more values than fit in memory.
+    """
+    with readable(path), open(path, "rb") as file:
+        data = file.read(YAML_BYTES + 1)
+    if len(data) > YAML_BYTES:
+        raise InputError(path, None, "over 1 MB: not a configuration")
     try:
-        with readable(path):
-            content = OmegaConf.load(Path(path))
+        text = data.decode("utf-8")
+        if sum(isinstance(event, AliasEvent) for event in parse(text, Loader=SafeLoader)) > MOST_ALIASES:
+            raise InputError(path, None, f"more than {MOST_ALIASES} aliases")
+        content = OmegaConf.load(io.StringIO(text))
     except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:  # ValueError: not UTF-8
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None

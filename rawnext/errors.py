@@ -9,21 +9,34 @@ from pathlib import Path
 from typing import NoReturn
 
 
+def printable(text: str) -> str:
+    """Text with escapes in place of characters that could change a terminal or start a new line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def warn(path: str | os.PathLike[str], why: str) -> None:
+    """Print `PROGRAM: WARNING: path: why` on standard error: the result exists, but its user must know this.
+
+    steps/verification.sh repeats these lines of its jobs' logs.
+    """
+    print(printable(f"{Path(sys.argv[0]).name}: WARNING: {os.fspath(path)}: {why}"), file=sys.stderr)
+
+
 class InputError(Exception):
     """The user's input is wrong: printed as one line `path:line: why`, without a traceback."""
 
     def __init__(self, path: str | os.PathLike[str], line: int | None, why: str):
         self.path, self.line, self.why = os.fspath(path), line, why
         text = f"{self.path}:{line}: {why}" if line else f"{self.path}: {why}"
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:1000]))
+        super().__init__(printable(text[:1000]))
 
     def __reduce__(self):  # an exception raised in a worker process is pickled on its way back
         return type(self), (self.path, self.line, self.why)
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk full, quota reached
-UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}  # no permission, no folder
-
+UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR,
+                     errno.ENAMETOOLONG, errno.ELOOP}  # no permission, no folder, a name that cannot be
 
 # Exit codes of training, from sysexits.h
 EXIT_FAULT = 65  # EX_DATAERR: a restart would fail the same way, so steps/torchrun.py does not restart
@@ -31,7 +44,8 @@ EXIT_AGAIN = 75  # EX_TEMPFAIL: everything is saved, run it again (the launchers
 
 
 def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
-    """Run a program's `main`: an InputError prints its one line and exits 1; any other exception is a bug."""
+    """Run a program's `main`: an InputError prints its one line and exits 1, and so does an OSError about a file that
+    the user named; any other exception is a bug."""
     try:
         main()
     except InputError as error:
@@ -40,8 +54,9 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # from a library that writes its own files, such as tensorboard
-        if error.errno not in FULL:
+        if error.errno not in UNWRITABLE:
             raise
-        print(f"{Path(sys.argv[0]).name}: {error.strerror}", file=sys.stderr)
+        file = f"{error.filename}: " if error.filename is not None else ""
+        print(printable(f"{Path(sys.argv[0]).name}: {file}{error.strerror}"), file=sys.stderr)
         sys.exit(fault_code)
     sys.exit(0)

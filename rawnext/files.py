@@ -1,20 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text files: written by atomic rename, read line by line with checks."""
+"""Text files: written by atomic rename, read line by line or as JSON with checks."""
 
 import contextlib
+import errno
+import json
+import math
 import os
+import select
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rawnext.errors import UNWRITABLE, InputError
 
 PathLike = str | os.PathLike[str]
 
+STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # standard input, and the pipes of a shell's <(...)
+JSON_BYTES = 1 << 26
+FIFO_S = 5
+NAME_BYTES = 255  # of a file's name, on Linux
+
 
 @contextlib.contextmanager
-def readable(path: PathLike) -> Iterator[None]:
-    """Turn an OSError of the block, which reads `path`, into an InputError."""
+def readable(path: PathLike, fifo: bool = False) -> Iterator[None]:
+    """Turn an OSError of the block, which reads `path`, into an InputError.
+
+    A folder is refused before the block, and so are a device and, without `fifo`, a FIFO: they may never end or answer.
+    """
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(path, None, "is not a file but a folder")
+        known = stat.S_ISREG(mode) or (fifo and stat.S_ISFIFO(mode))
+        if not known and os.fspath(path) != os.devnull and not os.fspath(path).startswith(STREAMS):
+            raise InputError(path, None, "is not a file but a FIFO, device or socket")
         yield
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
@@ -39,7 +59,9 @@ def writable(path: PathLike, *files: Path) -> Iterator[None]:
 def atomic_path(path: PathLike) -> Iterator[Path]:
     """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails."""
     final = Path(path)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    end = f".{os.getpid()}.tmp"  # after the name, which is shortened if both together would be too long for a name
+    begin = os.fsencode(final.name)[:NAME_BYTES - 1 - len(end)] if len(os.fsencode(final.name)) <= NAME_BYTES else b"x"
+    temporary = final.with_name(f".{os.fsdecode(begin)}{end}")
     with writable(final, temporary):
         try:
             yield temporary
@@ -54,13 +76,25 @@ def write_lines(path: PathLike, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
+def patient(path: str, flags: int) -> int:
+    """Open a file; waits a few seconds for the first byte of a named FIFO.   Raises: TimeoutError: nothing comes."""
+    if path.startswith(STREAMS) or not stat.S_ISFIFO(os.stat(path).st_mode):
+        return os.open(path, flags)
+    file = os.open(path, flags | os.O_NONBLOCK)
+    if not select.select([file], [], [], FIFO_S)[0]:
+        os.close(file)
+        raise TimeoutError(errno.ETIMEDOUT, f"a FIFO to which nothing is written for {FIFO_S} s")
+    os.set_blocking(file, True)
+    return file
+
+
 def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """(line number, line without newline) of a text file.
 
     Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control characters or
         unusual spaces.
     """
-    with readable(path), open(path, encoding="utf-8", newline="\n") as file:
+    with readable(path, fifo=True), open(path, encoding="utf-8", newline="\n", opener=patient) as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):
@@ -75,3 +109,25 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
                 yield number, line
         except UnicodeDecodeError:
             raise InputError(path, number + 1, "not UTF-8 text") from None
+
+
+def read_json(path: PathLike, what: str = "JSON") -> Any:
+    """The value in a JSON file that others may have made.
+
+    Raises: InputError: the file is missing, over 64 MB or not JSON (`is not WHAT`), is nested too deeply to be read, or
+        has a number that is not finite, such as NaN or 1e999.
+    """
+    def finite(text: str) -> float:
+        if not math.isfinite(number := float(text)):
+            raise ValueError(text)
+        return number
+
+    with readable(path), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size if os.path.isfile(path) else JSON_BYTES
+        data = file.read(min(size, JSON_BYTES) + 1)  # read() takes the memory before it reads
+    try:
+        if len(data) > JSON_BYTES:
+            raise ValueError("too large")
+        return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError):
+        raise InputError(path, None, f"is not {what}") from None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, run_main, warn
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
@@ -34,6 +34,7 @@ from rawnext.scoring.calibration_files import (
     threshold_rows,
     thresholds_page,
     trial_measures,
+    weaknesses,
 )
 from rawnext.scoring.metrics import cllr, min_cllr
 from rawnext.stamp import sha256, stamp
@@ -77,8 +78,10 @@ def fit(args: argparse.Namespace) -> None:
         calibration = fit_calibration(scores, is_target, measures, args.prior)
     except ValueError as error:
         raise InputError(args.trials, None, str(error)) from None
-    list_of = fitted_on(args, pool[0][1])
-    save_model(args.out / "model.json", calibration, names, {
+    list_of = fitted_on(args, pool[0][1]) | {
+        "separable": bool(scores[is_target].min() > scores[~is_target].max())}
+    model = args.out / "model.json"
+    save_model(model, calibration, names, {
         "backend": args.backend, "protocol": args.protocol, "prior": args.prior, "fitted_on": list_of, **stamp()})
     tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
     write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
@@ -86,15 +89,15 @@ def fit(args: argparse.Namespace) -> None:
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
     write_lines(args.out / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
     llr = calibration.llr(scores, measures)
-    print(f"{args.out}/model.json: LLR = {calibration.offset:.4g}"
+    print(f"{model}: LLR = {calibration.offset:.4g}"
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))
           + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
             f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
     if calibration.weights[0] <= 0:
-        print(f"{args.trials}: target trials do not score higher than nontarget trials, so the LLRs are useless")
-    if scores[is_target].min() > scores[~is_target].max():
-        print(f"{args.trials}: all target trials score higher than all nontarget trials; too few or too easy trials to "
-              "determine how large an LLR may be")
+        warn(model, f"{args.trials}: target trials do not score higher than nontarget trials (slope "
+                    f"{calibration.weights[0]:.3g}), so the LLRs are useless; are they distances, or labels swapped?")
+    for why in weaknesses(read_model(model)[2]):
+        warn(model, f"{why} ({args.trials})")
 
 
 def apply(args: argparse.Namespace) -> None:
@@ -102,6 +105,9 @@ def apply(args: argparse.Namespace) -> None:
     for key, given in (("backend", args.backend), ("protocol", args.protocol)):
         if model.get(key) != given:
             raise InputError(args.model, None, f"was fitted for {key} {model.get(key)!r}, not {given!r}")
+    if calibration.weights[0] <= 0:
+        warn(args.model, f"the slope is {calibration.weights[0]:.3g}: a higher score does not give a higher LLR; "
+                         f"{args.out} is useless")
     file: ScoreFile = args.scores
     enroll, test, scores = read_scores(file.path)
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
-from rawnext.files import write_lines
+from rawnext.errors import InputError, run_main, warn
+from rawnext.files import read_json, write_lines
 from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.evaluation import TITLES, evaluation
@@ -37,12 +37,7 @@ def duration(text: str) -> str:
 
 def read_train_info(path: Path) -> dict[str, Any]:
     """Facts of the training (parameters, GMACs, epochs, seconds, ...); empty without the file."""
-    if not path.exists():
-        return {}
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(path, None, "is not JSON") from None
+    info = read_json(path) if path.exists() else {}
     if not isinstance(info, dict):
         raise InputError(path, None, "expected a JSON object")
     return info
@@ -68,6 +63,7 @@ def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
 def summary(row: dict[str, Any]) -> str:
     """The results in one line."""
     between = " [{:.1f}, {:.1f}]".format(*row["eer_interval"]) if "eer_interval" in row else ""
+    between += f" ({row['interval_note']})" if "interval_note" in row else ""
     return ", ".join([f"EER {row['eer']:.2f} %{between}",
                       *(f"{title} {row[name]:.3f}" for name, title in TITLES.items() if name in row and name != "eer")])
 
@@ -114,6 +110,8 @@ def main() -> None:
     }
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
     print(f"{args.scores}: {summary(row)}")
+    if "warning" in row:
+        warn(args.scores, row["warning"])
 
 
 if __name__ == "__main__":

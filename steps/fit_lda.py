@@ -12,7 +12,7 @@ import shlex
 import time
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, run_main, warn
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
@@ -38,7 +38,7 @@ def main() -> None:
     from rawnext.dist import choose_device
     from rawnext.models import MODELS
     from rawnext.models.mel_stats import MelStats
-    from rawnext.scoring.lda import fit_lda
+    from rawnext.scoring.lda import degrees_of_freedom, fit_lda
     from rawnext.training import checkpoint
     from rawnext.training.info import write_info
     from rawnext.training.system import load_system
@@ -67,15 +67,19 @@ def main() -> None:
     with torch.inference_mode():
         waves = (torch.from_numpy(load_wave(source))[None].to(device) for source in sources)
         x = [model.statistics(wave, None)[0].cpu().numpy() for wave in waves]
+    num, dim = len(set(speaker)), len(x[0])
+    if (free := degrees_of_freedom(np.stack(x), speaker)) < dim:
+        warn(args.train, f"{len(x)} utterances of {num} speakers are too few for LDA of {dim} dimensions: want "
+                         f"{dim + num} different ones; its within-speaker variance is known in {free} directions only")
     try:
         mean, projection = fit_lda(np.stack(x), speaker, model.embedding_dim, shrinkage=0.01)
     except ValueError as error:
-        raise InputError(args.train, None, str(error)) from None
+        raise InputError(args.train, None, f"{error} (model.embedding_dim: {model.embedding_dim})") from None
     model.mean.copy_(torch.from_numpy(mean))
     model.projection.copy_(torch.from_numpy(projection.copy()))
     save_config(config, args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
-    write_info(args.exp, model, num_speakers=len(set(speaker)), num_utts=len(sources),
+    write_info(args.exp, model, num_speakers=num, num_utts=len(sources),
                seconds=round(time.time() - started, 1))
 
 

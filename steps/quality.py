@@ -33,7 +33,7 @@ def main() -> None:
     write_table(args.embeddings / "utt2norm", keys, np.linalg.norm(x, axis=1))
     if args.cohort:
         try:
-            stats = cohort_stats(x, read_side(args.cohort).x, args.top)
+            stats = cohort_stats(x, read_side(args.cohort).x, args.top, keys)
         except ValueError as error:
             raise InputError(args.cohort, None, str(error)) from None
         write_table(args.embeddings / "utt2cohort_mean", keys, stats.mean)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
-from rawnext.kaldi.tables import read_trials, read_unlabelled, write_scores
+from rawnext.errors import InputError, run_main, warn
+from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
 from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
 from rawnext.scoring.kaldi_models import read_plda
@@ -85,6 +85,13 @@ def main() -> None:
     else:
         scores = cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
     write_scores(args.scores, enroll_ids, test_ids, scores)
+    itself = sides.with_itself(read_enroll_map(args.enroll_map) if args.enroll_map else None)
+    for which, what in ((itself, "compare an utterance with itself"),
+                        (sides.with_a_copy() & ~itself, "have one embedding on both sides, as of a copied recording")):
+        if which.any():
+            line = int(np.argmax(which))
+            warn(args.trials, f"{np.count_nonzero(which):,} of {len(which):,} trials {what}, first in line {line + 1}, "
+                              f"{enroll_ids[line]} {test_ids[line]}; the results depend on them")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 steps/train_backend.py exp/x/embeddings/cohort_native/embedding.scp exp/x/cohort/utt2spk exp/x/backend/native
 
 The steps are those of Kaldi's recipes: subtract the mean, train and apply LDA, scale to length sqrt(dim), train PLDA.
-The files have Kaldi's formats.
+The files have Kaldi's formats. With too few vectors for their dimension, LDA starts from as many principal components
+as they suffice for, with a warning.
 """
 
 import argparse
@@ -13,13 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, run_main, warn
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import length_norm
 from rawnext.scoring.embeddings import backend_transform, read_side
 from rawnext.scoring.kaldi_models import write_arrays, write_plda
-from rawnext.scoring.lda import fit_lda
+from rawnext.scoring.lda import PER_DIM, degrees_of_freedom, fit_lda, principal_directions
 from rawnext.scoring.plda import fit_plda, smooth
+
+
+def reduce(path: str, x: np.ndarray, speaker: np.ndarray, kept: int) -> np.ndarray:
+    """(D, kept) principal directions of (N, D) vectors, with a warning.   Raises: InputError: kept is 0."""
+    num, few = len(set(speaker)), (f"{len(x)} vectors of {len(set(speaker))} speakers are too few for LDA and PLDA of "
+                                   f"{x.shape[1]} dimensions")
+    want = f"want {PER_DIM * x.shape[1] + num} different vectors of these speakers (in recipes: --cohort-utts)"
+    if np.unique(speaker, return_counts=True)[1].max() < 2:
+        raise InputError(path, None, "LDA needs a speaker with two vectors; each has one")
+    if not kept:
+        raise InputError(path, None, f"{few}; {want}, or score by cosine")
+    warn(path, f"{few}: reduced to their {kept} principal components, and scores will be worse than cosines; {want}")
+    return principal_directions(x, kept)
 
 
 def main() -> None:
@@ -46,8 +60,15 @@ def main() -> None:
     speaker = np.array([spk_of[utt] for utt in utts])
     mean = x.mean(axis=0, dtype=np.float64)
     try:
-        dim = min(args.lda_dim, x.shape[1], len(set(speaker)) - 1)
-        offset, projection = fit_lda(x - mean, speaker, dim, args.total_covariance_factor)
+        free = degrees_of_freedom(x, speaker)
+        kept = min(x.shape[1], max(2, free // PER_DIM) if free >= PER_DIM else 0)
+        base = np.eye(x.shape[1]) if kept == x.shape[1] else reduce(args.utt2spk, x, speaker, kept)
+        dim = min(args.lda_dim, kept, len(set(speaker)) - 1)
+        if dim < 2:
+            raise ValueError(f"LDA of {len(set(speaker))} speakers to {dim} dimension leaves only a sign; want 3 or "
+                             "more speakers and --lda-dim 2 or more")
+        offset, projection = fit_lda((x - mean) @ base, speaker, dim, args.total_covariance_factor)
+        offset, projection = base @ offset, base @ projection
         write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])
         transform = np.column_stack([projection.T, -projection.T @ offset])
         write_arrays(args.out_dir / "transform.mat", [transform.astype(np.float32)])

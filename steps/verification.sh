@@ -63,8 +63,12 @@ parallel() {
   if ((n > 1)); then threads="--num-threads 1"; fi # a single job may use all CPUs
   rm -f "$job_log".[0-9]*.log                      # of other commands, which --pick must not take for these
   launch "$train_cmd $threads" "$n" "$job_log" steps/tasks.py run "$todo"
+  repeat_warnings
   log "stage $this_stage: made, logs: $job_log.*.log"
 }
+
+# repeat_warnings: prints the warnings in the logs of the jobs of `parallel`, each once.
+repeat_warnings() { { grep -h ': WARNING: ' "$job_log".[0-9]*.log || true; } | sort -u >&2; }
 
 # here STEP: runs these commands on this machine.
 here() {

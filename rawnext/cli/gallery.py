@@ -2,11 +2,12 @@
 """`rawnext enroll` and `rawnext identify`: find a speaker in a gallery."""
 
 import argparse
+import sys
 
 import numpy as np
 
 from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
-from rawnext.errors import InputError
+from rawnext.errors import InputError, printable
 
 ENROLL = """Enroll a speaker from one or more recordings.
 
@@ -50,7 +51,7 @@ def enroll(args: argparse.Namespace) -> None:
     check_id(args.name, "NAME")
     if len(set(args.inputs)) < len(args.inputs):
         raise InputError("rawnext enroll", None, "a file is named twice")
-    x, seconds, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
+    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
     with lock_folder(args.gallery[1].parent):
         gallery = Gallery(args.gallery, extractor.fingerprint)
         known = args.name in gallery.speakers
@@ -59,7 +60,7 @@ def enroll(args: argparse.Namespace) -> None:
     done = "added to" if args.add else "replaced" if known else "enrolled"
     if args.json:
         print_json(speaker=args.name, done=done, utts=speaker.utts, seconds=speaker.seconds,
-                   speakers=len(gallery.speakers))
+                   speakers=len(gallery.speakers), doubts=doubts)
     else:
         print(f"{args.name} {done}: {speaker.utts} recordings, {speaker.seconds:.2f} s; {len(gallery.speakers)} "
               f"speakers in {gallery.scp}")
@@ -67,7 +68,7 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import read_judge
+    from rawnext.scoring.decision import SAME_AUDIO, read_judge
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
@@ -75,14 +76,26 @@ def identify(args: argparse.Namespace) -> None:
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     judge = read_judge(model_folder(args))
-    x, seconds, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
+    for doubt in [judge.why, *judge.doubts]:
+        if doubt:
+            print(f"rawnext: {doubt}", file=sys.stderr)
+    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
     gallery = Gallery(args.gallery, extractor.fingerprint)
     speakers = list(gallery.speakers.values())
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
-        llrs, _ = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
+        llrs, outside = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
+        found = []
+        if outside.any():
+            found.append("The calibration has not seen these durations and uses the nearest that it knows.")
+        if scores.max() > SAME_AUDIO:
+            found.append("This is audio of an enrolled speaker, or nearly; other recordings may score differently.")
+        for doubt in found:
+            print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
+        doubts[name] += found
         for rank, row in enumerate(np.argsort(-scores, kind="stable")[: args.top], 1):
             speaker, score, llr = list(gallery.speakers)[row], float(scores[row]), float(llrs[row])
             if args.json:
-                print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr)
+                print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr,
+                           doubts=[*doubts[name], *judge.doubts])
             else:
                 print(f"{name} {rank} {speaker} {score:.4f} {'-' if np.isnan(llr) else f'{llr:.3f}'}")

@@ -13,7 +13,7 @@ import numpy as np
 from rawnext.data.audio import is_audio_name
 from rawnext.data.media import file_source
 from rawnext.data.wav import Source, check_sources, decode
-from rawnext.errors import InputError
+from rawnext.errors import InputError, printable
 from rawnext.files import read_lines
 from rawnext.kaldi.tables import check_id
 from rawnext.log import progress
@@ -100,10 +100,15 @@ def refuse_commands(name: str, table: str, line: int | None) -> None:
 def read_each(sources: Iterable[Source], seconds: dict[str, float],
               doubts: dict[str, list[str]] | None = None) -> Iterator[tuple[str, np.ndarray, int]]:
     """(utt, (T,) waveform, rate in Hz) of each source; its seconds, and warnings about it, are noted as it comes."""
-    from rawnext.serve.warnings import of_recording
+    from rawnext.inference.doubts import of_recording
+    from rawnext.inference.extractor import checked
 
     for source in progress(sources, desc="embed", unit="file"):
         wave, rate = decode(source)
+        try:
+            checked(wave, rate)  # the reader allows for half a sample at 16 kHz
+        except ValueError as error:
+            raise source.fault(error) from None
         seconds[source.utt] = len(wave) / rate
         if doubts is not None:
             doubts[source.utt] = of_recording(wave, rate)
@@ -112,16 +117,19 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float],
 
 
 def embed_files(names: Sequence[str], channel: int,
-                load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, "Extractor"]:
-    """(N, D) embeddings of N files, their (N,) seconds, and the model, which is loaded after all files are checked.
+                load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
+    """(N, D) embeddings of N files, their (N,) seconds, warnings about each, which are also printed on standard error,
+    and the model, which is loaded after all files are checked.
 
-    Warnings about the recordings are printed on standard error.
+    Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
     sources, doubts = files(names, channel), dict[str, list[str]]()
     check_sources(sources)
     extractor, seconds = load(), dict[str, float]()
     x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts))])
+    if not (usable := np.isfinite(x).all(axis=1) & x.any(axis=1)).all():
+        raise InputError(names[int(np.argmin(usable))], None, "the model gives an embedding that is zero or not finite")
     for name, found in doubts.items():
         for doubt in found:
-            print(f"rawnext: {name}: {doubt}", file=sys.stderr)
-    return x, np.array([seconds[name] for name in names]), extractor
+            print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
+    return x, np.array([seconds[name] for name in names]), doubts, extractor

@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 
 from rawnext.cli.options import add_json, print_json
-from rawnext.errors import InputError
+from rawnext.errors import InputError, printable
 
 EXPORT = """Export a trained model for other programs.
 
@@ -50,11 +50,11 @@ def info(args: argparse.Namespace) -> None:
     for key, value in facts.items():
         nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
         if nested is None:
-            print(f"{key}: {value}")
+            print(printable(f"{key}: {value}"))
         else:
             print(f"{key}:{'' if value else ' none'}")
             for name, part in nested:
-                print(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}")
+                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
 
 
 def export(args: argparse.Namespace) -> None:

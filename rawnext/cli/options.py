@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def load_extractor(args: argparse.Namespace) -> "Extractor":
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
     try:
-        return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S)
+        return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False)
     except ValueError as error:
         raise InputError("--longest", None, str(error)) from None
 
@@ -66,8 +67,11 @@ def ark_scp(text: str) -> tuple[Path, Path]:
 
 
 def print_json(**values: Any) -> None:
-    """Print one line of JSON; None and NaN become null."""
-    print(json.dumps({key: None if value != value else value for key, value in values.items()}, ensure_ascii=False))
+    """Print one line of JSON; None, NaN and infinity become null."""
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+              for key, value in values.items()}
+    text = json.dumps(finite, ensure_ascii=False)
+    print(text if text.isprintable() else json.dumps(finite))
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:

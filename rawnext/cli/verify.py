@@ -39,21 +39,22 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import read_judge
-    from rawnext.serve.warnings import of_pair
+    from rawnext.scoring.decision import doubts_of, read_judge
 
     point = operating(args)
     judge = read_judge(model_folder(args))
-    x, seconds, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args))
+    x, seconds, of_file, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args))
     verdict = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
     score, llr, threshold, same, outside = verdict
+    of_pair = doubts_of(verdict, judge, point)
     if same is not None:
-        for doubt in of_pair(verdict, point):
+        for doubt in of_pair:
             print(f"rawnext: {doubt}", file=sys.stderr)
+    of_files = [f"{name}: {doubt}" for name, found in of_file.items() for doubt in found]
     if args.json:
         print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=same,
                    threshold=threshold, **point._asdict(), enroll_seconds=float(seconds[0]),
-                   test_seconds=float(seconds[1]), outside_calibration=outside)
+                   test_seconds=float(seconds[1]), outside_calibration=outside, doubts=of_files + of_pair)
         return
     print(f"score     {score:.4f} (cosine)")
     print(f"durations {seconds[0]:.2f} s and {seconds[1]:.2f} s")
@@ -63,3 +64,5 @@ def run(args: argparse.Namespace) -> None:
     print(f"LLR       {llr:.3f}{'  (a duration is outside the range of the calibration and was clipped)' * outside}")
     print(f"decision  {'same speaker' if same else 'different speakers'}: the LLR is "
           f"{'at least' if same else 'below'} {threshold:.3f} ({point})")
+    if doubts := len(of_files + of_pair):
+        print(f"doubtful  {doubts} warning{'s' * (doubts > 1)} above")

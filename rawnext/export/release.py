@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.config import Config
-from rawnext.errors import InputError
-from rawnext.files import atomic_path, write_lines
+from rawnext.errors import InputError, printable
+from rawnext.files import atomic_path, read_json, write_lines
 from rawnext.inference.extract import load_model
 from rawnext.inference.extractor import fingerprint
 from rawnext.results.rows import Row, markdown, read_rows
@@ -31,12 +31,7 @@ embedding = extractor.embed(*read_audio("a.wav"))
 def read_info(exp: Path) -> dict[str, Any]:
     """Content of train_info.json; empty if there is no such file.   Raises: InputError: the file is damaged."""
     path = exp / INFO
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        info = None
+    info = read_json(path, "a JSON object") if path.exists() else {}
     if not isinstance(info, dict):
         raise InputError(path, None, "is not a JSON object")
     return info
@@ -71,10 +66,10 @@ PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as"}  # paths, a
 
 
 def public(value: Any) -> Any:
-    """JSON values without the entries that name the exporter's files."""
+    """JSON values without the entries that name the exporter's files, and without control characters."""
     if isinstance(value, dict):
-        return {key: public(item) for key, item in value.items() if key not in PRIVATE}
-    return value
+        return {printable(key): public(item) for key, item in value.items() if key not in PRIVATE}
+    return printable(value) if isinstance(value, str) else value
 
 
 def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str = "", with_results: bool = False,
@@ -98,7 +93,7 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
         shutil.copyfile(exp / "config.yaml", temporary)
     for name in (INFO, MODEL_PATH):
         if (exp / name).exists():
-            content = json.loads((exp / name).read_text(encoding="utf-8"))
+            content = read_json(exp / name)
             write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])
     write_lines(folder / "README.md", lines)
     with atomic_path(target) as temporary:
@@ -148,9 +143,10 @@ def identity(row: Row) -> tuple[str, ...]:
 
 
 def known_data(training: dict[str, Any]) -> str:
-    if "num_speakers" not in training:
+    counts = [training.get(name) for name in ("num_utts", "num_speakers")]
+    if not all(isinstance(count, int) for count in counts):
         return "not known"
-    return f"{training['num_utts']:,} utterances of {training['num_speakers']:,} speakers"
+    return "{:,} utterances of {:,} speakers".format(*counts)
 
 
 def results(rows: Sequence[Row]) -> list[str]:

@@ -8,6 +8,7 @@ paper: the protocol of the published results. The mean of the embeddings of even
     the pre-emphasised utterance; shorter speech is repeated up to that length.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
@@ -26,6 +28,7 @@ from rawnext.training import checkpoint
 
 PROTOCOLS = ("native", "paper")
 LONGEST_SAMPLES = 16 * 59050  # of one pass; the full RawNeXt takes 0.5 GiB for it
+MOST_MODULES = 5000  # of a model; RawNeXt has 400, MR-RawNet 900
 BUFFER_SAMPLES = 16 * LONGEST_SAMPLES  # read before they are batched by length: 60 MB
 # Largest padded batch, unless a single piece is longer. On a CPU, batches larger than its caches bring no gain, and
 # their wider spread of lengths costs padding. On a GPU the full RawNeXt takes 2 GiB.
@@ -38,13 +41,33 @@ def load_model(exp: PathLike, device: torch.device | str = "cpu") -> tuple[Any, 
 
     Raises: InputError: a file is missing or damaged, or the weights belong to another model.
     """
-    config = load_config([Path(exp) / "config.yaml"])
-    try:
-        model = MODELS.build(*split_name(config.model))
-    except ValueError as error:
-        raise InputError(Path(exp) / "config.yaml", None, str(error)) from None
-    checkpoint.load_weights(model, exp)
+    path = Path(exp) / "config.yaml"
+    config = load_config([path])
+    state = checkpoint.load_state(exp)
+    for place in ("meta", "cpu"):  # shapes alone first: those of a tampered configuration may not fit in memory
+        try:
+            with torch.device(place), limited_modules():
+                model = MODELS.build(*split_name(config.model))
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise InputError(path, None, str(error)) from None
+        checkpoint.set_weights(model, state, checkpoint.weights_path(exp))
     return model.to(device).eval(), config
+
+
+@contextlib.contextmanager
+def limited_modules() -> Iterator[None]:
+    """In the block, a model of more than MOST_MODULES modules is a ValueError, before they fill the memory."""
+    total = itertools.count(1)
+
+    def count(*_) -> None:
+        if next(total) > MOST_MODULES:
+            raise ValueError(f"more than {MOST_MODULES:,} modules")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -151,11 +174,14 @@ def embed_all(model: nn.Module, waves: Iterable[tuple[str, np.ndarray]], protoco
     Args:
         duration: seconds cut from the middle of each utterance; 0: all of it.
         chunk: utterances that are read before they are batched; fewer if they are long.
+    Raises: InputError: an embedding is not finite.
     """
     window = round(duration * SAMPLE_RATE)
     for part in buffered(waves, BUFFER_SAMPLES, chunk):
         utts, signals = zip(*part)
-        if protocol == "paper":
-            yield from zip(utts, embed_paper(model, signals, config, window))
-        else:
-            yield from zip(utts, embed_native(model, [centre_crop(w, window) if window else w for w in signals]))
+        found = (embed_paper(model, signals, config, window) if protocol == "paper" else
+                 embed_native(model, [centre_crop(w, window) if window else w for w in signals]))
+        for utt, vector in zip(utts, found):
+            if not np.isfinite(vector).all():
+                raise InputError(utt, None, "the model gives an embedding that is not finite")
+            yield utt, vector

@@ -2,6 +2,8 @@
 """The Python interface to embeddings: `from rawnext import Extractor`."""
 
 import hashlib
+import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,11 +19,16 @@ from rawnext.data.wav import LEAST_SAMPLES, no_speech
 from rawnext.dist import DEVICES, choose_device
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.inference.doubts import of_recording
 from rawnext.inference.extract import BUFFER_SAMPLES, LONGEST_SAMPLES, buffered, embed_native, load_model
 from rawnext.models.folded import folded
 from rawnext.training import checkpoint
 
 LONGEST_S = LONGEST_SAMPLES / SAMPLE_RATE
+
+
+class RecordingWarning(UserWarning):
+    """A reason to doubt the embedding of a recording."""
 
 
 class Extractor:
@@ -55,31 +62,34 @@ class Extractor:
         model: the network, in evaluation mode.   config, folder: configuration and folder of its experiment.
         longest_s: a longer utterance is cut into equal pieces of at most this many seconds, and its embedding is the
             mean of theirs: memory grows with length, and no model was trained on longer utterances.
+        warn: whether reasons to doubt a recording (`doubts`), such as noise or less than 2 s, become a
+            RecordingWarning.
     """
 
-    def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S):
-        if longest_s < 2 * LEAST_SAMPLES / SAMPLE_RATE:
+    def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S, warn: bool = True):
+        if not 2 * LEAST_SAMPLES / SAMPLE_RATE <= longest_s < math.inf:
             raise ValueError(f"longest_s: at least {2 * LEAST_SAMPLES / SAMPLE_RATE} s, got {longest_s}")
-        self.model, self.config, self.folder = model, config, folder
+        self.model, self.config, self.folder, self.warn = model, config, folder, warn
         self.max_samples = int(longest_s * SAMPLE_RATE)
 
     @classmethod
     def from_pretrained(cls, folder: PathLike = "pretrained", device: str = "auto",
-                        longest_s: float = LONGEST_S) -> "Extractor":
+                        longest_s: float = LONGEST_S, warn: bool = True) -> "Extractor":
         """Load the model of an experiment folder or of a folder from `rawnext export --safetensors`.
 
         Args:
             folder: `pretrained` is the model that comes with the package.
-            device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s: see the class.
+            device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s, warn: see the class.
         Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
         """
         try:
-            place = choose_device(device) if device in DEVICES else torch.empty(0, device=device).device
-        except (RuntimeError, AssertionError) as error:  # the latter: torch without CUDA
+            place = choose_device(device) if device in DEVICES else torch.device(device)
+            torch.ones(1, device=place).item()  # the device `meta` has no values
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # AssertionError: torch without CUDA
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
         folder = model_folder(folder)
         model, config = load_model(folder, place)
-        return cls(folded(model), config, folder, longest_s)
+        return cls(folded(model), config, folder, longest_s, warn)
 
     @property
     def embedding_dim(self) -> int:
@@ -96,7 +106,14 @@ class Extractor:
 
         Raises: ValueError: wrong shape, integers, NaN, less than 0.1 s, or a rate that cannot be resampled.
         """
-        return self.embed_batch([waveform], sample_rate)[0]
+        return self._embed_batch([waveform], [sample_rate])[0]
+
+    def doubts(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE) -> list[str]:
+        """Reasons to doubt the embedding of a waveform: short, noisy, quiet, clipped, no speech, ...; often none.
+
+        Raises: ValueError: see embed.
+        """
+        return of_recording(checked(waveform, sample_rate), sample_rate)
 
     def embed_batch(self, waveforms: Sequence[ArrayLike | torch.Tensor],
                     sample_rate: int | Sequence[int] = SAMPLE_RATE) -> np.ndarray:
@@ -110,7 +127,17 @@ class Extractor:
             raise ValueError(f"{len(waveforms)} waveforms, but {len(rates)} sample rates")
         if not len(waveforms):
             return np.empty((0, self.embedding_dim), np.float32)
-        return embed_native(self.model, list(map(prepare, waveforms, rates)), self.max_samples)
+        return self._embed_batch(waveforms, rates)
+
+    def _embed_batch(self, waveforms: Sequence[ArrayLike | torch.Tensor], rates: Sequence[int]) -> np.ndarray:
+        waves = list(map(checked, waveforms, rates))
+        for number, (wave, rate) in enumerate(zip(waves, rates)):
+            self._warn(wave, rate, 4, f" {number}" if len(waves) > 1 else "")
+        return embed_native(self.model, list(map(at_16k, waves, rates)), self.max_samples)
+
+    def _warn(self, wave: np.ndarray, rate: int, stacklevel: int, name: str = "") -> None:
+        if self.warn and (found := of_recording(wave, rate)):
+            warnings.warn(f"doubtful waveform{name}: {' '.join(found)}", RecordingWarning, stacklevel=stacklevel)
 
     def windows(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE, window: float = 1.5,
                 shift: float = 0.75) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +148,9 @@ class Extractor:
         Returns: (N, 2) start and end in seconds, and (N, D) float32.
         Raises: ValueError: see embed; or window or shift is too short.
         """
-        wave = prepare(waveform, sample_rate)
+        wave = checked(waveform, sample_rate)
+        self._warn(wave, sample_rate, 3)
+        wave = at_16k(wave, sample_rate)
         starts, length = window_starts(len(wave), window, shift)
         embeddings = embed_native(self.model, [wave[start : start + length] for start in starts], self.max_samples)
         times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
@@ -148,8 +177,8 @@ def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def prepare(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
-    """Any waveform as (T,) float32 at 16 kHz.   Raises: ValueError: see Extractor.embed."""
+def checked(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
+    """Any waveform as (T,) float32.   Raises: ValueError: see Extractor.embed."""
     wave = waveform.detach().cpu().numpy() if isinstance(waveform, torch.Tensor) else np.asarray(waveform)
     if wave.ndim != 1:
         raise ValueError(f"want the samples of one channel, (T,), got shape {wave.shape}")
@@ -158,11 +187,16 @@ def prepare(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
     if not can_resample(sample_rate):
         raise ValueError(f"{sample_rate} Hz cannot be resampled to {SAMPLE_RATE} Hz")
     if len(wave) * SAMPLE_RATE < LEAST_SAMPLES * sample_rate:
-        raise ValueError(f"{len(wave) / sample_rate:.3f} s of audio; at least {LEAST_SAMPLES / SAMPLE_RATE} s")
+        raise ValueError(f"{len(wave) / sample_rate:.5g} s of audio; at least {LEAST_SAMPLES / SAMPLE_RATE} s")
     with np.errstate(over="ignore"):  # values too large for float32 become infinite
         wave = np.require(wave, np.float32, ["C", "W"])
     if why := no_speech(wave):
         raise ValueError(f"the waveform {why}")
+    return wave
+
+
+def at_16k(wave: np.ndarray, sample_rate: int) -> np.ndarray:
+    """(T,) samples at a rate in Hz -> (T',) at 16 kHz."""
     return wave if sample_rate == SAMPLE_RATE else resample(wave, sample_rate)
 
 

@@ -271,8 +271,11 @@ def _score(path: PathLike, number: int, words: list[str]) -> np.ndarray:
 
 
 def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], scores: ArrayLike) -> None:
-    """Write N lines `enroll test score`."""
+    """Write N lines `enroll test score`.   Raises: InputError: a score is not finite."""
     numbers, blocks = np.asarray(scores), range(0, len(enroll), LINES)
+    if not (finite := np.isfinite(numbers)).all():
+        first = int(np.argmin(finite))
+        raise InputError(path, None, f"not written: the score of {enroll[first]} {test[first]} is {numbers[first]}")
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for part in (slice(start, start + LINES) for start in blocks):
             words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))

@@ -64,7 +64,7 @@ class LogMel(nn.Module):
         pre_emphasis: a in y[t] = x[t] - a x[t - 1], x[-1] = x[1], applied to the waveform; 0: none.
         norm: normalisation of each band over an utterance's frames. "mean" subtracts the mean; "variance" also divides
             by the standard deviation (biased, 1e-5 added to the variance); "none".
-    Raises: ValueError: another norm.
+    Raises: ValueError: another norm, or bands that the FFT cannot have.
     """
 
     def __init__(self, bands: int = 80, low_hz: float = 0.0, high_hz: float = 8000.0, pre_emphasis: float = 0.0,
@@ -74,9 +74,12 @@ class LogMel(nn.Module):
 
         if norm not in ("mean", "variance", "none"):
             raise ValueError(f"norm: mean, variance or none, got {norm!r}")
+        if not 1 <= bands <= FFT // 2:
+            raise ValueError(f"bands: 1 to {FFT // 2}, got {bands}")
         self.bands, self.pre_emphasis, self.norm = bands, pre_emphasis, norm
-        self.mel = MelSpectrogram(SAMPLE_RATE, FFT, 400, HOP, low_hz, high_hz, n_mels=bands, center=False,
-                                  window_fn=torch.hamming_window)
+        with torch.device("cpu"):  # torchaudio reads values, which a model on the meta device does not have
+            self.mel = MelSpectrogram(SAMPLE_RATE, FFT, 400, HOP, low_hz, high_hz, n_mels=bands, center=False,
+                                      window_fn=torch.hamming_window)
 
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from rawnext.files import read_lines, write_lines
 from rawnext.registry import nearest
 
 FROM_EMBEDDINGS = ("cosine", "siamese")  # back ends that need no training speakers
-FROM_COHORT = ("cosine_mean", "lda", "plda", "snorm", "asnorm", "asnorm_matched")  # those that do
+FROM_COHORT = ("cosine_mean", "lda", "plda", "snorm", "asnorm", "asnorm_speakers", "asnorm_matched")  # those that do
 BACKENDS = (*FROM_EMBEDDINGS, *FROM_COHORT)
 PROTOCOLS = ("paper", "native")
 ROLES = ("eval", "calibration")

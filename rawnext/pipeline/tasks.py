@@ -126,17 +126,20 @@ def score_task(e: Experiment, row: Row, backend: str) -> Task:
     out, cosines = e.scores(row, backend), e.scores(row, "cosine")
     sides = ("--enroll", f"{enroll}/embedding.scp", "--test", f"{test}/embedding.scp", *enroll_map(row))
     inputs = [CODE, EMBEDDINGS + enroll, EMBEDDINGS + test, row.trials, f"{row.trials}.enroll"]
-    if backend.endswith(("norm", "matched")):
+    if backend.endswith(("norm", "matched", "speakers")):
         cohort_folder = e.folder(e.cohort, row.protocol)
-        inputs += [EMBEDDINGS + cohort_folder, cosines]
-        options: tuple[str, ...] = ()
+        members = f"{cohort_folder}/{'spk_' * backend.endswith('speakers')}embedding.scp"
+        tables = [("--cohort-utt2spk", f"{e.cohort}/utt2spk"), ("--enroll-utt2spk", f"{row.enroll}/utt2spk"),
+                  ("--utt2spk", f"{row.test}/utt2spk")]
+        inputs += [EMBEDDINGS + cohort_folder, cosines, *(path for _, path in tables)]
+        options: tuple[str, ...] = tuple(word for option in tables if Path(option[1]).exists() for word in option)
         if backend == "snorm":
-            options = ("--top", "0")
+            options += ("--top", "0")
         elif backend == "asnorm_matched":
             short = e.folder(e.cohort, row.protocol, row.test_seconds)
-            options = ("--test-cohort", f"{short}/embedding.scp")
+            options += ("--test-cohort", f"{short}/embedding.scp")
             inputs.append(EMBEDDINGS + short)
-        command = ("steps/normalize.py", *sides, "--cohort", f"{cohort_folder}/embedding.scp", *options, cosines, out)
+        command = ("steps/normalize.py", *sides, "--cohort", members, *options, cosines, out)
     else:
         model: tuple[str, ...] = ()
         if backend == "siamese":
@@ -153,7 +156,7 @@ def score_task(e: Experiment, row: Row, backend: str) -> Task:
 def score_embeddings(e: Experiment, role: str) -> list[Task]:
     """Back ends that need only the embeddings, and the cosines that score normalisation starts from."""
     rows = e.of_role(role)
-    normalised = [row for row in rows if row.uncalibrated.endswith(("norm", "matched"))]
+    normalised = [row for row in rows if row.uncalibrated.endswith(("norm", "matched", "speakers"))]
     return once([*score(e, rows, FROM_EMBEDDINGS), *(score_task(e, row, "cosine") for row in normalised)])
 
 

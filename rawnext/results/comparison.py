@@ -14,6 +14,7 @@ from rawnext.results.rows import (
     Table,
     durations_of,
     figure,
+    is_numbers,
     key_of,
     label_of,
     list_order,
@@ -92,7 +93,7 @@ def training_table(systems: dict[str, list[Row]]) -> Table:
         info: dict[str, Any] = next((row["train"] for row in rows if row.get("train")), {})
         seconds, epochs = info.get("seconds"), info.get("epochs")
         lines.append([name, number(info.get("steps")), number(epochs),
-                      f"{seconds / epochs:.0f}" if seconds and epochs else "",
+                      f"{seconds / epochs:.0f}" if is_numbers([seconds, epochs], 2) and epochs else "",
                       " x ".join(str(info[k]) for k in ("processes", "num_threads") if k in info),
                       *(number(info.get(key)) for key in ("num_speakers", "num_utts", "hardware", "commit"))])
     return lines

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The measures of an evaluation, by their names in results.tsv, and of two systems on the same trials."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results.rows import Row
-from rawnext.scoring.bootstrap import Measure, bootstrap, interval, p_value
+from rawnext.scoring.bootstrap import REPLICATES, Measure, bootstrap, interval, p_value, units_of
 from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import EER_DEFINITION, act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
 from rawnext.scoring.trial_speakers import trial_speakers
@@ -33,22 +34,54 @@ def measures(definition: str, llr: bool) -> dict[str, Measure]:
 
 def evaluation(scores: np.ndarray, is_target: np.ndarray, definition: str, llr: bool,
                speakers: np.ndarray | None = None) -> dict[str, Any]:
-    """The row of (N,) scores: each measure and, with speakers (2, N), each `MEASURE_interval`."""
+    """The row of (N,) scores: each measure and, with speakers (2, N), each `MEASURE_interval`.
+
+    `interval_note`: why there is none, or why it is an upper bound.   `warning`: why the scores cannot be right.
+    """
     target, nontarget = scores[is_target], scores[~is_target]
     det, wanted = det_points(target, nontarget), measures(definition, llr)
     row: dict[str, Any] = {name: float(measure(det)) for name, measure in wanted.items()}
     row["eer"] = 100 * eer(target, nontarget, definition)  # Kaldi's uses single precision
     row["eer_definition"] = definition
+    if len(det.thresholds) == 2:
+        row["warning"] = "all scores are equal"
+    elif eer_of(det) > 0.5:
+        row["warning"] = ("the EER is above 50 %: target trials score lower than nontarget trials; are the scores "
+                          "distances, or the labels swapped?")
     if speakers is not None:
-        estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()))
-        ends = interval(estimate, replicates)[:, 0].T.tolist()
-        row |= {f"{name}_interval": pair for name, pair in zip(wanted, ends)}
+        row |= intervals(scores, is_target, speakers, wanted, row["eer"])
         row["num_speakers"] = int(speakers.max()) + 1
     return row
 
 
+def intervals(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, wanted: dict[str, Measure],
+              eer_percent: float) -> dict[str, Any]:
+    """`MEASURE_interval` of each measure that varies with the speakers, and `interval_note` if something is wrong.
+
+    Without an error all samples of speakers have the same figures, and the EER's interval is an upper bound.
+    """
+    units = units_of(is_target, speakers)
+    if units.too_few:
+        return {"interval_note": f"no interval: {units.too_few}"}
+    estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()))
+    ends, varies = interval(estimate, replicates)[:, 0].T.tolist(), np.ptp(replicates[:, 0], axis=0) > 0
+    found = {f"{name}_interval": pair for name, pair, known in zip(wanted, ends, varies) if known}
+    if eer_percent == 0:
+        found["eer_interval"] = [0.0, 100 * units.bound()]
+        found["interval_note"] = (f"no errors: the upper end is the bound of Clopper and Pearson for {units.speakers} "
+                                  f"speakers and {units.pairs} disjoint pairs of speakers without an error")
+    elif "eer_interval" not in found:
+        found["interval_note"] = "no interval: all samples of speakers have the same EER"
+    elif units.too_narrow:
+        found["interval_note"] = units.too_narrow
+    return found
+
+
 class Difference(NamedTuple):
-    """One measure of systems A and B; A - B with the ends of its 95 % interval; two-sided p of no difference."""
+    """One measure of systems A and B; A - B with the ends of its 95 % interval; two-sided p of no difference.
+
+    why: if there is neither interval nor p, the reason; low, high and p are then NaN.
+    """
 
     measure: str
     a: float
@@ -57,10 +90,13 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
+    why: str = ""
 
     def __str__(self) -> str:
         """`-0.40 [-0.92, 0.13], p 0.14`"""
         digits = 2 if self.measure == "eer" else 3
+        if self.why:
+            return f"{self.difference:+.{digits}f}, {self.why}"
         p = f"p {self.p:.2g}" if self.p >= 0.01 else "p < 0.01"
         return f"{self.difference:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}], {p}"
 
@@ -74,10 +110,20 @@ def paired_test(a: np.ndarray, b: np.ndarray, is_target: np.ndarray, speakers: n
         definition: of the EER.   llr: scores are log-likelihood ratios.
     """
     wanted = measures(definition, llr)
-    estimate, replicates = bootstrap([a, b], is_target, speakers, list(wanted.values()))
+    few = units_of(is_target, speakers).too_few
+    estimate, replicates = bootstrap([a, b], is_target, speakers, list(wanted.values()), 1 if few else REPLICATES)
+    if few:
+        return [Difference(name, one, other, one - other, math.nan, math.nan, math.nan, f"no interval: {few}")
+                for name, (one, other) in zip(wanted, estimate.T.tolist())]
     difference, differences = estimate[0] - estimate[1], replicates[:, 0] - replicates[:, 1]
     columns = (*estimate, difference, *interval(difference, differences), p_value(difference, differences))
-    return [Difference(name, *map(float, values)) for name, *values in zip(wanted, *columns)]
+    found = [Difference(name, one, other, gap, low, high, p)
+             for name, (one, other, gap, low, high, p) in zip(wanted, np.stack(columns, axis=1).tolist())]
+    same = np.ptp(differences, axis=0) == 0
+    if np.array_equal(a, b):
+        return found
+    return [one._replace(low=math.nan, high=math.nan, p=math.nan, why="no interval: equal in all samples of speakers")
+            if fixed else one for one, fixed in zip(found, same)]
 
 
 def paired_files(a: PathLike, b: PathLike, trials_path: PathLike, utt2spk: PathLike | None = None,

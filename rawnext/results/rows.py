@@ -4,15 +4,15 @@
 A figure that was neither measured nor published is an empty cell.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError
-from rawnext.files import PathLike, read_lines
+from rawnext.errors import InputError, printable
+from rawnext.files import PathLike, read_json, read_lines
+from rawnext.kaldi.tables import to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
@@ -26,7 +26,9 @@ MEASURES = {  # name in a row -> title, format; those after minDCF are of log-li
     "min_dcf_05": ("minDCF, P_target 0.05", ".3f"), "act_dcf_01": ("actual DCF, P_target 0.01", ".3f"),
     "act_dcf_05": ("actual DCF, P_target 0.05", ".3f"), "cllr": ("Cllr", ".3f"), "min_cllr": ("minimum Cllr", ".3f")}
 PAPER_NAMES = {"eer": "eer", "min_dcf_01": "mindcf01", "min_dcf_05": "mindcf05"}  # columns of conf/paper.tsv
+MOST = 1e15  # of a number in a row
 NAMES = ("list", "data_set", "protocol", "backend")
+TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning")  # that an evaluation may lack
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
 
 
@@ -57,14 +59,33 @@ def read_rows(exp: Path) -> list[Row]:
 
 
 def read_row(path: Path) -> Row:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(path, None, "is not JSON") from None
+    row = read_json(path)
     missing = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
     if missing:
         raise InputError(path, None, f"has no {missing[0]!r}: not written by steps/evaluate.py")
-    return row
+    if wrong := [name for name, value in row.items() if not can_be(name, value)]:
+        raise InputError(path, None, f"{wrong[0]}: not a value that steps/evaluate.py writes")
+    point = [name for name, value in row.items() if name.endswith("_interval") and value and value[0] == value[1]]
+    if "eer_interval" in point:  # of an early version
+        row["interval_note"] = "no interval: all samples of speakers have the same EER"
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()
+            if name not in point}
+
+
+def can_be(name: str, value: Any) -> bool:
+    """Whether an entry of a row has the type that steps/evaluate.py gives it."""
+    if name in MEASURES or name in ("num_trials", "num_target", "num_speakers"):
+        return is_numbers([value], 1)
+    if name.endswith("_interval"):
+        return value is None or is_numbers(value, 2)
+    if name == "duration":
+        return value == "full" or (isinstance(value, str) and 0 < to_number(value) < np.inf)
+    return isinstance(value, dict if name == "train" else str) or name not in (*NEEDED, "train", *TEXTS)
+
+
+def is_numbers(value: Any, num: int) -> bool:
+    return isinstance(value, list) and len(value) == num and all(
+        type(x) in (int, float) and abs(x) < MOST for x in value)
 
 
 def read_training(path: Path) -> dict[str, np.ndarray]:
@@ -145,7 +166,9 @@ def headline(rows: list[Row]) -> str:
     first = [row for row in rows if (row["list"], row["data_set"]) == (rows[0]["list"], rows[0]["data_set"])]
     row = min(first, key=lambda row: (-seconds(row["duration"]), row["backend"] != "cosine"))  # the first of equals
     value, _, ends = figure(row, "eer").partition(" ")
-    return f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(row)}, {label_of(row['duration'])}"
+    why = "; ".join(row[name] for name in ("interval_note", "warning") if name in row)
+    return (f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(row)}, {label_of(row['duration'])}"
+            + f" ({why})" * bool(why))
 
 
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
@@ -183,8 +206,13 @@ def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
 
 
 def method_notes(rows: list[Row]) -> list[str]:
-    """How intervals were made; a definition of the EER other than the default."""
-    lines = []
+    """What is wrong with scores; how intervals were made, or why there are none; another definition of the EER."""
+    lines = [f"**Warning**, {title_of(row)}, {label_of(row['duration'])}: {row['warning']}" for row in rows
+             if "warning" in row]
+    for note in dict.fromkeys(row["interval_note"] for row in rows if "interval_note" in row):
+        which = [f"{title_of(row)}, {label_of(row['duration'])}" for row in rows if row.get("interval_note") == note]
+        lines.append(f"{note[0].upper()}{note[1:]}. Of {which[0]}"
+                     + (f" and {len(which) - 1} other evaluations." if len(which) > 1 else "."))
     if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
         lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
                      f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: "

@@ -11,6 +11,7 @@ Source: Davezies, D'Haultfoeuille and Guyonvarch, "Empirical process results for
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,8 @@ from rawnext.scoring.det import Det, det_points
 
 REPLICATES = 1000
 LEVEL = 0.95
+FEWEST = 5  # speakers for an interval; with 3, half of the intervals of the EER miss the true value
+RELIABLE = 10  # speakers; with 5 to 9, one of five to eight intervals of the EER misses the true value
 BLOCK = 1 << 19  # trial weights in memory at a time
 
 Measure = Callable[[Det], np.ndarray]
@@ -108,6 +111,50 @@ def _position(value: ArrayLike, replicates: np.ndarray) -> np.ndarray:
     """(...) share of the replicates (R, ...) below a value; ties count half; never exactly 0 or 1."""
     below = np.sum(replicates < value, axis=0) + np.sum(replicates == value, axis=0) / 2
     return (below + 0.5) / (len(replicates) + 1)
+
+
+class Units(NamedTuple):
+    """Independent observations in a trial list: speakers with target trials; pairs of speakers with nontarget trials,
+    no speaker in two pairs (an upper bound of their number).
+    """
+
+    speakers: int
+    pairs: int
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no interval, empty if there is one."""
+        if self.speakers >= FEWEST and self.pairs >= FEWEST // 2:
+            return ""
+        return f"{self} are too few; want {RELIABLE} and {RELIABLE // 2}"
+
+    @property
+    def too_narrow(self) -> str:
+        """Why an interval is too narrow, empty if it is not."""
+        if self.speakers >= RELIABLE and self.pairs >= RELIABLE // 2:
+            return ""
+        return f"the interval is too narrow: {self} are few; want {RELIABLE} and {RELIABLE // 2}"
+
+    def __str__(self) -> str:
+        return (f"{self.speakers} speaker{'s' * (self.speakers != 1)} with target trials and {self.pairs} disjoint "
+                f"pair{'s' * (self.pairs != 1)} with nontarget trials")
+
+    def bound(self, level: float = LEVEL) -> float:
+        """Upper bound of both error rates, fractions, if not one trial is an error.
+
+        It is that of the shares of speakers and of pairs with an error: 1 - a^(1/n) for n of them without, where a is
+        half of 1 - level, because both must hold. About 3.7 / n; the "rule of three" has 3 / n for one share.
+        Source: Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
+            Biometrika 26, 1934.
+        """
+        return 1 - ((1 - level) / 2) ** (1 / min(self))
+
+
+def units_of(is_target: np.ndarray, speakers: np.ndarray) -> Units:
+    """is_target: (N,) bool.   speakers: (2, N)."""
+    enroll, test = speakers[:, ~is_target]
+    return Units(len(np.unique(speakers[0, is_target])),
+                 min(len(np.unique(enroll)), len(np.unique(test)), len(np.unique([enroll, test])) // 2))
 
 
 def p_value(estimate: ArrayLike, replicates: ArrayLike) -> np.ndarray:

@@ -2,6 +2,7 @@
 """Files of calibration: the model as JSON, durations and qualities of trial sides, tables of thresholds."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -10,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, readable, write_lines
+from rawnext.files import PathLike, read_json, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
 from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
 FORM = "calibration 1"
+FEWEST_TRIALS = 10  # of each kind, for each weight
+FEWEST_SPEAKERS = 10
+LARGEST = 1e9  # a weight or an offset beyond this is not a calibration's
 COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",
            "false alarm % (one score)")
 
@@ -123,20 +127,36 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
 
     Raises: InputError: the file was not written by save_model.
     """
+    what = "a calibration of steps/calibrate.py"
+    model = read_json(path, what)
     try:
-        with readable(path):
-            model = json.loads(path.read_text(encoding="utf-8"))
         names = model["names"][1:]
         weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))
         calibration = Calibration(weights, float(model["offset"]), low, high)
-        fits = (model["form"] == FORM and set(names) <= set(MEASURES) and len(weights) == 1 + len(names)
-                and low.shape == high.shape == (len(names),)
-                and np.isfinite([*weights, calibration.offset, *low, *high]).all())
-    except (ValueError, KeyError, TypeError):
+        fits = (model["form"] == FORM and isinstance(names, list) and set(names) <= set(MEASURES)
+                and weights.shape == (1 + len(names),) and low.shape == high.shape == (len(names),)
+                and (low <= high).all() and (np.abs([*weights, calibration.offset, *low, *high]) <= LARGEST).all())
+    except (ValueError, KeyError, TypeError, OverflowError):
         fits = False
     if not fits:
-        raise InputError(path, None, "is not a calibration of steps/calibrate.py")
+        raise InputError(path, None, f"is not {what}")
     return calibration, names, model
+
+
+def weaknesses(model: Mapping[str, Any]) -> list[str]:
+    """Why the LLRs of a model may be wrong, by its file: too few trials or speakers, separable trials."""
+    about = model.get("fitted_on")
+    known = {name: value for name, value in about.items() if isinstance(value, int)} if isinstance(about, dict) else {}
+    targets, trials, speakers = (known.get(name, math.inf) for name in ("num_target", "num_trials", "num_speakers"))
+    found = [f"it was fitted on only {num} {kind} trial{'s' if num > 1 else ''}" for kind, num in
+             (("target", targets), ("nontarget", trials - targets if targets < math.inf else math.inf))
+             if num < FEWEST_TRIALS * len(model["weights"])]
+    if speakers < FEWEST_SPEAKERS:
+        found.append(f"it was fitted on only {speakers} speaker{'s' if speakers > 1 else ''}")
+    if known.get("separable"):
+        found.append("all target trials score higher than all nontarget trials; too few or too easy trials to show how "
+                     "large an LLR may be")
+    return found
 
 
 Tables = list[tuple[ScoreFile, list[OperatingPoint]]]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ from numpy.typing import ArrayLike
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
-from rawnext.scoring.calibration_files import read_model
+from rawnext.scoring.calibration_files import read_model, weaknesses
 from rawnext.scoring.cosine import unit_vectors
 
+NEAR = math.log(9)  # LLR distance at which, with costs of 1, 1 of 10 decisions is wrong
+SAME_AUDIO = 0.9999  # cosine
 MODEL_PATH = Path("calibration/cosine/native/model.json")  # in an experiment, as stage 7 of the recipes writes it
 
 
@@ -59,11 +62,13 @@ class Judge(NamedTuple):
     """LLRs and decisions from cosines of an experiment's whole-utterance embeddings.
 
     names: of the calibration's measures.   why: why there is no calibration; empty if there is one.
+    doubts: reasons to doubt the calibration.
     """
 
     calibration: Calibration | None
     names: list[str]
     why: str = ""
+    doubts: tuple[str, ...] = ()
 
     def llr(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """(N,) LLRs of (N,) cosines and seconds of both sides, and (N,) bool: a duration is outside its range.
@@ -85,8 +90,24 @@ class Judge(NamedTuple):
         return Verdict(score, llr, at.threshold, llr >= at.threshold, outside)
 
 
+def doubts_of(verdict: Verdict, judge: Judge, at: Operating) -> list[str]:
+    """Reasons to doubt the decision on a pair, other than those that lie in its recordings."""
+    found = []
+    if verdict.score > SAME_AUDIO:
+        found.append("Both sides are the same audio, or nearly; other recordings may score differently.")
+    if verdict.same is None:
+        return [*found, "This model has no calibration, so the threshold is not known."]
+    found += judge.doubts
+    if verdict.outside:
+        found.append("The calibration has not seen recordings of these durations and uses the nearest that it knows.")
+    if abs(verdict.llr - verdict.threshold) < NEAR:
+        found.append(f"The LLR is only {abs(verdict.llr - verdict.threshold):.2f} from the threshold ({at}); other "
+                     "recordings of the same people may be decided differently.")
+    return found
+
+
 def read_judge(exp: PathLike) -> Judge:
-    """The calibration of an experiment folder.
+    """The calibration of an experiment folder; one by which a higher score is less similar is not used.
 
     Raises: InputError: it is damaged, or was fitted on other scores.
     """
@@ -99,4 +120,8 @@ def read_judge(exp: PathLike) -> Judge:
                                      "cosine and native")
     if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
         return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
-    return Judge(calibration, names)
+    if calibration.weights[0] <= 0:
+        return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
+                               "score is less similar")
+    doubts = (f"The calibration of this model is weak: {why}." for why in weaknesses(about))
+    return Judge(calibration, names, doubts=tuple(doubts))

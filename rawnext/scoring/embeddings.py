@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings of both sides of a trial list: read, transformed by a back end's mean and LDA, averaged per model."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from rawnext.kaldi.tables import indices_of, read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
 
+SAME = 1e-6  # relative differences of numbers up to this are rounding
 BLOCK = 1 << 14  # embeddings in float64 at a time
 
 
@@ -74,10 +75,12 @@ def check_nonzero(keys: list[str], x: np.ndarray, path: PathLike) -> None:
 def read_side(scp: PathLike, transform: Transform | None = None, wanted: Container[str] | None = None) -> Side:
     """The embeddings of an scp, or of the wanted utts in it, transformed.
 
-    Raises: InputError: one cannot be read, is zero, or has another dimension than the transform.
+    Raises: InputError: one cannot be read, is zero, or has another dimension than the transform; all are equal.
     """
     keys, x = read_matrix(scp, wanted)
     check_nonzero(keys, x, scp)
+    if len(x) > 1 and np.ptp(x, axis=0).max() <= SAME * np.abs(x[0]).max():
+        raise InputError(scp, None, f"all {len(x)} embeddings are equal: the model gives every utterance the same one")
     if transform:
         if x.shape[1] != len(transform.mean):
             raise InputError(scp, None, f"{x.shape[1]} dimensions, but the back end has {len(transform.mean)}")
@@ -110,6 +113,21 @@ class Sides(NamedTuple):
     test: Side
     enroll_index: np.ndarray
     test_index: np.ndarray
+
+    def with_itself(self, models: Mapping[str, Sequence[str]] | None = None) -> np.ndarray:
+        """(T,) bool: the test utterance is also on the enroll side.   models: model -> its utterances."""
+        row_of = self.test.row_of
+        pairs = [row * len(row_of) + row_of[utt] for row, key in enumerate(self.enroll.keys)
+                 for utt in (models[key] if models else (key,)) if utt in row_of]
+        return np.isin(self.enroll_index * len(row_of) + self.test_index, pairs)
+
+    def with_a_copy(self) -> np.ndarray:
+        """(T,) bool: both sides have the same embedding."""
+        heads = [side.x[:, :2].sum(axis=1) for side in (self.enroll, self.test)]
+        same = heads[0][self.enroll_index] == heads[1][self.test_index]
+        rows = np.flatnonzero(same)
+        same[rows] = (self.enroll.x[self.enroll_index[rows]] == self.test.x[self.test_index[rows]]).all(axis=1)
+        return same
 
 
 def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enroll_map: str | None, unit: bool,

@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, write_lines
+from rawnext.files import PathLike, read_json, write_lines
 from rawnext.kaldi.ark import read_matrix, write_vectors
 from rawnext.kaldi.tables import check_id
 from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.embeddings import check_nonzero
 from rawnext.stamp import sha256
 
 FORM = "gallery 1"
+MOST = 1e9  # utterances and seconds of a speaker
 
 
 class Speaker(NamedTuple):
@@ -43,21 +45,23 @@ class Gallery:
         self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.json.exists() else {}
 
     def _read(self) -> dict[str, Speaker]:
+        what = "a gallery made by rawnext enroll"
+        if not self.json.exists():
+            raise InputError(self.json, None, "no such file; a gallery needs it")
+        about = read_json(self.json, what)
         try:
-            about = json.loads(self.json.read_text(encoding="utf-8"))
             known = {name: (int(spk["utts"]), float(spk["seconds"])) for name, spk in about["speakers"].items()}
             form, ark_sha256, fingerprint = about["form"], about["ark_sha256"], about["model"]
-        except FileNotFoundError:
-            raise InputError(self.json, None, "no such file; a gallery needs it") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            form = None
-        if form != FORM:
-            raise InputError(self.json, None, "is not a gallery made by rawnext enroll")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            form, known = None, {}
+        if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST for utts, seconds in known.values()):
+            raise InputError(self.json, None, f"is not {what}")
         if fingerprint != self.fingerprint:
             raise InputError(self.json, None, "was made with another model; enroll again with this one")
         keys, means = read_matrix(self.scp)
         if keys != list(known) or sha256(self.ark) != ark_sha256:
             raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")
+        check_nonzero(keys, means, self.scp)
         return {name: Speaker(mean, *known[name]) for name, mean in zip(keys, means)}
 
     def enroll(self, name: str, embeddings: np.ndarray, seconds: float, add: bool = False) -> Speaker:
@@ -70,6 +74,7 @@ class Gallery:
             if name not in self.speakers:
                 raise InputError(self.scp, None, f"{name} is not enrolled; nothing can be added")
             old = self.speakers[name]
+            self._check_dim(embeddings)
             total, utts, seconds = total + old.utts * old.mean, utts + old.utts, seconds + old.seconds
         self.speakers[check_id(name, self.scp)] = Speaker(total / utts, utts, seconds)
         return self.speakers[name]
@@ -83,7 +88,17 @@ class Gallery:
                               for name, speaker in speakers.items()}}
         write_lines(self.json, [json.dumps(about, indent=1, ensure_ascii=False)])
 
+    def _check_dim(self, embeddings: np.ndarray) -> None:
+        """Raise InputError unless (N, D) embeddings have the dimension of the speakers."""
+        dim = len(next(iter(self.speakers.values())).mean)
+        if embeddings.shape[1] != dim:
+            raise InputError(self.ark, None, f"{dim} dimensions, but the model has {embeddings.shape[1]}")
+
     def scores(self, embeddings: np.ndarray) -> np.ndarray:
-        """(N, S) cosines of (N, D) embeddings with the S speakers, in the order of `speakers`."""
+        """(N, S) cosines of (N, D) embeddings with the S speakers, in the order of `speakers`.
+
+        Raises: InputError: other dimensions.
+        """
+        self._check_dim(embeddings)
         means = np.stack([speaker.mean for speaker in self.speakers.values()])
         return unit_vectors(embeddings) @ unit_vectors(means).T

@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from rawnext.scoring.cosine import dot_products
-from rawnext.scoring.lda import speaker_means
+from rawnext.scoring.lda import degrees_of_freedom, speaker_means
 
 
 class Plda(NamedTuple):
@@ -29,13 +29,13 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
 
     Args:
         x: (N, D) vectors, usually scaled to length sqrt(D).   speaker: (N,) speaker of each.
-    Raises: ValueError: no more vectors than dimensions, or no speaker with two vectors.
+    Raises: ValueError: N - S (degrees_of_freedom) is below D, or no speaker has two vectors.
     """
     x = np.asarray(x, dtype=np.float64)
     means, label, count = speaker_means(x, speaker)
-    if len(x) <= x.shape[1] or count.max() < 2:
-        raise ValueError(f"PLDA of {x.shape[1]} dimensions needs more vectors than that and a speaker with two, got "
-                         f"{len(x)} vectors of {len(count)} speakers")
+    if (free := degrees_of_freedom(x, speaker)) < x.shape[1] or count.max() < 2:
+        raise ValueError(f"PLDA of {x.shape[1]} dimensions needs more: as many different vectors, one for each "
+                         f"speaker, and a speaker with two; got {free + len(count)} vectors of {len(count)} speakers")
     residual = x - means[label]
     mean = means.mean(axis=0)  # of speakers, not weighted by their utterances
     within = between = np.eye(x.shape[1])

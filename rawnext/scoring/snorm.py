@@ -9,6 +9,7 @@ Source: Karam et al., "Towards reduced false-alarms using cohorts", ICASSP 2011 
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +18,10 @@ import numpy as np
 
 from rawnext.scoring.cosine import floating, lengths, unit_vectors
 
-TOP = 300  # nearest members of the cohort that AS-norm uses
+TOP = 300  # nearest members of the cohort that AS-norm uses, at most QUARTER of it
+QUARTER = 4  # with 100 to 400 members, a quarter of them is better than 300 or all (docs/reference/backend.md)
+FEWEST = 100  # members; with fewer, AS-norm is worse than cosine (docs/reference/backend.md)
+LEAST_STD = 1e-6  # of cosines in single precision, whose rounding alone is 1e-7
 BLOCK = 1 << 22  # cosines in memory at a time
 
 
@@ -28,11 +32,16 @@ class CohortStats(NamedTuple):
     std: np.ndarray
 
 
-def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0) -> CohortStats:
+def default_top(num: int) -> int:
+    """Nearest members that AS-norm uses of a cohort of `num`."""
+    return max(2, min(TOP, num // QUARTER))
+
+
+def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0, keys: Sequence[str] = ()) -> CohortStats:
     """Mean and standard deviation of each vector's cosines with its `top` nearest members of the cohort.
 
     Args:
-        x: (N, D).   cohort: (C, D).   top: 0, or C or more: all members.
+        x: (N, D).   cohort: (C, D).   top: 0, or C or more: all members.   keys: N names of the vectors, for errors.
     Raises: ValueError: fewer than two members, different dimensions, a zero vector, a vector whose cosines are all
         equal.
     """
@@ -51,8 +60,10 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0) -> CohortStats
             cosines = np.matmul(units := x[part] / length[part], cohort.T, out=buffer[:len(units)])
             shares = pool.map(partial(_nearest, top=top), np.array_split(cosines, cores))
             stats.mean[part], stats.std[part] = (np.concatenate(figures) for figures in zip(*shares))
-    if not (stats.std > 0).all():
-        raise ValueError(f"vector {int(np.argmin(stats.std))} has the same cosine with each member of its cohort")
+    if not (stats.std > LEAST_STD).all():
+        row = int(np.argmin(stats.std))
+        raise ValueError(f"{keys[row] if keys else f'vector {row}'} has the same cosine with each of the {top} nearest "
+                         "members of its cohort, so there is no standard deviation to divide by")
     return stats
 
 

@@ -23,9 +23,9 @@ from starlette.staticfiles import StaticFiles
 
 from rawnext.data.media import read_bytes
 from rawnext.errors import InputError
+from rawnext.inference.doubts import of_recording
 from rawnext.inference.extractor import Extractor
-from rawnext.scoring.decision import Judge, Operating, Verdict
-from rawnext.serve import warnings
+from rawnext.scoring.decision import Judge, Operating, Verdict, doubts_of
 from rawnext.serve.guard import Guard, read_body
 
 COLUMNS = 600  # width of a waveform's picture
@@ -74,9 +74,12 @@ class Service:
     def analyse(self, data: bytearray, channel: int) -> dict[str, Any]:
         doubts: list[str] = []
         wave, rate = read_bytes(data, self.limits.seconds, channel, doubts)
+        try:
+            embedding = self.extractor.embed(wave, rate).tolist()
+        except ValueError as error:  # of 0.1 s less half a sample, which the reader allows
+            raise InputError("audio", None, str(error)) from None
         return {"seconds": len(wave) / rate, "rate": rate, "envelope": envelope(wave).tolist(),
-                "doubts": doubts + warnings.of_recording(wave, rate),
-                "embedding": self.extractor.embed(wave, rate).tolist()}
+                "doubts": doubts + of_recording(wave, rate), "embedding": embedding}
 
     async def verify(self, request: Request) -> JSONResponse:
         """Score, LLR, threshold, decision and warnings of `enroll` and `test` (each: `embedding`, `seconds`)."""
@@ -93,7 +96,7 @@ class Service:
 
     def report(self, verdict: Verdict) -> dict[str, Any]:
         values = verdict._asdict() | {"chance": self.at.chance(verdict.llr), "operating": str(self.at),
-                                      "prior": self.at.prior, "doubts": warnings.of_pair(verdict, self.at)}
+                                      "prior": self.at.prior, "doubts": doubts_of(verdict, self.judge, self.at)}
         return {key: None if value != value else value for key, value in values.items()}
 
 

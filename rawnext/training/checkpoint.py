@@ -5,6 +5,9 @@ import io
 import logging
 import os
 import re
+import struct
+import warnings
+import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path
+from rawnext.files import PathLike, atomic_path, readable
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +36,11 @@ def load(path: PathLike) -> dict[str, Any]:
 
     Raises: InputError: the file is missing, damaged, or has objects other than tensors and plain values.
     """
+    with readable(path):
+        if is_inflated(path):
+            raise InputError(path, None, "states more bytes than it has: not a checkpoint that torch wrote")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(path, None, "no such file") from None
     except Exception as error:  # torch raises many types for damaged or unsafe files
         if "Weights only load failed" in str(error):  # torch's message explains how to execute it anyway
             found = re.search(r"GLOBAL (\S+)", str(error))
@@ -47,6 +51,15 @@ def load(path: PathLike) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InputError(path, None, f"is a {type(state).__name__}, not a dict of tensors and values")
     return state
+
+
+def is_inflated(path: PathLike) -> bool:
+    """Whether a zip archive would take more memory than its file's size; torch writes its checkpoints uncompressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):  # also: of torch's old format
+        return False
 
 
 WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
@@ -68,10 +81,11 @@ def load_state(exp: PathLike) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        return {"model": load_file(path)}
-    except (OSError, SafetensorError) as error:
-        raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
+    with readable(path):  # it maps the file, and checks that the header's shapes are those of its size
+        try:
+            return {"model": load_file(path)}
+        except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type of number that torch lacks
+            raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
 
 
 def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
@@ -80,13 +94,29 @@ def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
     Returns: the result of load_state.
     Raises: InputError: the weights cannot be read or belong to another model.
     """
-    path, state = weights_path(exp), load_state(exp)
-    try:
-        module.load_state_dict(state["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(path, None, f"does not fit the configured model: {reason}") from None
+    state = load_state(exp)
+    set_weights(module, state, weights_path(exp))
     return state
+
+
+def set_weights(module: nn.Module, state: dict[str, Any], path: PathLike) -> None:
+    """Copy the weights of a checkpoint, which was read from `path`, into a model; on the meta device, check them only.
+
+    Raises: InputError: they belong to another model, or are NaN or infinite.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*which is a no-op", UserWarning)  # the meta device has no values
+            if wide := [name for name, tensor in state["model"].items()
+                        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()]:
+                raise ValueError(f"{wide[0]} states more values than it has")
+            module.load_state_dict(state["model"])
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        raise InputError(path, None, f"does not fit the configured model: {reason}") from None
+    for name, tensor in module.state_dict().items():
+        if not tensor.is_meta and not tensor.isfinite().all():
+            raise InputError(path, None, f"{name} contains NaN or infinity: not a trained model")
 
 
 def checkpoints(folder: PathLike) -> list[Path]:

@@ -26,7 +26,7 @@ class Folder:
         self.root, self.path, rng = root, path, np.random.default_rng(0)
         spk = rng.normal(size=(SPEAKERS, DIM)) * 2 + 1
         self.vectors = {f"s{s}-{u}": (spk[s] + rng.normal(size=DIM)).astype(np.float32)
-                        for s in range(SPEAKERS) for u in range(4)}
+                        for s in range(SPEAKERS) for u in range(5)}
         train = {utt: x for utt, x in self.vectors.items() if utt < "s6"}
         test = {utt: x for utt, x in self.vectors.items() if utt >= "s6"}
         for name, part in (("train", train), ("test", test), ("cut", {k: x + 0.1 for k, x in train.items()})):
@@ -54,7 +54,7 @@ def folder(root, tmp_path_factory):
     folder = Folder(root, tmp_path_factory.mktemp("backends"))
     done = folder.run("train_backend.py", "--lda-dim", "4", "train.scp", "utt2spk", "model")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "train_backend.py: 24 embeddings of 6 speakers, LDA from 6 to 4 dimensions, PLDA, in model\n"
+    assert done.stdout == "train_backend.py: 30 embeddings of 6 speakers, LDA from 6 to 4 dimensions, PLDA, in model\n"
     return folder
 
 
@@ -74,7 +74,7 @@ def behind_lda(folder, x):
 
 def test_the_model_is_trained_on_what_scoring_sees(folder):
     np.testing.assert_allclose(read_vector(folder.path / "model/mean.vec"), folder.train.mean(axis=0), atol=1e-6)
-    spk = np.repeat(np.arange(6), 4)
+    spk = np.repeat(np.arange(6), 5)
     expected = fit_plda(scaled(behind_lda(folder, folder.train)), spk)
     for ours, other in zip(read_plda(folder.path / "model/plda"), expected):
         np.testing.assert_allclose(np.abs(ours), np.abs(other), atol=1e-5)
@@ -123,13 +123,18 @@ def test_kaldis_own_model_scores_as_kaldi(folder, shared):
     np.testing.assert_allclose(ours[2], theirs[2], rtol=1e-5, atol=5e-4)
 
 
+SMALL = ("normalize.py: WARNING: {}: a cohort of 30 is too small, and scores will be worse than cosines; want 100 "
+         "vectors or more of other speakers (in recipes: --cohort-utts)\n")
+
+
 @pytest.mark.parametrize(("options", "t_cohort", "z_cohort", "top"), [
-    (["--top", "0"], 0, 0, 24), (["--top", "5", "--test-cohort", "cut.scp"], 0, 0.1, 5)])
+    (["--top", "0"], 0, 0, 30), (["--top", "5", "--test-cohort", "cut.scp"], 0, 0.1, 5)])
 def test_normalised_scores(folder, options, t_cohort, z_cohort, top):
     folder.score("cosine")
     done = folder.run("normalize.py", "--enroll", "test.scp", "--test", "test.scp", "--cohort", "train.scp", *options,
                       "cosine.scores", "normalised")
-    assert (done.returncode, done.stderr) == (0, "")
+    cohorts = dict.fromkeys(["train.scp", *options[3:]])
+    assert (done.returncode, done.stderr) == (0, "".join(map(SMALL.format, cohorts)))
     enroll, test, ours = read_scores(folder.path / "normalised")
     assert list(zip(enroll, test)) == folder.pairs
 
@@ -148,7 +153,8 @@ def test_normalised_scores(folder, options, t_cohort, z_cohort, top):
     ("score.py", ["--backend", "plda", "--model", "wrong"], "wrong/plda: 2 dimensions, but transform.mat gives 4"),
     ("score.py", ["--backend", "cosine_mean", "--model", "kaldi4"], "test.scp: 6 dimensions, but the back end has 4"),
     ("score.py", ["--enroll-map", "map"], "trials:1: s6-0 is not in map"),
-    ("normalize.py", ["--cohort", "one.scp"], "one.scp: a cohort of 1: statistics need two or more")])
+    ("normalize.py", ["--cohort", "one.scp"], "one.scp: a cohort of 1 of one speaker, a: statistics need two or more, "
+     "and want 100 vectors of as many speakers as possible")])
 def test_faults_are_one_line_and_leave_no_scores(folder, step, args, message):
     for name in ("mean.vec", "transform.mat"):
         (folder.path / "wrong").mkdir(exist_ok=True)
@@ -172,3 +178,140 @@ def test_training_that_cannot_be(folder):
     assert (done.returncode, done.stderr) == (
         1, "train_backend.py: lonely: LDA needs a speaker with two vectors; each has one\n")
     assert not (folder.path / "out").exists()
+
+
+# --- too little data
+
+def write(folder, name, vectors, speakers):
+    """name.scp and name.utt2spk of (N, D) vectors and their N speakers; utterances are SPEAKER-ROW."""
+    utts = [f"{spk}-{row:04d}" for row, spk in enumerate(speakers)]
+    write_vectors(folder.path / f"{name}.ark", folder.path / f"{name}.scp", zip(utts, vectors))
+    write_lines(folder.path / f"{name}.utt2spk", (f"{utt} {spk}" for utt, spk in zip(utts, speakers)))
+    return utts
+
+
+@pytest.fixture(scope="module")
+def few(folder, shared):
+    """20 vectors of 5 speakers in 32 dimensions, and all their trials."""
+    keys, x = read_ark(shared / "cases/plda_few_vectors/few.ark")
+    spk_of = dict(line.split() for line in (shared / "cases/plda_few_vectors/few.utt2spk").read_text().splitlines())
+    return x, [spk_of[key] for key in keys]
+
+
+def scored(folder, name, utts, speakers, backend, model):
+    """|scores| of all pairs of different utterances."""
+    write_lines(folder.path / f"{name}.trials", (
+        f"{a} {b} {'target' if s == t else 'nontarget'}" for a, s in zip(utts, speakers) for b, t in zip(utts, speakers)
+        if a < b))
+    done = folder.run("score.py", "--enroll", f"{name}.scp", "--test", f"{name}.scp", "--backend", backend, "--model",
+                      model, f"{name}.trials", f"{name}.scores")
+    assert done.returncode == 0, done.stderr
+    return np.abs(read_scores(folder.path / f"{name}.scores")[2])
+
+
+@pytest.mark.parametrize("copies", [1, 30])
+def test_lda_and_plda_of_few_vectors_use_the_directions_that_they_suffice_for(folder, few, copies):
+    """Copies of a vector show no more variance within a speaker."""
+    x, speakers = few
+    utts = write(folder, "few", np.tile(x, (copies, 1)), speakers * copies)
+    done = folder.run("train_backend.py", "few.scp", "few.utt2spk", "of_few")
+    assert done.returncode == 0
+    assert done.stderr == (
+        f"train_backend.py: WARNING: few.utt2spk: {20 * copies} vectors of 5 speakers are too few for LDA and PLDA of "
+        "32 dimensions: reduced to their 3 principal components, and scores will be worse than cosines; want 133 "
+        "different vectors of these speakers (in recipes: --cohort-utts)\n")
+    assert read_arrays(folder.path / "of_few/transform.mat", [2])[0].shape == (3, 33)
+    for backend in ("lda", "plda"):
+        assert scored(folder, "few", utts[:20], speakers, backend, "of_few").max() < 1000
+
+
+def test_enough_vectors_are_not_reduced(folder):
+    rng = np.random.default_rng(3)
+    for num, kept in ((27, 6), (26, 5)):  # N - S = 24 is four times the dimension
+        write(folder, "enough", rng.normal(size=(num, 6)), [f"s{row % 3}" for row in range(num)])
+        done = folder.run("train_backend.py", "enough.scp", "enough.utt2spk", "enough")
+        assert done.returncode == 0 and ("WARNING" in done.stderr) == (kept < 6)
+        assert f"reduced to their {kept}" in done.stderr or kept == 6
+
+
+@pytest.mark.parametrize(("speakers", "why"), [
+    ("aaaaabbbbb", "LDA of 2 speakers to 1 dimension leaves only a sign; want 3 or more"),
+    ("aabb", "4 vectors of 2 speakers are too few for LDA and PLDA of 6 dimensions; want 26 different vectors"),
+    ("abcdefgh", "LDA needs a speaker with two vectors; each has one")])
+def test_vectors_that_suffice_for_nothing_are_refused(folder, speakers, why):
+    write(folder, "none", np.random.default_rng(0).normal(size=(len(speakers), 6)), list(speakers))
+    done = folder.run("train_backend.py", "none.scp", "none.utt2spk", "none")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"train_backend.py: none.utt2spk: {why}")
+    assert not (folder.path / "none").exists()
+
+
+def normalize(folder, cohort, *options):
+    if not (folder.path / "cosine.scores").exists():
+        folder.score("cosine")
+    (folder.path / "normalised").unlink(missing_ok=True)
+    return folder.run("normalize.py", "--enroll", "test.scp", "--test", "test.scp", "--cohort", cohort, *options,
+                      "cosine.scores", "normalised")
+
+
+@pytest.mark.parametrize(("make", "options", "why"), [
+    (lambda x: (x[:1].repeat(9, 0), [f"c{n}" for n in range(9)]), [], "equal: the model gives every utterance"),
+    (lambda x: (x[:9], ["c"] * 9), ["--cohort-utt2spk", "odd.utt2spk"], "a cohort of 9 of one speaker, c: "),
+    (lambda x: (np.r_[x[:1].repeat(9, 0), x[1:2]], [f"c{n}" for n in range(10)]), ["--top", "4"],
+     "the same cosine with each of the 4 nearest members of its cohort, so there is no standard deviation")])
+def test_cohorts_without_statistics_are_refused(folder, make, options, why):
+    write(folder, "odd", *make(np.stack(list(folder.vectors.values()))))
+    done = normalize(folder, "odd.scp", *options)
+    assert done.returncode == 1 and why in done.stderr.splitlines()[-1] and "normalize.py: odd.scp: " in done.stderr
+    assert not (folder.path / "normalised").exists()
+
+
+def test_speakers_of_the_trials_are_left_out_of_the_cohort(folder):
+    """By the tables, or because a trial has an utterance of the cohort."""
+    train = {utt: x for utt, x in folder.vectors.items() if utt < "s6"}
+    write(folder, "clean", np.stack(list(train.values())), [utt[:2] for utt in train])
+    assert normalize(folder, "clean.scp", "--top", "5").returncode == 0
+    expected = read_scores(folder.path / "normalised")
+    more = np.stack([*train.values(), folder.vectors["s7-2"], folder.vectors["s8-4"]])
+    write(folder, "mixed", more, [*(utt[:2] for utt in train), "s7", "s8"])
+    write_lines(folder.path / "sides", (f"{utt} {utt[:2]}" for utt in folder.vectors))
+    done = normalize(folder, "mixed.scp", "--top", "5", "--cohort-utt2spk", "mixed.utt2spk", "--utt2spk", "sides")
+    assert done.returncode == 0 and read_scores(folder.path / "normalised")[2].tolist() == expected[2].tolist()
+    assert ("normalize.py: WARNING: mixed.scp: 2 of its 32 vectors are of speakers of the trials, such as s7; they are "
+            "left out\n") in done.stderr
+    write(folder, "own", more[-5:], ["s0", "s0", "s7", "s7", "s8"])
+    done = normalize(folder, "own.scp", "--top", "0", "--cohort-utt2spk", "own.utt2spk", "--utt2spk", "sides")
+    assert done.returncode == 0 and (
+        "own.scp: 3 of its 5 vectors are of speakers of the trials, such as s7, and too few are left without them; the "
+        "scores are not to be trusted, because a cohort needs other speakers\n") in done.stderr
+    write_vectors(folder.path / "same.ark", folder.path / "same.scp",
+                  [*train.items(), ("s6-0", folder.vectors["s6-0"])])
+    done = normalize(folder, "same.scp", "--top", "5")
+    assert "1 of its 31 vectors are of speakers of the trials, such as s6-0; they are left out\n" in done.stderr
+    np.testing.assert_allclose(read_scores(folder.path / "normalised")[2], expected[2], atol=1e-6)
+
+
+def test_nearest_members_are_by_default_a_quarter_of_a_small_cohort(folder):
+    assert normalize(folder, "train.scp").stderr == SMALL.format("train.scp")
+    quarter = read_scores(folder.path / "normalised")[2]
+    normalize(folder, "train.scp", "--top", "7")
+    assert quarter.tolist() == read_scores(folder.path / "normalised")[2].tolist()
+    done = normalize(folder, "train.scp", "--top", "300")
+    assert "train.scp: a cohort of 30, fewer than --top 300: all are used, as in S-norm\n" in done.stderr
+    everyone = read_scores(folder.path / "normalised")[2].tolist()
+    normalize(folder, "train.scp", "--top", "0")
+    assert everyone == read_scores(folder.path / "normalised")[2].tolist()
+
+
+def test_speakers_may_be_the_cohort(folder):
+    """Their means, by steps/average_speakers.py, whose ids are speakers."""
+    train = [utt for utt in folder.vectors if utt < "s6"]
+    write_lines(folder.path / "spk2utt", (f"s{s} {' '.join(u for u in train if u[:2] == f's{s}')}" for s in range(6)))
+    write_vectors(folder.path / "embedding.ark", folder.path / "embedding.scp", ((u, folder.vectors[u]) for u in train))
+    assert folder.run("average_speakers.py", "spk2utt", ".").returncode == 0
+    done = normalize(folder, "spk_embedding.scp", "--cohort-utt2spk", "utt2spk", "--top", "3")
+    assert done.returncode == 0 and done.stderr == SMALL.format("spk_embedding.scp").replace("30", "6")
+    write_lines(folder.path / "sides", (f"{utt} s0" for utt in folder.vectors if utt >= "s6"))
+    done = normalize(folder, "spk_embedding.scp", "--cohort-utt2spk", "utt2spk", "--utt2spk", "sides",
+                     "--enroll-utt2spk", "sides")
+    assert "1 of its 6 vectors are of speakers of the trials, such as s0; they are left out" in done.stderr

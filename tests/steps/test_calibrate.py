@@ -184,8 +184,8 @@ def test_lengths_out_of_range_and_trials_that_tell_little_are_told(calibrate, co
     write_scores(folder / "easy", enroll, test, scores + 100 * is_target)
     write_scores(folder / "none", enroll, test, -scores - is_target)
     for name, message in (("easy", "all target trials score higher than all"), ("none", "do not score higher")):
-        status, out, _ = calibrate(*FIT[:-1], name + "_cal", f"{name}:full:full")
-        assert status == 0 and message in out
+        status, _, err = calibrate(*FIT[:-1], name + "_cal", f"{name}:full:full")
+        assert status == 0 and message in err and f"WARNING: {name}_cal/model.json: " in err
 
 
 @pytest.mark.parametrize("args, message", [

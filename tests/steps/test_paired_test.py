@@ -227,3 +227,41 @@ def test_without_speakers_there_are_no_intervals(recipe):
     assert "bootstrap" not in (recipe.folder / "exp/a/RESULTS.md").read_text()
     done = recipe.run("paired_test.py", *[f"exp/{n}/scores/cosine/trials" for n in "ab"], "data/test/trials")
     assert (done.returncode, done.stderr) == (1, "paired_test.py: data/test/utt2spk: no such file\n")
+
+
+def two_speakers(recipe):
+    """Only the trials between the first two speakers."""
+    for path in ("data/test/trials", *(f"exp/{name}/scores/cosine/trials" for name in "ab")):
+        lines = (recipe.folder / path).read_text().splitlines()
+        recipe.write(path, [line for line in lines if {utt[:3] for utt in line.split()[:2]} <= {"s00", "s01"}])
+
+
+def no_errors(recipe):
+    for name in "ab":
+        recipe.write(f"exp/{name}/scores/cosine/trials", (f"{a} {b} {9 * y + s:.3f}" for (a, b), y, s in zip(
+            recipe.pairs, recipe.is_target, np.random.default_rng(ord(name)).random(len(recipe.pairs)))))
+
+
+def inverted(recipe):
+    recipe.write("exp/a/scores/cosine/trials",
+                 (f"{a} {b} {-s}" for (a, b), s in zip(recipe.pairs, recipe.scores["a"])))
+
+
+@pytest.mark.parametrize(("change", "cell", "reason"), [
+    (two_speakers, r"\d+\.\d\d", "no interval: 2 speakers with target trials and 1 disjoint pair"),
+    (no_errors, r"0\.00 \[0\.0, 45\.9\]", "no errors: the upper end is the bound of Clopper and Pearson for 12"),
+    (inverted, r"\d\d\.\d\d \[.*\]", "the EER is above 50 %: target trials score lower than nontarget trials")])
+def test_limits_of_figures_are_in_every_output(recipe, change, cell, reason):
+    change(recipe)
+    done, row = recipe.evaluate()
+    assert done.returncode == 0 and reason in row.get("interval_note", "") + row.get("warning", "")
+    assert reason in done.stdout + done.stderr and re.search(f"EER {cell.replace(' ', ' % ', 1)}", done.stdout)
+    shown = recipe.run("results.py", "exp/a").stdout
+    page = (recipe.folder / "exp/a/RESULTS.md").read_text()
+    header, line = ((recipe.folder / "exp/a/results.tsv").read_text().splitlines()[n].split("\t") for n in (0, 1))
+    assert reason in " ".join(line) and dict(zip(header, line))["eer"] == str(row["eer"])
+    assert reason in page.split("##")[0], "the headline, which is also the last line of egs/mini/run.sh"
+    for text in (page, shown, recipe.run("compare.py", "exp/a").stdout):
+        assert reason.lower()[1:] in text.lower() and re.search(rf"{cell}( \||\n)", text), text
+    assert recipe.run("report.py", "--errors", "0", "exp/a").returncode == 0
+    assert reason.lower()[1:] in (recipe.folder / "exp/a/report.html").read_text().lower()

@@ -39,10 +39,14 @@ def cosine(x, y):
     return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
 
+ITSELF = ("score.py: WARNING: trials: 1 of 3 trials compare an utterance with itself, first in line 3, a2 a2; the "
+          "results depend on them\n")
+
+
 @pytest.mark.parametrize("test_scp, sign", [("all.scp", 1), ("test.scp", -1)])
 def test_scores_are_cosines_in_the_order_of_the_trials(score, test_scp, sign):
     done = score("--enroll", "all.scp", "--test", test_scp, "trials", "new/folder/scores")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ITSELF)
     enroll, test, scores = read_scores(score.folder / "new" / "folder" / "scores")
     assert list(zip(enroll, test)) == [("a1", "a2"), ("a1", "b1"), ("a2", "a2")]
     expected = [sign * cosine(score.vectors[e], score.vectors[t]) for e, t in zip(enroll, test)]
@@ -80,7 +84,7 @@ def exp(score):
 def test_a_siamese_head_scores_the_more_alike_higher(score, exp):
     done = score("--backend", "siamese", "--model", "exp", "--enroll", "all.scp", "--test", "test.scp", "trials",
                  "scores")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ITSELF)
     enroll, test, scores = read_scores(score.folder / "scores")
     weight, bias = exp["linear.weight"][0].numpy(), exp["linear.bias"].item()
     expected = [-(weight @ np.abs(score.vectors[e] + score.vectors[t]) + bias) for e, t in zip(enroll, test)]
@@ -105,3 +109,39 @@ def test_pairs_without_label_are_scored_in_their_order(score):
     (score.folder / "pairs").write_text("")
     done = score("--unlabelled", "--enroll", "all.scp", "--test", "all.scp", "pairs", "scores")
     assert (done.returncode, done.stderr) == (1, "score.py: pairs: is empty\n")
+
+
+def test_trials_of_copies_and_of_a_model_with_its_own_utterance_are_counted(score):
+    copies = {**score.vectors, "c1": score.vectors["b1"]}
+    write_vectors(score.folder / "copies.ark", score.folder / "copies.scp", copies.items())
+    write_lines(score.folder / "map", ["m a1 a2", "n b1"])
+    write_lines(score.folder / "trials", ["m a1 target", "n c1 target", "n a1 nontarget"])
+    done = score("--enroll", "copies.scp", "--test", "copies.scp", "--enroll-map", "map", "trials", "scores")
+    assert done.returncode == 0 and done.stderr.splitlines() == [
+        "score.py: WARNING: trials: 1 of 3 trials compare an utterance with itself, first in line 1, m a1; the results "
+        "depend on them"]
+    write_lines(score.folder / "trials", ["b1 c1 target", "a1 b1 nontarget"])
+    done = score("--enroll", "copies.scp", "--test", "copies.scp", "trials", "scores")
+    assert done.returncode == 0 and done.stderr.splitlines() == [
+        "score.py: WARNING: trials: 1 of 2 trials have one embedding on both sides, as of a copied recording, first in "
+        "line 1, b1 c1; the results depend on them"]
+
+
+@pytest.mark.parametrize(("change", "why"), [
+    (lambda x: np.ones(4), "embeddings are equal: the model gives every utterance the same one"),
+    (lambda x: 3 + 1e-7 * x, "embeddings are equal: the model gives every utterance the same one"),
+    (lambda x: x * np.array([1, 1, np.inf, 1]), "bad.scp:1: a1: is not finite"),
+    (lambda x: x * np.array([1, 1, np.nan, 1]), "bad.scp:1: a1: is not finite"),
+    (lambda x: 0 * x, "bad.scp:1: a1 is a zero vector")])
+def test_embeddings_without_information_are_refused(score, change, why):
+    import kaldiio
+
+    with open(score.folder / "bad.ark", "wb") as ark, open(score.folder / "bad.scp", "w") as scp:
+        for utt, x in score.vectors.items():
+            scp.write(f"{utt} {score.folder}/bad.ark:{ark.tell() + len(utt) + 1}\n")
+            kaldiio.save_ark(ark, {utt: change(x).astype(np.float32)})
+    for sides in (("bad.scp", "bad.scp"), ("all.scp", "bad.scp")):
+        done = score("--enroll", sides[0], "--test", sides[1], "trials", "scores")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    done = score("--enroll", "bad.scp", "--test", "bad.scp", "trials", "scores")
+    assert why in done.stderr

@@ -100,6 +100,10 @@ def made(root, tmp_path_factory) -> Path:
     said, asked = good(folder)
     assert asked.splitlines()[0] == "train" and asked.count("extract") == 2 + 1 + 2
     assert "wrote exp/x/report.html" in said and "nothing to do" not in said
+    for program, why in (("train_backend", "12 vectors of 6 speakers are too few for LDA and PLDA"),
+                         ("normalize", "a cohort of 4 is too small"), ("normalize", "are of speakers of the trials"),
+                         ("calibrate", "it was fitted on only 5 target trials")):
+        assert any(line.startswith(f"{program}.py: WARNING: ") and why in line for line in said.splitlines()), said
     return folder
 
 
@@ -201,7 +205,7 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("exp/x/config.yaml", {"train", "extract", "extract calibration", "evaluate", "results", "report"}),
     ("data/test/trials", {"score", "score_trained", "evaluate", "report"}),
     ("data/dev/trials", {"train", "score calibration", "score_trained calibration", "calibrate"}),
-    ("data/test/utt2spk", {"evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
+    ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
     ("data/train/utt2spk", {"cohort"}), ("data/train/cuts.jsonl", {"train"}), ("a.yaml", {"train"}),
     ("data/test/wav.scp", {"extract", "report"}), ("data/dev/audio/s00-u0.wav", {"extract calibration"}),
 ])

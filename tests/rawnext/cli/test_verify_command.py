@@ -2,8 +2,10 @@
 """`rawnext verify`, `enroll` and `identify`: scores equal the Python interface's, decisions need a calibration."""
 
 import json
+import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from tiny_model import calibrate, write_experiment
 from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
 from rawnext.errors import InputError
+from rawnext.inference.extractor import RecordingWarning
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
 GALLERY = ["-g", "g.ark,g.scp"]
@@ -148,3 +151,66 @@ def test_warnings_of_the_page_are_printed(capsys):
     main(["enroll", "anna", *GALLERY, "noise.wav"])
     main(["identify", *GALLERY, "noise.wav"])
     assert capsys.readouterr().err.count("rawnext: noise.wav: Noise") == 2
+
+
+def other_sounds():
+    """Sounds that a model of speech takes for one speaker or for two, at random."""
+    rng, time = np.random.default_rng(0), np.arange(48000) / 16000
+    fade = np.minimum(1, time[3199::-1] / 0.01)
+    notes = [np.sin(2 * np.pi * f * time[:3200]) * fade for f in rng.uniform(200, 800, 12)]
+    clicks = 1e-5 * rng.standard_normal(48000)
+    clicks[::4000] = 0.5
+    hum = sum(np.sin(2 * np.pi * 50 * k * time) / k for k in (1, 3, 5))
+    return {"noise": 0.1 * rng.standard_normal(48000), "hum": 0.2 * hum, "clicks": clicks,
+            "notes": 0.2 * np.concatenate([np.r_[note, np.zeros(800)] for note in notes])}
+
+
+@pytest.mark.parametrize("name", other_sounds())
+def test_no_answer_on_other_sounds_than_speech_without_a_warning(name, capsys):
+    wave = other_sounds()[name].astype(np.float32)
+    soundfile.write("x.wav", wave, 16000, subtype="FLOAT")
+    soundfile.write("y.wav", np.roll(wave, 500), 16000, subtype="FLOAT")
+    for command in (["verify", "x.wav", "y.wav"], ["enroll", *GALLERY, "x", "x.wav"], ["identify", *GALLERY, "y.wav"]):
+        main(command)
+        out, err = capsys.readouterr()
+        files = [f"rawnext: {file}: " for file in command if file.endswith(".wav")]
+        assert all(any(line.startswith(file) for line in err.splitlines()) for file in files)
+        assert ("doubtful  " in out) == (command[0] == "verify")
+        main([*command, "--json"])
+        (row,) = rows(capsys)
+        assert row["doubts"]
+    extractor = Extractor.from_pretrained(os.environ["RAWNEXT_MODEL"], "cpu")
+    with pytest.warns(RecordingWarning, match="^doubtful waveform: ") as caught:
+        extractor.embed(wave)
+    assert extractor.doubts(wave) and caught[0].filename == __file__
+    with pytest.warns(RecordingWarning, match="^doubtful waveform 1: "):
+        extractor.embed_batch([wave, wave])
+    with pytest.warns(RecordingWarning) as caught:
+        extractor.windows(wave)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Extractor(extractor.model, extractor.config, extractor.folder, warn=False).embed(wave)
+
+
+@pytest.mark.parametrize("command", [["verify", "a.wav", "bad.wav"], ["enroll", *GALLERY, "x", "bad.wav"],
+                                     ["identify", *GALLERY, "bad.wav"], ["embed", "bad.wav"],
+                                     ["embed", "--window", "1", "bad.wav"]])
+@pytest.mark.parametrize(("samples", "rate", "why"), [
+    (np.full(48000, 1e20), 16000, "has samples up to 1000000"), (np.full(48000, -1e38), 16000, "has samples up to "),
+    (voice(0, 0, 0.2)[:1600] + np.r_[np.nan, np.zeros(1599)], 16000, "contains NaN or infinity"),
+    (voice(0, 0, 1)[:4409], 44100, "0.099977 s of audio; at least 0.1 s"),
+    (voice(0, 0, 1)[:4799], 48000, "0.099979 s of audio; at least 0.1 s")])
+def test_audio_that_no_model_can_take_is_one_line(command, samples, rate, why, capsys):
+    soundfile.write("bad.wav", samples, rate, subtype="DOUBLE")
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    with pytest.raises(InputError, match=f"^bad.wav: .*{why}"):
+        main(command)
+    with pytest.raises(ValueError, match=why):
+        Extractor.from_pretrained(os.environ["RAWNEXT_MODEL"], "cpu").embed(samples, rate)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "nonsense", "vulkan", "mkldnn", "", "cpu:1:1", "fpga"])
+def test_devices_without_values_are_one_line(device, exps):
+    with pytest.raises(InputError, match=f"^{device}: no such device: "):
+        main(["verify", "-m", str(exps[1]), "--device", device, "a.wav", "b.flac"])

@@ -139,3 +139,10 @@ def test_atomic_path_passes_on_errors_of_other_files(tmp_path):
 def test_input_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(InputError("p", 3, "why")))
     assert str(error) == "p:3: why"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_not_written(tmp_path, bad):
+    with pytest.raises(InputError, match=f"scores: not written: the score of a c is {bad}"):
+        write_scores(tmp_path / "scores", ["a", "a"], ["b", "c"], [1.0, bad])
+    assert not (tmp_path / "scores").exists()

@@ -9,7 +9,7 @@ import pytest
 from tiny_model import calibrate
 
 from rawnext.errors import InputError
-from rawnext.scoring.decision import MODEL_PATH, Operating, read_judge
+from rawnext.scoring.decision import MODEL_PATH, Judge, Operating, Verdict, doubts_of, read_judge
 
 
 @pytest.mark.parametrize(("point", "threshold"), [
@@ -50,3 +50,38 @@ def test_wrong_calibrations_are_refused(tmp_path):
     (tmp_path / MODEL_PATH).write_text(json.dumps({**content, "backend": "cosine", "weights": [1]}))
     with pytest.raises(InputError, match="is not a calibration"):
         read_judge(tmp_path)
+
+
+@pytest.mark.parametrize(("verdict", "found"), [
+    (Verdict(0.5, 4.0, 0.0, True, False), []), (Verdict(0.5, -4.0, 0.0, False, False), []),
+    (Verdict(0.5, 6.5, 4.6, True, False), ["The LLR is only 1.90"]),
+    (Verdict(0.5, 2.5, 4.6, False, False), ["The LLR is only 2.10"]),
+    (Verdict(0.5, 4.0, 0.0, True, True), ["The calibration has not seen"]),
+    (Verdict(0.99995, 9.0, 0.0, True, False), ["Both sides are the same"]),
+    (Verdict(0.5, np.nan, np.nan, None, False), ["This model has no calibration"])])
+def test_pairs_get_the_right_warnings(verdict, found):
+    texts = doubts_of(verdict, Judge(None, []), Operating())
+    assert len(texts) == len(found) and all(text.startswith(begin) for text, begin in zip(texts, found))
+
+
+def test_calibration_by_which_a_higher_score_is_less_similar_decides_nothing(tmp_path):
+    path = calibrate(tmp_path) / MODEL_PATH
+    for slope in (-5.0, 0.0):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "weights": [slope, -0.25]}))
+        judge = read_judge(tmp_path)
+        assert judge.why == f"no calibration: {path} has the slope {slope:.3g}, by which a higher score is less similar"
+        assert judge.decide(np.ones(3), np.ones(3), 1, 1, Operating()).same is None
+
+
+@pytest.mark.parametrize(("fitted_on", "found"), [
+    ({"num_trials": 5000, "num_target": 2000, "num_speakers": 19, "separable": False}, []),
+    ({"num_trials": 5000, "num_target": 3}, ["it was fitted on only 3 target trials"]),
+    ({"num_trials": 51, "num_target": 50, "num_speakers": 1},
+     ["it was fitted on only 1 nontarget trial", "it was fitted on only 1 speaker"]),
+    ({"separable": True}, ["all target trials score higher than all nontarget trials"]),
+    ([3], []), ({"num_target": "x"}, [])])
+def test_weak_calibrations_are_doubted_in_each_decision(tmp_path, fitted_on, found):
+    judge = read_judge(calibrate(tmp_path, fitted_on=fitted_on))
+    assert len(judge.doubts) == len(found)
+    assert all(f"The calibration of this model is weak: {why}" in doubt for why, doubt in zip(found, judge.doubts))
+    assert doubts_of(Verdict(0.5, 4.0, 0.0, True, False), judge, Operating()) == list(judge.doubts)

@@ -7,7 +7,8 @@ from kaldi_numbers import read_ark, read_table
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from rawnext.scoring.kaldi_models import read_arrays
-from rawnext.scoring.lda import fit_lda
+from rawnext.scoring.lda import degrees_of_freedom, fit_lda
+from rawnext.scoring.plda import fit_plda
 
 
 def draw(num_speakers=12, dim=6):
@@ -57,3 +58,20 @@ def test_constant_dimension_does_not_matter():
     x, speaker = draw()
     flat = np.column_stack([x, np.zeros(len(x))])
     np.testing.assert_allclose(np.abs(fit_lda(flat, speaker, 3)[1][:6]), np.abs(fit_lda(x, speaker, 3)[1]), atol=1e-9)
+
+
+@pytest.mark.parametrize("copies", [1, 9])
+def test_directions_without_within_speaker_variance_are_refused(copies):
+    """N - S = 9 different vectors beyond one for each of 3 speakers."""
+    speaker = np.tile(np.arange(12) % 3, copies)
+    for dim, fits in ((9, True), (10, False)):
+        x = np.tile(np.random.default_rng(0).normal(size=(12, dim)), (copies, 1))
+        assert degrees_of_freedom(x, speaker) == 9
+        if fits:
+            assert fit_lda(x, speaker, 2)[1].shape == (9, 2)
+            continue
+        with pytest.raises(ValueError, match="LDA of 10 dimensions needs as many .* got 12 of 3 speakers"):
+            fit_lda(x, speaker, 2)
+        with pytest.raises(ValueError, match="PLDA of 10 dimensions needs more"):
+            fit_plda(x, speaker)
+        assert fit_lda(x, speaker, 2, shrinkage=0.01)[1].shape == (10, 2)

@@ -90,6 +90,10 @@ def test_no_decision_without_a_calibration(extractor, serving, audio):
 
 def faulty(name, audio):
     file = io.BytesIO()
+    if name in ("large samples", "0.09998 s"):
+        samples, rate = (np.full(16000, 1e20), 16000) if name == "large samples" else (voice(0, 0, 1)[:4409], 44100)
+        soundfile.write(file, samples, rate, format="WAV", subtype="DOUBLE")
+        return file.getvalue()
     soundfile.write(file, np.full(16000, np.nan if name == "nan" else 0, np.float32), 16000, format="WAV",
                     subtype="FLOAT")
     return {"text": b"no audio", "short": audio(seconds=0.09), "cut off": audio()[:9000],
@@ -102,7 +106,8 @@ def faulty(name, audio):
     ("short", 422, "0.090 s of audio; at least 0.1 s"), ("cut off", 422, "cut off: it has"),
     ("silent", 422, "has only zeros"), ("nan", 422, "NaN or infinity"), ("rate", 422, "cannot be resampled"),
     ("large", 413, "larger than 0.5 MB"), ("long", 422, "is longer than 4 s"),
-    ("long flac", 422, "is longer than 4 s")])
+    ("long flac", 422, "is longer than 4 s"), ("large samples", 422, "has samples up to 1"),
+    ("0.09998 s", 422, "0.099977 s of audio; at least 0.1 s")])
 def test_invalid_audio_is_reported_in_one_line(client, audio, name, status, why):
     found, answer = client.post("/embed", faulty(name, audio))
     assert found == status and set(answer) == {"error"} and why in answer["error"]

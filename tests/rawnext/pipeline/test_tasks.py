@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that score normalisation becomes."""
+
+import pytest
+
+from rawnext.files import write_lines
+from rawnext.pipeline.plan import make_plan
+from rawnext.pipeline.tasks import Experiment, score_trained
+
+
+@pytest.mark.parametrize(("backend", "cohort", "more"), [
+    ("asnorm", "embedding.scp", []), ("snorm", "embedding.scp", ["--top", "0"]),
+    ("asnorm_speakers", "spk_embedding.scp", []),
+    ("asnorm_matched", "embedding.scp", ["--test-cohort", "x/embeddings/cohort_native/embedding.scp"])])
+def test_score_normalisation_knows_its_cohort_and_the_speakers(tmp_path, monkeypatch, backend, cohort, more):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("x/cohort", "data/test", "data/enroll"):
+        write_lines(f"{folder}/utt2spk", ["a a"])
+    rows = make_plan("native", "data/test:trials:data/enroll", "", "", backend, "", "")
+    (task,) = score_trained(Experiment(tmp_path / "x", rows), "eval")
+    words = [word.replace(f"{tmp_path}/", "") for word in task.command]
+    assert words[0] == "steps/normalize.py"
+    assert words[words.index("--cohort") + 1] == f"x/embeddings/cohort_native/{cohort}"
+    options = dict(zip(words[5:-2:2], words[6:-2:2]))
+    assert options["--cohort-utt2spk"] == "x/cohort/utt2spk" and options["--utt2spk"] == "data/test/utt2spk"
+    assert options["--enroll-utt2spk"] == "data/enroll/utt2spk" and [*map(str, more)] == words[-2 - len(more):-2]
+    assert {f"{tmp_path}/x/cohort/utt2spk", "data/test/utt2spk", "data/enroll/utt2spk"} <= set(task.inputs)
