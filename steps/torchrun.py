@@ -13,6 +13,7 @@ Exit status: 0 success; 1 the processes failed; 75 they saved their state on SIG
 import os
 import signal
 import sys
+from tempfile import TemporaryDirectory
 
 MAX_RESTARTS = "3"
 
@@ -42,7 +43,8 @@ def main() -> int:
     # (torch 2.13).
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     try:
-        run(parse_args(["--max-restarts", MAX_RESTARTS, *sys.argv[1:]]))
+        with TemporaryDirectory(prefix="torchrun_") as logs:  # torch would leave its own in place
+            run(parse_args(["--max-restarts", MAX_RESTARTS, "--log-dir", logs, *sys.argv[1:]]))
     except SignalException as error:
         # The processes got the signal too and have ended; what they saved can be continued.
         print(f"torchrun.py: ended by {error.sigval.name}", file=sys.stderr)

@@ -151,8 +151,9 @@ def test_process_killed_on_one_machine_restarts_both(root, corpus, tmp_path, unb
 @pytest.mark.parametrize("target", ["the launcher", "every process", "one process"])
 def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path, unbroken, target):
     """As Slurm sends it: to all processes of the job, 30 s before it kills them."""
-    exp = tmp_path / "exp"
-    training = Training(root, corpus, exp, processes=2, workers=1, dev=True)
+    exp, temporary = tmp_path / "exp", tmp_path / "temporary"
+    temporary.mkdir()
+    training = Training(root, corpus, exp, processes=2, workers=1, dev=True, TMPDIR=str(temporary))
     training.until(r"epoch=1 step=3/.* loss=")
     pids = family(training.process.pid)
     one = children(training.process.pid)[1]
@@ -166,6 +167,7 @@ def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path
     assert training.end() == AGAIN, training.text
     assert time.monotonic() - started < 25
     assert "stopped by SIGTERM" in training.text and "Traceback" not in training.text
+    assert not list(temporary.iterdir()), "folders of torchrun"
     saved = int(re.search(r"SIGTERM: saved epoch=1 step=(\d+)", training.text)[1])
     newest = checkpoint.load(checkpoint.checkpoints(exp / "checkpoints")[0])
     assert (newest["epoch"], newest["step_in_epoch"]) == (0, saved)
@@ -253,6 +255,8 @@ def test_complete_training_is_not_changed(root, corpus, tmp_path, unbroken):
 
 
 def test_data_error_is_reported_once(root, corpus, tmp_path):
-    training = Training(root, tmp_path / "nowhere", tmp_path / "exp")
+    (tmp_path / "temporary").mkdir()
+    training = Training(root, tmp_path / "nowhere", tmp_path / "exp", TMPDIR=str(tmp_path / "temporary"))
     assert training.end() == 1
+    assert not list((tmp_path / "temporary").iterdir()), "folders of torchrun"
     assert training.text.count("nowhere/cuts.jsonl: no such manifest") == 1
