@@ -40,7 +40,7 @@ def of_recording(wave: np.ndarray, rate: int) -> list[str]:
     level = frame_levels(wave, rate)
     loud, quiet = np.percentile(level, [95, 10])
     seconds, loud_s = len(wave) / rate, FRAME_S * float(np.sum(level > loud - PAUSE_DB))
-    clipped = float(np.mean(np.abs(wave) >= FULL_SCALE))
+    clipped = (np.count_nonzero(wave >= FULL_SCALE) + np.count_nonzero(wave <= -FULL_SCALE)) / len(wave)
     found = []
     if seconds < SHORT_S:
         found.append(f"Short: {seconds:.2f} s; errors are more frequent below {SHORT_S:g} s.")

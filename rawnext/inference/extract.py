@@ -155,8 +155,9 @@ def buffered(items: Iterable[Item], max_samples: int, chunk: int = 0) -> Iterato
     A list ends when it has max_samples samples, and after each `chunk` items since the start (0: no such limit).
     """
     buffer: list[Item] = []
-    num_samples = 0
-    for number, item in enumerate(items, 1):
+    number = num_samples = 0
+    for item in items:
+        number += 1  # noqa: SIM113 (enumerate would keep the item)
         buffer.append(item)
         num_samples += len(item[1])
         del item  # the waveform may be freed before the next one is read
@@ -185,3 +186,4 @@ def embed_all(model: nn.Module, waves: Iterable[tuple[str, np.ndarray]], protoco
             if not np.isfinite(vector).all():
                 raise InputError(utt, None, "the model gives an embedding that is not finite")
             yield utt, vector
+        del part, signals  # before more is read
