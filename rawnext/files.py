@@ -17,6 +17,7 @@ from rawnext.errors import UNWRITABLE, InputError
 PathLike = str | os.PathLike[str]
 
 STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # standard input, and the pipes of a shell's <(...)
+OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 JSON_BYTES = 1 << 26
 FIFO_S = 5
 NAME_BYTES = 255  # of a file's name, on Linux
@@ -55,10 +56,34 @@ def writable(path: PathLike, *files: Path) -> Iterator[None]:
         raise
 
 
+def is_special(path: PathLike) -> bool:
+    """Is this a FIFO, device, socket or the name of an open file, such as /dev/stdout?"""
+    if os.fspath(path).startswith(OPEN_FILES):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 @contextlib.contextmanager
-def atomic_path(path: PathLike) -> Iterator[Path]:
-    """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails."""
-    final = Path(path)
+def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
+    """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails.
+
+    A symbolic link stays; its target is replaced. A FIFO or device is never replaced: with `stream`, for writers that
+    write from start to end, the block gets its own name.
+    Raises: InputError: `path` is a FIFO, device or socket, without `stream`; or it cannot be written.
+    """
+    with writable(path):
+        special = is_special(path)
+    if special:
+        if not stream:
+            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
+        with writable(path, Path(path)):
+            yield Path(path)
+        return
+    final = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     end = f".{os.getpid()}.tmp"  # after the name, which is shortened if both together would be too long for a name
     begin = os.fsencode(final.name)[:NAME_BYTES - 1 - len(end)] if len(os.fsencode(final.name)) <= NAME_BYTES else b"x"
     temporary = final.with_name(f".{os.fsdecode(begin)}{end}")
@@ -71,8 +96,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:
-    """Write text lines (given without newlines) to a temporary file and rename it."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    """Write text lines (without newlines) to a temporary file and rename it; a FIFO or device gets them directly."""
+    with atomic_path(path, stream=True) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
 
 

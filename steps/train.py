@@ -46,7 +46,7 @@ def main() -> None:
     args = parse()
     import torch
 
-    from rawnext.config import model_folder, save_config
+    from rawnext.config import model_folder
     from rawnext.data.cuts import CutTable
     from rawnext.data.manifest import check_tables
     from rawnext.dist import choose_device, cleanup, init_process_group, is_main
@@ -80,8 +80,6 @@ def main() -> None:
     check_tables(table, args.train)
     banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
     with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
-        if is_main():
-            save_config(config, args.exp / "config.yaml")
         validate = make_validator(args.dev, config.extract, args.num_workers) if args.dev else None
         started = time.time()
         trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init,

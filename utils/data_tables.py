@@ -179,7 +179,13 @@ def read_models(path: Path, utts: Iterable[str], faults: Faults) -> dict[str, li
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write text lines to a temporary file and rename it; an error ends the program."""
+    """Write text lines to a temporary file and rename it; an error ends the program.
+
+    A symbolic link stays and its target is replaced; what is not a file is refused.
+    """
+    if path.exists() and not path.is_file():
+        sys.exit(f"{path}: cannot be written: it is not a file")
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

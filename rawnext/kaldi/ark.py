@@ -5,12 +5,16 @@ Nothing in a file is run (kaldiio would unpickle entries and run commands), only
 memory is allocated than the file has bytes. Many vectors of one archive are read in a few large reads.
 """
 
+import contextlib
+import glob
 import math
 import os
+import shutil
 import stat
 import struct
 from collections import UserDict
 from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path
+from rawnext.files import PathLike, atomic_path, is_special, write_lines
 from rawnext.kaldi.tables import check_id, read_table
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, axes
@@ -96,19 +100,46 @@ def _read_text(file: BinaryIO, offset: int) -> np.ndarray:
         raise ValueError("not numbers in a text vector") from None
 
 
+@contextlib.contextmanager
+def switching(ark: Path, scp: Path, offsets: Mapping[str, int]) -> Iterator[Path]:
+    """A temporary name for an ark with vectors at these bytes, which then replaces the ark and its scp.
+
+    Between the two renames, an scp that named the ark would have wrong offsets. So the scp first names a second link to
+    the new ark, which is deleted at the end.
+    """
+    spare = ark.with_name(f".{ark.name[:200]}.{os.getpid()}.new")
+    with atomic_path(ark) as temporary:
+        yield temporary
+        if scp.exists():
+            spare = next(path for i in count() if not (path := spare.with_suffix(f".{i}.new")).exists())
+            try:
+                os.link(temporary, spare)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(temporary, spare)
+            write_lines(scp, (f"{key} {spare}:{offset}" for key, offset in offsets.items()))
+    write_lines(scp, (f"{key} {ark}:{offset}" for key, offset in offsets.items()))
+    for old in ark.parent.glob(glob.escape(f".{ark.name[:200]}.") + "*.new"):  # also those of killed programs
+        old.unlink(missing_ok=True)
+
+
 def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
     """Write float32 vectors to a binary ark and its scp (absolute paths); returns their number.
 
     Every vector is checked before its key is written (a new id; 1-D, finite, the first one's dimension), so Kaldi can
-    read every archive that exists to its end.
+    read every archive that exists to its end. While an existing pair is replaced, the scp is readable at any time, with
+    the old vectors or the new ones.
     """
     import kaldiio
 
+    for path in (ark, scp):
+        if is_special(path):
+            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
     ark, scp, seen, dim = Path(ark).resolve(), Path(scp).resolve(), set[str](), 0
     if not str(ark).isprintable():
         raise InputError(ascii(str(ark)), None, "an scp cannot carry this name")
-    with (atomic_path(scp) as scp_tmp, atomic_path(ark) as ark_tmp,  # renamed from right to left: ark first
-          open(ark_tmp, "wb") as ark_file, open(scp_tmp, "w", encoding="utf-8") as scp_file):
+    offsets = dict[str, int]()
+    with (switching(ark, scp, offsets) as ark_tmp,
+          open(ark_tmp, "wb") as ark_file):
         for key, vector in vectors:
             if check_id(key, ark) in seen:
                 raise InputError(ark, None, f"{key} is listed twice")
@@ -117,8 +148,7 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
             dim = dim or vector.size
             if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
                 raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
-            # the scp has the final name of the ark and the offset after "key "
-            scp_file.write(f"{key} {ark}:{ark_file.tell() + len(key.encode()) + 1}\n")
+            offsets[key] = ark_file.tell() + len(key.encode()) + 1  # after "key "
             kaldiio.save_ark(ark_file, {key: vector})
     return len(seen)
 

@@ -276,7 +276,7 @@ def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], sco
     if not (finite := np.isfinite(numbers)).all():
         first = int(np.argmin(finite))
         raise InputError(path, None, f"not written: the score of {enroll[first]} {test[first]} is {numbers[first]}")
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with atomic_path(path, stream=True) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for part in (slice(start, start + LINES) for start in blocks):
             words = list(chain.from_iterable(zip(enroll[part], test[part], numbers[part].tolist())))
             file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # three times as fast as line by line

@@ -6,13 +6,14 @@ A model is the mean of its utterances' unit vectors. Their number and seconds ar
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_json, write_lines
-from rawnext.kaldi.ark import read_matrix, write_vectors
+from rawnext.kaldi.ark import Vectors, open_regular, read_matrix, write_vectors
 from rawnext.kaldi.tables import check_id
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.embeddings import check_nonzero
@@ -42,6 +43,7 @@ class Gallery:
     def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str):
         self.ark, self.scp, self.fingerprint = Path(paths[0]), Path(paths[1]), fingerprint
         self.json = self.scp.with_suffix(".json")
+        self.about: dict[str, Any] | None = None  # the JSON file's content, without `previous`
         self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.json.exists() else {}
 
     def _read(self) -> dict[str, Speaker]:
@@ -49,6 +51,12 @@ class Gallery:
         if not self.json.exists():
             raise InputError(self.json, None, "no such file; a gallery needs it")
         about = read_json(self.json, what)
+        if isinstance(about, dict) and "previous" in about:  # saving was interrupted
+            previous = about.pop("previous")
+            if not self.scp.exists() and previous is None:
+                return {}
+            if isinstance(previous, dict) and self._ark_sha256() == previous.get("ark_sha256"):
+                about = previous
         try:
             known = {name: (int(spk["utts"]), float(spk["seconds"])) for name, spk in about["speakers"].items()}
             form, ark_sha256, fingerprint = about["form"], about["ark_sha256"], about["model"]
@@ -59,9 +67,10 @@ class Gallery:
         if fingerprint != self.fingerprint:
             raise InputError(self.json, None, "was made with another model; enroll again with this one")
         keys, means = read_matrix(self.scp)
-        if keys != list(known) or sha256(self.ark) != ark_sha256:
+        if keys != list(known) or self._ark_sha256() != ark_sha256:
             raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")
         check_nonzero(keys, means, self.scp)
+        self.about = about
         return {name: Speaker(mean, *known[name]) for name, mean in zip(keys, means)}
 
     def enroll(self, name: str, embeddings: np.ndarray, seconds: float, add: bool = False) -> Speaker:
@@ -80,13 +89,31 @@ class Gallery:
         return self.speakers[name]
 
     def save(self) -> None:
-        """Write the models, then the JSON file."""
+        """Replace the three files. While the ark and scp are replaced, the JSON file describes the old ones too."""
         speakers = dict(sorted(self.speakers.items(), key=lambda item: item[0].encode()))
-        write_vectors(self.ark, self.scp, ((name, speaker.mean) for name, speaker in speakers.items()))
-        about = {"form": FORM, "model": self.fingerprint, "ark_sha256": sha256(self.ark),
+        models = [(name, speaker.mean) for name, speaker in speakers.items()]
+        with TemporaryDirectory() as folder:
+            ark = Path(folder) / "ark"
+            write_vectors(ark, Path(folder) / "scp", models)
+            ark_sha256 = sha256(ark)
+        about = {"form": FORM, "model": self.fingerprint, "ark_sha256": ark_sha256,
                  "speakers": {name: {"utts": speaker.utts, "seconds": round(speaker.seconds, 3)}
                               for name, speaker in speakers.items()}}
+        self._write_json({**about, "previous": self.about})
+        write_vectors(self.ark, self.scp, models)
+        self._write_json(about)
+        self.about = about
+
+    def _write_json(self, about: dict[str, Any]) -> None:
         write_lines(self.json, [json.dumps(about, indent=1, ensure_ascii=False)])
+
+    def _ark_sha256(self) -> str:
+        """Of the ark that the scp names; while it is replaced, this is not self.ark."""
+        paths = Vectors(self.scp).paths
+        if len(paths) != 1:
+            raise InputError(self.scp, None, "does not name one ark")
+        with open_regular(paths[0]):
+            return sha256(paths[0])
 
     def _check_dim(self, embeddings: np.ndarray) -> None:
         """Raise InputError unless (N, D) embeddings have the dimension of the speakers."""

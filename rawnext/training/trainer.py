@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from rawnext.config import Config
+from rawnext.config import Config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.speed import with_copies
 from rawnext.dist import (
@@ -121,8 +122,13 @@ class Trainer:
             self.task.initialise(self.init, self.speakers)
         if self.is_finished():
             log.info("%s: already trained to its last epoch %d", self.exp / "model.pt", self.epoch)
+            if is_main() and not (self.exp / "config.yaml").exists():
+                save_config(self.config, self.exp / "config.yaml")
             return False
         if is_main():
+            if state is None:
+                self.set_aside()
+            save_config(self.config, self.exp / "config.yaml")  # not before `restore` has accepted it
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
@@ -144,6 +150,12 @@ class Trainer:
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
+
+    def set_aside(self) -> None:
+        """Rename what an earlier training left to NAME.old, so that it is not taken for the result of this one."""
+        for name in ("model.pt", "train_info.json", "train.tsv", "config.yaml"):
+            if (path := self.exp / name).exists():
+                os.replace(path, f"{path}.old")
 
     def final_model(self) -> nn.Module:
         """The model of the last step, or the average, whose results on the validation set are logged.

@@ -218,8 +218,8 @@ def test_a_loss_that_explodes_stops_training(config, corpus, tmp_path):
 
 
 def test_too_few_speakers_are_reported(config, corpus, tmp_path):
-    with pytest.raises(InputError, match="lower batch.speakers"):
-        Trainer(load_config([config], ["batch.speakers=8"]), CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
+    with pytest.raises(InputError, match="0 speakers have 9 utterances or more, too few to train on"):
+        Trainer(load_config([config], ["batch.utts=9"]), CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
 
 
 def test_losses_are_weighted_and_margins_scaled():
@@ -303,3 +303,25 @@ def test_checkpoints_by_time_and_by_steps(config, corpus, tmp_path):
     every = list(range(1, ends[1] + 1))
     assert steps_saved(config, corpus, tmp_path / "steps", "train.save_every=1") == every
     assert steps_saved(config, corpus, tmp_path / "often", "train.save_every=0", "train.save_minutes=1e-6") == every
+
+
+def test_config_yaml_changes_only_if_the_training_is_accepted(config, corpus, tmp_path):
+    exp, table = tmp_path / "exp", CutTable(corpus)
+
+    def run_with(*options):
+        Trainer(load_config([config], ["train.epochs=1", *options]), table, {}, exp, torch.device("cpu")).run()
+
+    run_with()
+    before = (exp / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match="another optim"):
+        run_with("optim.lr=1e-2")
+    run_with("train.log_every=7")  # finished, so nothing is trained with it
+    assert (exp / "config.yaml").read_bytes() == before
+    for path in (exp / "checkpoints").iterdir():
+        path.unlink()
+    model = (exp / "model.pt").read_bytes()
+    trainer = Trainer(load_config([config], ["train.epochs=1", "optim.lr=1e-2"]), table, {}, exp, torch.device("cpu"))
+    trainer.run_epoch = lambda: pytest.fail("stopped")
+    with pytest.raises(pytest.fail.Exception):
+        trainer.run()
+    assert not (exp / "model.pt").exists() and (exp / "model.pt.old").read_bytes() == model
