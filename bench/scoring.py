@@ -25,6 +25,7 @@ from rawnext.results.evaluation import evaluation
 from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.embeddings import read_sides
 from rawnext.scoring.metrics import EER_DEFINITION
+from rawnext.scoring.snorm import TOP
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -108,7 +109,8 @@ def programs(name: str, asnorm: bool) -> Result:
     done = [run("steps/score.py", *both, trials, out)]
     if asnorm:
         cosines, out = out, Path(f"{trials}.asnorm")
-        done.append(run("steps/normalize.py", *both, "--cohort", lists().folder / "cohort.scp", cosines, out))
+        done.append(run("steps/normalize.py", *both, "--cohort", lists().folder / "cohort.scp", "--top",
+                        str(TOP), cosines, out))
     done.append(run("steps/evaluate.py", "--exp", lists().folder, "--list", name, "--data-set", "random",
                     "--protocol", "native", out, trials))
     return Result(sum(cost.wall_s for cost in done), 1024 * max(cost.peak_gib for cost in done),

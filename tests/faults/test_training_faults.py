@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,13 @@ def unbroken(root, corpus, tmp_path_factory):
     return train
 
 
+@pytest.fixture
+def temporary():
+    """For TMPDIR; with a short path, because data workers have sockets in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("victim", ["data worker", "process"])
 def test_killed_process_restarts_all_from_the_newest_checkpoint(root, corpus, tmp_path, unbroken, victim):
     training = Training(root, corpus, tmp_path / "exp", processes=2, workers=1, dev=True)
@@ -149,10 +157,9 @@ def test_process_killed_on_one_machine_restarts_both(root, corpus, tmp_path, unb
 
 
 @pytest.mark.parametrize("target", ["the launcher", "every process", "one process"])
-def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path, unbroken, target):
+def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path, temporary, unbroken, target):
     """As Slurm sends it: to all processes of the job, 30 s before it kills them."""
-    exp, temporary = tmp_path / "exp", tmp_path / "temporary"
-    temporary.mkdir()
+    exp = tmp_path / "exp"
     training = Training(root, corpus, exp, processes=2, workers=1, dev=True, TMPDIR=str(temporary))
     training.until(r"epoch=1 step=3/.* loss=")
     pids = family(training.process.pid)
@@ -254,9 +261,8 @@ def test_complete_training_is_not_changed(root, corpus, tmp_path, unbroken):
     assert [(exp / name).stat().st_mtime_ns for name in files] == before
 
 
-def test_data_error_is_reported_once(root, corpus, tmp_path):
-    (tmp_path / "temporary").mkdir()
-    training = Training(root, tmp_path / "nowhere", tmp_path / "exp", TMPDIR=str(tmp_path / "temporary"))
+def test_data_error_is_reported_once(root, corpus, tmp_path, temporary):
+    training = Training(root, tmp_path / "nowhere", tmp_path / "exp", TMPDIR=str(temporary))
     assert training.end() == 1
-    assert not list((tmp_path / "temporary").iterdir()), "folders of torchrun"
+    assert not list(temporary.iterdir()), "folders of torchrun"
     assert training.text.count("nowhere/cuts.jsonl: no such manifest") == 1

@@ -62,8 +62,9 @@ def test_valid_id_cannot_leave_a_folder(tmp_path):
 
 def utterances(folder, ids):
     """A speaker of two utterances for each id."""
-    soundfile.write(folder / "a.wav", voice(0, 0, 0.3), 16000)
-    return [Utterance(f"{spk}-{i}", spk, str(folder / "a.wav"), 4800, 16000, 1) for spk in ids for i in (1, 2)]
+    for i in (1, 2):
+        soundfile.write(folder / f"{i}.wav", voice(0, i, 0.3), 16000)
+    return [Utterance(f"{spk}-{i}", spk, str(folder / f"{i}.wav"), 4800, 16000, 1) for spk in ids for i in (1, 2)]
 
 
 def run(root, program, *arguments):
@@ -110,7 +111,7 @@ def test_valid_ids_pass_all_stages(root, tmp_path, ids):
     done = run(root, "steps/score.py", "--enroll", scp, "--test", scp, data / "trials", tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     assert read_scores(tmp_path / "scores")[:2] == (trials.enroll, trials.test)
-    expected = {"a.wav", "data", "exp", "out", "scores"}
+    expected = {"1.wav", "2.wav", "data", "exp", "out", "scores"}
     assert {path.name for path in tmp_path.iterdir()} == expected, "something was written elsewhere"
 
 

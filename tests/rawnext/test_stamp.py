@@ -50,7 +50,7 @@ def test_sha256_of_a_file_larger_than_a_block(tmp_path):
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
     with pytest.raises(InputError, match="none: no such file"):
         sha256(tmp_path / "none")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not a file but a folder"):
         sha256(tmp_path)
 
 
