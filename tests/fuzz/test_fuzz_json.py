@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tiny_model import OPTIONS, calibrate, inform, write_experiment
 
-from rawnext import Extractor
+from rawnext import Extractor, files
 from rawnext.cli.main import main
 from rawnext.config import load_config, split_name
 from rawnext.errors import InputError, run_main
@@ -61,6 +61,11 @@ def tampered(draw, value) -> bytes:
     part, key = found[draw(st.integers(0, len(found) - 1))]
     part[key] = "MARK"
     return json.dumps(value).encode().replace(b'"MARK"', draw(st.sampled_from(ODD_JSON)))
+
+
+@pytest.fixture(autouse=True)
+def _short_wait(monkeypatch):
+    monkeypatch.setattr(files, "FIFO_S", 0.3)
 
 
 @pytest.fixture(scope="module")
