@@ -3,8 +3,10 @@
 
 import logging
 import math
+import os
 import random
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +30,7 @@ from rawnext.training.teacher import Teacher
 log = logging.getLogger(__name__)
 
 TRIES = 20  # utterances of a speaker to try before training stops
+LONGEST_TMPDIR = 75  # bytes; with "/pymp-12345678/listener-12345678" it is the longest name of a socket, 107
 
 
 def crop_samples(crop: Crop, progress: float) -> int:
@@ -150,7 +153,14 @@ class EpochDataset(Dataset):
 
 def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False,
                  items: Sequence | None = None) -> DataLoader:
-    """A loader of the dataset's items, in order; with `items`, of those, by workers that stay for the next pass."""
+    """A loader of the dataset's items, in order; with `items`, of those, by workers that stay for the next pass.
+
+    Raises: InputError: the path of the folder for temporary files is too long for the workers' sockets.
+    """
+    folder = tempfile.gettempdir()
+    if num_workers and len(os.fsencode(folder)) > LONGEST_TMPDIR:  # training would wait for them forever
+        raise InputError(folder, None, f"TMPDIR has over {LONGEST_TMPDIR} bytes, too long for the sockets of data "
+                                       "workers; set a shorter one, or --num-workers 0")
     # a generator of its own: a loader draws a seed from its generator at each start, also when a run is resumed
     return DataLoader(dataset, batch_size=None, sampler=items, num_workers=num_workers, pin_memory=pin_memory,
                       prefetch_factor=4 if num_workers else None, worker_init_fn=ignore_sigterm,

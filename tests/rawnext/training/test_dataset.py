@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import multiprocessing
+import tempfile
 import time
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from rawnext.data.cuts import CutTable, tile
 from rawnext.data.speed import with_copies
 from rawnext.errors import InputError
 from rawnext.kaldi.ark import write_vectors
-from rawnext.training.dataset import EpochDataset, TrainingLoader, crop_samples, epoch_loader
+from rawnext.training.dataset import LONGEST_TMPDIR, EpochDataset, TrainingLoader, crop_samples, epoch_loader
 from rawnext.training.teacher import read_teacher
 
 SMALL = ["batch.speakers=4", "crop.samples=8000", "crop.short_from=3000"]
@@ -184,3 +186,18 @@ def test_reading_does_not_advance_the_generator(corpus, num_workers):
     before = torch.get_rng_state()
     batches(EpochDataset(CutTable(corpus), load_config([], SMALL), {}, 0, 0, 1), num_workers)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_tmpdir_too_long_for_the_workers_sockets_is_an_error(corpus, monkeypatch):
+    """Python would print a traceback, and training would wait forever."""
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+    data = EpochDataset(CutTable(corpus), load_config([], SMALL), {}, 0, 0, 1)
+    with tempfile.TemporaryDirectory() as short:
+        longest = Path(short, "x" * (LONGEST_TMPDIR - len(short) - 1))
+        longest.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(longest))
+        assert len(batches(data, 1)) == data.num_steps
+        monkeypatch.setattr(tempfile, "tempdir", f"{longest}x")
+        with pytest.raises(InputError, match="TMPDIR has over 75 bytes"):
+            batches(data, 1)
+        assert len(batches(data)) == data.num_steps
