@@ -138,8 +138,8 @@ def model_folder(name: PathLike) -> Path:
 def read_yaml(path: PathLike):
     """The content of a YAML file.
 
-    Raises: InputError: missing, over 1 MB, not YAML, or more than MOST_ALIASES aliases, of which a few dozen can stand
-        for more values than fit in memory.
+    Raises: InputError: missing, over 1 MB, not YAML, or more than MOST_ALIASES aliases: a few dozen nested ones expand
+        to more values than fit in memory.
     """
     with readable(path), open(path, "rb") as file:
         data = file.read(YAML_BYTES + 1)

@@ -101,7 +101,7 @@ def write_lines(path: PathLike, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def patient(path: str, flags: int) -> int:
+def open_or_time_out(path: str, flags: int) -> int:
     """Open a file; waits a few seconds for the first byte of a named FIFO.   Raises: TimeoutError: nothing comes."""
     if path.startswith(STREAMS) or not stat.S_ISFIFO(os.stat(path).st_mode):
         return os.open(path, flags)
@@ -119,7 +119,7 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     Raises: InputError: missing, unreadable, not UTF-8, an empty line, Windows line ends, control characters or
         unusual spaces.
     """
-    with readable(path, fifo=True), open(path, encoding="utf-8", newline="\n", opener=patient) as file:
+    with readable(path, fifo=True), open(path, encoding="utf-8", newline="\n", opener=open_or_time_out) as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):

@@ -71,8 +71,8 @@ def frame_levels(wave: np.ndarray, rate: int) -> np.ndarray:
 def sound_of(wave: np.ndarray, rate: int) -> str:
     """What (T,) samples sound like if not like speech, empty otherwise: by the spectra of the loud frames.
 
-    Frames of speech are neighbours, other than those of clicks. Their spectra differ over a recording, other than those
-    of noise and hum, and from frame to frame, other than those of notes, and have more than one or two lines.
+    Loud frames of speech come in runs, unlike those of clicks. Their spectra vary over a recording, unlike those of
+    noise and hum, and from frame to frame, unlike those of notes. They have more than one or two spectral lines.
     """
     length = int(FRAME_S * rate)
     size = 1 << (length - 1).bit_length()
@@ -86,7 +86,7 @@ def sound_of(wave: np.ndarray, rate: int) -> str:
     first = np.unique((edges * size / rate).astype(int))  # bins of a low rate are wider than the lowest bands
     bands = 10 * np.log10(np.add.reduceat(power, first, axis=1)[:, :-1] + 1e-12)
     bands = np.maximum(bands, bands.max() - FLOOR_DB)
-    bands -= bands.mean(axis=1, keepdims=True)  # the level is another matter
+    bands -= bands.mean(axis=1, keepdims=True)  # the shape of the spectrum, whatever its level
     ends = np.flatnonzero(np.diff(loud.astype(int), prepend=0, append=0))
     runs = ends[1::2] - ends[::2]
     if runs[runs >= RUN].sum() < LEAST_IN_RUNS * loud.sum():
