@@ -57,7 +57,8 @@ if in_stage 1 "data directories, held-out speakers and their trials"; then
   sets=("$data"/{train,dev} ${pairs:+"$data/pairs"})
   once "${sets[@]/%//.prepared}" -- prepare "$(cksum < "$train_csv")" "${pairs:+$(cksum < "$pairs")}" \
     ${wav_dir:+--wav-dir "$wav_dir"} ${pairs:+--pairs "$pairs" --pairs-columns "$pairs_columns"} \
-    --train-columns "$train_columns" ${dev_speakers:+--dev-speakers "$dev_speakers"} --max-bad-fraction "$max_bad_fraction" "$train_csv"
+    --train-columns "$train_columns" ${dev_speakers:+--dev-speakers "$dev_speakers"} \
+    --max-bad-fraction "$max_bad_fraction" "$train_csv"
 fi
 
 if [ -n "$musan$rirs" ] && in_stage 2 "noise and room banks"; then
