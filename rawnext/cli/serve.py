@@ -11,7 +11,8 @@ DESCRIPTION = """Open a web page: record or drop two files, see waveforms, score
 rawnext serve -m exp/rawnext
 
 The page is served to this machine only and works offline. Audio is kept in memory until its embedding is computed and
-is never stored. --host 0.0.0.0 admits other machines, without a password."""
+is never stored. --host 0.0.0.0 admits other machines, without a password. Behind a proxy with TLS and a password of its
+own, name the address that browsers open: --origin https://voice.example.org"""
 LOOPBACK = "127.0.0.1"
 
 
@@ -21,6 +22,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--host", default=LOOPBACK,
                         help="address to listen on (default %(default)s: this machine only)")
     parser.add_argument("--port", type=int, default=8765, help="port; 0: any free port (default %(default)s)")
+    parser.add_argument("--origin", default="", metavar="ADDRESS",
+                        help="address of the page behind a proxy, such as https://voice.example.org")
     parser.add_argument("--no-browser", action="store_true", help="print the address and do not open a browser")
     parser.add_argument("--seconds", type=float, default=120, help="maximum length (default %(default)s)")
     parser.add_argument("--megabytes", type=float, default=25, help="maximum file size (default %(default)s)")
@@ -32,6 +35,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     try:
         from rawnext.serve.app import Limits, Service, build_app
+        from rawnext.serve.guard import check_origin
         from rawnext.serve.server import listen, names_of, serve
     except ModuleNotFoundError as error:
         if (name := (error.name or "").partition(".")[0]) not in ("starlette", "uvicorn"):
@@ -41,7 +45,8 @@ def run(args: argparse.Namespace) -> None:
 
     limits, at = Limits(args.megabytes, args.seconds), operating(args)
     limits.check()
+    origin = args.origin and check_origin(args.origin)
     judge = read_judge(model_folder(args))
     with listen(args.host, args.port) as sock:
         service = Service(load_extractor(args), judge, at, limits)
-        serve(build_app(service, names_of(args.host)), sock, args.host, not args.no_browser)
+        serve(build_app(service, names_of(args.host), origin), sock, args.host, not args.no_browser)

@@ -8,6 +8,7 @@ before its header says so is an error in every format.
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ import re
 import shutil
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 
 BLOCK_SAMPLES = 1 << 20  # decoded at a time, over all channels
 RESAMPLED = 1 << 21  # samples at a time
+MOST_SAMPLES = 1 << 31  # that are read at once: 12 hours at 48 kHz
 FFMPEG_BYTES = 1 << 34  # of ffmpeg's output, of which one channel is kept: 12 hours of stereo at 48 kHz
+FFMPEG_MEMORY = 2 << 30  # of its address space; files of any length take 0.3 GB, and 0.1 GB for each thread
 UNKNOWN_LENGTH = 1 << 40  # libsndfile reports more samples than this if the header has no length
 FILTER_TAPS = 1 << 22  # limit for a resampler
 HEAD = 512  # bytes within which the samples of most WAV files begin
@@ -49,7 +52,8 @@ JOINED = "two files joined into one; join their samples, for example with sox"
 AHEAD = 1 << 17  # bytes; a decoder does not read further ahead
 # The start of a FLAC stream; a page of Ogg that starts a stream, after one that does not
 STREAM = re.compile(rb"fLaC[\0\x80]\0\0\x22|OggS\0[\0\1\4\5].*OggS\0[\2\3\6\7]", re.DOTALL)
-FFMPEG_CPU_S = 60  # limit of ffmpeg's CPU time when the length is limited
+FFMPEG_CPU_S = 60, 0.2  # limit of ffmpeg's processor time: seconds, and seconds for each one of audio
+LONGEST_S = 12 * 3600  # for this limit, where the length has none
 # libsndfile's errors, and soundfile's for a .raw file, which has no header with its rate
 UNDECODABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
 
@@ -128,6 +132,8 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
                 rate, stop = file.samplerate, min(file.frames, file.frames if stop is None else stop)
                 if file.frames > longest_s * rate:
                     raise AudioError(f"is longer than {longest_s:g} s")
+                if stop - start > MOST_SAMPLES:
+                    raise AudioError(f"has more than {MOST_SAMPLES} samples; name parts of it in segments")
                 columns = Columns(file.channels, channel, min(stop - start, 64 * size))
                 read_blocks(file, start, stop, columns)
             wave, energies = columns.wave(), columns.energies
@@ -498,21 +504,32 @@ def run_ffmpeg(path: str, channel: int, audio_filter: str,
     strict = not (is_mp3(head) or has_no_size(head))
     # `file:` keeps ffmpeg from reading a name as an option or an address
     words = ["ffmpeg", "-nostdin", "-v", "level+error", *(["-xerror"] if strict else []),
-             "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS, "-vn", "-sn", "-dn",
-             "-i", f"file:{path}", "-map", "0:a:0", "-af", audio_filter,
-             *(["-t", f"{longest_s + 0.1:.3f}", "-timelimit", str(FFMPEG_CPU_S)] if math.isfinite(longest_s) else []),
+             "-protocol_whitelist", "file,pipe", "-format_whitelist", CONTAINERS,
+             "-codec_whitelist", audio_decoders(), "-vn", "-sn", "-dn",
+             "-filter_threads", "1", "-i", f"file:{path}", "-map", "0:a:0", "-af", audio_filter,
+             *(["-t", f"{longest_s + 0.1:.3f}"] if math.isfinite(longest_s) else []),
              "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
-    output = AuStream(channel)
+    output, (cpu_s, of_length) = AuStream(channel), FFMPEG_CPU_S
     try:
-        messages = run_program(words, "ffmpeg", output.write, FFMPEG_BYTES)
+        messages = run_program(words, "ffmpeg", output.write, FFMPEG_BYTES,
+                               round(cpu_s + of_length * min(longest_s, LONGEST_S)), FFMPEG_MEMORY)
     except OSError as error:
         why = str(error).replace(f"file:{path}", "it").replace(path, "it").replace("[error] ", "")
         raise AudioError(f"neither soundfile nor ffmpeg can read it: {why}") from None
+    messages = re.sub(r".* not on whitelist .*", "", messages).strip()  # of pictures and subtitles
     if strict and (damage := re.search(r"^\[matroska.*?\[error\] (.*)", messages, re.MULTILINE)):
         raise AudioError(f"cut off or damaged: {damage[1]}")  # -xerror does not cover Matroska and WebM
     if messages:
         log.warning("%s: %s", path, last_line(messages).replace("[error] ", ""))
     return output.columns.wave(), output.rate, output.columns.energies
+
+
+@cache
+def audio_decoders() -> str:
+    """Names of ffmpeg's audio decoders. Without this list it decodes pictures and videos to learn their sizes."""
+    output = io.BytesIO()
+    run_program(["ffmpeg", "-v", "error", "-decoders"], "ffmpeg", output.write)
+    return ",".join(re.findall(r"^ A\S* (\w+)", output.getvalue().decode(), re.MULTILINE))
 
 
 class AuStream:

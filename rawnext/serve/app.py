@@ -107,8 +107,8 @@ def envelope(wave: np.ndarray) -> np.ndarray:
     return np.stack(parts, axis=1).astype(np.float64).round(4)
 
 
-def build_app(service: Service, names: Collection[str]) -> Starlette:
-    """The ASGI application.   names: see Guard."""
+def build_app(service: Service, names: Collection[str], origin: str = "") -> Starlette:
+    """The ASGI application.   names, origin: see Guard."""
     def fault(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException):
             return JSONResponse({"error": error.detail}, error.status_code, error.headers)
@@ -119,5 +119,5 @@ def build_app(service: Service, names: Collection[str]) -> Starlette:
     routes = [Route("/about", service.about), Route("/embed", service.embed, methods=["POST"]),
               Route("/verify", service.verify, methods=["POST"]),
               Mount("/", StaticFiles(directory=Path(__file__).parent / "page", html=True))]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, names)],
+    return Starlette(routes=routes, middleware=[Middleware(Guard, names, origin)],
                      exception_handlers={HTTPException: fault, InputError: fault, Exception: fault})

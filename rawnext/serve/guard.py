@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rawnext.errors import InputError
 
 BODY_S = 30.0  # time-out for a body
 HEADERS = {
@@ -31,10 +34,11 @@ class Guard:
 
     names: host names of the server, in addition to IP addresses. A page of another site can make a browser send
     requests here, but it cannot hide its Origin; with DNS rebinding its own name appears as the Host.
+    origin: the page's address behind a proxy, such as https://voice.example.org; empty: none.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]):
-        self.app, self.names = app, names
+    def __init__(self, app: ASGIApp, names: Collection[str], origin: str = ""):
+        self.app, self.names, self.origin = app, names, origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -42,21 +46,31 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        why = refusal(Headers(scope=scope), self.names)
+        why = refusal(Headers(scope=scope), self.names, self.origin)
         app = JSONResponse({"error": why}, 403) if why else self.app
         await app(scope, receive, send_with_headers)
 
 
-def refusal(headers: Headers, names: Collection[str]) -> str:
-    """Why a request with these headers is refused; empty if it is accepted."""
+def check_origin(text: str) -> str:
+    """SCHEME://HOST[:PORT] as browsers send it.   Raises: InputError: it has another form."""
+    found = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", text.lower(), re.ASCII)
+    if not found:
+        raise InputError("--origin", None, f"expected an address such as https://voice.example.org, got {text[:80]!r}")
+    scheme, host, port = found.groups()
+    return f"{scheme}://{host}" + ("" if port in (None, {"http": "80", "https": "443"}[scheme]) else f":{port}")
+
+
+def refusal(headers: Headers, names: Collection[str], public: str = "") -> str:
+    """Why a request with these headers is refused; empty if it is accepted.   names, public: see Guard."""
     host, origin = headers.get("host", ""), headers.get("origin")
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         name = ""
-    if name not in names and not address_of(name):
-        return "this server does not have that name; open it by its address, or start it with --host NAME"
-    if origin is not None and origin != f"http://{host}":
+    if name not in names and not address_of(name) and name != urlsplit(public).hostname:
+        return ("this server does not have that name; open it by its address, or start it with --host NAME, "
+                "or behind a proxy with --origin ADDRESS")
+    if origin is not None and origin not in (f"http://{host}", public or None):
         return "this request comes from a page of another origin"
     return ""
 

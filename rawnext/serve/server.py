@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The server process: its socket, its messages, and the browser that it opens."""
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -9,19 +10,50 @@ import webbrowser
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, h11
 
 from rawnext.errors import InputError
 from rawnext.serve.guard import address_of
 
 MAX_CONNECTIONS = 64
+HEAD_S = 10.0  # time-out for the headers of a request
 WARNING = """rawnext: warning: everyone who can reach {host} can use this page without a password, and audio crosses the
 network unencrypted; browsers allow the microphone only for pages of their own machine"""
 
 
+class Impatient(H11Protocol):
+    """Closes a connection if the headers of a request, or a body that was refused, take longer than HEAD_S."""
+
+    waiting: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        if h11.IDLE is not self.conn.their_state and h11.DONE is not self.conn.our_state:
+            self.stop()
+        elif self.waiting is None and not self.transport.is_closing():
+            self.waiting = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def stop(self) -> None:
+        if self.waiting:
+            self.waiting.cancel()
+        self.waiting = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.watch()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        self.watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.stop()
+
+
 def make_server(app: ASGIApp) -> uvicorn.Server:
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, http="h11",
-                                         ws="none", lifespan="off", limit_concurrency=MAX_CONNECTIONS,
-                                         timeout_graceful_shutdown=3))
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False,
+                                         http=Impatient, ws="none", lifespan="off", proxy_headers=False,
+                                         limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=3))
 
 
 def listen(host: str, port: int) -> socket.socket:

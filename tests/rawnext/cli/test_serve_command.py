@@ -40,7 +40,7 @@ def test_host_port_and_limits_reach_the_server(exp, monkeypatch):
 @pytest.mark.parametrize(("words", "why"), [
     (["--seconds", "0"], "--megabytes and --seconds: expected"), (["--seconds", "nan"], "expected 0.01 to 1000 MB"),
     (["--megabytes", "inf"], "expected 0.01 to 1000 MB"), (["--prior", "2"], "want 0 < prior < 1"),
-    (["-m", "no"], "^no/"), (["--port", "-1"], "cannot listen at")])
+    (["--origin", "voice"], "--origin: expected"), (["-m", "no"], "^no/"), (["--port", "-1"], "cannot listen at")])
 def test_invalid_options_are_refused(exp, words, why):
     with pytest.raises(InputError, match=why):
         main(["serve", "-m", exp, "--port", "0", "--no-browser", *words])

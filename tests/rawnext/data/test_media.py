@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of any format are decoded, and no file makes ffmpeg open another."""
 
+import os
 import shutil
+import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -73,6 +78,54 @@ def test_playlists_open_no_other_file(tmp_path):
     for name in ("a.m3u8", "b.txt"):
         with pytest.raises(InputError, match=f"{name}: neither soundfile nor ffmpeg can read"):
             read_audio(tmp_path / name)
+
+
+def png(side):
+    """A picture of side x side pixels of 8 bytes, all black: small when compressed."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pack = zlib.compressobj()
+    rows = b"".join(pack.compress(bytes(1 + 8 * side)) for _ in range(side)) + pack.flush()
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 0))
+            + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["m4a", "mkv", "mp3"])
+def test_pictures_are_not_decoded(tmp_path, ending):
+    """A picture of 128 MB in a small file; ffmpeg alone takes 60 MB."""
+    (tmp_path / "cover.png").write_bytes(png(4000))
+    path = by_ffmpeg(WAVE, 16000, tmp_path / f"a.{ending}", "-i", tmp_path / "cover.png", "-map", "0:a", "-map", "1:v",
+                     "-c:v", "copy", *(["-write_xing", "0"] if ending == "mp3" else ["-disposition:v", "attached_pic"]))
+    assert path.stat().st_size < 1_000_000
+    program = """
+import resource, sys
+from rawnext.data.audio import read_samples
+print(len(read_samples(sys.argv[1]).wave), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"""
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    num, megabytes = map(int, done.stdout.split())
+    assert num >= len(WAVE) and megabytes < 120 and not done.stderr
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("ending", ["m4a", "wv"])
+def test_hours_of_silence_are_decoded_up_to_the_limit(tmp_path, monkeypatch, ending):
+    path = by_ffmpeg(np.zeros(16000 * 600), 16000, tmp_path / f"a.{ending}")
+    monkeypatch.setattr(audio, "FFMPEG_BYTES", 5 * 4 * 16000)
+    with pytest.raises(InputError, match="audio: is longer than 4 s"):
+        read_bytes(path.read_bytes(), 4)
+    with pytest.raises(InputError, match="ffmpeg writes more than"):
+        read_audio(path)
+
+
+def test_more_samples_than_fit_in_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "MOST_SAMPLES", 16000)
+    soundfile.write(tmp_path / "a.flac", np.resize(WAVE, 16001), 16000)
+    with pytest.raises(InputError, match=r"a.flac: has more than 16000 samples; name parts of it in segments"):
+        read_audio(tmp_path / "a.flac")
+    assert len(audio.read_samples(str(tmp_path / "a.flac"), 1, 16001).wave) == 16000
 
 
 def faulty(folder, name):

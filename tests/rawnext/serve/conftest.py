@@ -44,11 +44,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(service):
+def serving(service, origin=""):
     """A client of a server in a thread of this process."""
     with listen("127.0.0.1", 0) as sock:
         client = Client(sock.getsockname()[1])
-        server = make_server(build_app(service, names_of("127.0.0.1")))
+        server = make_server(build_app(service, names_of("127.0.0.1"), origin))
         thread = threading.Thread(target=server.run, args=[[sock]])
         thread.start()
         try:

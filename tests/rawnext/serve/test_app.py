@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Responses equal those of the Python interface and the command line; limits hold; nothing is written."""
 
+import contextlib
 import io
 import json
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -169,6 +171,24 @@ def test_one_computation_at_a_time_and_a_limited_queue(serving, audio):
         for thread in threads:
             thread.join(30)
     assert [status for status, _ in answers] == [200] * 3 and slow.most == 1 and service.slots._value == 3
+
+
+def test_places_are_counted_before_a_body_is_read(serving, audio):
+    """Clients that have not sent their bodies keep others out, up to the time-out for a body."""
+    service = Service(Slow(), Judge(None, [], "none"), Operating(), Limits(at_once=2))
+    head = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n"
+    with serving(service) as client, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", client.port)))
+            connection.sendall(head + bytes(10))
+        while not service.slots.locked():
+            time.sleep(0.01)
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as third:
+            third.sendall(head)   # and no body
+            assert third.recv(100).startswith(b"HTTP/1.1 503")
+        stack.close()   # they go: their places are free
+        while service.slots.locked():
+            time.sleep(0.01)
 
 
 def test_slow_request_times_out(serving, audio):

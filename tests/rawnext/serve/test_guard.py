@@ -7,7 +7,10 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from rawnext.serve.guard import read_body
+from rawnext.errors import InputError
+from rawnext.scoring.decision import Operating, read_judge
+from rawnext.serve.app import Limits, Service
+from rawnext.serve.guard import check_origin, read_body
 
 
 @pytest.mark.parametrize(("host", "origin", "allowed"), [
@@ -27,6 +30,30 @@ def test_other_host_names_and_origins_are_refused(client, host, origin, allowed,
     else:
         why = "another origin" if origin and "evil.example:" not in host else "name"
         assert status == 403 and why in answer["error"]
+
+
+@pytest.mark.parametrize(("host", "origin", "allowed"), [
+    ("voice.example.org", "https://voice.example.org", True), ("voice.example.org", None, True),
+    ("127.0.0.1:{}", "https://voice.example.org", True), ("127.0.0.1:{}", "http://127.0.0.1:{}", True),
+    ("voice.example.org", "https://evil.example", False), ("evil.example", "https://voice.example.org", False),
+    ("voice.example.org", "https://voice.example.org:444", False), ("voice.example.org", "null", False)])
+def test_the_origin_of_a_proxy_is_accepted(serving, extractor, exp, host, origin, allowed):
+    service = Service(extractor, read_judge(exp), Operating(), Limits())
+    with serving(service, check_origin("https://Voice.example.org:443/")) as client:
+        headers = {"Host": host.format(client.port)} | ({"Origin": origin.format(client.port)} if origin else {})
+        assert (client.ask("GET", "/about", **headers)[0] == 200) == allowed
+
+
+def test_an_empty_origin_is_another_one(client):
+    assert client.ask("GET", "/about", Origin="")[0] == 403
+
+
+@pytest.mark.parametrize("text", ["voice.example.org", "https://", "https://a/b", "ftp://a", "https://a b", "https://u@a",
+                                  "https://a:port", "null", "https://\x1b[2J", "x" * 5000])
+def test_other_forms_of_an_origin_are_refused(text):
+    with pytest.raises(InputError, match="^--origin: expected an address such as"):
+        check_origin(text)
+    assert check_origin("http://[::1]:8080") == "http://[::1]:8080"
 
 
 @pytest.mark.parametrize(("method", "path", "host"), [

@@ -2,6 +2,8 @@
 """Where the server listens, what it prints, and when it opens the browser."""
 
 import http.client
+import socket
+import time
 import webbrowser
 from urllib.parse import urlsplit
 
@@ -65,3 +67,45 @@ def test_no_browser_and_clean_end_on_ctrl_c(monkeypatch, capsys):
     with server.listen("127.0.0.1", 0) as sock:
         server.serve(PlainTextResponse("page"), sock, "127.0.0.1", browser=False)
     assert capsys.readouterr().out.endswith("(press Ctrl-C to stop)\n") and opened == []
+
+
+def slowly(port, head):
+    """Send `head`, then a byte every 50 ms.   Returns: (the answer, seconds until the connection was closed)."""
+    answer, begin = b"", time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=0.05) as connection:
+        connection.sendall(head)
+        while time.monotonic() < begin + 10:
+            try:
+                if not (more := connection.recv(1 << 16)):
+                    break
+                answer += more
+            except TimeoutError:
+                connection.sendall(b"a")
+            except ConnectionError:
+                break
+    return answer, time.monotonic() - begin
+
+
+def test_slow_headers_and_bodies_after_an_answer_are_cut_off(monkeypatch, client):
+    monkeypatch.setattr(server, "HEAD_S", 0.5)
+    get = b"GET /about HTTP/1.1\r\nHost: localhost\r\n"
+    answer, seconds = slowly(client.port, get)
+    assert not answer and 0.4 < seconds < 4
+    answer, seconds = slowly(client.port, get + b"\r\n" + get)   # a second request on the same connection
+    assert answer.startswith(b"HTTP/1.1 200") and seconds < 4
+    big = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99000000\r\n\r\n"
+    answer, seconds = slowly(client.port, big)
+    assert answer.startswith(b"HTTP/1.1 413") and seconds < 4
+    for _ in range(3):   # a connection that is kept
+        assert client.ask("GET", "/about")[0] == 200
+
+
+def test_bodies_may_take_longer_than_headers(monkeypatch, client, audio):
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    body = audio()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
+        connection.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
+        for part in (body[:500], body[500:]):
+            time.sleep(0.3)
+            connection.sendall(part)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
