@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every program with odd values for its options and arguments: it succeeds, or prints one line and fails.
+
+Each command line below is valid; one or two of its words are replaced by odd ones, or an option with an odd value is
+added. Programs run in forks of this process, without root's right to open closed folders. utils/{run,slurm,sge}.py and
+steps/torchrun.py run commands and have tests of their own.
+"""
+
+import argparse
+import ctypes
+import gc
+import os
+import random
+import runpy
+import shlex
+import shutil
+import signal
+import sys
+import tarfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from corpus import voice, write_corpus
+from fuzzing import TIMES
+from tiny_model import calibrate, inform, write_experiment
+
+from rawnext.cli.main import program
+from rawnext.kaldi.ark import write_vectors
+from rawnext.scoring.decision import MODEL_PATH
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHERS = {"run.py", "slurm.py", "sge.py", "torchrun.py"}
+SECONDS = 60  # after which a program counts as hanging
+E = "emb/embedding.scp"
+ODD = ["", " ", "-", "--", "=", ",", "nan", "inf", "-1", "0", "0.5", "1e999", "1e-300", "9" * 40, "1 nan 2", "0 -1", "2 1 2",
+       "a|", "| a", "~x", "x" * 300, "x/" * 3000, "no/such", "a.wav", "a.wav/x", "data", "data/trials", "exp", "emb", E,
+       "scores:full:full", "scores:nan:-1", "\x1b[2J", "ä", "\udcff", "scp:x", "a,b", "b.ark,b.scp", "loop", "fifo", "shut",
+       "shut/x", "locked", "locked/x", "empty", "binary", "{}", "[", "'", "$(x)", "meta", "cuda:99", "${x}", "x=y", "optim.lr=1e999",
+       "train.epochs=-1", "model=no"]
+COMMANDS = f"""
+steps/activation_map.py exp data s00-u0 map.png
+steps/average_speakers.py data/spk2utt emb
+steps/branch_variation.py --durations 0.5 --num-utts 4 exp data out
+steps/calibrate.py fit --backend cosine --protocol native --data data --trials data/trials --out cal scores:full:full
+steps/calibrate.py apply --backend cosine --protocol native --model exp/{MODEL_PATH} --enroll-data data --test-data data scores:full:full out
+steps/compare.py --out cmp exp exp
+steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
+steps/evaluate.py --exp exp --list O --data-set data --protocol native scores data/trials
+steps/extract.py --device cpu data exp out
+steps/fit_lda.py --device cpu --train data exp
+steps/import_official.py binary new
+steps/make_cuts.py data
+steps/make_shar.py data shar
+steps/normalize.py --enroll {E} --test {E} --cohort {E} scores out
+steps/paired_test.py scores scores data/trials
+steps/paper_tables.py --table 4 --out tables exp
+steps/plot.py exp
+steps/quality.py --cohort {E} emb
+steps/report.py exp
+steps/results.py exp
+steps/score.py --enroll {E} --test {E} data/trials out
+steps/submission.py --dev-scores scores --dev-trials data/trials --pairs pairs scores sub.csv
+steps/tasks.py plan --eval data:trials --durations 5 --backends cosine --dev data exp
+steps/train.py --check --device cpu --config small.yaml --train data new
+steps/train_backend.py {E} data/utt2spk back
+local/convert_trials.py data data/trials out
+local/csv/prepare_csv.py table.csv out
+local/noise/make_noisy.py data banks noisy
+local/noise/prepare_banks.py --synthesise banks2
+local/open/embed_resemblyzer.py data new
+local/open/prepare_open.py --train x=data --dev-speakers 2 out
+local/unpack_tar.py a.tar folder
+local/voxceleb/check_voxceleb.py --vox1 data --vox2 data --musan data
+local/voxceleb/prepare_voxceleb.py --vox1 data --vox2 data out
+local/voxceleb/transcode_vox2.py data out
+utils/combine_data.py both data
+utils/fix_data_dir.py data
+utils/lint_trials.py data/trials
+utils/make_trials.py data out
+utils/subset_data_dir.py --speakers 2 data out
+utils/validate_data_dir.py data
+rawnext embed -m exp --device cpu a.wav -o e.ark,e.scp
+rawnext embed -m exp --device cpu --window 0.5 --shift 0.2 -l data/wav.scp -o w.ark,w.scp
+rawnext verify -m exp --device cpu --prior 0.1 a.wav a.wav
+rawnext enroll -m exp --device cpu -g g.ark,g.scp anna a.wav
+rawnext identify -m exp --device cpu -g g.ark,g.scp a.wav
+rawnext info exp
+rawnext export exp --safetensors release
+rawnext serve -m exp --host 192.0.2.1 --no-browser
+rawnext completion bash
+""".strip().splitlines()
+
+
+def test_all_programs_have_a_command():
+    found = {path.relative_to(ROOT).as_posix() for folder in ("steps", "local", "utils")
+             for path in (ROOT / folder).rglob("*.py") if path.read_bytes().startswith(b"#!")}
+    assert {line.split()[0] for line in COMMANDS} == {"rawnext", *(name for name in found if Path(name).name not in LAUNCHERS)}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A folder of valid inputs, with audio outside of it."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write_corpus(folder.parent / "corpus")
+    shutil.copytree(folder.parent / "corpus", folder / "data", ignore=shutil.ignore_patterns("audio"))
+    utts = [line.split()[0] for line in (folder / "data/utt2spk").read_text().splitlines()]
+    (folder / "data/utt2dur").write_text("".join(f"{utt} 1.{3 + int(utt[-1])}\n" for utt in utts))
+    (folder / "exp").mkdir()
+    inform(calibrate(write_experiment(folder / "exp")))
+    (folder / "emb").mkdir()
+    rng = np.random.default_rng(0)
+    vectors = [(utt, rng.standard_normal(8).astype(np.float32)) for utt in utts]
+    write_vectors(folder / "emb/embedding.ark", folder / E, vectors)
+    trials = [line.split() for line in (folder / "data/trials").read_text().splitlines()]
+    (folder / "scores").write_text("".join(f"{a} {b} {rng.normal() + (kind == 'target'):.3f}\n" for a, b, kind in trials))
+    (folder / "pairs").write_text("".join(f"{a} {b} {row}\n" for row, (a, b, _) in enumerate(trials)))
+    (folder / "small.yaml").write_text("model: {name: mel_stats}\n")
+    (folder / "table.csv").write_text("path,speaker\n" + "".join(
+        f"{folder.parent}/corpus/audio/{utt}.wav,{utt[:3]}\n" for utt in utts))
+    soundfile.write(folder / "a.wav", voice(0, 0, 1.0), 16000)
+    with tarfile.open(folder / "a.tar", "w") as file:
+        file.add(folder / "a.wav", "x/a.wav")
+    (folder / "empty").touch()
+    (folder / "binary").write_bytes(rng.bytes(3000))
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "fifo")
+    run(["rawnext", "enroll", "-m", "exp", "--device", "cpu", "-g", "g.ark,g.scp", "anna", "a.wav"], folder)
+    return folder
+
+
+def drop_capabilities() -> None:
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    ctypes.CDLL(None).capset(header, data)
+
+
+def run(words: list[str], folder: Path) -> tuple[int, str]:
+    """Exit status, negative for a signal, and standard error of a command line in `folder`."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            os.setsid()
+            os.chdir(folder)
+            for number, file in enumerate(("/dev/null", "../out.txt", "../err.txt")):
+                os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644), number)
+            sys.stdin, sys.stdout = open(0), open(1, "w", errors="backslashreplace")  # noqa: SIM115
+            sys.stderr = open(2, "w", errors="backslashreplace", buffering=1)  # noqa: SIM115
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(SECONDS)
+            drop_capabilities()
+            sys.argv[:] = words
+            if words[0] == "rawnext":
+                program()
+            path = ROOT / words[0]
+            sys.path[:0] = [str(path.parent)]
+            runpy.run_path(str(path), run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                try:  # noqa: SIM105
+                    stream.flush()
+                except (OSError, ValueError):
+                    pass
+            os._exit(code & 255)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code, (folder.parent / "err.txt").read_text(errors="replace")
+
+
+def copied(inputs: Path) -> Path:
+    """A new copy of the inputs, with folders that are closed to reading or to writing."""
+    folder = inputs.parent / "copy"
+    if folder.exists():
+        for name in ("shut", "locked"):
+            if (folder / name).is_dir():
+                (folder / name).chmod(0o755)
+        shutil.rmtree(folder)
+    folder.mkdir()
+    shutil.copytree(inputs, folder, dirs_exist_ok=True, symlinks=True,
+                    ignore=lambda _, names: {"fifo"} & set(names))
+    os.mkfifo(folder / "fifo")
+    (folder / "shut").mkdir(0o000)
+    (folder / "locked").mkdir(0o555)
+    return folder
+
+
+class Found(BaseException):
+    """The parser of a program."""
+
+
+def options_of(words: list[str], monkeypatch) -> list[str]:
+    """Options of a program (of its subcommand, if it has any) that take a value or none."""
+    def caught(self, *_):
+        raise Found(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", caught)
+        patch.setattr(sys, "argv", words)
+        patch.syspath_prepend(str((ROOT / words[0]).parent))
+        try:
+            program() if words[0] == "rawnext" else runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+        except Found as found:
+            parser = found.args[0]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parser = action.choices[words[1]]
+    return [action.option_strings[-1] for action in parser._actions if action.option_strings]
+
+
+VALID = {"steps/import_official.py": 1, "local/noise/make_noisy.py": 1, "local/open/embed_resemblyzer.py": 1,
+         "local/voxceleb/check_voxceleb.py": 1, "local/voxceleb/prepare_voxceleb.py": 1,
+         "local/voxceleb/transcode_vox2.py": 1, "rawnext serve": 1}  # exit status 1: they need corpora, a network
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(line.split()[:2]))
+def test_odd_words(inputs, monkeypatch, line):
+    words = shlex.split(line)
+    folder = copied(inputs)
+    code, errors = run(words, folder)
+    expected = VALID.get(words[0], VALID.get(" ".join(words[:2]), 0))
+    assert code == expected, errors
+    rng = random.Random(None if TIMES else line)
+    options = options_of(words, monkeypatch)
+    first = 1 + (words[0] in ("rawnext", "steps/calibrate.py", "steps/tasks.py"))
+    for _ in range(6 * (TIMES or 1)):
+        changed = list(words)
+        for _ in range(rng.choice((1, 1, 2))):
+            odd = rng.choice(ODD)
+            if rng.random() < 0.5 and len(words) > first:
+                changed[rng.randrange(first, len(words))] = odd
+            elif (option := rng.choice(options)) != "--help":
+                changed[first:first] = [option, odd]
+        folder = copied(inputs)
+        code, errors = run(changed, folder)
+        assert code in (0, 1, 2, 65) and "Traceback" not in errors, f"{changed}: {code}\n{errors}"
+        if code:
+            last = errors.splitlines()[-1]
+            assert last.isprintable() and len(last) < 3000, f"{changed}: {errors}"
