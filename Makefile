@@ -4,7 +4,8 @@
 # make docs    build the website, site/index.html
 # make newest  make test and make docs in a copy of the last commit, with the newest packages within pyproject.toml's
 #              bounds (BOUNDS=no: without upper bounds); prints what differs from requirements.lock
-# make lock    write the installed versions to requirements.lock, from which make env installs
+# make lock    write the installed versions to requirements.lock, and the sha256 of their files on PyPI to
+#              requirements.hashes; make env installs these
 # make test-cluster    test the launchers on a real Slurm and Grid Engine, started on this machine (needs Debian)
 # make bench   measure speed as ratios: training, input, extraction, scoring, start-up; some minutes
 #              (docs/explanation/performance.md)
@@ -70,7 +71,7 @@ newest:
 	git clone -q . "$$copy" && cd "$$copy" && \
 	if [ $(BOUNDS) = no ]; then sed -i -E 's/^( *"[A-Za-z][^"]*[<>=][^",]*),<[^"]*"/\1"/' pyproject.toml; fi && \
 	$(MAKE) env lock NEWEST=1 && git --no-pager diff -U0 requirements.lock && \
-	git checkout -q pyproject.toml requirements.lock && touch .venv/.complete .venv/.docs && \
+	git checkout -q pyproject.toml requirements.lock requirements.hashes && touch .venv/.complete .venv/.docs && \
 	$(MAKE) test docs && rm -rf "$$copy"
 
 # Local labels are cut off: 2.13.0+cpu is 2.13.0.
@@ -79,6 +80,10 @@ lock: env .venv/.docs
 	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
 	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+.*//' | \
 	  tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
+	.venv/bin/python -m pip --disable-pip-version-check install -q --upgrade --target .venv/.uv uv
+	grep -v '^torch' .requirements.lock | .venv/.uv/bin/uv pip compile -q --no-deps --no-header --no-annotate \
+	  --generate-hashes --python .venv/bin/python -o .requirements.hashes -
+	mv .requirements.hashes requirements.hashes
 	mv .requirements.lock requirements.lock
 	touch .venv/.complete .venv/.docs
 

@@ -31,6 +31,16 @@ def test_every_dependency_is_pinned_within_its_bounds(root, lock):
     assert list(lock) == sorted(lock)
 
 
+def test_every_version_of_the_lock_but_torch_has_hashes(root, lock):
+    text = (root / "requirements.hashes").read_text()
+    versions = dict(re.findall(r"^(\S+)==(\S+) \\$", text, re.M))
+    assert versions == {name: version for name, version in lock.items() if not name.startswith("torch")}, "make lock"
+    lines = [line for line in text.splitlines() if "==" not in line]
+    assert len(lines) > len(versions) and all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", x) for x in lines)
+    script = (root / "utils/setup_env.sh").read_text()
+    assert "HASHES=requirements.hashes" in script and "pip_install --no-deps --require-hashes -r $HASHES" in script
+
+
 def test_no_dependency_of_the_package_has_a_strong_copyleft():
     todo, seen = ["rawnext"], set()
     while todo:
@@ -66,6 +76,7 @@ def repository(root, folder):
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(root / name, folder)
     (folder / "requirements.lock").write_text("a==1\nb==1\n")
+    (folder / "requirements.hashes").touch()
     (folder / "path.sh").touch()
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
@@ -79,15 +90,18 @@ def program(path, text):
 
 
 def test_make_lock_writes_the_installed_versions(root, tmp_path):
-    """pip's list, names as indexes compare them, without local labels."""
+    """pip's list, names as indexes compare them, without local labels; hashes of all but torch."""
     repository(root, tmp_path)
     program(tmp_path / ".venv/bin/python", 'case "$*" in *"freeze --exclude-editable") echo "torch==2.13.0+cpu"; '
                                            'echo Jinja2==3.1; echo ml_dtypes==1;; *) echo "# python 3.11";; esac')
+    program(tmp_path / ".venv/.uv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; *) exit 1;; '
+                                           'esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')
     done = subprocess.run(["make", "-o", "env", "-o", ".venv/.docs", "lock"], cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "requirements.lock").read_text().splitlines()
     assert re.match(r"# python 3\.\d+$", lines[0]) and lines[2:] == ["jinja2==3.1", "ml-dtypes==1", "torch==2.13.0"]
+    assert (tmp_path / "requirements.hashes").read_text() == "jinja2==3.1 --hash=x\nml-dtypes==1 --hash=x\n"
 
 
 @pytest.mark.parametrize("failing", ["", "test docs"])

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, read_rows, write_lines
+from data_tables import UTT_TABLES, Faults, group_by_speaker, read_rows, run_main, write_lines
 
 TABLES = (*UTT_TABLES, "wav.scp", "reco2dur", "spk2gender")
 
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 Row = tuple[int, list[str]]  # line number, fields
@@ -33,6 +33,17 @@ class Faults:
                 print(f"{path}: and {len(messages) - MAX_FAULTS} more faults", file=sys.stderr)
         if self.found:
             sys.exit(1)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Run a program's `main`; an error about a file that the user named is one line and exit status 1."""
+    try:
+        main()
+    except BrokenPipeError:  # `... | head` closed our output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        file = ascii(os.fsdecode(error.filename))[1:-1] if error.filename is not None else ""
+        sys.exit(f"{Path(sys.argv[0]).name}: {file and f'{file}: '}{error.strerror}")
 
 
 def is_id(text: str) -> bool:

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, write_lines
+from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, run_main, write_lines
 
 
 def read(path: Path) -> dict[str, str]:
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tables import Faults, check_cuts, read_models, read_utt2spk
+from data_tables import Faults, check_cuts, read_models, read_utt2spk, run_main
 
 # (trials, targets) of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
 ORIGINALS = {(37_720, 18_860): ("O", 37_611), (581_480, 290_743): ("E", 579_818), (552_536, 276_270): ("H", 550_894)}
@@ -174,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

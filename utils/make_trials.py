@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data_tables import Faults, group_by_speaker, read_rows, read_utt2spk, write_lines
+from data_tables import Faults, group_by_speaker, read_rows, read_utt2spk, run_main, write_lines
 from trial_pairs import ModelPairs, Pair, UttPairs, share
 
 Trial = tuple[str, str, tuple[str, ...]]  # enroll, test of the target trial, tests of the nontarget trials
@@ -186,4 +186,4 @@ def run(options: argparse.Namespace, speakers: Speakers, rng: random.Random) -> 
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 LOCK=requirements.lock
+HASHES=requirements.hashes # sha256 of all files of these versions on PyPI, for pip install --require-hashes
 log() { echo "setup_env.sh: $*"; }
 die() {
   log "$*" >&2
@@ -39,7 +40,9 @@ if [ -z "${NEWEST:-}" ] && grep -qx "# python $(.venv/bin/python -c 'import sys;
   TORCH=${TORCH:-$(grep '^torch==' $LOCK)}
   TORCHAUDIO=$(grep '^torchaudio==' $LOCK)
   grep -v '^torch' $LOCK > "$constraints" # torch is TORCH, whatever that is
-  log "the versions of $LOCK"
+  log "the versions of $LOCK, from files with the sha256 of $HASHES"
+  # torch comes from one of several indexes, with other files: it is checked by the sha256 of this index only
+  pip_install --no-deps --require-hashes -r $HASHES
 else
   TORCH=${TORCH:-$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)}
   TORCHAUDIO=torchaudio

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, read_utt2spk, write_lines
+from data_tables import UTT_TABLES, Faults, group_by_speaker, read_utt2spk, run_main, write_lines
 
 
 def choose(utts: list[str], num: int) -> list[str]:
@@ -93,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data_tables import Faults, Row, check_cuts, group_by_speaker, read_models, read_rows
+from data_tables import Faults, Row, check_cuts, group_by_speaker, read_models, read_rows, run_main
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
@@ -139,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -7,6 +7,7 @@ The file includes the front end, the repetition of short utterances and the mask
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -105,6 +106,8 @@ def write_onnx(model: nn.Module, path: PathLike, metadata: Mapping[str, str]) ->
         import onnxruntime  # noqa: F401 (a missing package is reported before the work)
     except ImportError as error:
         raise InputError(path, None, f"{error.name} is not installed: pip install 'rawnext[onnx]'") from None
+    if not os.fspath(path).isprintable():
+        raise InputError(path, None, "the exporter needs a name that is UTF-8 text")
     if not any(True for _ in model.parameters()):
         raise InputError(path, None, "the model is not a network; ONNX lacks the sorting that it needs")
     with atomic_path(path) as temporary:

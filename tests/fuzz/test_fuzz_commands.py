@@ -8,7 +8,6 @@ steps/torchrun.py run commands and have tests of their own.
 
 import argparse
 import ctypes
-import gc
 import os
 import random
 import runpy
@@ -35,22 +34,23 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCHERS = {"run.py", "slurm.py", "sge.py", "torchrun.py"}
 SECONDS = 60  # after which a program counts as hanging
 E = "emb/embedding.scp"
-ODD = ["", " ", "-", "--", "=", ",", "nan", "inf", "-1", "0", "0.5", "1e999", "1e-300", "9" * 40, "1 nan 2", "0 -1", "2 1 2",
-       "a|", "| a", "~x", "x" * 300, "x/" * 3000, "no/such", "a.wav", "a.wav/x", "data", "data/trials", "exp", "emb", E,
-       "scores:full:full", "scores:nan:-1", "\x1b[2J", "ä", "\udcff", "scp:x", "a,b", "b.ark,b.scp", "loop", "fifo", "shut",
-       "shut/x", "locked", "locked/x", "empty", "binary", "{}", "[", "'", "$(x)", "meta", "cuda:99", "${x}", "x=y", "optim.lr=1e999",
-       "train.epochs=-1", "model=no"]
+ODD = ["", " ", "-", "--", "=", ",", "nan", "inf", "-1", "0", "0.5", "1e999", "1e-300", "9" * 40, "1 nan 2", "0 -1",
+       "2 1 2", "a|", "| a", "~x", "x" * 300, "x/" * 3000, "no/such", "a.wav", "a.wav/x", "data", "data/trials", "exp",
+       "emb", E, "scores:full:full", "scores:nan:-1", "\x1b[2J", "ä", "\udcff", "\udcff.ark,\udcff.scp", "scp:x", "a,b",
+       "b.ark,b.scp", "loop", "fifo", "shut", "shut/x", "locked", "locked/x", "empty", "binary", "{}", "[", "'", "$(x)",
+       "meta", "cuda:99", "${x}", "x=y", "optim.lr=1e999", "train.epochs=-1", "model=no"]
+CALIBRATE = "steps/calibrate.py {} --backend cosine --protocol native"
 COMMANDS = f"""
 steps/activation_map.py exp data s00-u0 map.png
 steps/average_speakers.py data/spk2utt emb
 steps/branch_variation.py --durations 0.5 --num-utts 4 exp data out
-steps/calibrate.py fit --backend cosine --protocol native --data data --trials data/trials --out cal scores:full:full
-steps/calibrate.py apply --backend cosine --protocol native --model exp/{MODEL_PATH} --enroll-data data --test-data data scores:full:full out
+{CALIBRATE.format("fit")} --data data --trials data/trials --out cal scores:full:full
+{CALIBRATE.format("apply")} --model exp/{MODEL_PATH} --enroll-data data --test-data data scores:full:full out
 steps/compare.py --out cmp exp exp
 steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
 steps/evaluate.py --exp exp --list O --data-set data --protocol native scores data/trials
 steps/extract.py --device cpu data exp out
-steps/fit_lda.py --device cpu --train data exp
+steps/fit_lda.py --config small.yaml --device cpu --train data new
 steps/import_official.py binary new
 steps/make_cuts.py data
 steps/make_shar.py data shar
@@ -97,7 +97,8 @@ rawnext completion bash
 def test_all_programs_have_a_command():
     found = {path.relative_to(ROOT).as_posix() for folder in ("steps", "local", "utils")
              for path in (ROOT / folder).rglob("*.py") if path.read_bytes().startswith(b"#!")}
-    assert {line.split()[0] for line in COMMANDS} == {"rawnext", *(name for name in found if Path(name).name not in LAUNCHERS)}
+    assert {line.split()[0] for line in COMMANDS} - {"rawnext"} == {
+        name for name in found if Path(name).name not in LAUNCHERS}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,8 @@ def inputs(tmp_path_factory):
     vectors = [(utt, rng.standard_normal(8).astype(np.float32)) for utt in utts]
     write_vectors(folder / "emb/embedding.ark", folder / E, vectors)
     trials = [line.split() for line in (folder / "data/trials").read_text().splitlines()]
-    (folder / "scores").write_text("".join(f"{a} {b} {rng.normal() + (kind == 'target'):.3f}\n" for a, b, kind in trials))
+    (folder / "scores").write_text("".join(
+        f"{a} {b} {rng.normal() + (kind == 'target'):.3f}\n" for a, b, kind in trials))
     (folder / "pairs").write_text("".join(f"{a} {b} {row}\n" for row, (a, b, _) in enumerate(trials)))
     (folder / "small.yaml").write_text("model: {name: mel_stats}\n")
     (folder / "table.csv").write_text("path,speaker\n" + "".join(
@@ -127,6 +129,12 @@ def inputs(tmp_path_factory):
     (folder / "binary").write_bytes(rng.bytes(3000))
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "fifo")
+    shutil.rmtree(folder / "exp/scores")
+    (folder / "exp/scores/cosine/data").mkdir(parents=True)
+    for line in (f"steps/score.py --enroll {E} --test {E} data/trials exp/scores/cosine/data/trials_native",
+                 "steps/evaluate.py --exp exp --list O --data-set data --protocol native "
+                 "exp/scores/cosine/data/trials_native data/trials"):
+        assert run(line.split(), folder)[0] == 0
     run(["rawnext", "enroll", "-m", "exp", "--device", "cpu", "-g", "g.ark,g.scp", "anna", "a.wav"], folder)
     return folder
 
@@ -146,7 +154,7 @@ def run(words: list[str], folder: Path) -> tuple[int, str]:
             os.chdir(folder)
             for number, file in enumerate(("/dev/null", "../out.txt", "../err.txt")):
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644), number)
-            sys.stdin, sys.stdout = open(0), open(1, "w", errors="backslashreplace")  # noqa: SIM115
+            sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
             sys.stderr = open(2, "w", errors="backslashreplace", buffering=1)  # noqa: SIM115
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(SECONDS)
@@ -215,9 +223,10 @@ def options_of(words: list[str], monkeypatch) -> list[str]:
     return [action.option_strings[-1] for action in parser._actions if action.option_strings]
 
 
-VALID = {"steps/import_official.py": 1, "local/noise/make_noisy.py": 1, "local/open/embed_resemblyzer.py": 1,
-         "local/voxceleb/check_voxceleb.py": 1, "local/voxceleb/prepare_voxceleb.py": 1,
-         "local/voxceleb/transcode_vox2.py": 1, "rawnext serve": 1}  # exit status 1: they need corpora, a network
+VALID = dict.fromkeys((  # exit status 1: they need corpora, networks
+    "steps/import_official.py", "steps/activation_map.py", "local/noise/prepare_banks.py", "local/noise/make_noisy.py",
+    "local/open/embed_resemblyzer.py", "local/voxceleb/check_voxceleb.py", "local/voxceleb/prepare_voxceleb.py",
+    "local/voxceleb/transcode_vox2.py", "rawnext serve"), 1)
 
 
 @pytest.mark.slow
@@ -229,7 +238,7 @@ def test_odd_words(inputs, monkeypatch, line):
     expected = VALID.get(words[0], VALID.get(" ".join(words[:2]), 0))
     assert code == expected, errors
     rng = random.Random(None if TIMES else line)
-    options = options_of(words, monkeypatch)
+    options = [option for option in options_of(words, monkeypatch) if option not in ("--help", "--onnx")]  # 20 s
     first = 1 + (words[0] in ("rawnext", "steps/calibrate.py", "steps/tasks.py"))
     for _ in range(6 * (TIMES or 1)):
         changed = list(words)
@@ -237,11 +246,11 @@ def test_odd_words(inputs, monkeypatch, line):
             odd = rng.choice(ODD)
             if rng.random() < 0.5 and len(words) > first:
                 changed[rng.randrange(first, len(words))] = odd
-            elif (option := rng.choice(options)) != "--help":
-                changed[first:first] = [option, odd]
+            elif options:
+                changed[first:first] = [rng.choice(options), odd]
         folder = copied(inputs)
         code, errors = run(changed, folder)
         assert code in (0, 1, 2, 65) and "Traceback" not in errors, f"{changed}: {code}\n{errors}"
         if code:
             last = errors.splitlines()[-1]
-            assert last.isprintable() and len(last) < 3000, f"{changed}: {errors}"
+            assert last.isprintable(), f"{changed}: {errors}"
