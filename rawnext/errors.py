@@ -2,6 +2,7 @@
 """Errors in the user's input, and the exit codes of programs."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -46,6 +47,8 @@ EXIT_AGAIN = 75  # EX_TEMPFAIL: everything is saved, run it again (the launchers
 def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
     """Run a program's `main`: an InputError prints its one line and exits 1, and so does an OSError about a file that
     the user named; any other exception is a bug."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8 text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except InputError as error:

@@ -94,8 +94,8 @@ def test_make_lock_writes_the_installed_versions(root, tmp_path):
     repository(root, tmp_path)
     program(tmp_path / ".venv/bin/python", 'case "$*" in *"freeze --exclude-editable") echo "torch==2.13.0+cpu"; '
                                            'echo Jinja2==3.1; echo ml_dtypes==1;; *) echo "# python 3.11";; esac')
-    program(tmp_path / ".venv/.uv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; *) exit 1;; '
-                                           'esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')
+    program(tmp_path / ".venv/.uv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; '
+                                           '*) exit 1;; esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')
     done = subprocess.run(["make", "-o", "env", "-o", ".venv/.docs", "lock"], cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,11 @@ BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
 
 
+def printable(text: str) -> str:
+    """Text with escapes in place of characters that could change a terminal (as in rawnext/errors.py)."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Faults:
     """Faults by file."""
 
@@ -24,13 +29,13 @@ class Faults:
         self.found: dict[Path, list[str]] = {}
 
     def add(self, path: Path, line: int | None, why: str) -> None:
-        self.found.setdefault(path, []).append(f"{path}:{line}: {why}" if line else f"{path}: {why}")
+        self.found.setdefault(path, []).append(printable(f"{path}:{line}: {why}" if line else f"{path}: {why}"))
 
     def exit_if_any(self) -> None:
         for path, messages in self.found.items():
             print(*messages[:MAX_FAULTS], sep="\n", file=sys.stderr)
             if len(messages) > MAX_FAULTS:
-                print(f"{path}: and {len(messages) - MAX_FAULTS} more faults", file=sys.stderr)
+                print(f"{printable(str(path))}: and {len(messages) - MAX_FAULTS} more faults", file=sys.stderr)
         if self.found:
             sys.exit(1)
 
@@ -42,8 +47,8 @@ def run_main(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        file = ascii(os.fsdecode(error.filename))[1:-1] if error.filename is not None else ""
-        sys.exit(f"{Path(sys.argv[0]).name}: {file and f'{file}: '}{error.strerror}")
+        file = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {file}{error.strerror}"))
 
 
 def is_id(text: str) -> bool:

@@ -119,7 +119,7 @@ def inputs(tmp_path_factory):
     (folder / "scores").write_text("".join(
         f"{a} {b} {rng.normal() + (kind == 'target'):.3f}\n" for a, b, kind in trials))
     (folder / "pairs").write_text("".join(f"{a} {b} {row}\n" for row, (a, b, _) in enumerate(trials)))
-    (folder / "small.yaml").write_text("model: {name: mel_stats}\n")
+    (folder / "small.yaml").write_text("model: {name: mel_stats, embedding_dim: 4}\n")
     (folder / "table.csv").write_text("path,speaker\n" + "".join(
         f"{folder.parent}/corpus/audio/{utt}.wav,{utt[:3]}\n" for utt in utts))
     soundfile.write(folder / "a.wav", voice(0, 0, 1.0), 16000)
