@@ -24,6 +24,8 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise InputError(path, None, "is not a file")
     with open(path, "a+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,6 +33,8 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise InputError(folder, None, f"is in use by {holder}; wait for it, or stop it") from None
+        except OSError as error:  # of a file system without locks
+            raise InputError(path, None, f"cannot be locked: {error.strerror}") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()

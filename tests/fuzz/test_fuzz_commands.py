@@ -254,3 +254,22 @@ def test_odd_words(inputs, monkeypatch, line):
         if code:
             last = errors.splitlines()[-1]
             assert last.isprintable(), f"{changed}: {errors}"
+
+
+@pytest.mark.parametrize("kind", ["closed", "folder", "fifo"])
+def test_locks_that_cannot_be_taken_are_one_line(inputs, kind):
+    folder = copied(inputs)
+    lock = folder / ".lock"
+    lock.unlink(missing_ok=True)
+    {"closed": lambda: lock.touch(0o000), "folder": lock.mkdir, "fifo": lambda: os.mkfifo(lock)}[kind]()
+    code, errors = run(["rawnext", "enroll", "-m", "exp", "--device", "cpu", "-g", "g.ark,g.scp", "bert", "a.wav"], folder)
+    assert code == 1 and errors.splitlines()[-1].startswith("rawnext: "), errors
+    assert ".lock: " in errors.splitlines()[-1] and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "xpu", "no such"])
+@pytest.mark.parametrize("line", ["rawnext verify -m exp a.wav a.wav", "steps/extract.py data exp out",
+                                  "steps/train.py --check --config small.yaml --train data new"])
+def test_devices_that_cannot_be_used_are_one_line(inputs, line, device):
+    code, errors = run([*line.split(), "--device", device], copied(inputs))
+    assert code in (1, 2) and "device" in errors.splitlines()[-1] and "Traceback" not in errors, errors
