@@ -54,6 +54,10 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(fault_code)
+    except UnicodeEncodeError as error:  # Python's sign for bytes of a name or argument that are not UTF-8
+        text = error.object[max(0, error.start - 40):error.end]
+        print(printable(f"{Path(sys.argv[0]).name}: {text}: not UTF-8 text"), file=sys.stderr)
+        sys.exit(fault_code)
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # from a library that writes its own files, such as tensorboard

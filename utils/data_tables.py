@@ -44,6 +44,9 @@ def run_main(main: Callable[[], None]) -> None:
     """Run a program's `main`; an error about a file that the user named is one line and exit status 1."""
     try:
         main()
+    except UnicodeEncodeError as error:  # Python's sign for bytes of a name or argument that are not UTF-8
+        text = error.object[max(0, error.start - 40):error.end]
+        sys.exit(printable(f"{Path(sys.argv[0]).name}: {text}: not UTF-8 text"))
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:

@@ -262,7 +262,7 @@ def test_locks_that_cannot_be_taken_are_one_line(inputs, kind):
     lock = folder / ".lock"
     lock.unlink(missing_ok=True)
     {"closed": lambda: lock.touch(0o000), "folder": lock.mkdir, "fifo": lambda: os.mkfifo(lock)}[kind]()
-    code, errors = run(["rawnext", "enroll", "-m", "exp", "--device", "cpu", "-g", "g.ark,g.scp", "bert", "a.wav"], folder)
+    code, errors = run(shlex.split("rawnext enroll -m exp --device cpu -g g.ark,g.scp bert a.wav"), folder)
     assert code == 1 and errors.splitlines()[-1].startswith("rawnext: "), errors
     assert ".lock: " in errors.splitlines()[-1] and "Traceback" not in errors
 

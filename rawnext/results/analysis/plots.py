@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.results.analysis.curves import LOG_ODDS, Curves
 from rawnext.results.rows import Row, durations_of, label_of, seconds
@@ -43,8 +44,10 @@ def new_figure(num_rows: int, num_columns: int, width: float, height: float):
 
 def save(figure, *paths: PathLike) -> None:
     for path in paths:
+        if (kind := Path(path).suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
+            raise InputError(path, None, "expected a name that ends in .png, .pdf or .svg")
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=Path(path).suffix[1:], dpi=120)
+            figure.savefig(temporary, format=kind, dpi=120)
 
 
 def svg(figure) -> str:
