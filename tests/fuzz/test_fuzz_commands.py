@@ -89,7 +89,7 @@ rawnext enroll -m exp --device cpu -g g.ark,g.scp anna a.wav
 rawnext identify -m exp --device cpu -g g.ark,g.scp a.wav
 rawnext info exp
 rawnext export exp --safetensors release
-rawnext serve -m exp --host 192.0.2.1 --no-browser
+rawnext serve -m exp --host 192.0.2.1 --port 80000 --no-browser
 rawnext completion bash
 """.strip().splitlines()
 
@@ -250,6 +250,8 @@ def test_odd_words(inputs, monkeypatch, line):
                 changed[first:first] = [rng.choice(options), odd]
         folder = copied(inputs)
         code, errors = run(changed, folder)
+        if words[1] == "serve" and code == -signal.SIGALRM:  # it listens
+            continue
         assert code in (0, 1, 2, 65) and "Traceback" not in errors, f"{changed}: {code}\n{errors}"
         if code:
             last = errors.splitlines()[-1]
