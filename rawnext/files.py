@@ -84,6 +84,8 @@ def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
             yield Path(path)
         return
     final = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if not final.name:
+        raise InputError(path, None, "is not the name of a file")
     end = f".{os.getpid()}.tmp"  # after the name, which is shortened if both together would be too long for a name
     begin = os.fsencode(final.name)[:NAME_BYTES - 1 - len(end)] if len(os.fsencode(final.name)) <= NAME_BYTES else b"x"
     temporary = final.with_name(f".{os.fsdecode(begin)}{end}")

@@ -114,3 +114,9 @@ def test_dev_null_stays_a_device():
     with pytest.raises(InputError, match="device"), atomic_path("/dev/null"):
         pass
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_outputs_without_a_name_are_refused(path):
+    with pytest.raises(InputError, match="is not the name of a file"):
+        write_lines(path, ["a"])
