@@ -89,8 +89,8 @@ def main() -> None:
         except Preempted:
             sys.exit(EXIT_AGAIN)
         if is_main() and (trained or not (args.exp / "train_info.json").exists()):
-            write_info(args.exp, trainer.task.model, epochs=trainer.epoch, steps=trainer.step,
-                       seconds=round(sum(row["seconds"] for row in trainer.history)),
+            write_info(args.exp, trainer.trained(), config, **trainer.origin(), epochs=trainer.epoch,
+                       steps=trainer.step, seconds=round(sum(row["seconds"] for row in trainer.history)),
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
                        num_threads=torch.get_num_threads(), init=trainer.init,
                        num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)

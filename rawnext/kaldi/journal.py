@@ -46,7 +46,9 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
     partial = name.with_name(f".{ark.name}.partial")
     with writable(ark, made_from, partial, scp), only_writer(made_from) as sources:
         old_lines = sources.read().split("\n")[:-1]
-        if old_lines == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
+        if old_lines == lines and scp.exists() and len(ends := whole_entries(ark, ids)) == len(ids):
+            if not names(scp, ark):
+                write_scp(scp, ark, ids, ends)
             return len(ids)
         scp.unlink(missing_ok=True)
         if ark.exists():
@@ -62,12 +64,22 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
                 append(file, ids[kept:], embed(kept))
             file.flush()
             os.fsync(file.fileno())
-        offsets = [0, *whole_entries(partial, ids)]
-        if len(offsets) <= len(ids):
-            raise RuntimeError(f"{partial}: {len(offsets) - 1} embeddings instead of {len(ids)}")
+        ends = whole_entries(partial, ids)
+        if len(ends) < len(ids):
+            raise RuntimeError(f"{partial}: {len(ends)} embeddings instead of {len(ids)}")
         os.replace(partial, ark)
-        write_lines(scp, (f"{utt} {ark.resolve()}:{at + len(utt.encode()) + 1}" for utt, at in zip(ids, offsets)))
+        write_scp(scp, ark, ids, ends)
     return kept
+
+
+def write_scp(scp: Path, ark: Path, utts: Sequence[str], ends: Sequence[int]) -> None:
+    write_lines(scp, (f"{utt} {ark.resolve()}:{at + len(utt.encode()) + 1}" for utt, at in zip(utts, [0, *ends])))
+
+
+def names(scp: Path, ark: Path) -> bool:
+    """Whether an scp names this archive; after a copy or move of its folder, it names the original."""
+    with open(scp, encoding="utf-8") as file:
+        return f" {ark.resolve()}:" in file.readline()
 
 
 def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.ndarray]]) -> None:

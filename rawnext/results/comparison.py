@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.results.evaluation import paired_eer
-from rawnext.results.report import code_block, list_table, number, stamps, unique
+from rawnext.results.report import code_block, commands, list_table, number, stamps
 from rawnext.results.rows import (
     MEASURES,
     Row,
@@ -45,7 +45,7 @@ def comparison(exps: Sequence[Path], test: bool = False, seeds: bool = False) ->
             lines += [*(markdown(difference_table(chosen), 1) if len(chosen) > 1 else []), ""]
     return [*lines, "minDCF: P_target 0.05, costs 1 and 1. GMACs: for an utterance of 3.69 s, in the inference form.",
             *method_notes(rows), "", "### Where the figures come from", "", *markdown(list_table(rows)), "",
-            *markdown(training_table(systems), 1), "", *code_block(unique(rows, "command")), "",
+            *markdown(training_table(systems), 1), "", *code_block(commands(rows)), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) if name in ("Commit", "Evaluated on")
               for value in values)]
 

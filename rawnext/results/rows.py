@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError, printable
+from rawnext.errors import InputError, printable, warn
 from rawnext.files import PathLike, read_json, read_lines
-from rawnext.kaldi.tables import to_number
+from rawnext.identity import KEY
+from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.stamp import sha256
 
 Row = dict[str, Any]     # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines
@@ -28,7 +30,8 @@ MEASURES = {  # name in a row -> title, format; those after minDCF are of log-li
 PAPER_NAMES = {"eer": "eer", "min_dcf_01": "mindcf01", "min_dcf_05": "mindcf05"}  # columns of conf/paper.tsv
 MOST = 1e15  # of a number in a row
 NAMES = ("list", "data_set", "protocol", "backend")
-TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning")  # that an evaluation may lack
+TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning", KEY,
+         "scores_sha256")  # that an evaluation may lack
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
 
 
@@ -42,13 +45,12 @@ def title_of(row: Row) -> str:
 
 
 def read_rows(exp: Path) -> list[Row]:
-    """All evaluations below exp/scores, in the order of the tables.
+    """All evaluations of the model below exp/scores, in the order of the tables; see of_one_model.
 
     Raises: InputError: there are none, a file was not written by steps/evaluate.py, or two have the same key.
     """
     rows: dict[tuple, tuple[Path, Row]] = {}
-    for path in sorted((exp / "scores").glob("**/*.json")):
-        row = read_row(path)
+    for path, row in of_one_model(exp, {path: read_row(path) for path in sorted((exp / "scores").glob("**/*.json"))}):
         key = (*key_of(row), row["duration"])
         if key in rows:
             raise InputError(path, None, f"evaluates {' '.join(key)}, and so does {rows[key][0]}; delete one")
@@ -56,6 +58,36 @@ def read_rows(exp: Path) -> list[Row]:
     if not rows:
         raise InputError(exp / "scores", None, "holds no evaluation; run steps/evaluate.py first")
     return sorted((row for _, row in rows.values()), key=order)
+
+
+def of_one_model(exp: Path, rows: dict[Path, Row]) -> list[tuple[Path, Row]]:
+    """The evaluations without those of an earlier model, which are left out with a warning.
+
+    The model is that of train_info.json, or else of the latest evaluation. Evaluations of unknown models stay.
+    """
+    info = exp / "train_info.json"
+    trained = read_json(info) if info.is_file() else None
+    dated = sorted((str(row.get("date", "")), row[KEY]) for row in rows.values() if row.get(KEY))
+    model = (isinstance(trained, dict) and trained.get(KEY)) or (dated[-1][1] if dated else "")
+    others = [path for path, row in rows.items() if row.get(KEY, "") not in ("", model)] if model else []
+    if others:
+        warn(exp, f"left out {len(others)} evaluations of another model than {str(model)[:12]}, such as {others[0]} of "
+                  f"{rows[others[0]][KEY][:12]}; stages 4 to 8 make them again")
+    return [(path, row) for path, row in rows.items() if path not in others]
+
+
+def read_evaluated(row: Row) -> tuple[Trials, np.ndarray]:
+    """The trials of an evaluation and its (N,) scores.   Raises: InputError: see check_unchanged."""
+    check_unchanged(row)
+    return read_scored_trials(row["scores"], row["trials"])
+
+
+def check_unchanged(row: Row) -> None:
+    """Raise InputError if the scores or trials of an evaluation cannot be read or have changed since: curves made of
+    them would not be those of its figures."""
+    for name in ("scores", "trials"):
+        if row.get(f"{name}_sha256", "") not in ("", sha256(row[name])):
+            raise InputError(row[name], None, f"has changed since {row['scores']}.json was made of it; evaluate again")
 
 
 def read_row(path: Path) -> Row:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints with the whole state of a training run, and the model file that it leaves."""
 
+import hashlib
 import io
 import logging
 import os
@@ -8,6 +9,7 @@ import re
 import struct
 import warnings
 import zipfile
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rawnext.config import Config
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, readable
 
@@ -62,6 +65,7 @@ def is_inflated(path: PathLike) -> bool:
         return False
 
 
+COMPUTATION = b""  # to be changed whenever the same model and audio give other embeddings
 WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
 
 
@@ -86,6 +90,19 @@ def load_state(exp: PathLike) -> dict[str, Any]:
             return {"model": load_file(path)}
         except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type of number that torch lacks
             raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
+
+
+def fingerprint(config: Config, state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a model's configuration, of the names, types, shapes and values of its tensors, and of COMPUTATION.
+
+    It is equal for a model and its export. Embeddings, scores and calibrations of different fingerprints are never
+    mixed (rawnext/identity.py).
+    """
+    digest = hashlib.sha256(COMPUTATION + repr(sorted(config.model.items())).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:
