@@ -14,6 +14,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, is_special, read_lines, write_lines
 from rawnext.stamp import sha256
 
+COMPUTATION = ""  # to be changed whenever the same model and audio give other embeddings
 KEY = "fingerprint"  # in JSON files, and at the start of the first line of NAME.sources
 EMBEDDINGS = "embedding.*.sources"
 

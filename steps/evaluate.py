@@ -108,8 +108,8 @@ def main() -> None:
         "protocol": args.protocol, "duration": args.duration,
         "crop": "none" if args.duration == "full" else args.crop or "test side, centre",
         "enroll": args.enroll or str(Path(args.trials).parent), "backend": args.backend,
-        **figures, KEY: fingerprint, "scores_sha256": sha256(args.scores), "config": str(config),
-        "config_sha256": config_sha256, "train": train, **stamp(),
+        **figures, **({KEY: fingerprint} if fingerprint else {}), "scores_sha256": sha256(args.scores),
+        "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
     print(f"{args.scores}: {summary(row)}")

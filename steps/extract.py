@@ -48,14 +48,22 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def common_lines(args: argparse.Namespace, model, config) -> list[str]:
-    """Inputs of all embeddings: the model, and options."""
-    from rawnext.identity import KEY
-    from rawnext.training.checkpoint import fingerprint
+def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
+    """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
+    earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
+    from rawnext.identity import COMPUTATION, KEY
+    from rawnext.stamp import sha256
 
-    segments = f" segments {config.extract}" if args.protocol == "paper" else ""
-    return [f"{KEY} {fingerprint(config, model.state_dict())}",
-            f"protocol {args.protocol} duration {args.duration:g}{segments}"]
+    lines = [f"computation {COMPUTATION}",
+             *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml"))]
+    old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.exists() else [""]
+    if not old[0].startswith(KEY) or old[1:] != lines:
+        from rawnext.inference.extract import load_model
+        from rawnext.training.checkpoint import fingerprint
+
+        model, config = load_model(args.exp_dir)
+        old[0] = f"{KEY} {fingerprint(config, model.state_dict())}"
+    return [old[0], *lines, f"protocol {args.protocol} duration {args.duration:g}"]
 
 
 def source_line(source) -> str:
@@ -100,7 +108,7 @@ def short_line(source, seconds: float) -> str:
     return f"{source.utt} {seconds:.3f} {source_line(source)}"
 
 
-def embed(args: argparse.Namespace, sources: list, model, config) -> Iterator[tuple]:
+def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
     from rawnext.data.wav import LEAST_S, find_short, load_waves, refuse_short
     from rawnext.log import progress
@@ -111,27 +119,26 @@ def embed(args: argparse.Namespace, sources: list, model, config) -> Iterator[tu
 
     from rawnext.data.cuts import SAMPLE_RATE
     from rawnext.dist import choose_device
-    from rawnext.inference.extract import embed_all
+    from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
 
     device = choose_device(args.device)
     gpu = device.type != "cpu"
     torch.set_num_threads(1 if gpu else args.num_threads)
+    model, config = load_model(args.exp_dir, device)
     waves = load_waves(sources, args.num_threads if gpu else 0, round((args.min_duration or 0.1) * SAMPLE_RATE))
     waves = progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources))
-    yield from embed_all(folded(model.to(device)), waves, args.protocol, config.extract, args.duration,
+    yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration,
                          CHUNKS[args.protocol])
 
 
 def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int:
     """Write NAME.ark, NAME.scp and NAME.sources.   Returns: the number of embeddings of an earlier run."""
-    from rawnext.inference.extract import load_model
     from rawnext.kaldi.journal import write_journal
 
-    model, config = load_model(args.exp_dir)
-    return write_journal(name, common_lines(args, model, config),
+    return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
                          [(source.utt, source_line(source)) for source in sources], CHUNKS[args.protocol],
-                         lambda first: embed(args, sources[first:], model, config))
+                         lambda first: embed(args, sources[first:]))
 
 
 def main() -> None:

@@ -84,9 +84,9 @@ def read_evaluated(row: Row) -> tuple[Trials, np.ndarray]:
 
 def check_unchanged(row: Row) -> None:
     """Raise InputError if the scores or trials of an evaluation cannot be read or have changed since: curves made of
-    them would not be those of its figures."""
-    for name in ("scores", "trials"):
-        if row.get(f"{name}_sha256", "") not in ("", sha256(row[name])):
+    them would not be those of its figures. Evaluations of early versions do not state what their scores were."""
+    for name in ("scores", "trials") if "scores_sha256" in row else ():
+        if row[f"{name}_sha256"] != sha256(row[name]):
             raise InputError(row[name], None, f"has changed since {row['scores']}.json was made of it; evaluate again")
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rawnext.config import Config
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, readable
+from rawnext.identity import COMPUTATION
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,6 @@ def is_inflated(path: PathLike) -> bool:
         return False
 
 
-COMPUTATION = b""  # to be changed whenever the same model and audio give other embeddings
 WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
 
 
@@ -98,7 +98,7 @@ def fingerprint(config: Config, state: Mapping[str, Tensor]) -> str:
     It is equal for a model and its export. Embeddings, scores and calibrations of different fingerprints are never
     mixed (rawnext/identity.py).
     """
-    digest = hashlib.sha256(COMPUTATION + repr(sorted(config.model.items())).encode())
+    digest = hashlib.sha256(f"{COMPUTATION}{sorted(config.model.items())!r}".encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

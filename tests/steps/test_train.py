@@ -53,7 +53,7 @@ def test_the_first_line_describes_the_machine(root, corpus, tmp_path, device):
     done = train(root, corpus, tmp_path / "exp", "--device", device, "--num-threads", "1", "--dev", corpus)
     assert done.returncode == 0, done.stderr
     assert re.search(r" INFO train.py:\d+ device=CPU, .* processes=1 precision=float32 tf32=off torch=\S+ cuda=\S+ "
-                     "threads=1$", done.stderr.splitlines()[0])
+                     "threads=1 compiled=False augment_on=workers$", done.stderr.splitlines()[0])
     model, config = load_model(tmp_path / "exp")
     found = make_validator(corpus, config.extract, 1)(model)
     eer_dev = float(re.search(r"eer_dev=(\S+)", done.stderr)[1])
