@@ -100,7 +100,8 @@ def main() -> None:
     for name, side in (("target", trials.is_target), ("nontarget", ~trials.is_target)):
         if not side.any():
             raise InputError(args.trials, None, f"has no {name} trial")
-    fingerprint = one_model({args.scores: origin(args.scores), args.exp / "train_info.json": train.get(KEY)})
+    fingerprint = origin(args.scores)
+    one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
     figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
