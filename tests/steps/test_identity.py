@@ -64,7 +64,8 @@ def made(tmp_path_factory) -> Path:
         Path("data/utt2dur").write_text("".join(f"{utt} 0.2\n" for utt in utts))
         for seed, exp in enumerate("ab"):
             model, config = load_model(write_experiment(Path(exp), seed))
-            Path(exp, "train_info.json").write_text(json.dumps({"fingerprint": fingerprint(config, model.state_dict())}))
+            info = {"fingerprint": fingerprint(config, model.state_dict())}
+            Path(exp, "train_info.json").write_text(json.dumps(info))
             embed(exp)
             assert run("score", *score(exp), "data/trials", f"{exp}/cosine") == 0
             assert run("train_backend", f"{exp}/embeddings/embedding.scp", "data/utt2spk", f"{exp}/backend") == 0
@@ -138,8 +139,8 @@ def test_a_replaced_model_is_refused_by_every_command(here, capsys, words):
 def test_a_gallery_of_another_model_is_refused(here, capsys):
     shutil.rmtree("a/calibration")
     assert run("rawnext", "identify", "-m", "a", "-g", "b/g.ark,b/g.scp", AUDIO[0]) == 1
-    of = [json.loads(Path(exp, "train_info.json").read_text())["fingerprint"][:12] for exp in "ab"]
-    assert f"g.json: was made with another model, {of[1]}; enroll again with this one, {of[0]}" in capsys.readouterr().err
+    a, b = (json.loads(Path(exp, "train_info.json").read_text())["fingerprint"][:12] for exp in "ab")
+    assert f"g.json: was made with another model, {b}; enroll again with this one, {a}" in capsys.readouterr().err
 
 
 def test_an_export_keeps_the_identity(here, capsys):
@@ -168,7 +169,8 @@ def test_results_have_no_rows_of_an_earlier_model(here, capsys):
     assert "| cosine |" in Path("a/RESULTS.md").read_text() and "| plda |" not in Path("a/RESULTS.md").read_text()
 
 
-@pytest.mark.parametrize(("path", "program"), [("a/scores/x", "plot"), ("data/trials", "plot"), ("a/scores/x", "report")])
+@pytest.mark.parametrize(("path", "program"), [
+    ("a/scores/x", "plot"), ("data/trials", "plot"), ("a/scores/x", "report")])
 def test_curves_are_of_the_scores_in_the_table(here, capsys, path, program):
     Path("a/scores").mkdir()
     evaluate("a", "x", "cosine")
@@ -234,9 +236,10 @@ def test_sources_that_are_no_files_are_compared(here, change):
 def test_a_copied_or_moved_experiment_heals(here):
     """Its scores are those of its own model, whatever becomes of the original."""
     def stages(exp: str) -> np.ndarray:
-        done = subprocess.run([ROOT / "steps/verification.sh", "--stage", "4", "--stop-stage", "5", "--protocols", "native",
-                               "--durations", "", "--dev", "", "--eval", f"{here}/data:trials", "--nj", "2", here / exp],
-                              cwd=ROOT, env=forking(), capture_output=True, text=True)
+        words = ["--stage", "4", "--stop-stage", "5", "--protocols", "native", "--durations", "", "--dev", "", "--eval",
+                 f"{here}/data:trials", "--nj", "2", here / exp]
+        done = subprocess.run([ROOT / "steps/verification.sh", *words], cwd=ROOT, env=forking(), capture_output=True,
+                              text=True)
         assert done.returncode == 0, done.stderr
         return read_scores(here / exp / "scores/cosine/data/trials_native")[2]
 
