@@ -40,11 +40,15 @@ class Task(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A task that is to be done, with the identities of its inputs before it began, and its record's file."""
+    """A task that is to be done, with the identities of its inputs before it began, and its record's file.
+
+    spoilt: an output is there with another content than the command wrote.
+    """
 
     task: Task
     inputs: dict[str, Identity]
     record: Path
+    spoilt: bool = False
 
 
 def status_of(path: str) -> list[Any] | None:
@@ -142,8 +146,11 @@ def pending(exp: Path, tasks: Iterable[Task], again: bool = False) -> list[Pendi
         if first.startswith(EMBEDDINGS):
             first = f"{first.removeprefix(EMBEDDINGS)}/embedding.scp"
         record = exp / "made" / os.path.relpath(first, exp)
-        if again or not up_to_date(task, read_record(record)):
-            found.append(Pending(task, {path: identity(path) for path in task.inputs}, record))
+        then = read_record(record)
+        if again or not up_to_date(task, then):
+            made = [(path, then["outputs"][path]) for path in task.outputs if path in then.get("outputs", {})]
+            spoilt = any(identity(path) and not is_same(path, was) for path, was in made)
+            found.append(Pending(task, {path: identity(path) for path in task.inputs}, record, spoilt))
     return found
 
 
@@ -171,13 +178,14 @@ def finish(item: Pending) -> str:
 
 
 def write_pending(path: Path, items: Sequence[Pending]) -> None:
-    write_lines(path, (json.dumps([*item[:2], str(item.record)], ensure_ascii=False) for item in items))
+    write_lines(path, (json.dumps([*item[:2], str(item.record), item.spoilt], ensure_ascii=False) for item in items))
 
 
 def read_pending(path: Path) -> list[Pending]:
     """Raises: InputError: it is missing, or not what write_pending writes."""
     try:
         lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        return [Pending(Task(*map(tuple, task)), inputs, Path(record)) for task, inputs, record in lines]
+        return [Pending(Task(*map(tuple, task)), inputs, Path(record), spoilt)
+                for task, inputs, record, spoilt in lines]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(path, None, f"not a list of tasks: {error}") from None

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from rawnext.config import Config, save_config
+from rawnext.config import Config, load_config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.speed import with_copies
 from rawnext.dist import (
@@ -128,8 +128,8 @@ class Trainer:
             self.task.initialise(self.init, self.speakers)
         if self.is_finished():
             log.info("%s: already trained to its last epoch %d", self.exp / "model.pt", self.epoch)
-            if is_main() and not (self.exp / "config.yaml").exists():
-                save_config(self.config, self.exp / "config.yaml")
+            if is_main():
+                self.check_config(self.exp / "config.yaml")
             return False
         if is_main():
             if state is None:
@@ -157,6 +157,14 @@ class Trainer:
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True
+
+    def check_config(self, path: Path) -> None:
+        """Write config.yaml of a finished training if it is missing.   Raises: InputError: it was edited since."""
+        if not path.exists():
+            save_config(self.config, path)
+        elif changed := differences(fixed_options(load_config([path])), fixed_options(self.config)):
+            raise InputError(path, None, f"has {changed}, with which this model was trained; delete it to have it "
+                                         "written again")
 
     def note_run(self) -> None:
         """Add to `runs` what this run computes with, if an earlier one computed with something else."""
@@ -370,13 +378,7 @@ class Trainer:
                 "sums": self.sums, "history": self.history,
                 "speakers": self.speakers, "init": self.init, "teacher": self.teacher_path,
                 "num_utts": len(self.table), "data": self.data, "runs": self.runs,
-                "config": json.dumps(self.fixed_options())}
-
-    def fixed_options(self) -> dict[str, Any]:
-        """Options that must not change between a checkpoint and its continuation, because they change its result."""
-        c = self.config
-        return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
-                "crop": vars(c.crop), "optim": vars(c.optim), **{name: getattr(c.train, name) for name in FIXED}}
+                "config": json.dumps(fixed_options(self.config))}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a checkpoint's state.
@@ -386,12 +388,10 @@ class Trainer:
         if (schema := state.get("schema", 1)) > SCHEMA:
             raise InputError(self.exp, None, f"has checkpoints of a later version (schema {schema}; this one reads up "
                                              f"to {SCHEMA})")
-        current = flat(json.loads(json.dumps(self.fixed_options())))
-        saved = flat(with_new_defaults(json.loads(state["config"]), self.config))
-        if changed := [key for key in {**saved, **current} if current.get(key) != saved.get(key)]:
-            which = [f"{key} {saved.get(key, 'none')}, not {current.get(key, 'none')}" for key in changed[:3]]
-            raise InputError(self.exp, None, f"has checkpoints with {'; '.join(which)}{' ...' * (len(changed) > 3)}: "
-                                             "choose another experiment name, or delete its checkpoints to start again")
+        saved = with_new_defaults(json.loads(state["config"]), self.config)
+        if changed := differences(saved, fixed_options(self.config)):
+            raise InputError(self.exp, None, f"has checkpoints with {changed}: choose another experiment name, or "
+                                             "delete its checkpoints to start again")
         known = state.get("data", {})
         if state["speakers"] != self.speakers or state["num_utts"] != len(self.table) or (
                 known.get("train", self.data["train"]) != self.data["train"]):
@@ -417,6 +417,21 @@ class Trainer:
             setattr(self, name, state[name])
         self.runs = state.get("runs", [])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
+
+
+def fixed_options(config: Config) -> dict[str, Any]:
+    """Options that must not change between a checkpoint and its continuation, because they change its result."""
+    c = config
+    return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
+            "crop": vars(c.crop), "optim": vars(c.optim), **{name: getattr(c.train, name) for name in FIXED}}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """`optim.lr 0.1, not 0.2; ...` of two sets of fixed options; empty if they are equal."""
+    a, b = (flat(json.loads(json.dumps(options))) for options in (one, other))
+    changed = [f"{key} {a.get(key, 'none')}, not {b.get(key, 'none')}" for key in {**a, **b}
+               if a.get(key) != b.get(key)]
+    return "; ".join(changed[:3]) + " ..." * (len(changed) > 3)
 
 
 def with_new_defaults(saved: dict[str, Any], current: Config) -> dict[str, Any]:

@@ -169,6 +169,18 @@ def test_commands_are_known_by_the_files_they_name_with_a_warning(exp, capsys):
         do(exp, inputs=inputs)
 
 
+def test_outputs_that_others_wrote_are_known(exp):
+    (exp.parent / "in1").write_text("other\n")
+    identity.cache_clear()
+    assert [item.spoilt for item in pending(exp, [task(exp)])] == [False]
+    for text, spoilt in (("by hand", True), (None, False)):
+        (exp / "scores/out").unlink()
+        if text:
+            (exp / "scores/out").write_text(text)
+        identity.cache_clear()
+        assert [item.spoilt for item in pending(exp, [task(exp)])] == [spoilt]
+
+
 def test_a_copied_folder_of_embeddings_is_not_up_to_date(exp):
     (exp / "embeddings/test").mkdir(parents=True)
     inputs = (f"{EMBEDDINGS}{exp}/embeddings/test",)

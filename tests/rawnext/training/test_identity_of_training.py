@@ -123,6 +123,19 @@ def test_checkpoints_of_early_versions_state_neither_data_nor_runs(half, exp):
     assert done and len(trainer.origin()["runs"]) == 1
 
 
+def test_a_configuration_edited_after_training_is_refused(half, exp):
+    train(exp, half / "data", teacher=str(half / "x.scp"))
+    path, text = exp / "config.yaml", (exp / "config.yaml").read_text()
+    path.write_text(text.replace("segments: 10", "segments: 5"))  # of extraction
+    train(exp, half / "data", teacher=str(half / "x.scp"))
+    path.write_text(text.replace("lr: 0.001", "lr: 0.002"))
+    with pytest.raises(InputError, match="config.yaml: has optim.lr 0.002, not 0.001, with which"):
+        train(exp, half / "data", teacher=str(half / "x.scp"))
+    path.unlink()
+    train(exp, half / "data", teacher=str(half / "x.scp"))
+    assert path.read_text() == text
+
+
 def test_a_replaced_model_is_renamed_and_the_result_written_again(half, exp, caplog):
     train(exp, half / "data", teacher=str(half / "x.scp"))
     content = checkpoint.load(exp / "model.pt")
