@@ -208,24 +208,42 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
     ("data/train/utt2spk", {"cohort"}), ("data/train/cuts.jsonl", {"train"}), ("a.yaml", {"train"}),
     ("data/test/wav.scp", {"extract", "report"}), ("data/dev/audio/s00-u0.wav", {"extract calibration"}),
+    ("data/train/audio/s00-u0.wav", {"train", "extract"}), ("data/musan_noise/cuts.jsonl", {"train"}),
+    ("data/test/audio/s00-u0.wav", {"extract", "report"}), ("data/test/segments", {"extract", "report"}),
+    ("data/test/spk2utt", {"extract"}), ("exp/x/cohort/wav.scp", {"cohort", "extract"}),
+    ("exp/x/cohort/utt2spk", {"cohort", "backend", "score_trained", "score_trained calibration"}),
+    ("exp/x/embeddings/dev_native/embedding.1.ark", {"extract calibration", "score calibration",
+                                                     "score_trained calibration"}),
+    ("data/test/trials.enroll", {"score", "score_trained", "apply", "report"}),
+    ("data/dev/trials.enroll", {"score calibration", "score_trained calibration", "calibrate"}),
+    ("exp/x/scores/cosine/dev/trials_native", {"score calibration", "score_trained calibration"}),
+    ("data/dev/utt2dur", {"calibrate"}), ("data/dev/utt2spk", {"score_trained calibration", "calibrate"}),
+    ("exp/x/calibration/plda/native/thresholds.tsv", {"calibrate"}),
+    ("exp/x/train_info.json", {"train", "evaluate"}), ("exp/x/train.tsv", {"train", "report"}),
+    ("exp/x/RESULTS.md", {"results"}), ("exp/x/figures/det.png", {"report"}),
 ])
 def test_what_a_change_makes_stale(made, monkeypatch, path, found):
     file = made / path
-    content, status = file.read_bytes(), file.stat()
-    file.write_bytes(content + b"\n")
+    content, status = (file.read_bytes(), file.stat()) if file.exists() else (None, None)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes((content or b"") + b"\n")
     try:
         steps = stale(made, monkeypatch)
     finally:
-        file.write_bytes(content)
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if status:
+            file.write_bytes(content)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        else:
+            file.unlink()
     assert {step.split()[0] if step.startswith(EITHER_ROLE) else step for step in steps} == found
     assert stale(made, monkeypatch) == set()
 
 
 def test_what_other_options_make_stale(made, monkeypatch):
-    for option, found in (({"set": "seed=2"}, "train"), ({"cohort_utts": 1}, "cohort"),
+    for option, found in (({"set": "seed=2"}, "train"), ({"init": "y"}, "train"), ({"teacher": "x.scp"}, "train"),
+                          ({"train": "data/dev"}, "train cohort"), ({"cohort_utts": 1}, "cohort"),
                           ({"measures": ""}, "calibrate")):
-        assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == {found}
+        assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == set(found.split())
 
 
 @pytest.fixture
