@@ -77,14 +77,15 @@ def identity(path: str) -> Identity:
 
 
 def embedding_files(folder: str) -> list[str]:
-    """An embedding.scp, the archives that it names, and the speakers' mean embeddings if there are such; none if an
-    archive is in another folder, as after a copy or move of this one."""
+    """An embedding.scp, the archives that it names, and the speakers' mean embeddings if there are such; none if it
+    names archives of another folder, although this one has them, as after a copy or move."""
     names = [f"{folder}/{name}" for name in ("embedding.scp", "spk_embedding.scp", "spk_embedding.ark", "num_utts.ark")]
     found = [path for path in names if os.path.exists(path)]
     arks = [ark for path in found[:2] if path.endswith(".scp") for ark in arks_of(path)]
-    if names[0] not in found or any(os.path.realpath(ark.parent) != os.path.realpath(folder) for ark in arks):
+    own = {str(ark): f"{folder}/{ark.name}" for ark in arks if os.path.exists(f"{folder}/{ark.name}")}
+    if names[0] not in found or any(os.path.realpath(ark) != os.path.realpath(path) for ark, path in own.items()):
         return []
-    return list(dict.fromkeys([names[0], *(f"{folder}/{ark.name}" for ark in arks), *found]))
+    return list(dict.fromkeys([names[0], *(own.get(str(ark), str(ark)) for ark in arks), *found]))
 
 
 def code() -> str:

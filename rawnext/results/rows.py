@@ -72,7 +72,7 @@ def of_one_model(exp: Path, rows: dict[Path, Row]) -> list[tuple[Path, Row]]:
     others = [path for path, row in rows.items() if row.get(KEY, "") not in ("", model)] if model else []
     if others:
         warn(exp, f"left out {len(others)} evaluations of another model than {str(model)[:12]}, such as {others[0]} of "
-                  f"{rows[others[0]][KEY][:12]}; stages 4 to 8 make them again")
+                  f"{rows[others[0]][KEY][:12]}; stages 4 to 8 make those of the plan again")
     return [(path, row) for path, row in rows.items() if path not in others]
 
 
