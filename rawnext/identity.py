@@ -9,6 +9,7 @@ A file without it, such as Kaldi's embeddings, may belong to any model.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, is_special, read_lines, write_lines
@@ -19,13 +20,13 @@ KEY = "fingerprint"  # in JSON files, and at the start of the first line of NAME
 EMBEDDINGS = "embedding.*.sources"
 
 
-def one_model(found: Mapping[PathLike, object]) -> str:
+def one_model(found: Mapping[Any, object]) -> str:
     """The fingerprint that all files have; empty if none has one.
 
     Args: found: file -> its fingerprint; not a text: unknown.
     Raises: InputError: two differ.
     """
-    first: PathLike = ""
+    first: Any = ""
     for path, value in found.items():
         if not isinstance(value, str) or not value:
             continue

@@ -44,8 +44,8 @@ def read_cohort(args: argparse.Namespace, scp: str, own: set[str], model: str) -
     Args: model: fingerprint of the trials' embeddings.
     Raises: InputError: they are of one speaker, or of another model.
     """
-    keys, x, _, found = read_side(scp)
-    one_model({args.enroll: model, scp: found})
+    keys, x, _, own_model = read_side(scp)
+    one_model({args.enroll: model, scp: own_model})
     table = speakers(args.cohort_utt2spk, scp)
     names = np.array([table.get(key, key) for key in keys])  # in spk_embedding.scp the keys are speakers
     others = np.array([name not in own for name in names])

@@ -92,7 +92,7 @@ def main() -> None:
             sys.exit(EXIT_AGAIN)
         if is_main() and (trained or not is_of(args.exp / "train_info.json", fingerprint(
                 config, trainer.trained().state_dict()))):
-            write_info(args.exp, trainer.trained(), config, **trainer.origin(), epochs=trainer.epoch,
+            write_info(args.exp, trainer.trained(), config, **trainer.origin(), seed=config.seed, epochs=trainer.epoch,
                        steps=trainer.step, seconds=round(sum(row["seconds"] for row in trainer.history)),
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
                        num_threads=torch.get_num_threads(), init=trainer.init,

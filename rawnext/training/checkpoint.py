@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import json
 import logging
 import os
 import re
@@ -98,7 +99,8 @@ def fingerprint(config: Config, state: Mapping[str, Tensor]) -> str:
     It is equal for a model and its export. Embeddings, scores and calibrations of different fingerprints are never
     mixed (rawnext/identity.py).
     """
-    digest = hashlib.sha256(f"{COMPUTATION}{sorted(config.model.items())!r}".encode())
+    options = json.loads(json.dumps(config.model))  # lists for tuples, as in a file
+    digest = hashlib.sha256(f"{COMPUTATION}{sorted(options.items())!r}".encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

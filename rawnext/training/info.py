@@ -33,9 +33,9 @@ def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> 
 
 
 def write_info(exp: Path, model: nn.Module, config: Config, **values: Any) -> None:
-    """Write exp/train_info.json: the model's counts and fingerprint, seed, command, commit, machine, and `values`."""
+    """Write exp/train_info.json: the model's counts and fingerprint, command, commit, machine, and the given values."""
     info = {"num_params": sum(p.numel() for p in model.parameters()), "gmacs": round(gmacs(model), 4),
-            KEY: fingerprint(config, model.state_dict()), "seed": config.seed, "command": command(),
+            KEY: fingerprint(config, model.state_dict()), "command": command(),
             "commit": commit(), "torch": torch.__version__, "hardware": hardware(), **values}
     write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
     print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train_info.json", file=sys.stderr)

@@ -20,6 +20,8 @@ from rawnext.inference.extract import load_model
 from rawnext.kaldi.tables import read_scores, write_scores
 from rawnext.training.checkpoint import fingerprint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ["--data-set", "test", "--protocol", "native", "--list", "trials"]
 SIDES = ["--enroll-data", "data", "--test-data", "data"]
@@ -169,6 +171,17 @@ def test_results_have_no_rows_of_an_earlier_model(here, capsys):
     assert "| cosine |" in Path("a/RESULTS.md").read_text() and "| plda |" not in Path("a/RESULTS.md").read_text()
 
 
+def test_results_show_the_command_of_the_training(here, monkeypatch):
+    Path("a/scores").mkdir()
+    info = json.loads(Path("a/train_info.json").read_text())
+    Path("a/train_info.json").write_text(json.dumps({**info, "command": "./run.sh --set seed=7", "seed": 7000}))
+    monkeypatch.setenv("RAWNEXT_COMMAND", "./run.sh --stage 8 --set seed=9")
+    evaluate("a", "x", "cosine")
+    assert run("results", "a") == 0
+    page = Path("a/RESULTS.md").read_text()
+    assert "```\n./run.sh --set seed=7\n```" in page and "seed=9" not in page and "seed 7000" in page
+
+
 @pytest.mark.parametrize(("path", "program"), [
     ("a/scores/x", "plot"), ("data/trials", "plot"), ("a/scores/x", "report")])
 def test_curves_are_of_the_scores_in_the_table(here, capsys, path, program):
@@ -232,7 +245,6 @@ def test_sources_that_are_no_files_are_compared(here, change):
     assert vectors() != first
 
 
-@pytest.mark.slow
 def test_a_copied_or_moved_experiment_heals(here):
     """Its scores are those of its own model, whatever becomes of the original."""
     def stages(exp: str) -> np.ndarray:
