@@ -75,7 +75,7 @@ def evaluations(exp: Path, model: str) -> list[Row]:
 
 
 # paths, and names of the exporter's lists and machines
-PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as", "command", "runs"}
+PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as", "command", "runs", "data"}
 
 
 def public(value: Any) -> Any:
