@@ -128,6 +128,35 @@ _sweep() {
   done
 }
 
+# When this script ends. On TERM or HUP bash runs this and ends, though a program runs in the foreground: it and what it
+# started get SIGTERM, and 40 s to end. Other scripts and launchers end what they started.
+_end_foreground() {
+  local running pids=() i
+  running=$(jobs -r)
+  [[ -n "$running" && "$running" != *'&' ]] || return 0 # no program, or one in the background
+  _add_descendants $$
+  kill -TERM "${pids[@]}" 2> /dev/null || true
+  for ((i = 0; i < 400; i++)); do
+    kill -0 "${pids[@]}" 2> /dev/null || return 0
+    sleep 0.1
+  done
+  kill -KILL "${pids[@]}" 2> /dev/null || true
+}
+[[ $- == *i* ]] || trap _end_foreground EXIT # not in the shell of a user who sources this
+
+# _add_descendants PID: to the array `pids`, its descendants in this session, but not those of other scripts.
+_add_descendants() {
+  local pid
+  for pid in $(cat "/proc/$1/task/"*/children 2> /dev/null); do
+    [[ "$(_session "$pid")" == "$(_session $$)" ]] || continue # it has ended, or is a launcher's job
+    pids+=("$pid")
+    [[ "/proc/$pid/exe" -ef /proc/$$/exe ]] || _add_descendants "$pid"
+  done
+}
+
+# _session PID: the session of a process; empty if it has ended.
+_session() { sed 's/.*) [^ ]* [^ ]* [^ ]* \([0-9]*\) .*/\1/' "/proc/$1/stat" 2> /dev/null || true; }
+
 # literal WORD...: array `words` of these words, quoted so that any launcher with Kaldi's command line passes them on as
 # they are. Launchers put a word with spaces into double quotes, and others unquoted into a command for bash; $'\x28' is
 # a word without spaces.
