@@ -146,8 +146,9 @@ _end_foreground() {
 
 # _add_descendants PID: to the array `pids`, its descendants in this session, but not those of other scripts.
 _add_descendants() {
-  local pid
-  for pid in $(cat "/proc/$1/task/"*/children 2> /dev/null); do
+  local pid children
+  children=$(cat "/proc/$1/task/"*/children 2> /dev/null) || true
+  for pid in $children; do
     [[ "$(_session "$pid")" == "$(_session $$)" ]] || continue # it has ended, or is a launcher's job
     pids+=("$pid")
     [[ "/proc/$pid/exe" -ef /proc/$$/exe ]] || _add_descendants "$pid"

@@ -65,7 +65,8 @@ def living(folder: Path) -> list[int]:
 @pytest.mark.parametrize(("body", "inner"), [
     (DIRECT, ""), (LAUNCHED, ""), ("./verification.sh", LAUNCHED), ("./verification.sh", DIRECT),
     ("bash ./verification.sh | cat", LAUNCHED), ("python3 -c 'import os; os.system(\"./verification.sh\")'", LAUNCHED),
-    ("echo ./verification.sh | xargs -P 2 -I SCRIPT bash SCRIPT", DIRECT), (f"for i in 1 2; do {DIRECT} || true; done", "")])
+    ("echo ./verification.sh | xargs -P 2 -I SCRIPT bash SCRIPT", DIRECT),
+    (f"for i in 1 2; do {DIRECT} || true; done", "")])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signal_to_the_script_alone_ends_all_and_lets_training_save(tmp_path, start, body, inner, number):
     process = start(body, inner)
