@@ -69,6 +69,13 @@ def is_special(path: PathLike) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def refuse_special(*paths: PathLike) -> None:
+    """Raise InputError if a file to be written is a FIFO, device or socket."""
+    for path in paths:
+        if is_special(path):
+            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
+
+
 @contextlib.contextmanager
 def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
     """A temporary name in the folder of `path`, renamed to `path` if the block succeeds and deleted if it fails.
@@ -78,10 +85,10 @@ def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
     Raises: InputError: `path` is a FIFO, device or socket, without `stream`; or it cannot be written.
     """
     with writable(path):
+        if not stream:
+            refuse_special(path)
         special = is_special(path)
     if special:
-        if not stream:
-            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
         with writable(path, Path(path)):
             yield Path(path)
         return

@@ -33,6 +33,7 @@ device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
+files_or_nothing "$out/embedding.scp" "$out/short_utts"
 rm -f "$out/embedding.scp" "$out/short_utts" # if they exist, all of it is of one run
 
 launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \

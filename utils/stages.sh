@@ -1,5 +1,5 @@
 # Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, in_stage,
-# wrote, once, again_here, hold, options_of, given, literal, launch.
+# wrote, once, files_or_nothing, again_here, hold, options_of, given, literal, launch.
 # shellcheck shell=bash
 
 # die MESSAGE: one line on stderr, and the end.
@@ -20,6 +20,15 @@ in_stage() {
   [ "${stage:-0}" -le "$1" ] && [ "$1" -le "${stop_stage:-1000}" ] || return 1
   this_stage=$1
   log "stage $1: $2"
+}
+
+# files_or_nothing PATH...: refuses outputs that are links, FIFOs or devices, which mv would replace.
+files_or_nothing() {
+  local path
+  for path in "$@"; do
+    [[ ! -L "$path" && (! -e "$path" || -f "$path") ]] \
+      || die "$0: $path cannot be written: it is not a file but a link, FIFO or device"
+  done
 }
 
 # again_here: does the user want this stage done again from its start (--stage N --again true, and this is stage N)?
