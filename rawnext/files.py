@@ -64,7 +64,7 @@ def is_special(path: PathLike) -> bool:
         return True
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
+    except OSError:  # it will be reported when the file is written
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
@@ -84,11 +84,9 @@ def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
     write from start to end, the block gets its own name.
     Raises: InputError: `path` is a FIFO, device or socket, without `stream`; or it cannot be written.
     """
-    with writable(path):
-        if not stream:
-            refuse_special(path)
-        special = is_special(path)
-    if special:
+    if not stream:
+        refuse_special(path)
+    elif is_special(path):
         with writable(path, Path(path)):
             yield Path(path)
         return
