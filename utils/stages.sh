@@ -138,14 +138,15 @@ _sweep() {
 }
 
 # When this script ends. On TERM or HUP bash runs this and ends, though a program runs in the foreground: it and what it
-# started get SIGTERM, and 40 s to end. Other scripts and launchers end what they started.
+# started get SIGTERM and time to end; slurm.py may take 120 s to cancel jobs. Other scripts and launchers end what they
+# started.
 _end_foreground() {
   local running pids=() i
   running=$(jobs -r)
   [[ -n "$running" && "$running" != *'&' ]] || return 0 # no program, or one in the background
   _add_descendants $$
   kill -TERM "${pids[@]}" 2> /dev/null || true
-  for ((i = 0; i < 400; i++)); do
+  for ((i = 0; i < 1300; i++)); do
     kill -0 "${pids[@]}" 2> /dev/null || return 0
     sleep 0.1
   done
