@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from typing import NamedTuple
 
 LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
@@ -173,4 +174,7 @@ if __name__ == "__main__":
         importlib.import_module(name)
     gc.enable()
     gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+    for finalizer in list(weakref.finalize._registry):    # thousands of torch's, which take 50 ms at the end of a fork
+        finalizer.atexit = False
+    atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)    # 10 ms
     serve(sys.argv[1])
