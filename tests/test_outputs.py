@@ -7,6 +7,7 @@ FIFOs stand for devices, which a test must not put at risk.
 import ast
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -54,10 +55,10 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
     """Embeddings x.scp and emb/, audio data/, a trial list with scores, and an experiment exp/."""
-    rng = np.random.default_rng(0)
+    rng, tmp_path = np.random.default_rng(0), tmp_path_factory.mktemp("inputs")
     write_corpus(tmp_path / "data", num_speakers=3, num_utts=5, seconds=0.2)
     utts = [f"s{s:02d}-u{n}" for s in range(3) for n in range(5)]
     vectors = [(utt, [int(utt[2]), int(utt[2]) ** 2, 1, *rng.normal(size=3)]) for utt in utts]
@@ -70,6 +71,11 @@ def folder(tmp_path):
     write_lines(tmp_path / "pairs", (f"{e} {t} {i}" for i, (e, t) in enumerate(pairs)))
     inform(calibrate(write_experiment(tmp_path / "exp")))
     return tmp_path
+
+
+@pytest.fixture
+def folder(inputs, tmp_path):
+    return shutil.copytree(inputs, tmp_path / "copy")
 
 
 def run(folder, words, out):
