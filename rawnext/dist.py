@@ -11,6 +11,9 @@ import torch.distributed as dist
 from rawnext.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")  # of --device
+# Groups that were left. If DistributedDataParallel had the last reference to one, its destructor would wait for gloo's
+# threads without releasing Python's lock, which such a thread may need to delete a tensor: training hung at its end.
+_left: list[object] = []
 
 
 def choose_device(name: str) -> torch.device:
@@ -61,6 +64,7 @@ def init_process_group(device: torch.device, minutes: float = 60) -> None:
 def cleanup() -> None:
     """Leave the process group, if there is one."""
     if dist.is_initialized():
+        _left.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
-from rawnext.files import write_lines
+from rawnext.files import replaced_together, write_lines
 from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
 from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
@@ -90,14 +90,15 @@ def fit(args: argparse.Namespace) -> None:
     list_of = fitted_on(args, pool[0][1]) | {
         "separable": bool(scores[is_target].min() > scores[~is_target].max())}
     model = args.out / "model.json"
-    save_model(model, calibration, names, {
-        "backend": args.backend, "protocol": args.protocol, KEY: fingerprint, "prior": args.prior,
-        "fitted_on": list_of, **stamp()})
     tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
-    write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
-    write_lines(args.out / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
+    with replaced_together(args.out) as folder:
+        save_model(folder / model.name, calibration, names, {
+            "backend": args.backend, "protocol": args.protocol, KEY: fingerprint, "prior": args.prior,
+            "fitted_on": list_of, **stamp()})
+        write_lines(folder / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
+        write_lines(folder / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
     llr = calibration.llr(scores, measures)
     print(f"{model}: LLR = {calibration.offset:.4g}"
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
+from rawnext.files import newest
 from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
@@ -49,7 +50,7 @@ def backend_model(args: argparse.Namespace) -> dict[Path, str]:
     if args.backend == "cosine":
         return {}
     if args.backend != "siamese":
-        return {args.model / "mean.vec": origin(args.model / "mean.vec")}
+        return {args.model / "mean.vec": origin(newest(args.model / "mean.vec"))}
     from rawnext.config import load_config
     from rawnext.training.checkpoint import fingerprint, load
 

@@ -45,6 +45,10 @@ SIZES = re.compile(r"^\s*(?:data|SSND|riff|Riff size|Data Size)\s*:\s*(\d+) \(sh
 CONTAINERS = ("aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,"
               "mpeg,mpegts,nistsphere,nut,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma")
 SUFFIXES = {".aac", ".ac3", ".amr", ".ape", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma", ".wv"}  # ffmpeg's
+JOINED = "two files joined into one; join their samples, for example with sox"
+AHEAD = 1 << 17  # bytes; a decoder does not read further ahead
+# The start of a FLAC stream; a page of Ogg that starts a stream, after one that does not
+STREAM = re.compile(rb"fLaC[\0\x80]\0\0\x22|OggS\0[\0\1\4\5].*OggS\0[\2\3\6\7]", re.DOTALL)
 FFMPEG_CPU_S = 60  # limit of ffmpeg's CPU time when the length is limited
 # libsndfile's errors, and soundfile's for a .raw file, which has no header with its rate
 UNDECODABLE = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)
@@ -96,14 +100,8 @@ def read_header(path: str) -> Header:
         else:
             with file:
                 header = Header(file.frames, file.samplerate, file.channels)
-                if file.format == "FLAC":  # its log does not have the length of the file
-                    try:
-                        file.seek(file.frames - 1)
-                        whole = len(file.read(1)) == 1
-                    except UNDECODABLE:
-                        whole = False
-                    if not whole:
-                        raise AudioError("cut off: its last sample is missing")
+                if file.format in ("FLAC", "OGG"):
+                    check_last_sample(raw)
     if header.num_samples == 0:
         raise AudioError("no samples")
     if not can_resample(header.rate):
@@ -121,7 +119,7 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
     with open_file(path) as raw:
         if stop is not None and (wave := read_pcm(raw, start, stop, channel)) is not None:
             return Samples(wave, SAMPLE_RATE)
-        size = raw.seek(0, os.SEEK_END)
+        size, whole = raw.seek(0, os.SEEK_END), stop is None
         file = open_by_libsndfile(raw)
         if file is None:
             wave, rate, energies = decode_by_ffmpeg(path, start, stop, channel, longest_s)
@@ -135,6 +133,8 @@ def read_samples(path: str, start: int = 0, stop: int | None = None, channel: in
             wave, energies = columns.wave(), columns.energies
             if len(wave) < stop - start:
                 raise AudioError(f"cut off: {len(wave)} of {stop - start} samples")
+            if whole and file.format in ("FLAC", "OGG"):
+                check_last_sample(raw)
     if channel >= len(energies):
         raise AudioError(f"has no channel {channel}; channels are counted from 0, and it has {len(energies)}")
     quieter_db = 10 * math.log10(max(energies.max(), 1e-30) / max(energies[channel], 1e-30))
@@ -227,10 +227,10 @@ def open_by_libsndfile(raw: IO[bytes]) -> soundfile.SoundFile | None:
             return None
     elif (head[:4] == b"OggS" and not ogg_is_one_stream(raw, size, head)) or has_no_size(head):
         return None
-    elif head[:4] == b"RIFF":
-        raw.seek(8 + int.from_bytes(head[4:8], "little"))
-        if raw.read(5).lstrip(b"\0").startswith(b"RIFF"):
-            raise AudioError("two WAV files joined into one; join their samples, for example with sox")
+    elif 0 < (end := stated_end(raw, head, size)) < size:
+        raw.seek(end)
+        if raw.read(16).lstrip(b"\0").startswith(head[:4]):
+            raise AudioError(JOINED)
     raw.seek(0)
     try:
         file = soundfile.SoundFile(raw if isinstance(raw, Member) else raw.name)
@@ -252,6 +252,22 @@ def open_by_libsndfile(raw: IO[bytes]) -> soundfile.SoundFile | None:
             raise AudioError(why)
         return None
     return file
+
+
+def check_last_sample(raw: IO[bytes]) -> None:
+    """Raises: AudioError: the last sample of a FLAC or Ogg file is missing, or another stream follows it."""
+    raw.seek(0)
+    try:
+        with soundfile.SoundFile(raw) as file:
+            file.seek(file.frames - 1)
+            found = len(file.read(1))
+    except UNDECODABLE:
+        found = 0
+    if not found:
+        raise AudioError("cut off: its last sample is missing")
+    raw.seek(max(1, raw.tell() - AHEAD))
+    if STREAM.search(raw.read()):
+        raise AudioError(JOINED)
 
 
 def cut_off(size: int, promised: int) -> str:
@@ -395,6 +411,34 @@ def ogg_is_one_stream(raw: IO[bytes], size: int, head: bytes) -> bool:
     if not kind & 4:
         raise AudioError("cut off: its last Ogg page is not the last of its stream")
     return stream == OGG_PAGE.unpack_from(head)[4]
+
+
+def stated_end(raw: IO[bytes], head: bytes, size: int) -> int:
+    """Bytes of the whole file by its header, where the header of a file that was appended would begin; 0 if unknown."""
+    kind = head[:4]
+    if kind in (b"RIFF", b"RIFX", b"FORM"):
+        return 8 + int.from_bytes(head[4:8], "little" if kind == b"RIFF" else "big")
+    if kind == b"RF64":
+        return 8 + int.from_bytes(head[20:28], "little")
+    if kind == b"riff":  # W64
+        return int.from_bytes(head[16:24], "little")
+    if kind in (b".snd", b"dns."):  # AU
+        return sum(struct.unpack_from(">2I" if kind == b".snd" else "<2I", head.ljust(12, b"\0"), 4))
+    if kind == b"caff":
+        return caf_size(raw, size)
+    return nist_size(head) if kind == b"NIST" else voc_size(raw) if head[:14] == b"Creative Voice" else 0
+
+
+def caf_size(raw: IO[bytes], size: int) -> int:
+    """Bytes of a CAF file: the end of its last chunk."""
+    at = 8
+    while at < size:
+        raw.seek(at)
+        chunk = raw.read(12)
+        if chunk[:4] == b"caff":
+            return at
+        at += 12 + int.from_bytes(chunk[4:], "big")
+    return at
 
 
 def nist_size(head: bytes) -> int:

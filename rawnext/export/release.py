@@ -108,6 +108,7 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     with atomic_path(folder / "config.yaml") as temporary:
         shutil.copyfile(exp / "config.yaml", temporary)
     for name in (INFO, MODEL_PATH):
+        (folder / name).unlink(missing_ok=True)  # of another model, from an export that was killed
         if (exp / name).exists():
             content = read_json(exp / name)
             write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])

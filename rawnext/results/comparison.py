@@ -56,7 +56,7 @@ def table(chosen: dict[str, dict[str, Row]], seeds: bool = False) -> Table:
     Args: chosen: system -> duration -> evaluation on one list.   seeds: see comparison.
     """
     rows = [row for by in chosen.values() for row in by.values()]
-    durations = [d for d in durations_of(rows) if any(d == row["duration"] for row in rows)]
+    durations = durations_of(rows)
     columns = [(measure, d) for measure in TITLES if any(measure in row for row in rows) for d in durations]
     lines = [["system", "parameters", "GMACs", *(f"{TITLES[measure]} {label_of(d)}" for measure, d in columns)]]
     for name, by in chosen.items():

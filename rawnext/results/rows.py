@@ -22,7 +22,6 @@ Row = dict[str, Any]     # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines
 
 OFFICIAL_TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}  # cleaned VoxCeleb1 lists
-DURATIONS = ("full", "5", "2", "1")
 MEASURES = {  # name in a row -> title, format; those after minDCF are of log-likelihood ratios only
     "eer": ("EER %", ".2f"), "min_dcf_01": ("minDCF, P_target 0.01", ".3f"),
     "min_dcf_05": ("minDCF, P_target 0.05", ".3f"), "act_dcf_01": ("actual DCF, P_target 0.01", ".3f"),
@@ -177,9 +176,9 @@ def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
     return [line for line in paper if line["system"] == system]
 
 
-def durations_of(rows: Iterable[Row]) -> list[str]:
-    """The paper's durations and all others that were measured, longest first."""
-    return sorted({*DURATIONS, *(row["duration"] for row in rows)}, key=seconds, reverse=True)
+def durations_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The durations of these evaluations or lines of the paper, longest first."""
+    return sorted({row["duration"] for row in rows}, key=seconds, reverse=True)
 
 
 def figure(row: Row, measure: str) -> str:
@@ -208,13 +207,13 @@ def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Tabl
     found = []
     for measure, (title, _) in MEASURES.items():
         own = [row for row in rows if measure in row]
-        durations = durations_of(own)
+        published = [line for line in paper if line.get(PAPER_NAMES.get(measure, ""))]
+        durations = durations_of([*own, *published])
         cells: dict[tuple[str, ...], dict[str, str]] = {}
         for row in own:
             cells.setdefault(key_of(row), {})[row["duration"]] = figure(row, measure)
-        for line in paper:
-            if value := line.get(PAPER_NAMES.get(measure, "")):
-                cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = value
+        for line in published:
+            cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[PAPER_NAMES[measure]]
         keys = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
         if own:
             found.append((title, [["list", "data set", "protocol", "backend", *map(label_of, durations)],

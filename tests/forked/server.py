@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import weakref
 from typing import NamedTuple
 
 LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
@@ -126,6 +127,8 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
     sys.path[:] = [os.path.dirname(os.path.realpath(words[0])), *more, *(path for path in sys.path if path != mine)]
     sys.argv[:] = words
     sys.orig_argv[:] = [sys.executable, *words]
+    if "RAWNEXT_TEST_KILL" in environment:
+        kill_at(*environment["RAWNEXT_TEST_KILL"].split(":"))
     code = 1
     try:
         runpy.run_path(words[0], run_name="__main__")
@@ -149,10 +152,29 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
         os._exit(code & 255)
 
 
+def kill_at(number: str, folder: str) -> None:
+    """Kill this process before its n-th change below a folder: a file opened for writing, a name made or removed."""
+    left = int(number)
+
+    def hook(event: str, args: tuple) -> None:
+        nonlocal left
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        changes = writes or event in ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
+        if changes and str(args[0]).startswith(folder):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
 if __name__ == "__main__":
     gc.disable()
     for name in LARGE:
         importlib.import_module(name)
     gc.enable()
     gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+    for finalizer in list(weakref.finalize._registry):    # thousands of torch's, which take 50 ms at the end of a fork
+        finalizer.atexit = False
+    atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)    # 10 ms
     serve(sys.argv[1])

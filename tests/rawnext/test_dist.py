@@ -4,6 +4,8 @@
 import copy
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -203,3 +205,28 @@ def test_auto_takes_the_cpu_only_if_there_is_no_gpu(monkeypatch):
         choose_device("auto")
     with pytest.raises(ValueError, match="one of auto, cpu, cuda, got 'gpu'"):
         choose_device("gpu")
+
+
+LEAVE = """
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from rawnext.dist import cleanup
+
+def train():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    model = DistributedDataParallel(torch.nn.Linear(2, 2))
+    model(torch.ones(1, 2)).sum().backward()
+    for _ in range(20):
+        dist.all_reduce(torch.ones(3), async_op=True)
+    cleanup()
+
+torch.set_num_threads(1)
+for _ in range(100):
+    train()
+"""
+
+
+def test_a_group_can_be_left_before_the_model_is_deleted():
+    """It hung in one of about five cases."""
+    done = subprocess.run([sys.executable, "-c", LEAVE], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,8 +5,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,21 @@ def test_with_gpus_extraction_is_a_job_for_each(root, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")  # run.py believes it
     good(tmp_path, "--stop-stage", "4", "--ngpu", "4")
     assert set((tmp_path / "options").read_text().splitlines()) == {"['--cmd', 'run.py', '--nj', '4', '--gpu', '1']"}
+
+
+def test_term_in_stage_4_ends_what_tasks_py_runs(root, tmp_path):
+    place(root, tmp_path)
+    (tmp_path / "steps/extract.sh").write_text(f"#!/usr/bin/env bash\n. {root}/utils/stages.sh\n"
+                                               "run.py x.log touch began '&&' sleep 300; touch went_on\n")
+    process = subprocess.Popen(["steps/verification.sh", "--conf", "a.yaml", "--set", "seed=1", "exp/x"], cwd=tmp_path,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "began").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM and not (tmp_path / "went_on").exists()
+    assert "# Stopped at " in (tmp_path / "x.log").read_text()
+    subprocess.run(["flock", "--nonblock", tmp_path / "exp/x/.lock", "true"], check=True)
 
 
 def test_a_second_run_makes_nothing_and_reports_it(made):

@@ -170,10 +170,21 @@ def test_formats_in_which_a_cut_off_file_cannot_be_noticed_are_refused(tmp_path,
             program(path)
 
 
-def test_joined_wav_files_are_refused(tmp_path):
-    path = joined(tmp_path / "a.wav", lambda q: by_libsndfile(q, "WAV", "PCM_16"))
+JOINED = [("WAV", "PCM_16", "FILE"), ("WAV", "PCM_16", "BIG"), ("WAVEX", "PCM_16", "FILE"), ("RF64", "PCM_16", "FILE"),
+          ("W64", "PCM_16", "FILE"), ("AIFF", "PCM_16", "FILE"), ("AU", "PCM_16", "BIG"), ("AU", "PCM_16", "LITTLE"),
+          ("CAF", "PCM_16", "FILE"), ("NIST", "PCM_16", "FILE"), ("VOC", "PCM_16", "FILE"), ("FLAC", "PCM_16", "FILE"),
+          ("OGG", "VORBIS", "FILE")]
+
+
+@pytest.mark.parametrize(("form", "subtype", "endian"), JOINED)
+def test_joined_files_are_refused(tmp_path, form, subtype, endian):
+    """They were read to the end of the first one, or the second header was read as samples."""
+    path = tmp_path / "a"
+    soundfile.write(path, WAVE, 16000, format=form, subtype=subtype, endian=endian)
+    check_programs(path, WAVE, 0.2)
+    path.write_bytes(2 * path.read_bytes())   # Ogg: with the same number of the stream
     for program in PROGRAMS:
-        with pytest.raises((InputError, AudioFault), match="two WAV files joined into one"):
+        with pytest.raises((InputError, AudioFault), match="two files joined into one"):
             program(path)
 
 
