@@ -48,5 +48,5 @@ def run(args: argparse.Namespace) -> None:
     origin = args.origin and check_origin(args.origin)
     judge = read_judge(model_folder(args))
     with listen(args.host, args.port) as sock:
-        service = Service(load_extractor(args), judge, at, limits)
+        service = Service(load_extractor(args, judge), judge, at, limits)
         serve(build_app(service, names_of(args.host), origin), sock, args.host, not args.no_browser)
