@@ -13,7 +13,7 @@ from rawnext.errors import InputError
 DEVICES = ("auto", "cpu", "cuda")  # of --device
 # Groups that were left. If DistributedDataParallel had the last reference to one, its destructor would wait for gloo's
 # threads without releasing Python's lock, which such a thread may need to delete a tensor: training hung at its end.
-_left: list[dist.ProcessGroup] = []
+_left: list[object] = []
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import select
+import shlex
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ STREAMS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # standard input, and th
 OPEN_FILES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 JSON_BYTES = 1 << 26
 FIFO_S = 5
+NEW = ".new"
 NAME_BYTES = 255  # of a file's name, on Linux
 
 
@@ -42,6 +45,24 @@ def readable(path: PathLike, fifo: bool = False) -> Iterator[None]:
         raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
 
 
+def versions(source: str) -> str:
+    """Sizes and times of a file, of the archive of FILE:OFFSET, or of the files that a command ending in | names; of
+    a missing file, nothing."""
+    try:
+        paths = shlex.split(source.removesuffix("|")) if source.endswith("|") else [source]
+    except ValueError:  # an open quote
+        paths = source.split()
+    if len(paths) == 1 and not os.path.exists(source):
+        paths = [source.rpartition(":")[0]]
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append(f"{status.st_size} {status.st_mtime_ns}")
+    return " ".join(found)
+
+
 @contextlib.contextmanager
 def writable(path: PathLike, *files: Path) -> Iterator[None]:
     """Make the folder of `path`; turn an OSError about it, these files or a full disk into an InputError."""
@@ -62,9 +83,16 @@ def is_special(path: PathLike) -> bool:
         return True
     try:
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
+    except OSError:  # it will be reported when the file is written
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def refuse_special(*paths: PathLike) -> None:
+    """Raise InputError if a file to be written is a FIFO, device or socket."""
+    for path in paths:
+        if is_special(path):
+            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
 
 
 @contextlib.contextmanager
@@ -75,11 +103,9 @@ def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
     write from start to end, the block gets its own name.
     Raises: InputError: `path` is a FIFO, device or socket, without `stream`; or it cannot be written.
     """
-    with writable(path):
-        special = is_special(path)
-    if special:
-        if not stream:
-            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
+    if not stream:
+        refuse_special(path)
+    elif is_special(path):
         with writable(path, Path(path)):
             yield Path(path)
         return
@@ -93,6 +119,44 @@ def atomic_path(path: PathLike, stream: bool = False) -> Iterator[Path]:
             os.replace(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replaced_together(folder: PathLike) -> Iterator[Path]:
+    """A temporary folder, whose files replace those in `folder` at the end of the block: for `newest`, all at once.
+
+    It is renamed to `.new` in `folder`, from where the files are moved. After a kill, the next call moves the rest.
+    """
+    folder = Path(folder)
+    temporary = folder / f".new.{os.getpid()}.tmp"
+    with writable(folder, folder, temporary):
+        folder.mkdir(exist_ok=True)
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with this id
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.iterdir():
+                if (final := folder / path.name).exists() and not final.is_file():
+                    raise InputError(final, None, "cannot be written: it is not a file")
+            move_new(folder)
+            os.rename(temporary, folder / NEW)
+            move_new(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_new(folder: Path) -> None:
+    """Move the files of `.new`, if there is such a folder, to their places. Links stay."""
+    if (folder / NEW).is_dir():
+        for path in (folder / NEW).iterdir():
+            shutil.move(path, os.path.realpath(folder / path.name))
+        (folder / NEW).rmdir()
+
+
+def newest(path: PathLike) -> Path:
+    """The file, or its new version if `replaced_together` was killed before it was moved."""
+    new = Path(path).parent / NEW / Path(path).name
+    return new if new.exists() else Path(path)
 
 
 def write_lines(path: PathLike, lines: Iterable[str]) -> None:

@@ -46,9 +46,14 @@ def hardware() -> str:
     return ", ".join([*(gpu for gpu in gpus if gpu), f"{processor} ({len(os.sched_getaffinity(0))} cores)"])
 
 
+def command() -> str:
+    """The environment variable RAWNEXT_COMMAND, or else this program's command line."""
+    return os.environ.get("RAWNEXT_COMMAND") or shlex.join(sys.argv)
+
+
 def stamp() -> dict[str, str]:
-    """Commit, command (environment variable RAWNEXT_COMMAND, or else this program's), hardware and date (UTC)."""
+    """Commit, command, hardware and date (UTC)."""
     return {"commit": commit(),
-            "command": os.environ.get("RAWNEXT_COMMAND") or shlex.join(sys.argv),
+            "command": command(),
             "hardware": hardware(),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
-from rawnext.files import write_lines
+from rawnext.files import replaced_together, write_lines
+from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
 from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
 from rawnext.scoring.calibration_files import (
@@ -49,6 +50,13 @@ def score_argument(text: str) -> ScoreFile:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def model_of(files: list[ScoreFile]) -> str:
+    """The fingerprint of the model whose scores these are, and whose embeddings are in the folders named with them."""
+    folders = {f"{folder}/embedding.scp" for file in files for folder in (file.enroll_dir, file.test_dir) if folder}
+    known = {scp: origin_of_embeddings(scp) for scp in sorted(folders) if Path(scp).exists()}
+    return one_model({**{file.path: origin(file.path) for file in files}, **known})
+
+
 def read_pool(args: argparse.Namespace, names: list[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(scores (N,), is_target (N,), measures (N, M)) of each score file."""
     pool = []
@@ -73,6 +81,7 @@ def fit(args: argparse.Namespace) -> None:
     if unknown := [name for name in names if name not in MEASURES]:
         raise InputError("--measures", None, f"unknown {unknown[0]!r}; known: {', '.join(MEASURES)}")
     pool = read_pool(args, names)
+    fingerprint = model_of(args.scores)
     scores, is_target, measures = (np.concatenate(parts) for parts in zip(*pool))
     try:
         calibration = fit_calibration(scores, is_target, measures, args.prior)
@@ -81,13 +90,15 @@ def fit(args: argparse.Namespace) -> None:
     list_of = fitted_on(args, pool[0][1]) | {
         "separable": bool(scores[is_target].min() > scores[~is_target].max())}
     model = args.out / "model.json"
-    save_model(model, calibration, names, {
-        "backend": args.backend, "protocol": args.protocol, "prior": args.prior, "fitted_on": list_of, **stamp()})
     tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
-    write_lines(args.out / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
-    write_lines(args.out / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
+    with replaced_together(args.out) as folder:
+        save_model(folder / model.name, calibration, names, {
+            "backend": args.backend, "protocol": args.protocol, KEY: fingerprint, "prior": args.prior,
+            "fitted_on": list_of, **stamp()})
+        write_lines(folder / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
+        write_lines(folder / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
     llr = calibration.llr(scores, measures)
     print(f"{model}: LLR = {calibration.offset:.4g}"
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))
@@ -109,9 +120,11 @@ def apply(args: argparse.Namespace) -> None:
         warn(args.model, f"the slope is {calibration.weights[0]:.3g}: a higher score does not give a higher LLR; "
                          f"{args.out} is useless")
     file: ScoreFile = args.scores
+    fingerprint = one_model({args.model: model.get(KEY), file.path: model_of([file])})
     enroll, test, scores = read_scores(file.path)
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
     write_scores(args.out, enroll, test, calibration.llr(scores, measures))
+    write_origin(args.out, fingerprint)
     if outside := int(calibration.outside(measures).sum()):
         print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than those that the "
               "calibration was fitted on; their durations are clipped")

@@ -73,6 +73,7 @@ if ((stop_stage >= 4)); then
 fi
 
 if in_stage 9 "comparison and picture"; then
+  files_or_nothing "$out/GRID.md"
   {
     steps/compare.py --plot "$out/eer.png" --plot "$out/eer.pdf" "${places[@]}"
     printf '\n### Cuts\n\n'

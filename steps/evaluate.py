@@ -18,6 +18,7 @@ import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import read_json, write_lines
+from rawnext.identity import KEY, one_model, origin
 from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.evaluation import TITLES, evaluation
@@ -99,6 +100,8 @@ def main() -> None:
     for name, side in (("target", trials.is_target), ("nontarget", ~trials.is_target)):
         if not side.any():
             raise InputError(args.trials, None, f"has no {name} trial")
+    fingerprint = origin(args.scores)
+    one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
     figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
@@ -106,7 +109,8 @@ def main() -> None:
         "protocol": args.protocol, "duration": args.duration,
         "crop": "none" if args.duration == "full" else args.crop or "test side, centre",
         "enroll": args.enroll or str(Path(args.trials).parent), "backend": args.backend,
-        **figures, "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
+        **figures, **({KEY: fingerprint} if fingerprint else {}), "scores_sha256": sha256(args.scores),
+        "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
     print(f"{args.scores}: {summary(row)}")

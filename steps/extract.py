@@ -10,14 +10,12 @@ OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their s
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
 from rawnext.log import setup_log
 
-VERSION = "embeddings 2"  # to be increased if the same model and audio give other embeddings
 ADVICE = "; --min-duration 0.1 skips them, and steps/make_cuts.py --min-duration 0.1 removes them from the tables"
 CHUNKS = {"native": 64, "paper": 16}  # utterances that are batched together; a killed job loses at most one chunk
 
@@ -50,22 +48,31 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def common_lines(args: argparse.Namespace) -> list[str]:
-    """Inputs of all embeddings: model, configuration and options."""
+def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
+    """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
+    earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
+    from rawnext.identity import COMPUTATION, KEY
     from rawnext.stamp import sha256
 
-    return [VERSION, *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml")),
-            f"protocol {args.protocol} duration {args.duration:g}"]
+    lines = [f"computation {COMPUTATION}",
+             *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml"))]
+    old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.exists() else [""]
+    if not old[0].startswith(KEY) or old[1:] != lines:
+        from rawnext.inference.extract import load_model
+        from rawnext.training.checkpoint import fingerprint
+
+        model, config = load_model(args.exp_dir)
+        old[0] = f"{KEY} {fingerprint(config, model.state_dict())}"
+    return [old[0], *lines, f"protocol {args.protocol} duration {args.duration:g}"]
 
 
 def source_line(source) -> str:
-    """Inputs of an utterance's embedding: path, size and time of its audio; start, end and channel of the segment."""
+    """Inputs of an utterance's embedding: path, size and time of its audio, or of the files that a command names;
+    start, end and channel of the segment."""
+    from rawnext.files import versions
+
     channel = f" channel {source.channel}" if source.channel else ""
-    try:
-        status = os.stat(source.path)
-    except OSError:  # a command, or a missing file, which is reported when it is read
-        return f"{source.path} {source.start_s:g} {source.end_s:g}{channel}"
-    return f"{source.path} {source.start_s!r} {source.end_s!r} {status.st_size} {status.st_mtime_ns}{channel}"
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path)}{channel}"
 
 
 def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tuple[list, dict[str, str]]:
@@ -107,7 +114,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     from rawnext.log import progress
 
     if not args.min_duration:  # else they have been checked
-        refuse_short(find_short(sources), LEAST_S, ADVICE)  # before torch, whose import takes seconds
+        refuse_short(find_short(sources), LEAST_S, ADVICE)
     import torch
 
     from rawnext.data.cuts import SAMPLE_RATE
@@ -120,16 +127,18 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
     waves = load_waves(sources, args.num_threads if gpu else 0, round((args.min_duration or 0.1) * SAMPLE_RATE))
-    yield from embed_all(folded(model), progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources)),
-                         args.protocol, config.extract, args.duration, CHUNKS[args.protocol])
+    waves = progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources))
+    yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration,
+                         CHUNKS[args.protocol])
 
 
 def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int:
     """Write NAME.ark, NAME.scp and NAME.sources.   Returns: the number of embeddings of an earlier run."""
     from rawnext.kaldi.journal import write_journal
 
-    return write_journal(name, common_lines(args), [(source.utt, source_line(source)) for source in sources],
-                         CHUNKS[args.protocol], lambda first: embed(args, sources[first:]))
+    return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
+                         [(source.utt, source_line(source)) for source in sources], CHUNKS[args.protocol],
+                         lambda first: embed(args, sources[first:]))
 
 
 def main() -> None:

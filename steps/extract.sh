@@ -33,7 +33,9 @@ device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
 pipes=()
 if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
 mkdir -p "$out"
-rm -f "$out/embedding.scp" "$out/short_utts" # if they exist, all of it is of one run
+files_or_nothing "$out/embedding.scp" "$out/short_utts"
+# if they exist, all of it is of one run
+rm -f "$out"/{embedding.scp,short_utts,spk_embedding.scp,spk_embedding.ark,num_utts.ark,utt2norm,utt2cohort_mean}
 
 launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
   steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \

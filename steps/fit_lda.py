@@ -79,7 +79,7 @@ def main() -> None:
     model.projection.copy_(torch.from_numpy(projection.copy()))
     save_config(config, args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
-    write_info(args.exp, model, num_speakers=num, num_utts=len(sources),
+    write_info(args.exp, model, config, num_speakers=num, num_utts=len(sources),
                seconds=round(time.time() - started, 1))
 
 

@@ -38,9 +38,10 @@ def main() -> None:
     except KeyError as error:
         raise InputError(args.checkpoint, None, f"not a model of released code: {error.args[0]}") from None
     model = build(options, weights, args.checkpoint)
-    save_config(Config(model=options), args.exp / "config.yaml")
+    config = Config(model=options)
+    save_config(config, args.exp / "config.yaml")
     checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
-    write_info(args.exp, model, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
+    write_info(args.exp, model, config, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
     num = sum(p.numel() for p in model.parameters())
     print(f"import_official.py: wrote {args.exp}/model.pt ({options['name']}, {num:,} parameters) and config.yaml")
 

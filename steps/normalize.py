@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
+from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_scores, read_table, write_scores
 from rawnext.scoring.embeddings import read_side, read_sides
 from rawnext.scoring.snorm import FEWEST, TOP, cohort_stats, default_top, normalize_scores
@@ -37,12 +38,14 @@ def own_speakers(args: argparse.Namespace, enroll_ids: Sequence[str], test_ids: 
     return {enroll.get(utt, utt) for utt in utts} | {test.get(utt, utt) for utt in set(test_ids)}
 
 
-def read_cohort(args: argparse.Namespace, scp: str, own: set[str]) -> np.ndarray:
+def read_cohort(args: argparse.Namespace, scp: str, own: set[str], model: str) -> np.ndarray:
     """(C, D) embeddings of a cohort, without those of the trials' speakers if others are left.
 
-    Raises: InputError: they are of one speaker.
+    Args: model: fingerprint of the trials' embeddings.
+    Raises: InputError: they are of one speaker, or of another model.
     """
-    keys, x, _ = read_side(scp)
+    keys, x, _, own_model = read_side(scp)
+    one_model({args.enroll: model, scp: own_model})
     table = speakers(args.cohort_utt2spk, scp)
     names = np.array([table.get(key, key) for key in keys])  # in spk_embedding.scp the keys are speakers
     others = np.array([name not in own for name in names])
@@ -89,8 +92,9 @@ def main() -> None:
     enroll_ids, test_ids, cosines = read_scores(args.cosines)
     sides = read_sides(args.enroll, args.test, None, args.enroll_map, True, args.cosines, enroll_ids, test_ids)
     own = own_speakers(args, enroll_ids, test_ids)
-    cohort = read_cohort(args, args.cohort, own)
-    test_cohort = read_cohort(args, args.test_cohort, own) if args.test_cohort else cohort
+    model = one_model({args.cosines: origin(args.cosines), args.enroll: sides.model})
+    cohort = read_cohort(args, args.cohort, own, model)
+    test_cohort = read_cohort(args, args.test_cohort, own, model) if args.test_cohort else cohort
     same_side = sides.enroll is sides.test and test_cohort is cohort
     top = default_top(len(cohort)) if args.top is None else args.top
     if top > len(cohort):
@@ -102,6 +106,7 @@ def main() -> None:
     except ValueError as error:
         raise InputError(args.cohort, None, str(error)) from None
     write_scores(args.scores, enroll_ids, test_ids, scores)
+    write_origin(args.scores, model)
 
 
 if __name__ == "__main__":

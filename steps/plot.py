@@ -10,17 +10,16 @@ from pathlib import Path
 
 from rawnext.errors import run_main
 from rawnext.pipeline.tasks import PAPER
-from rawnext.results.rows import Row, read_paper, read_rows, read_training, title_of
+from rawnext.results.rows import Row, read_evaluated, read_paper, read_rows, read_training, title_of
 
 
 def det_panels(rows: list[Row]) -> dict:
     """Title -> curves, one for each duration."""
-    from rawnext.kaldi.tables import read_scored_trials
     from rawnext.results.analysis.curves import curves_of
 
     panels: dict = {}
     for row in rows:
-        trials, scores = read_scored_trials(row["scores"], row["trials"])
+        trials, scores = read_evaluated(row)
         panels.setdefault(title_of(row), []).append(curves_of("", row, trials.is_target, scores))
     return panels
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
+from rawnext.identity import one_model
 from rawnext.scoring.embeddings import read_side
 from rawnext.scoring.snorm import TOP, cohort_stats
 
@@ -29,11 +30,14 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=TOP, help="nearest cohort embeddings (default %(default)s)")
     parser.add_argument("embeddings", type=Path, metavar="DIR", help="folder with embedding.scp")
     args = parser.parse_args()
-    keys, x, _ = read_side(args.embeddings / "embedding.scp")
+    scp = args.embeddings / "embedding.scp"
+    keys, x, _, model = read_side(scp)
     write_table(args.embeddings / "utt2norm", keys, np.linalg.norm(x, axis=1))
     if args.cohort:
         try:
-            stats = cohort_stats(x, read_side(args.cohort).x, args.top, keys)
+            cohort = read_side(args.cohort)
+            one_model({scp: model, args.cohort: cohort.model})
+            stats = cohort_stats(x, cohort.x, args.top, keys)
         except ValueError as error:
             raise InputError(args.cohort, None, str(error)) from None
         write_table(args.embeddings / "utt2cohort_mean", keys, stats.mean)

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
+from rawnext.files import newest
+from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
 from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
@@ -41,6 +43,20 @@ def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
         raise InputError(scp, None, f"{sides.enroll.x.shape[1]} dimensions, but the siamese head of {exp} has "
                                     f"{len(weight)}")
     return siamese_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index, weight, bias)
+
+
+def backend_model(args: argparse.Namespace) -> dict[Path, str]:
+    """The file of a trained back end, and the fingerprint of the model for whose embeddings it was made."""
+    if args.backend == "cosine":
+        return {}
+    if args.backend != "siamese":
+        return {args.model / "mean.vec": origin(newest(args.model / "mean.vec"))}
+    from rawnext.config import load_config
+    from rawnext.training.checkpoint import fingerprint, load
+
+    config = args.model / "config.yaml"
+    state = load(args.model / "model.pt").get("model")
+    return {args.model / "model.pt": fingerprint(load_config([config]), state) if config.exists() and state else ""}
 
 
 def plda(folder: Path, sides: Sides, normalize_length: bool) -> np.ndarray:
@@ -78,6 +94,7 @@ def main() -> None:
         transform = backend_transform(args.model, lda=backend in ("lda", "plda"))
     sides = read_sides(args.enroll, args.test, transform, args.enroll_map, backend.startswith(("cosine", "lda")),
                        args.trials, enroll_ids, test_ids)
+    model = one_model({args.enroll: sides.model, **backend_model(args)})
     if backend == "siamese":
         scores = siamese(args.model, sides, args.enroll)
     elif backend == "plda":
@@ -85,6 +102,7 @@ def main() -> None:
     else:
         scores = cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
     write_scores(args.scores, enroll_ids, test_ids, scores)
+    write_origin(args.scores, model)
     itself = sides.with_itself(read_enroll_map(args.enroll_map) if args.enroll_map else None)
     for which, what in ((itself, "compare an utterance with itself"),
                         (sides.with_a_copy() & ~itself, "have one embedding on both sides, as of a copied recording")):

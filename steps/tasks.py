@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         for path in item.task.stale:
             Path(path).unlink(missing_ok=True)
         folder = item.task.outputs[0]
-        if args.again and folder.startswith(EMBEDDINGS):  # extraction continues what is there
+        if (args.again or item.spoilt) and folder.startswith(EMBEDDINGS):  # extraction continues what is there
             shutil.rmtree(folder.removeprefix(EMBEDDINGS), ignore_errors=True)
         program, *words = item.task.command
         # The lock of the experiment is passed on, so that it is held until the last of the processes has ended.

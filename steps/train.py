@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 
 from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
+from rawnext.files import read_json
+from rawnext.identity import KEY
 from rawnext.log import setup_log
 
 
@@ -51,7 +53,7 @@ def main() -> None:
     from rawnext.data.manifest import check_tables
     from rawnext.dist import choose_device, cleanup, init_process_group, is_main
     from rawnext.training.augment import needed_banks
-    from rawnext.training.checkpoint import load_weights
+    from rawnext.training.checkpoint import fingerprint, load_weights
     from rawnext.training.info import write_info
     from rawnext.training.lock import lock_folder
     from rawnext.training.precision import describe
@@ -88,13 +90,20 @@ def main() -> None:
             trained = trainer.run()
         except Preempted:
             sys.exit(EXIT_AGAIN)
-        if is_main() and (trained or not (args.exp / "train_info.json").exists()):
-            write_info(args.exp, trainer.task.model, epochs=trainer.epoch, steps=trainer.step,
-                       seconds=round(sum(row["seconds"] for row in trainer.history)),
+        if is_main() and (trained or not is_of(args.exp / "train_info.json", fingerprint(
+                config, trainer.trained().state_dict()))):
+            write_info(args.exp, trainer.trained(), config, **trainer.origin(), seed=config.seed, epochs=trainer.epoch,
+                       steps=trainer.step, seconds=round(sum(row["seconds"] for row in trainer.history)),
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
                        num_threads=torch.get_num_threads(), init=trainer.init,
                        num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)
     cleanup()
+
+
+def is_of(info: Path, model: str) -> bool:
+    """Whether train_info.json is there, and not that of another model than the one with this fingerprint."""
+    content = read_json(info) if info.exists() else None
+    return isinstance(content, dict) and content.get(KEY, model) == model
 
 
 def make_validator(dev: str, config, num_workers: int):

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
+from rawnext.files import replaced_together
+from rawnext.identity import write_origin
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import length_norm
 from rawnext.scoring.embeddings import backend_transform, read_side
@@ -54,7 +56,7 @@ def main() -> None:
             parser.error(f"--{name} must be between 0 and 1")
 
     spk_of = read_table(args.utt2spk, one_word=True)
-    utts, x, _ = read_side(args.embeddings)
+    utts, x, _, model = read_side(args.embeddings)
     if missing := [utt for utt in utts if utt not in spk_of]:
         raise InputError(args.utt2spk, None, f"{missing[0]} of {args.embeddings} is missing")
     speaker = np.array([spk_of[utt] for utt in utts])
@@ -69,11 +71,13 @@ def main() -> None:
                              "more speakers and --lda-dim 2 or more")
         offset, projection = fit_lda((x - mean) @ base, speaker, dim, args.total_covariance_factor)
         offset, projection = base @ offset, base @ projection
-        write_arrays(args.out_dir / "mean.vec", [mean.astype(np.float32)])
         transform = np.column_stack([projection.T, -projection.T @ offset])
-        write_arrays(args.out_dir / "transform.mat", [transform.astype(np.float32)])
-        y = length_norm(backend_transform(args.out_dir, lda=True)(x))  # as in Kaldi: from the files
-        write_plda(args.out_dir / "plda", smooth(fit_plda(y, speaker), args.smoothing))
+        with replaced_together(args.out_dir) as folder:
+            write_arrays(folder / "mean.vec", [mean.astype(np.float32)])
+            write_origin(folder / "mean.vec", model)
+            write_arrays(folder / "transform.mat", [transform.astype(np.float32)])
+            y = length_norm(backend_transform(folder, lda=True)(x))  # as in Kaldi: from the files
+            write_plda(folder / "plda", smooth(fit_plda(y, speaker), args.smoothing))
     except ValueError as error:
         raise InputError(args.utt2spk, None, str(error)) from None
     print(f"train_backend.py: {len(x)} embeddings of {len(set(speaker))} speakers, LDA from {x.shape[1]} to {dim} "

@@ -2,6 +2,7 @@
 """Signal handling, and ending every process that a launcher's jobs started, even if the launcher is killed."""
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 GRACE_S = 30  # between SIGTERM and SIGKILL; long enough for training to save a checkpoint
+REPEAT_S = 1  # signals this soon after the first are the same one, sent to the process group and passed on by a script
 
 
 class SignalPipe:
@@ -17,6 +19,7 @@ class SignalPipe:
 
     def __init__(self) -> None:
         self.pipe, writer = os.pipe()
+        self.first = math.inf  # time of the first signal to stop
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -27,7 +30,11 @@ class SignalPipe:
         """Wait this long (None: without limit) or until a signal arrives. Returns: SIGINT, SIGTERM or SIGHUP, or 0."""
         ready, _, _ = select.select([self.pipe], [], [], seconds)
         numbers = os.read(self.pipe, 512) if ready else b""
-        return next((number for number in numbers if number != signal.SIGCHLD), 0)
+        number = next((number for number in numbers if number != signal.SIGCHLD), 0)
+        if not number or 0 <= time.monotonic() - self.first < REPEAT_S:
+            return 0
+        self.first = min(self.first, time.monotonic())
+        return number
 
 
 def descendants(groups: set[int]) -> set[int]:

@@ -1,5 +1,5 @@
 # Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, in_stage,
-# wrote, once, again_here, hold, options_of, given, literal, launch.
+# wrote, once, files_or_nothing, again_here, hold, options_of, given, literal, launch.
 # shellcheck shell=bash
 
 # die MESSAGE: one line on stderr, and the end.
@@ -20,6 +20,15 @@ in_stage() {
   [ "${stage:-0}" -le "$1" ] && [ "$1" -le "${stop_stage:-1000}" ] || return 1
   this_stage=$1
   log "stage $1: $2"
+}
+
+# files_or_nothing PATH...: refuses outputs that are links, FIFOs or devices, which mv would replace.
+files_or_nothing() {
+  local path
+  for path in "$@"; do
+    [[ ! -L "$path" && (! -e "$path" || -f "$path") ]] \
+      || die "$0: $path cannot be written: it is not a file but a link, FIFO or device"
+  done
 }
 
 # again_here: does the user want this stage done again from its start (--stage N --again true, and this is stage N)?
@@ -127,6 +136,37 @@ _sweep() {
     [[ -d /proc/${pid##*.} ]] || rm -rf -- "$path"
   done
 }
+
+# When this script ends. On TERM or HUP bash runs this and ends, though a program runs in the foreground: it and what it
+# started get SIGTERM and time to end; slurm.py may take 120 s to cancel jobs. Other scripts and launchers end what they
+# started.
+_end_foreground() {
+  local running pids=() i
+  running=$(jobs -r)
+  [[ -n "$running" && "$running" != *'&' ]] || return 0 # no program, or one in the background
+  _add_descendants $$
+  kill -TERM "${pids[@]}" 2> /dev/null || true
+  for ((i = 0; i < 1300; i++)); do
+    kill -0 "${pids[@]}" 2> /dev/null || return 0
+    sleep 0.1
+  done
+  kill -KILL "${pids[@]}" 2> /dev/null || true
+}
+[[ $- == *i* ]] || trap _end_foreground EXIT # not in the shell of a user who sources this
+
+# _add_descendants PID: to the array `pids`, its descendants in this session, but not those of other scripts.
+_add_descendants() {
+  local pid children
+  children=$(cat "/proc/$1/task/"*/children 2> /dev/null) || true
+  for pid in $children; do
+    [[ "$(_session "$pid")" == "$(_session $$)" ]] || continue # it has ended, or is a launcher's job
+    pids+=("$pid")
+    [[ "/proc/$pid/exe" -ef /proc/$$/exe ]] || _add_descendants "$pid"
+  done
+}
+
+# _session PID: the session of a process; empty if it has ended.
+_session() { sed 's/.*) [^ ]* [^ ]* [^ ]* \([0-9]*\) .*/\1/' "/proc/$1/stat" 2> /dev/null || true; }
 
 # literal WORD...: array `words` of these words, quoted so that any launcher with Kaldi's command line passes them on as
 # they are. Launchers put a word with spaces into double quotes, and others unquoted into a command for bash; $'\x28' is

@@ -79,7 +79,7 @@ def identify(args: argparse.Namespace) -> None:
     for doubt in [judge.why, *judge.doubts]:
         if doubt:
             print(f"rawnext: {doubt}", file=sys.stderr)
-    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
+    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args, judge))
     gallery = Gallery(args.gallery, extractor.fingerprint)
     speakers = list(gallery.speakers.values())
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):

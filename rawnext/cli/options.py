@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rawnext.errors import InputError
+from rawnext.identity import one_model
 
 if TYPE_CHECKING:
     from rawnext.inference.extractor import Extractor
-    from rawnext.scoring.decision import Operating
+    from rawnext.scoring.decision import Judge, Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 
@@ -37,15 +38,18 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
-def load_extractor(args: argparse.Namespace) -> "Extractor":
-    """The model named by the options.   Raises: InputError: it cannot be loaded."""
+def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "Extractor":
+    """The model named by the options.   Raises: InputError: it cannot be loaded, or the calibration is for another."""
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
     try:
-        return Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False)
+        extractor = Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False)
     except ValueError as error:
         raise InputError("--longest", None, str(error)) from None
+    if judge and judge.model:
+        one_model({folder: extractor.fingerprint, judge.path: judge.model})
+    return extractor
 
 
 def model_folder(args: argparse.Namespace) -> Path:

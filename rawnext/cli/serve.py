@@ -43,5 +43,5 @@ def run(args: argparse.Namespace) -> None:
     limits.check()
     judge = read_judge(model_folder(args))
     with listen(args.host, args.port) as sock:
-        service = Service(load_extractor(args), judge, at, limits)
+        service = Service(load_extractor(args, judge), judge, at, limits)
         serve(build_app(service, names_of(args.host)), sock, args.host, not args.no_browser)

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
     point = operating(args)
     judge = read_judge(model_folder(args))
-    x, seconds, of_file, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args))
+    x, seconds, of_file, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args, judge))
     verdict = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
     score, llr, threshold, same, outside = verdict
     of_pair = doubts_of(verdict, judge, point)

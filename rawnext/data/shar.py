@@ -69,7 +69,7 @@ def write_shar(data_dir: PathLike, folder: PathLike, audio_format: str, shard_si
         shutil.rmtree(path)
     expected = {name for shard in shards for name in shard.names}
     for path in out.iterdir():
-        if not path.name.startswith(("recording.", "cuts.")):
+        if not path.name.startswith(("recording.", "cuts.")) or path.is_symlink() or not path.is_file():
             raise InputError(path, None, "is no part of a Shar directory; give another output folder")
         if path.name not in expected:
             path.unlink()

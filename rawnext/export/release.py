@@ -10,11 +10,12 @@ from typing import Any
 from rawnext.config import Config
 from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, write_lines
+from rawnext.identity import KEY, one_model
 from rawnext.inference.extract import load_model
-from rawnext.inference.extractor import fingerprint
 from rawnext.results.rows import Row, markdown, read_rows
-from rawnext.scoring.decision import MODEL_PATH
+from rawnext.scoring.decision import MODEL_PATH, read_judge
 from rawnext.training import checkpoint
+from rawnext.training.checkpoint import fingerprint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
 INFO = "train_info.json"
@@ -28,12 +29,17 @@ embedding = extractor.embed(*read_audio("a.wav"))
 ```"""
 
 
-def read_info(exp: Path) -> dict[str, Any]:
-    """Content of train_info.json; empty if there is no such file.   Raises: InputError: the file is damaged."""
+def read_info(exp: Path, model: str) -> dict[str, Any]:
+    """Content of train_info.json; empty if there is no such file.
+
+    Args: model: fingerprint of the experiment's model.
+    Raises: InputError: the file is damaged, or is that of another model.
+    """
     path = exp / INFO
     info = read_json(path, "a JSON object") if path.exists() else {}
     if not isinstance(info, dict):
         raise InputError(path, None, "is not a JSON object")
+    one_model({checkpoint.weights_path(exp): model, path: info.get(KEY)})
     return info
 
 
@@ -41,28 +47,35 @@ def describe(exp: Path, model: Any, config: Config) -> dict[str, Any]:
     """Facts about a trained model, of JSON's types.
 
     Args: model, config: from load_model(exp).
-    Raises: InputError: train_info.json is damaged.
+    Raises: InputError: train_info.json is damaged, or that of another model.
     """
-    info = read_info(exp)
+    model_id = fingerprint(config, model.state_dict())
+    info = read_info(exp, model_id)
     calibrations = sorted(path.parent.relative_to(exp / "calibration").as_posix()
                           for path in (exp / "calibration").glob("*/*/model.json"))
     return {"model": config.model["name"], "weights": str(checkpoint.weights_path(exp)),
             "parameters": sum(p.numel() for p in model.parameters()),
             f"gmacs_of_{COUNTED_SAMPLES}_samples": info.get("gmacs") or round(gmacs(model), 4),
-            "embedding_dim": model.embedding_dim, "fingerprint": fingerprint(config, model.state_dict()),
+            "embedding_dim": model.embedding_dim, KEY: model_id,
             "options": config.model, "losses": [loss["name"] for loss in config.losses],
-            "training": {key: value for key, value in info.items() if key not in ("num_params", "gmacs")},
+            "training": {key: value for key, value in info.items() if key not in ("num_params", "gmacs", KEY)},
             "calibrations": calibrations}
 
 
-def evaluations(exp: Path) -> list[Row]:
-    """Results of whole utterances by cosine; empty if the experiment was not evaluated."""
+def evaluations(exp: Path, model: str) -> list[Row]:
+    """Results of whole utterances by cosine; empty if the experiment was not evaluated.
+
+    Raises: InputError: they are those of another model than the one with this fingerprint.
+    """
     if not any((exp / "scores").glob("**/*.json")):
         return []
-    return [row for row in read_rows(exp) if (row["duration"], row["backend"]) == ("full", "cosine")]
+    rows = read_rows(exp)
+    one_model({checkpoint.weights_path(exp): model, **{f"{row['scores']}.json": row.get(KEY) for row in rows}})
+    return [row for row in rows if (row["duration"], row["backend"]) == ("full", "cosine")]
 
 
-PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as"}  # paths, and names of the exporter's lists
+# paths, and names of the exporter's lists and machines
+PRIVATE = {"trials", "score_files", "init", "teacher", "trained_as", "command", "runs", "data"}
 
 
 def public(value: Any) -> Any:
@@ -77,7 +90,7 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     """Write a trained model as a folder for publication, without paths of this machine.
 
     Args: with_results: the model card has the results, and with them the names of the trial lists.
-    Raises: InputError: the experiment is damaged, or the folder already has a model.
+    Raises: InputError: the experiment is damaged, its files are of different models, or the folder already has a model.
     """
     from safetensors.torch import save_file
 
@@ -88,10 +101,14 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     facts = describe(exp, model, config)
     facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []
     facts["training"] = public(facts["training"])
-    lines = card(exp.resolve().name, facts, evaluations(exp) if with_results else [], licence, training_data)
+    if facts["calibrations"]:
+        one_model({checkpoint.weights_path(exp): facts[KEY], exp / MODEL_PATH: read_judge(exp).model})
+    rows = evaluations(exp, facts[KEY]) if with_results else []
+    lines = card(exp.resolve().name, facts, rows, licence, training_data)
     with atomic_path(folder / "config.yaml") as temporary:
         shutil.copyfile(exp / "config.yaml", temporary)
     for name in (INFO, MODEL_PATH):
+        (folder / name).unlink(missing_ok=True)  # of another model, from an export that was killed
         if (exp / name).exists():
             content = read_json(exp / name)
             write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python interface to embeddings: `from rawnext import Extractor`."""
 
-import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from rawnext.inference.doubts import of_recording
 from rawnext.inference.extract import BUFFER_SAMPLES, LONGEST_SAMPLES, buffered, embed_native, load_model
 from rawnext.models.folded import folded
 from rawnext.training import checkpoint
+from rawnext.training.checkpoint import fingerprint
 
 LONGEST_S = LONGEST_SAMPLES / SAMPLE_RATE
 
@@ -166,15 +166,6 @@ class Extractor:
             vectors = self.embed_batch(signals, rates)
             del part, signals  # an hour takes hundreds of megabytes, which the next recording may need
             yield from zip(names, vectors)
-
-
-def fingerprint(config: Config, state: dict[str, torch.Tensor]) -> str:
-    """SHA-256 of a model's configuration and the names, types, shapes and values of its tensors."""
-    digest = hashlib.sha256(repr(sorted(config.model.items())).encode())
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def checked(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:

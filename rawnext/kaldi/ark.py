@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path, is_special, write_lines
+from rawnext.files import PathLike, atomic_path, refuse_special, write_lines
 from rawnext.kaldi.tables import check_id, read_table
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, axes
@@ -131,9 +131,7 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
     """
     import kaldiio
 
-    for path in (ark, scp):
-        if is_special(path):
-            raise InputError(path, None, "cannot be written: it is not a file but a FIFO, device or socket")
+    refuse_special(ark, scp)
     ark, scp, seen, dim = Path(ark).resolve(), Path(scp).resolve(), set[str](), 0
     if not str(ark).isprintable():
         raise InputError(ascii(str(ark)), None, "an scp cannot carry this name")

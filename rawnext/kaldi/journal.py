@@ -13,6 +13,7 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
@@ -21,7 +22,7 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from rawnext.files import writable, write_lines
+from rawnext.files import refuse_special, writable, write_lines
 from rawnext.kaldi.ark import FLOAT_HEAD
 
 log = logging.getLogger(__name__)
@@ -38,17 +39,21 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
         chunk: utterances that are embedded together; a whole number of chunks is kept.
         embed: first -> (utt, (D,) embedding) of utts[first:], in order; not called if nothing is missing.
     Returns: the number of utterances kept; len(utts) if the job was complete already.
-    Raises: InputError: the folder cannot be written.   ValueError: a vector that Kaldi cannot use.
+    Raises: InputError: the folder cannot be written, or a file is a FIFO, device or socket.
+        ValueError: a vector that Kaldi cannot use.
     """
     lines = [*head, *(f"{utt} {source}" for utt, source in utts)]
     ids = [utt for utt, _ in utts]
     ark, scp, made_from = (name.with_name(f"{name.name}.{kind}") for kind in ("ark", "scp", "sources"))
     partial = name.with_name(f".{ark.name}.partial")
+    refuse_special(ark, scp, made_from, partial)
     with writable(ark, made_from, partial, scp), only_writer(made_from) as sources:
         old_lines = sources.read().split("\n")[:-1]
-        if old_lines == lines and scp.exists() and len(whole_entries(ark, ids)) == len(ids):
+        if old_lines == lines and scp.exists() and len(ends := whole_entries(ark, ids)) == len(ids):
+            if not names(scp, ark):
+                write_scp(scp, ark, ids, ends)
             return len(ids)
-        scp.unlink(missing_ok=True)
+        Path(os.path.realpath(scp)).unlink(missing_ok=True)  # a link stays
         if ark.exists():
             os.replace(ark, partial)
         ends = whole_entries(partial, ids)
@@ -62,12 +67,22 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
                 append(file, ids[kept:], embed(kept))
             file.flush()
             os.fsync(file.fileno())
-        offsets = [0, *whole_entries(partial, ids)]
-        if len(offsets) <= len(ids):
-            raise RuntimeError(f"{partial}: {len(offsets) - 1} embeddings instead of {len(ids)}")
-        os.replace(partial, ark)
-        write_lines(scp, (f"{utt} {ark.resolve()}:{at + len(utt.encode()) + 1}" for utt, at in zip(ids, offsets)))
+        ends = whole_entries(partial, ids)
+        if len(ends) < len(ids):
+            raise RuntimeError(f"{partial}: {len(ends)} embeddings instead of {len(ids)}")
+        shutil.move(partial, os.path.realpath(ark))  # a link stays
+        write_scp(scp, ark, ids, ends)
     return kept
+
+
+def write_scp(scp: Path, ark: Path, utts: Sequence[str], ends: Sequence[int]) -> None:
+    write_lines(scp, (f"{utt} {ark.resolve()}:{at + len(utt.encode()) + 1}" for utt, at in zip(utts, [0, *ends])))
+
+
+def names(scp: Path, ark: Path) -> bool:
+    """Whether an scp names this archive; after a copy or move of its folder, it names the original."""
+    with open(scp, encoding="utf-8") as file:
+        return f" {ark.resolve()}:" in file.readline()
 
 
 def append(file: BinaryIO, utts: Sequence[str], vectors: Iterable[tuple[str, np.ndarray]]) -> None:

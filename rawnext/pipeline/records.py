@@ -13,14 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext.errors import InputError
-from rawnext.files import write_lines
+from rawnext.errors import InputError, warn
+from rawnext.files import versions, write_lines
+from rawnext.identity import arks_of
 from rawnext.stamp import ROOT, sha256
 
 # What an input or output may be besides a file:
 CODE = "code"  # the source of rawnext/ and steps/
-AUDIO = "audio:"  # AUDIO + data directory: size and time of every file in its wav.scp
-EMBEDDINGS = "embeddings:"  # EMBEDDINGS + folder: embedding.scp, the archives it names, the speakers' embeddings
+AUDIO = "audio:"  # AUDIO + data directory: size and time of every file in its wav.scp, and of those its commands name
+EMBEDDINGS = "embeddings:"  # EMBEDDINGS + folder: embedding.scp, its archives in the folder, the speakers' embeddings
 Identity = list[Any] | None  # [status, SHA-256]; None: there is no such file
 
 
@@ -39,11 +40,15 @@ class Task(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """A task that is to be done, with the identities of its inputs before it began, and its record's file."""
+    """A task that is to be done, with the identities of its inputs before it began, and its record's file.
+
+    spoilt: an output is there with another content than the command wrote.
+    """
 
     task: Task
     inputs: dict[str, Identity]
     record: Path
+    spoilt: bool = False
 
 
 def status_of(path: str) -> list[Any] | None:
@@ -72,15 +77,15 @@ def identity(path: str) -> Identity:
 
 
 def embedding_files(folder: str) -> list[str]:
-    """An embedding.scp, the archives that it names, and the speakers' mean embeddings if there are such."""
-    scp = f"{folder}/embedding.scp"
-    try:
-        with open(scp, encoding="utf-8") as file:
-            arks = {line.split(None, 1)[1].rpartition(":")[0] for line in file}
-    except (OSError, IndexError):
+    """An embedding.scp, the archives that it names, and the speakers' mean embeddings if there are such; none if it
+    names archives of another folder, although this one has them, as after a copy or move."""
+    names = [f"{folder}/{name}" for name in ("embedding.scp", "spk_embedding.scp", "spk_embedding.ark", "num_utts.ark")]
+    found = [path for path in names if os.path.exists(path)]
+    arks = [ark for path in found[:2] if path.endswith(".scp") for ark in arks_of(path)]
+    own = {str(ark): f"{folder}/{ark.name}" for ark in arks if os.path.exists(f"{folder}/{ark.name}")}
+    if names[0] not in found or any(os.path.realpath(ark) != os.path.realpath(path) for ark, path in own.items()):
         return []
-    means = (f"{folder}/{name}" for name in ("spk_embedding.ark", "spk_embedding.scp", "num_utts.ark"))
-    return [scp, *sorted(arks), *(path for path in means if os.path.exists(path))]
+    return list(dict.fromkeys([names[0], *(own.get(str(ark), str(ark)) for ark in arks), *found]))
 
 
 def code() -> str:
@@ -93,15 +98,19 @@ def code() -> str:
 
 
 def audio(data_dir: str) -> str:
-    """SHA-256 over path, size and time of each line of wav.scp."""
-    digest = hashlib.sha256()
+    """SHA-256 over path, size and time of each line of wav.scp; warns of commands, whose output may also change."""
+    digest, path, pipes = hashlib.sha256(), Path(data_dir) / "wav.scp", 0
     try:
-        with open(Path(data_dir) / "wav.scp", encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             for line in file:
-                path = line.rstrip("\n").partition(" ")[2]
-                digest.update(f"{line}{(status_of(path) or [])[:2]}\n".encode())
+                source = line.partition(" ")[2].strip()
+                pipes += source.endswith("|")
+                digest.update(f"{line}{versions(source)}\n".encode())
     except OSError:
         return ""
+    if pipes:
+        warn(path, f"{pipes} recordings come from commands: a change of the files that they name is noticed, any other "
+                   "change of their output is not (--stage N --again true makes a stage's files again)")
     return digest.hexdigest()
 
 
@@ -138,8 +147,11 @@ def pending(exp: Path, tasks: Iterable[Task], again: bool = False) -> list[Pendi
         if first.startswith(EMBEDDINGS):
             first = f"{first.removeprefix(EMBEDDINGS)}/embedding.scp"
         record = exp / "made" / os.path.relpath(first, exp)
-        if again or not up_to_date(task, read_record(record)):
-            found.append(Pending(task, {path: identity(path) for path in task.inputs}, record))
+        then = read_record(record)
+        if again or not up_to_date(task, then):
+            made = [(path, then["outputs"][path]) for path in task.outputs if path in then.get("outputs", {})]
+            spoilt = any(identity(path) and not is_same(path, was) for path, was in made)
+            found.append(Pending(task, {path: identity(path) for path in task.inputs}, record, spoilt))
     return found
 
 
@@ -167,13 +179,14 @@ def finish(item: Pending) -> str:
 
 
 def write_pending(path: Path, items: Sequence[Pending]) -> None:
-    write_lines(path, (json.dumps([*item[:2], str(item.record)], ensure_ascii=False) for item in items))
+    write_lines(path, (json.dumps([*item[:2], str(item.record), item.spoilt], ensure_ascii=False) for item in items))
 
 
 def read_pending(path: Path) -> list[Pending]:
     """Raises: InputError: it is missing, or not what write_pending writes."""
     try:
         lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        return [Pending(Task(*map(tuple, task)), inputs, Path(record)) for task, inputs, record in lines]
+        return [Pending(Task(*map(tuple, task)), inputs, Path(record), spoilt)
+                for task, inputs, record, spoilt in lines]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(path, None, f"not a list of tasks: {error}") from None

@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from rawnext.pipeline.plan import FROM_COHORT, FROM_EMBEDDINGS, Row, tag
+from rawnext.identity import arks_of
+from rawnext.pipeline.plan import COHORT, FROM_COHORT, FROM_EMBEDDINGS, Row, tag
 from rawnext.pipeline.records import AUDIO, CODE, EMBEDDINGS, Task
 from rawnext.stamp import ROOT
 
@@ -31,7 +32,7 @@ class Experiment(NamedTuple):
 
     @property
     def cohort(self) -> str:
-        return f"{self.exp}/cohort"
+        return f"{self.exp}/{COHORT}"
 
     def folder(self, data: str, protocol: str, seconds: str = "full") -> str:
         """Where the embeddings of a data directory are."""
@@ -72,7 +73,8 @@ def train(e: Experiment, role: str) -> list[Task]:
                "--dev", e.dev, *(("--teacher", e.teacher) if e.teacher else ()))
     inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
     inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
-    inputs += [e.teacher] if e.teacher else []
+    inputs += [AUDIO + e.train]
+    inputs += [e.teacher, *map(str, arks_of(e.teacher))] if e.teacher and Path(e.teacher).is_file() else []
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
     outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
     return [Task(command, tuple(inputs), tuple(outputs))]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.results.evaluation import paired_eer
-from rawnext.results.report import code_block, list_table, number, stamps, unique
+from rawnext.results.report import code_block, commands, list_table, number, stamps
 from rawnext.results.rows import (
     MEASURES,
     Row,
@@ -45,7 +45,7 @@ def comparison(exps: Sequence[Path], test: bool = False, seeds: bool = False) ->
             lines += [*(markdown(difference_table(chosen), 1) if len(chosen) > 1 else []), ""]
     return [*lines, "minDCF: P_target 0.05, costs 1 and 1. GMACs: for an utterance of 3.69 s, in the inference form.",
             *method_notes(rows), "", "### Where the figures come from", "", *markdown(list_table(rows)), "",
-            *markdown(training_table(systems), 1), "", *code_block(unique(rows, "command")), "",
+            *markdown(training_table(systems), 1), "", *code_block(commands(rows)), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) if name in ("Commit", "Evaluated on")
               for value in values)]
 
@@ -56,7 +56,7 @@ def table(chosen: dict[str, dict[str, Row]], seeds: bool = False) -> Table:
     Args: chosen: system -> duration -> evaluation on one list.   seeds: see comparison.
     """
     rows = [row for by in chosen.values() for row in by.values()]
-    durations = [d for d in durations_of(rows) if any(d == row["duration"] for row in rows)]
+    durations = durations_of(rows)
     columns = [(measure, d) for measure in TITLES if any(measure in row for row in rows) for d in durations]
     lines = [["system", "parameters", "GMACs", *(f"{TITLES[measure]} {label_of(d)}" for measure, d in columns)]]
     for name, by in chosen.items():

@@ -11,7 +11,7 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
-from rawnext.results.rows import Row
+from rawnext.results.rows import Row, check_unchanged
 from rawnext.scoring.bootstrap import REPLICATES, Measure, bootstrap, interval, p_value, units_of
 from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import EER_DEFINITION, act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
@@ -146,5 +146,7 @@ def paired_eer(row: Row, first: Row) -> str:
     if row["scores"] == first["scores"] or row["trials_sha256"] != first["trials_sha256"]:
         return ""
     enroll = Path(row["enroll"]) / "utt2spk" if "enroll" in row else None
+    for one in (row, first):
+        check_unchanged(one)
     return str(paired_files(row["scores"], first["scores"], row["trials"], None, enroll,
                             row.get("eer_definition", EER_DEFINITION))[0])

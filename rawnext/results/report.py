@@ -20,7 +20,7 @@ def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: l
         lines += [f"## {title}", "", *markdown(table), ""]
     for note in notes(rows, paper):
         lines += [note, ""]
-    return [*lines, "## Where the figures come from", "", *code_block(unique(rows, "command")), "",
+    return [*lines, "## Where the figures come from", "", *code_block(commands(rows)), "",
             *markdown(list_table(rows)), "", *protocol_lines(config, rows), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) for value in values)]
 
@@ -36,6 +36,11 @@ def unique(rows: Iterable[Row], *names: str) -> list[str]:
     """Different values of one or more columns, each once, in the order of the rows."""
     found = (" ".join(str(row[name]) for name in names) for row in rows if all(row.get(name) for name in names))
     return list(dict.fromkeys(found))
+
+
+def commands(rows: Iterable[Row]) -> list[str]:
+    """The commands of the trainings; of rows without one, that of the evaluation."""
+    return unique([{"command": row.get("train", {}).get("command") or row.get("command")} for row in rows], "command")
 
 
 def code_block(lines: list[str]) -> list[str]:
@@ -66,13 +71,16 @@ def stamps(rows: list[Row]) -> list[tuple[str, list[str]]]:
              "Configuration (file, sha256)": unique(rows, "config", "config_sha256"),
              "Evaluated on": unique(rows, "hardware"),
              "Date": [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else [],
-             "Training": [", ".join(f"{name} {number(value)}" for name, value in training.items())
+             "Training": [", ".join(f"{name} {number(value) if name != 'seed' else value}"
+                                    for name, value in training.items() if name != "command")
                           for training in trainings.values()]}
     return [(name, values) for name, values in found.items() if values]
 
 
 def number(value: Any) -> str:
-    """A number with thousands separators; None is empty, anything else as it is."""
+    """A number with thousands separators; None is empty, a list its items, anything else as it is."""
+    if isinstance(value, list | dict):
+        return "; ".join(map(str, value)) if isinstance(value, list) else " ".join(f"{k}={v}" for k, v in value.items())
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

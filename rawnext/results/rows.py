@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError, printable
+from rawnext.errors import InputError, printable, warn
 from rawnext.files import PathLike, read_json, read_lines
-from rawnext.kaldi.tables import to_number
+from rawnext.identity import KEY
+from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
+from rawnext.stamp import sha256
 
 Row = dict[str, Any]     # one evaluation, as steps/evaluate.py wrote it
 Table = list[list[str]]  # header and lines
 
 OFFICIAL_TRIALS = {"O": 37_611, "E": 579_818, "H": 550_894}  # cleaned VoxCeleb1 lists
-DURATIONS = ("full", "5", "2", "1")
 MEASURES = {  # name in a row -> title, format; those after minDCF are of log-likelihood ratios only
     "eer": ("EER %", ".2f"), "min_dcf_01": ("minDCF, P_target 0.01", ".3f"),
     "min_dcf_05": ("minDCF, P_target 0.05", ".3f"), "act_dcf_01": ("actual DCF, P_target 0.01", ".3f"),
@@ -28,7 +29,8 @@ MEASURES = {  # name in a row -> title, format; those after minDCF are of log-li
 PAPER_NAMES = {"eer": "eer", "min_dcf_01": "mindcf01", "min_dcf_05": "mindcf05"}  # columns of conf/paper.tsv
 MOST = 1e15  # of a number in a row
 NAMES = ("list", "data_set", "protocol", "backend")
-TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning")  # that an evaluation may lack
+TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning", KEY,
+         "scores_sha256")  # that an evaluation may lack
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
 
 
@@ -42,13 +44,12 @@ def title_of(row: Row) -> str:
 
 
 def read_rows(exp: Path) -> list[Row]:
-    """All evaluations below exp/scores, in the order of the tables.
+    """All evaluations of the model below exp/scores, in the order of the tables; see of_one_model.
 
     Raises: InputError: there are none, a file was not written by steps/evaluate.py, or two have the same key.
     """
     rows: dict[tuple, tuple[Path, Row]] = {}
-    for path in sorted((exp / "scores").glob("**/*.json")):
-        row = read_row(path)
+    for path, row in of_one_model(exp, {path: read_row(path) for path in sorted((exp / "scores").glob("**/*.json"))}):
         key = (*key_of(row), row["duration"])
         if key in rows:
             raise InputError(path, None, f"evaluates {' '.join(key)}, and so does {rows[key][0]}; delete one")
@@ -56,6 +57,36 @@ def read_rows(exp: Path) -> list[Row]:
     if not rows:
         raise InputError(exp / "scores", None, "holds no evaluation; run steps/evaluate.py first")
     return sorted((row for _, row in rows.values()), key=order)
+
+
+def of_one_model(exp: Path, rows: dict[Path, Row]) -> list[tuple[Path, Row]]:
+    """The evaluations without those of an earlier model, which are left out with a warning.
+
+    The model is that of train_info.json, or else of the latest evaluation. Evaluations of unknown models stay.
+    """
+    info = exp / "train_info.json"
+    trained = read_json(info) if info.is_file() else None
+    dated = sorted((str(row.get("date", "")), row[KEY]) for row in rows.values() if row.get(KEY))
+    model = (isinstance(trained, dict) and trained.get(KEY)) or (dated[-1][1] if dated else "")
+    others = [path for path, row in rows.items() if row.get(KEY, "") not in ("", model)] if model else []
+    if others:
+        warn(exp, f"left out {len(others)} evaluations of another model than {str(model)[:12]}, such as {others[0]} of "
+                  f"{rows[others[0]][KEY][:12]}; stages 4 to 8 make those of the plan again")
+    return [(path, row) for path, row in rows.items() if path not in others]
+
+
+def read_evaluated(row: Row) -> tuple[Trials, np.ndarray]:
+    """The trials of an evaluation and its (N,) scores.   Raises: InputError: see check_unchanged."""
+    check_unchanged(row)
+    return read_scored_trials(row["scores"], row["trials"])
+
+
+def check_unchanged(row: Row) -> None:
+    """Raise InputError if the scores or trials of an evaluation cannot be read or have changed since: curves made of
+    them would not be those of its figures. Evaluations of early versions do not state what their scores were."""
+    for name in ("scores", "trials") if "scores_sha256" in row else ():
+        if row[f"{name}_sha256"] != sha256(row[name]):
+            raise InputError(row[name], None, f"has changed since {row['scores']}.json was made of it; evaluate again")
 
 
 def read_row(path: Path) -> Row:
@@ -145,9 +176,9 @@ def read_paper(path: PathLike, system: str) -> list[dict[str, str]]:
     return [line for line in paper if line["system"] == system]
 
 
-def durations_of(rows: Iterable[Row]) -> list[str]:
-    """The paper's durations and all others that were measured, longest first."""
-    return sorted({*DURATIONS, *(row["duration"] for row in rows)}, key=seconds, reverse=True)
+def durations_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The durations of these evaluations or lines of the paper, longest first."""
+    return sorted({row["duration"] for row in rows}, key=seconds, reverse=True)
 
 
 def figure(row: Row, measure: str) -> str:
@@ -176,13 +207,13 @@ def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Tabl
     found = []
     for measure, (title, _) in MEASURES.items():
         own = [row for row in rows if measure in row]
-        durations = durations_of(own)
+        published = [line for line in paper if line.get(PAPER_NAMES.get(measure, ""))]
+        durations = durations_of([*own, *published])
         cells: dict[tuple[str, ...], dict[str, str]] = {}
         for row in own:
             cells.setdefault(key_of(row), {})[row["duration"]] = figure(row, measure)
-        for line in paper:
-            if value := line.get(PAPER_NAMES.get(measure, "")):
-                cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = value
+        for line in published:
+            cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[PAPER_NAMES[measure]]
         keys = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
         if own:
             found.append((title, [["list", "data set", "protocol", "backend", *map(label_of, durations)],

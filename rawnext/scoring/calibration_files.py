@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, read_json, write_lines
+from rawnext.files import PathLike, newest, read_json, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
 from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
@@ -128,7 +128,7 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
     Raises: InputError: the file was not written by save_model.
     """
     what = "a calibration of steps/calibrate.py"
-    model = read_json(path, what)
+    model = read_json(newest(path), what)
     try:
         names = model["names"][1:]
         weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.identity import KEY
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model, weaknesses
 from rawnext.scoring.cosine import unit_vectors
@@ -62,13 +63,16 @@ class Judge(NamedTuple):
     """LLRs and decisions from cosines of an experiment's whole-utterance embeddings.
 
     names: of the calibration's measures.   why: why there is no calibration; empty if there is one.
-    doubts: reasons to doubt the calibration.
+    doubts: reasons to doubt the calibration.   path: its file.   model: fingerprint of the model that it is for; empty:
+    not known.
     """
 
     calibration: Calibration | None
     names: list[str]
     why: str = ""
     doubts: tuple[str, ...] = ()
+    path: str = ""
+    model: str = ""
 
     def llr(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """(N,) LLRs of (N,) cosines and seconds of both sides, and (N,) bool: a duration is outside its range.
@@ -124,4 +128,4 @@ def read_judge(exp: PathLike) -> Judge:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")
     doubts = (f"The calibration of this model is weak: {why}." for why in weaknesses(about))
-    return Judge(calibration, names, doubts=tuple(doubts))
+    return Judge(calibration, names, doubts=tuple(doubts), path=str(path), model=str(about.get(KEY) or ""))

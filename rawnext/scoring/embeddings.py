@@ -10,6 +10,7 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.identity import one_model, origin_of_embeddings
 from rawnext.kaldi.ark import read_matrix
 from rawnext.kaldi.tables import indices_of, read_enroll_map, read_table
 from rawnext.scoring.cosine import unit_vectors
@@ -23,11 +24,13 @@ class Side(NamedTuple):
     """Embeddings of the enroll or test side.
 
     keys: N utts or models.   x: (N, D) float32, no zero vectors.   num_utts: (N,) utterances averaged in each.
+    model: fingerprint of the embedding model (rawnext/identity.py); empty: not known.
     """
 
     keys: list[str]
     x: np.ndarray
     num_utts: np.ndarray
+    model: str = ""
 
     @property
     def row_of(self) -> dict[str, int]:
@@ -75,9 +78,11 @@ def check_nonzero(keys: list[str], x: np.ndarray, path: PathLike) -> None:
 def read_side(scp: PathLike, transform: Transform | None = None, wanted: Container[str] | None = None) -> Side:
     """The embeddings of an scp, or of the wanted utts in it, transformed.
 
-    Raises: InputError: one cannot be read, is zero, or has another dimension than the transform; all are equal.
+    Raises: InputError: one cannot be read, is zero, or has another dimension than the transform; all are equal; they
+        are of several models, or of another folder than that of a copied scp.
     """
     keys, x = read_matrix(scp, wanted)
+    model = origin_of_embeddings(scp)
     check_nonzero(keys, x, scp)
     if len(x) > 1 and np.ptp(x, axis=0).max() <= SAME * np.abs(x[0]).max():
         raise InputError(scp, None, f"all {len(x)} embeddings are equal: the model gives every utterance the same one")
@@ -86,7 +91,7 @@ def read_side(scp: PathLike, transform: Transform | None = None, wanted: Contain
             raise InputError(scp, None, f"{x.shape[1]} dimensions, but the back end has {len(transform.mean)}")
         x = transform(x)
         check_nonzero(keys, x, scp)
-    return Side(keys, x, np.ones(len(keys), int))
+    return Side(keys, x, np.ones(len(keys), int), model)
 
 
 def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -> Side:
@@ -103,7 +108,7 @@ def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -
     for row, utts in enumerate(models.values()):
         means[row] = vectors[[row_of[utt] for utt in utts]].mean(axis=0, dtype=np.float64)
     check_nonzero(list(models), means, enroll_map)
-    return Side(list(models), means, np.array([len(utts) for utts in models.values()]))
+    return Side(list(models), means, np.array([len(utts) for utts in models.values()]), side.model)
 
 
 class Sides(NamedTuple):
@@ -113,6 +118,11 @@ class Sides(NamedTuple):
     test: Side
     enroll_index: np.ndarray
     test_index: np.ndarray
+
+    @property
+    def model(self) -> str:
+        """Fingerprint of the embedding model; empty: not known."""
+        return self.enroll.model or self.test.model
 
     def with_itself(self, models: Mapping[str, Sequence[str]] | None = None) -> np.ndarray:
         """(T,) bool: the test utterance is also on the enroll side.   models: model -> its utterances."""
@@ -139,6 +149,7 @@ def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enro
     same_scp = test_scp == enroll_scp
     enroll = read_side(enroll_scp, transform, enroll_utts | test_utts if same_scp else enroll_utts)
     test = enroll if same_scp else read_side(test_scp, transform, test_utts)
+    one_model({enroll_scp: enroll.model, test_scp: test.model})
     if enroll.x.shape[1] != test.x.shape[1]:
         raise InputError(test_scp, None, f"{test.x.shape[1]} dimensions, but {enroll_scp} has {enroll.x.shape[1]}")
     if enroll_map:

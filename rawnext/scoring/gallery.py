@@ -65,7 +65,8 @@ class Gallery:
         if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST for utts, seconds in known.values()):
             raise InputError(self.json, None, f"is not {what}")
         if fingerprint != self.fingerprint:
-            raise InputError(self.json, None, "was made with another model; enroll again with this one")
+            raise InputError(self.json, None, f"was made with another model, {str(fingerprint)[:12]}; enroll again "
+                                              f"with this one, {self.fingerprint[:12]}")
         keys, means = read_matrix(self.scp)
         if keys != list(known) or self._ark_sha256() != ark_sha256:
             raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")

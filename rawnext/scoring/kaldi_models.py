@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path, readable
+from rawnext.files import PathLike, atomic_path, newest, readable
 from rawnext.kaldi.ark import open_regular, read_array
 from rawnext.scoring.plda import Plda
 
@@ -25,6 +25,7 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
         axes: for each array 1 (vector) or 2 (matrix).   tag: enclosing tag, as in `<Plda> ... </Plda>`.
     Raises: InputError: missing, cut off, another kind of file, not finite.
     """
+    path = newest(path)
     try:
         with readable(path), open_regular(str(path)) as file:
             data = file.read()

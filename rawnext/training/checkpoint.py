@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints with the whole state of a training run, and the model file that it leaves."""
 
+import hashlib
 import io
+import json
 import logging
 import os
 import re
 import struct
 import warnings
 import zipfile
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rawnext.config import Config
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, readable
+from rawnext.identity import COMPUTATION
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +91,20 @@ def load_state(exp: PathLike) -> dict[str, Any]:
             return {"model": load_file(path)}
         except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type of number that torch lacks
             raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
+
+
+def fingerprint(config: Config, state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a model's configuration, of the names, types, shapes and values of its tensors, and of COMPUTATION.
+
+    It is equal for a model and its export. Embeddings, scores and calibrations of different fingerprints are never
+    mixed (rawnext/identity.py).
+    """
+    options = json.loads(json.dumps(config.model))  # lists for tuples, as in a file
+    digest = hashlib.sha256(f"{COMPUTATION}{sorted(options.items())!r}".encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(module: nn.Module, exp: PathLike) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from rawnext.config import Config
 from rawnext.files import write_lines
-from rawnext.stamp import commit, hardware
+from rawnext.identity import KEY
+from rawnext.stamp import command, commit, hardware
+from rawnext.training.checkpoint import fingerprint
 
 COUNTED_SAMPLES = 59_050  # length of the utterance for which GMACs are counted: 3.69 s
 
@@ -29,9 +32,10 @@ def gmacs(model: nn.Module, samples: int = COUNTED_SAMPLES, batch: int = 64) -> 
     return counter.get_total_flops() / 2e9 / batch
 
 
-def write_info(exp: Path, model: nn.Module, **values: Any) -> None:
-    """Write exp/train_info.json: the model's counts, the code's commit, the machine, and the given values."""
+def write_info(exp: Path, model: nn.Module, config: Config, **values: Any) -> None:
+    """Write exp/train_info.json: the model's counts and fingerprint, command, commit, machine, and the given values."""
     info = {"num_params": sum(p.numel() for p in model.parameters()), "gmacs": round(gmacs(model), 4),
+            KEY: fingerprint(config, model.state_dict()), "command": command(),
             "commit": commit(), "torch": torch.__version__, "hardware": hardware(), **values}
     write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
     print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train_info.json", file=sys.stderr)

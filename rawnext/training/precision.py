@@ -21,7 +21,8 @@ def describe(config: Config, device: torch.device) -> str:
     precision = str(amp_type(config.train.amp, device) or torch.float32).removeprefix("torch.")
     return (f"device={torch.cuda.get_device_name(device) if gpu else f'CPU, {hardware()}'} "
             f"processes={rank_world()[1]} precision={precision} tf32={'on' if gpu and config.train.tf32 else 'off'} "
-            f"torch={torch.__version__} cuda={torch.version.cuda or 'none'} threads={torch.get_num_threads()}")
+            f"torch={torch.__version__} cuda={torch.version.cuda or 'none'} threads={torch.get_num_threads()} "
+            f"compiled={config.train.compiled} augment_on={config.train.augment_on}")
 
 
 def amp_type(name: str, device: torch.device) -> torch.dtype | None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings of another network, which a small one learns to predict (distillation)."""
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ class Teacher:
     Args:
         scp: Kaldi table of vectors by utt or speaker. A speaker's mean is the better target if utterances are short.
         utts, speakers: N ids of the utterances and of their speakers.
-    Attributes: dim: D.
+    Attributes: dim: D.   sha256: of the vectors and of the utterances' rows.
     Raises: InputError: an utterance has neither, or a vector is damaged or zero.
     """
 
@@ -39,6 +40,7 @@ class Teacher:
             raise InputError(scp, None, f"{num} of {len(rows)} utterances have no embedding, nor have their speakers; "
                                         f"the first: {utts[first]} of {speakers[first]}")
         self.rows, self.x, self.dim = np.array(rows), (x / norms).astype(np.float32), x.shape[1]
+        self.sha256 = hashlib.sha256(self.rows.tobytes() + self.x.tobytes()).hexdigest()
 
     def __getitem__(self, indices: Sequence[int]) -> np.ndarray:
         """(B, D) unit vectors of B utterances."""

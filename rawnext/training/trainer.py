@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from rawnext.config import Config, save_config
+from rawnext.config import Config, load_config, save_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.speed import with_copies
 from rawnext.dist import (
@@ -38,10 +38,11 @@ from rawnext.dist import (
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.log import progress
+from rawnext.stamp import command, commit, sha256
 from rawnext.training import checkpoint
 from rawnext.training.dataset import EpochDataset, TrainingLoader, fit_batch, report_undrawn, to_device
 from rawnext.training.optim import build_optimizer, follow, learning_rate, margin_share
-from rawnext.training.precision import amp_type, set_gpu_options
+from rawnext.training.precision import amp_type, describe, set_gpu_options
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
 from rawnext.training.task import build_task
 from rawnext.training.teacher import read_teacher
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 COLUMNS = ("epoch", "step", "loss", "acc", "lr", "eer_dev", "min_dcf_dev", "seconds", "utts_per_s", "data_wait",
            "bad_utts")
 SCHEMA = 2  # of checkpoints
+# Options of `train` that change the result; the others change its speed, rounding or log, and are recorded for each run
+FIXED = ("epochs", "average", "ema", "accumulate", "sync_batchnorm", "margin_from", "margin_full", "teacher_weight")
 SUMS = dict.fromkeys(("loss", "acc", "steps", "seconds", "waited", "utts"), 0.0)  # of an epoch so far
 
 
@@ -79,6 +82,8 @@ class Trainer:
         self.speakers = with_copies([str(s) for s in table.speakers], config.batch.speeds)
         self.teacher_path = teacher
         self.teacher = read_teacher(teacher, table, config) if teacher else None
+        self.data = {"train": sha256(table.path), **{name: sha256(bank.path) for name, bank in banks.items()},
+                     **({"teacher": self.teacher.sha256} if self.teacher else {})}
         report_undrawn(table, config)
         sync = config.train.sync_batchnorm
         torch.manual_seed(config.seed)
@@ -104,6 +109,7 @@ class Trainer:
         self.epoch = self.step_in_epoch = self.step = self.drawn = self.num_bad = 0
         self.new_counts = [0, 0]  # drawn and bad in this process, not yet summed over the processes
         self.history: list[dict[str, Any]] = []
+        self.runs: list[dict[str, str]] = []  # the first, and each that computed with something else
         self.sums = dict(SUMS)
         self.writer: Any = None
         self.saved_at = time.monotonic()
@@ -122,8 +128,8 @@ class Trainer:
             self.task.initialise(self.init, self.speakers)
         if self.is_finished():
             log.info("%s: already trained to its last epoch %d", self.exp / "model.pt", self.epoch)
-            if is_main() and not (self.exp / "config.yaml").exists():
-                save_config(self.config, self.exp / "config.yaml")
+            if is_main():
+                self.check_config(self.exp / "config.yaml")
             return False
         if is_main():
             if state is None:
@@ -132,6 +138,7 @@ class Trainer:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
+        self.note_run()
         folder, keep = self.exp / "checkpoints", self.config.train.keep
         with StopRequest(self.device) as self.stop, checkpoint.Saver(folder, keep) as self.saver:
             try:
@@ -151,11 +158,37 @@ class Trainer:
             log.info("wrote %s", self.exp / "model.pt")
         return True
 
+    def check_config(self, path: Path) -> None:
+        """Write config.yaml of a finished training if it is missing.   Raises: InputError: it was edited since."""
+        if not path.exists():
+            save_config(self.config, path)
+        elif changed := differences(fixed_options(load_config([path])), fixed_options(self.config)):
+            raise InputError(path, None, f"has {changed}, with which this model was trained; delete it to have it "
+                                         "written again")
+
+    def note_run(self) -> None:
+        """Add to `runs` what this run computes with, if an earlier one computed with something else."""
+        what = f"{describe(self.config, self.device)} commit={commit()}"
+        if self.epoch < self.config.train.epochs and not (self.runs and self.runs[-1]["what"].endswith(f": {what}")):
+            self.runs.append({"what": f"from step {self.step}: {what}", "command": command()})
+
+    def origin(self) -> dict[str, Any]:
+        """For train_info.json: the command of the first run, what each run computed with, SHA-256 of the data."""
+        first = {"command": self.runs[0]["command"]} if self.runs else {}  # of an early version: not known
+        return {**first, "runs": [run["what"] for run in self.runs], "data": self.data}
+
     def set_aside(self) -> None:
         """Rename what an earlier training left to NAME.old, so that it is not taken for the result of this one."""
         for name in ("model.pt", "train_info.json", "train.tsv", "config.yaml"):
-            if (path := self.exp / name).exists():
-                os.replace(path, f"{path}.old")
+            self.rename_old(self.exp / name)
+
+    def rename_old(self, path: Path) -> None:
+        if path.exists():
+            os.replace(path, f"{path}.old")
+
+    def trained(self) -> nn.Module:
+        """The model of the last step, or the average."""
+        return self.task.model if self.averaged is None else self.averaged.module
 
     def final_model(self) -> nn.Module:
         """The model of the last step, or the average, whose results on the validation set are logged.
@@ -163,7 +196,7 @@ class Trainer:
         Every process must call it.
         """
         if self.averaged is None:
-            return self.task.model
+            return self.trained()
         kind = f"moving average, decay {self.config.train.ema}" if self.config.train.ema else (
             f"mean of the last epochs ({self.config.train.average})")
         if self.validate and (row := self.validation(self.averaged.module)):
@@ -171,17 +204,22 @@ class Trainer:
             log.info("eer_dev=%.4g min_dcf_dev=%.4g at the last step; eer_dev=%.4g min_dcf_dev=%.4g of the %s",
                      last["eer_dev"], last["min_dcf_dev"], row["eer_dev"], row["min_dcf_dev"], kind)
         log.info("model.pt has the average of weights: %s", kind)
-        return self.averaged.module
+        return self.trained()
 
     def is_finished(self) -> bool:
-        """Does model.pt hold the last step of this training?"""
-        if self.epoch < self.config.train.epochs or not (self.exp / "model.pt").exists():
+        """Does model.pt hold the last step of this training? Another model is renamed to model.pt.old."""
+        path = self.exp / "model.pt"
+        if self.epoch < self.config.train.epochs or not path.exists():
             return False
         try:
-            return checkpoint.load(self.exp / "model.pt")["step"] == self.step
+            if same_tensors(checkpoint.load(path).get("model"), self.trained().state_dict()):
+                return True
+            log.warning("%s is not the result of this training; it becomes model.pt.old, and is written again", path)
         except InputError as error:
             log.warning("%s; training will write it again", error)
-            return False
+        if is_main():
+            self.rename_old(path)
+        return False
 
     def run_epoch(self) -> None:
         num_steps = self.loader.num_steps(self.epoch)
@@ -339,14 +377,8 @@ class Trainer:
                 "step_in_epoch": self.step_in_epoch, "drawn": self.drawn, "num_bad": self.num_bad,
                 "sums": self.sums, "history": self.history,
                 "speakers": self.speakers, "init": self.init, "teacher": self.teacher_path,
-                "num_utts": len(self.table), "config": json.dumps(self.fixed_options())}
-
-    def fixed_options(self) -> dict[str, Any]:
-        """Options that must not change between a checkpoint and its continuation."""
-        c = self.config
-        return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
-                "crop": vars(c.crop), "optim": vars(c.optim), "epochs": c.train.epochs,
-                "average": c.train.average, "ema": c.train.ema}
+                "num_utts": len(self.table), "data": self.data, "runs": self.runs,
+                "config": json.dumps(fixed_options(self.config))}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Load a checkpoint's state.
@@ -356,13 +388,16 @@ class Trainer:
         if (schema := state.get("schema", 1)) > SCHEMA:
             raise InputError(self.exp, None, f"has checkpoints of a later version (schema {schema}; this one reads up "
                                              f"to {SCHEMA})")
-        current = json.loads(json.dumps(self.fixed_options()))
-        saved = with_new_defaults(json.loads(state["config"]))
-        if changed := [key for key in current if current[key] != saved.get(key)]:
-            raise InputError(self.exp, None, f"has checkpoints with another {', '.join(changed)}; choose another "
-                                             "experiment name, or delete its checkpoints to start again")
-        if state["speakers"] != self.speakers or state["num_utts"] != len(self.table):
+        saved = with_new_defaults(json.loads(state["config"]), self.config)
+        if changed := differences(saved, fixed_options(self.config)):
+            raise InputError(self.exp, None, f"has checkpoints with {changed}: choose another experiment name, or "
+                                             "delete its checkpoints to start again")
+        known = state.get("data", {})
+        if state["speakers"] != self.speakers or state["num_utts"] != len(self.table) or (
+                known.get("train", self.data["train"]) != self.data["train"]):
             raise InputError(self.exp, None, f"has checkpoints of other training data than {self.table.path}")
+        if others := [name for name in known if known[name] != self.data.get(name, known[name])]:
+            raise InputError(self.exp, None, f"has checkpoints of other data for {others[0]}")
         if state.get("teacher", "") != self.teacher_path:
             other = state.get("teacher") or "no teacher"
             raise InputError(self.exp, None, f"has checkpoints with {other} as --teacher")
@@ -380,14 +415,46 @@ class Trainer:
         restore_generators(state["generators"] if schema > 1 else state["random"][0][None], self.device)
         for name in ("epoch", "step", "step_in_epoch", "drawn", "num_bad", "sums", "history"):
             setattr(self, name, state[name])
+        self.runs = state.get("runs", [])
         log.info("at epoch=%d step=%d", self.epoch + 1, self.step_in_epoch)
 
 
-def with_new_defaults(saved: dict[str, Any]) -> dict[str, Any]:
-    """The fixed options of a checkpoint; those that did not exist when it was written had what is now the default."""
+def fixed_options(config: Config) -> dict[str, Any]:
+    """Options that must not change between a checkpoint and its continuation, because they change its result."""
+    c = config
+    return {"model": c.model, "losses": c.losses, "augment": c.augment, "seed": c.seed, "batch": vars(c.batch),
+            "crop": vars(c.crop), "optim": vars(c.optim), **{name: getattr(c.train, name) for name in FIXED}}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """`optim.lr 0.1, not 0.2; ...` of two sets of fixed options; empty if they are equal."""
+    a, b = (flat(json.loads(json.dumps(options))) for options in (one, other))
+    changed = [f"{key} {a.get(key, 'none')}, not {b.get(key, 'none')}" for key in {**a, **b}
+               if a.get(key) != b.get(key)]
+    return "; ".join(changed[:3]) + " ..." * (len(changed) > 3)
+
+
+def with_new_defaults(saved: dict[str, Any], current: Config) -> dict[str, Any]:
+    """The fixed options of a checkpoint; those that did not exist when it was written had what is now the default.
+    Of train's options that were not stored, the present value is taken."""
     config = Config()
     sections = {name: vars(getattr(config, name)) | saved[name] for name in ("batch", "crop", "optim")}
-    return {"average": 0, "ema": 0} | saved | sections
+    return {name: getattr(current.train, name) for name in FIXED} | {"average": 0, "ema": 0} | saved | sections
+
+
+def flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 0.1}, "epochs": 3} -> {"optim.lr": 0.1, "train.epochs": 3}"""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name = f"train.{key}" if key in FIXED and not prefix else prefix + key
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def same_tensors(one: Any, other: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two state dicts have the same names and values."""
+    return isinstance(one, dict) and one.keys() == other.keys() and all(
+        isinstance(x, torch.Tensor) and torch.equal(x, other[name].cpu()) for name, x in one.items())
 
 
 def format_row(row: dict[str, Any]) -> str:

@@ -127,6 +127,8 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
     sys.path[:] = [os.path.dirname(os.path.realpath(words[0])), *more, *(path for path in sys.path if path != mine)]
     sys.argv[:] = words
     sys.orig_argv[:] = [sys.executable, *words]
+    if "RAWNEXT_TEST_KILL" in environment:
+        kill_at(*environment["RAWNEXT_TEST_KILL"].split(":"))
     code = 1
     try:
         runpy.run_path(words[0], run_name="__main__")
@@ -148,6 +150,22 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code & 255)
+
+
+def kill_at(number: str, folder: str) -> None:
+    """Kill this process before its n-th change below a folder: a file opened for writing, a name made or removed."""
+    left = int(number)
+
+    def hook(event: str, args: tuple) -> None:
+        nonlocal left
+        writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        changes = writes or event in ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
+        if changes and str(args[0]).startswith(folder):
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_evaluation_holds_figures_and_stamps(experiment):
         "num_trials": 200, "num_target": int(experiment.is_target.sum()), "protocol": "paper", "duration": "2",
         "crop": "test side, centre", "enroll": ".", "backend": "asnorm", "config": "exp/x/config.yaml",
         "config_sha256": digest(experiment.exp / "config.yaml"), "train": {"num_params": 123, "seconds": 4.5},
-        "command": "./run.sh  --stage 3"}
+        "command": "./run.sh  --stage 3", "scores_sha256": digest(experiment.exp / "scores" / "cosine" / "O")}
 
 
 def test_order_of_scores_does_not_matter(experiment):
@@ -88,7 +88,7 @@ def test_order_of_scores_does_not_matter(experiment):
     second = experiment.evaluate("mixed", order=np.random.default_rng(1).permutation(200))
     assert first.returncode == second.returncode == 0, second.stderr
     a, b = (json.loads((experiment.folder / f"{name}.json").read_text()) for name in ("in_order", "mixed"))
-    assert a.pop("date") <= b.pop("date")
+    assert a.pop("date") <= b.pop("date") and a.pop("scores_sha256") != b.pop("scores_sha256")
     assert a == b and a["crop"] == "none"
 
 

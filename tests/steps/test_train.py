@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line of steps/train.py: devices, the first line of the log, validation."""
 
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,8 @@ from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.inference.extract import embed_all, load_model
 from rawnext.scoring.metrics import eer
+from rawnext.stamp import sha256
+from rawnext.training.checkpoint import fingerprint
 from rawnext.training.task import SpeakerTask
 from steps.train import make_validator
 
@@ -53,7 +56,7 @@ def test_the_first_line_describes_the_machine(root, corpus, tmp_path, device):
     done = train(root, corpus, tmp_path / "exp", "--device", device, "--num-threads", "1", "--dev", corpus)
     assert done.returncode == 0, done.stderr
     assert re.search(r" INFO train.py:\d+ device=CPU, .* processes=1 precision=float32 tf32=off torch=\S+ cuda=\S+ "
-                     "threads=1$", done.stderr.splitlines()[0])
+                     "threads=1 compiled=False augment_on=workers$", done.stderr.splitlines()[0])
     model, config = load_model(tmp_path / "exp")
     found = make_validator(corpus, config.extract, 1)(model)
     eer_dev = float(re.search(r"eer_dev=(\S+)", done.stderr)[1])
@@ -82,3 +85,18 @@ def test_audio_damaged_after_the_check_is_one_line(tmp_path, num_workers):
     (corpus / "audio" / "s01-u1.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"wav.scp:4: s01-u1: "):
         validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
+
+
+def test_train_info_has_the_command_of_the_first_run_and_the_identity_of_the_model(root, corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAWNEXT_COMMAND", "./run.sh --name first")
+    assert train(root, corpus, tmp_path / "exp").returncode == 0
+    info = json.loads((tmp_path / "exp/train_info.json").read_text())
+    model, config = load_model(tmp_path / "exp")
+    assert info["fingerprint"] == fingerprint(config, model.state_dict())
+    assert (info["command"], info["seed"]) == ("./run.sh --name first", 1234) and len(info["runs"]) == 1
+    assert info["data"] == {"train": sha256(corpus / "cuts.jsonl")}
+    monkeypatch.setenv("RAWNEXT_COMMAND", "./run.sh --name later")
+    (tmp_path / "exp/train_info.json").write_text(json.dumps({**info, "fingerprint": "that of another model"}))
+    assert train(root, corpus, tmp_path / "exp").returncode == 0
+    again = json.loads((tmp_path / "exp/train_info.json").read_text())
+    assert (again["fingerprint"], again["command"]) == (info["fingerprint"], info["command"])

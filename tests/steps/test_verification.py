@@ -5,8 +5,10 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,21 @@ def test_with_gpus_extraction_is_a_job_for_each(root, tmp_path, monkeypatch):
     assert set((tmp_path / "options").read_text().splitlines()) == {"['--cmd', 'run.py', '--nj', '4', '--gpu', '1']"}
 
 
+def test_term_in_stage_4_ends_what_tasks_py_runs(root, tmp_path):
+    place(root, tmp_path)
+    (tmp_path / "steps/extract.sh").write_text(f"#!/usr/bin/env bash\n. {root}/utils/stages.sh\n"
+                                               "run.py x.log touch began '&&' sleep 300; touch went_on\n")
+    process = subprocess.Popen(["steps/verification.sh", "--conf", "a.yaml", "--set", "seed=1", "exp/x"], cwd=tmp_path,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "began").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM and not (tmp_path / "went_on").exists()
+    assert "# Stopped at " in (tmp_path / "x.log").read_text()
+    subprocess.run(["flock", "--nonblock", tmp_path / "exp/x/.lock", "true"], check=True)
+
+
 def test_a_second_run_makes_nothing_and_reports_it(made):
     before = contents(made)
     said, asked = good(made)
@@ -208,24 +225,42 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
     ("data/train/utt2spk", {"cohort"}), ("data/train/cuts.jsonl", {"train"}), ("a.yaml", {"train"}),
     ("data/test/wav.scp", {"extract", "report"}), ("data/dev/audio/s00-u0.wav", {"extract calibration"}),
+    ("data/train/audio/s00-u0.wav", {"train", "extract"}), ("data/musan_noise/cuts.jsonl", {"train"}),
+    ("data/test/audio/s00-u0.wav", {"extract", "report"}), ("data/test/segments", {"extract", "report"}),
+    ("data/test/spk2utt", {"extract"}), ("exp/x/cohort/wav.scp", {"cohort", "extract"}),
+    ("exp/x/cohort/utt2spk", {"cohort", "backend", "score_trained", "score_trained calibration"}),
+    ("exp/x/embeddings/dev_native/embedding.1.ark", {"extract calibration", "score calibration",
+                                                     "score_trained calibration"}),
+    ("data/test/trials.enroll", {"score", "score_trained", "apply", "report"}),
+    ("data/dev/trials.enroll", {"score calibration", "score_trained calibration", "calibrate"}),
+    ("exp/x/scores/cosine/dev/trials_native", {"score calibration", "score_trained calibration"}),
+    ("data/dev/utt2dur", {"calibrate"}), ("data/dev/utt2spk", {"score_trained calibration", "calibrate"}),
+    ("exp/x/calibration/plda/native/thresholds.tsv", {"calibrate"}),
+    ("exp/x/train_info.json", {"train", "evaluate"}), ("exp/x/train.tsv", {"train", "report"}),
+    ("exp/x/RESULTS.md", {"results"}), ("exp/x/figures/det.png", {"report"}),
 ])
 def test_what_a_change_makes_stale(made, monkeypatch, path, found):
     file = made / path
-    content, status = file.read_bytes(), file.stat()
-    file.write_bytes(content + b"\n")
+    content, status = (file.read_bytes(), file.stat()) if file.exists() else (None, None)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes((content or b"") + b"\n")
     try:
         steps = stale(made, monkeypatch)
     finally:
-        file.write_bytes(content)
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if status:
+            file.write_bytes(content)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        else:
+            file.unlink()
     assert {step.split()[0] if step.startswith(EITHER_ROLE) else step for step in steps} == found
     assert stale(made, monkeypatch) == set()
 
 
 def test_what_other_options_make_stale(made, monkeypatch):
-    for option, found in (({"set": "seed=2"}, "train"), ({"cohort_utts": 1}, "cohort"),
+    for option, found in (({"set": "seed=2"}, "train"), ({"init": "y"}, "train"), ({"teacher": "x.scp"}, "train"),
+                          ({"train": "data/dev"}, "train cohort"), ({"cohort_utts": 1}, "cohort"),
                           ({"measures": ""}, "calibrate")):
-        assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == {found}
+        assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == set(found.split())
 
 
 @pytest.fixture

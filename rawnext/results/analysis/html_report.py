@@ -16,13 +16,12 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike
-from rawnext.kaldi.tables import read_scored_trials
 from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
 from rawnext.results.analysis.report_tables import System, cells, result_table, trial_lists
-from rawnext.results.report import stamps, system_name, unique
+from rawnext.results.report import commands, stamps, system_name
 from rawnext.results.rows import (
     Row,
     eer_definitions,
@@ -31,6 +30,7 @@ from rawnext.results.rows import (
     key_of,
     label_of,
     notes,
+    read_evaluated,
     read_paper,
     read_rows,
     read_training,
@@ -90,7 +90,7 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
         title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
         headlines=[(s.name, headline(s.rows)) for s in systems], results=result_table(systems),
         definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)], every=cells(every),
-        stamps=[(s.name, [("Command", unique(s.rows, "command")), ("Trial lists", trial_lists(s.rows)),
+        stamps=[(s.name, [("Command", commands(s.rows)), ("Trial lists", trial_lists(s.rows)),
                           *stamps(s.rows)]) for s in systems],
         notes=notes(rows, paper), durations=duration_pictures(systems, paper), conditions=conditions,
         calibrated=calibrated, training=training, branches=branches, errors=heard, lacks=lacks)
@@ -155,7 +155,7 @@ def scored_parts(systems: Sequence[System], num_errors: int,
     for key in order:
         curves = []
         for system, row in groups[key]:
-            trials, scores = read_scored_trials(row["scores"], row["trials"])
+            trials, scores = read_evaluated(row)
             curves.append(curves_of(system.name, row, trials.is_target, scores))
             if system is systems[0] and row in chosen and "enroll" in row:
                 heard += listed_errors(curves[-1], errors(row, trials, scores, num_errors))

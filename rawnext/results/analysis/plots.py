@@ -191,8 +191,8 @@ def plot_durations(panels: Mapping[str, Mapping[str, Measured]], *paths: PathLik
                    durations: Sequence[str] | None = None) -> None:
     """A row of EER against duration: one panel for each that has several durations, or for all if none has.
 
-    Args: panels: title -> line -> duration -> (EER in %, interval).   durations: ticks (default: the paper's and those
-        that were measured).
+    Args: panels: title -> line -> duration -> (EER in %, interval).   durations: ticks (default: all durations of
+        the lines).
     """
     several = {title: lines for title, lines in panels.items() if any(len(line) > 1 for line in lines.values())}
     panels = several or panels

@@ -63,6 +63,21 @@ def test_a_differing_file_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_killed_export_leaves_the_old_file(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    (tmp_path / "model.onnx").write_text("old")
+    monkeypatch.setattr(export, "SECONDS", (0.1,))
+    monkeypatch.setattr("os.replace", kill)
+    with pytest.raises(Killed):
+        export.write_onnx(MODELS.build("rawnet2", SYSTEMS[1][1]).eval(), tmp_path / "model.onnx", {})
+    assert (tmp_path / "model.onnx").read_text() == "old"
+
+
 def test_unsupported_models_and_missing_packages_are_reported(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="not a network"):
         export.write_onnx(MODELS.build("mel_stats", {}), tmp_path / "model.onnx", {})

@@ -82,7 +82,10 @@ def test_the_held_out_trials_are_not_calibrated(dev):
     ({"evals": "d/test"}, "--eval: want TEST_DIR:TRIALS[:ENROLL_DIR], got 'd/test'"),
     ({"calibrate": "lda", "dev": "nowhere"}, "--calibrate: lda is not one of --backends"),
     ({"calibrate": "cosine", "dev": "nowhere"}, "--calibrate: no such file nowhere/trials"),
-    ({"evals": "a/test:x b/test:x"}, "--eval: a/test/x and b/test/x would both be scored to test/x_native")])
+    ({"evals": "a/test:x b/test:x"}, "--eval: a/test/x and b/test/x would both be scored to test/x_native"),
+    ({"evals": "a/test:x b/test:y"}, "--eval: the embeddings of b/test would be in the folders of a/test; give it"),
+    ({"evals": "a/test:x:b/test"}, "--eval: the embeddings of a/test would be in the folders of b/test; give it"),
+    ({"evals": "a/cohort:x"}, "--eval: the embeddings of a/cohort would be in the folders of the cohort; give it")])
 def test_mistakes(changes, why):
     with pytest.raises(InputError) as error:
         plan(**changes)

@@ -152,6 +152,48 @@ def test_audio_is_known_by_size_and_time(exp):
     assert not is_done(exp, inputs=inputs)
 
 
+def test_commands_are_known_by_the_files_they_name_with_a_warning(exp, capsys):
+    inputs = (f"{AUDIO}data",)
+    (exp.parent / "data").mkdir()
+    (exp.parent / "data/wav.scp").write_text("utt sox 'in2' -t wav - |\narchive in1:7\n")
+    (exp / "scores/out").unlink()
+    (exp / "scores/out").write_text("new\n")
+    do(exp, inputs=inputs)
+    assert is_done(exp, inputs=inputs)
+    assert "data/wav.scp: 1 recordings come from commands: a change of the files that they" in capsys.readouterr().err
+    for name in ("in1", "in2"):
+        os.utime(name, ns=(1, 1))
+        assert not is_done(exp, inputs=inputs)
+        do(exp, inputs=inputs)
+        (exp / "scores/out").write_text(f"made again for {name}\n")
+        do(exp, inputs=inputs)
+
+
+def test_outputs_that_others_wrote_are_known(exp):
+    (exp.parent / "in1").write_text("other\n")
+    identity.cache_clear()
+    assert [item.spoilt for item in pending(exp, [task(exp)])] == [False]
+    for text, spoilt in (("by hand", True), (None, False)):
+        (exp / "scores/out").unlink()
+        if text:
+            (exp / "scores/out").write_text(text)
+        identity.cache_clear()
+        assert [item.spoilt for item in pending(exp, [task(exp)])] == [spoilt]
+
+
+def test_a_copied_folder_of_embeddings_is_not_up_to_date(exp):
+    (exp / "embeddings/test").mkdir(parents=True)
+    inputs = (f"{EMBEDDINGS}{exp}/embeddings/test",)
+    (exp / "embeddings/test/embedding.1.ark").write_text("a vector")
+    (exp / "embeddings/test/embedding.scp").write_text(f"utt {exp.resolve()}/embeddings/test/embedding.1.ark:4\n")
+    (exp / "scores/out").unlink()
+    (exp / "scores/out").write_text("new\n")
+    do(exp, inputs=inputs)
+    assert is_done(exp, inputs=inputs)
+    shutil.copytree("exp", "copy")
+    assert identity(f"{EMBEDDINGS}copy/embeddings/test") is None
+
+
 def test_changed_code_makes_all_of_it_again(exp, monkeypatch, tmp_path):
     for name in ("rawnext/a.py", "steps/b.py"):
         (tmp_path / "root" / name).parent.mkdir(parents=True)

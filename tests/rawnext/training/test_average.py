@@ -105,6 +105,6 @@ def test_a_checkpoint_from_before_an_option_existed_continues(table, tmp_path):
     trainer = Trainer(load_config([], TINY), table, {}, tmp_path, torch.device("cpu"))
     assert not trainer.run(), "it was finished"
     changed = Trainer(load_config([], [*TINY, "batch.repeat=true"]), table, {}, tmp_path, torch.device("cpu"))
-    with pytest.raises(InputError, match="has checkpoints with another batch"):
+    with pytest.raises(InputError, match="has checkpoints with batch.repeat False, not True: choose"):
         changed.run()
     assert Config().batch.repeat is False

@@ -170,7 +170,7 @@ def test_checkpoints_of_another_configuration_or_corpus_are_refused(config, corp
     short = load_config([config], ["train.epochs=1"])
     Trainer(short, table, {}, tmp_path, torch.device("cpu")).run()
     other = load_config([config], ["train.epochs=1", "optim.lr=1e-2"])
-    with pytest.raises(InputError, match="another optim"):
+    with pytest.raises(InputError, match="has checkpoints with optim.lr 0.001, not 0.01: choose another experiment"):
         Trainer(other, table, {}, tmp_path, torch.device("cpu")).run()
     more = write_corpus(tmp_path / "more", 7, 2)
     with pytest.raises(InputError, match="other training data"):
@@ -284,7 +284,8 @@ def test_options_of_gpus(monkeypatch, options, tf32, benchmark):
 def test_description_of_a_run(monkeypatch):
     text = describe(load_config([]), torch.device("cpu"))
     assert re.fullmatch(rf"device=CPU, .+ \(\d+ cores\) processes=1 precision=float32 tf32=off "
-                        rf"torch={re.escape(torch.__version__)} cuda=\S+ threads={torch.get_num_threads()}", text)
+                        rf"torch={re.escape(torch.__version__)} cuda=\S+ threads={torch.get_num_threads()} "
+                        "compiled=False augment_on=workers", text)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert "device=GPU 1 processes=1 precision=bfloat16 tf32=on" in describe(load_config([]), torch.device("cuda", 1))
@@ -313,7 +314,7 @@ def test_config_yaml_changes_only_if_the_training_is_accepted(config, corpus, tm
 
     run_with()
     before = (exp / "config.yaml").read_bytes()
-    with pytest.raises(InputError, match="another optim"):
+    with pytest.raises(InputError, match="optim.lr 0.001, not 0.01"):
         run_with("optim.lr=1e-2")
     run_with("train.log_every=7")  # finished, so nothing is trained with it
     assert (exp / "config.yaml").read_bytes() == before
