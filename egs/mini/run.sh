@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # options_of reads the options
 # A demonstration on real speech that comes with the project (pack/): every stage in minutes on a laptop, without network.
 #   ./run.sh
-#   ./run.sh --stage 3 --conf "conf/mini/resnext.yaml" --name resnext
+#   ./run.sh --stage 3 --init "" --conf "conf/mini/resnext.yaml" --name resnext # from new weights
 set -euo pipefail
 . ./path.sh
 . ./cmd.sh
@@ -12,8 +12,8 @@ stage=1                     # first and last stage to run; what is up to date is
 pack=pack                   # the speech
 data=data                   # where the data directories go
 name=rawnext                # results go to exp/$name
-conf=conf/mini/rawnext.yaml # YAML files of the system, merged from left to right
-init=                       # trained experiment to start from; empty: from new weights
+conf=conf/mini/tune.yaml    # YAML files of the system, merged from left to right
+init=pretrained             # trained experiment to start from: the model of the package; empty: from new weights
 protocols=native
 backends="cosine asnorm plda"
 durations="2 1"
@@ -26,8 +26,8 @@ RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
   local d
-  local/open/prepare_open.py --nj "$nj" --dev-share 0.2 --train "speechocean762=$1/speechocean762" \
-    --train "librispeech=$1/librispeech" --test "test=$1/test" "$data"
+  local/open/prepare_open.py --nj "$nj" --dev-share 0 --train "speechocean762=$1/speechocean762" \
+    --train "librispeech=$1/librispeech" --test "dev=$1/dev" --test "test=$1/test" "$data"
   for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
   for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
   for d in dev test; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done

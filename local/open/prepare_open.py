@@ -103,10 +103,11 @@ def main() -> None:
         kept, held = hold_out_speakers(utterances, num, args.seed)
         train += kept
         dev += held
+    if dev:
+        write(dev, args.data / "dev", genders, args.prefix)
     for asked in args.test:
         name, utterances, known = read_corpus(asked, args)
         write(utterances, args.data / name, known, args.prefix)
-    write(dev, args.data / "dev", genders, args.prefix)
     write(train, args.data / "train", genders, args.prefix)
 
 
