@@ -8,12 +8,12 @@ set -euo pipefail
 . ./cmd.sh
 
 . steps/options.sh
-stage=1                     # first and last stage to run; what is up to date is left alone
-pack=pack                   # the speech
-data=data                   # where the data directories go
-name=rawnext                # results go to exp/$name
-conf=conf/mini/tune.yaml    # YAML files of the system, merged from left to right
-init=pretrained             # trained experiment to start from: the model of the package; empty: from new weights
+stage=1                  # first and last stage to run; what is up to date is left alone
+pack=pack                # the speech
+data=data                # where the data directories go
+name=rawnext             # results go to exp/$name
+conf=conf/mini/tune.yaml # YAML files of the system, merged from left to right
+init=pretrained          # trained experiment to start from: the model of the package; empty: from new weights
 protocols=native
 backends="cosine asnorm plda"
 durations="2 1"
