@@ -56,7 +56,7 @@ def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
 
     lines = [f"computation {COMPUTATION}",
              *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml"))]
-    old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.exists() else [""]
+    old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.is_file() else [""]
     if not old[0].startswith(KEY) or old[1:] != lines:
         from rawnext.inference.extract import load_model
         from rawnext.training.checkpoint import fingerprint

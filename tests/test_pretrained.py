@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model that comes with the package, held to its card: size, error rate on real speech, gain, first decisions."""
 
+import json
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import soundfile
 
-from rawnext import Extractor
+from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
 from rawnext.config import PRETRAINED
+from rawnext.data.media import read_bytes
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.kaldi.tables import read_trials
 from rawnext.scoring.metrics import eer
@@ -56,6 +59,28 @@ def test_error_rate_on_real_speech_is_that_of_the_card_at_every_gain(card, pack)
         scores = np.einsum("nd,nd->n", x[enroll], y[test])
         assert 100 * eer(scores[trials.is_target], scores[~trials.is_target]) == pytest.approx(stated, abs=0.3)
         assert (np.einsum("nd,nd->n", x, y) > 0.9999).all(), "the level is heard"
+
+
+@pytest.mark.parametrize(("subtype", "near"), [("FLOAT", 1e-4), ("PCM_16", 0.03)])
+def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypatch, subtype, near):
+    """On the command line, the page and in extraction. At -40 dB, 16 bits have noise of their own."""
+    monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
+    sources, trials = pack
+    path = {source.utt: source.path for source in sources}
+    one, other = (path[side[0]] for side in (trials.enroll, trials.test))
+    extractor = Extractor.from_pretrained(device="cpu")
+    quiet, scores = tmp_path / "a.wav", []
+    (tmp_path / "wav.scp").write_text(f"a {quiet}\n")
+    for gain_db in (-40, -20, 6):
+        wave, rate = soundfile.read(other, dtype="float32")
+        soundfile.write(quiet, np.float32(0.5 / abs(wave).max() * 10 ** (gain_db / 20)) * wave, rate, subtype)
+        main(["verify", one, str(quiet), "--json"])
+        command_line = json.loads(capsys.readouterr().out)["score"]
+        x = [extractor.embed_batch([load_wave(source)])[0] for source in read_sources(tmp_path)]
+        x += [extractor.embed(*read_bytes(quiet.read_bytes(), 60)), extractor.embed(*read_audio(one))]
+        extraction, page, enroll = x / np.linalg.norm(x, axis=1, keepdims=True)
+        scores += [command_line, enroll @ extraction, enroll @ page]
+    assert np.ptp(scores) < near, scores
 
 
 def test_decisions_without_naming_a_model(pack, capsys, monkeypatch):

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2034 # options_of reads the options
 # A demonstration on real speech that comes with the project (pack/): every stage in minutes on a laptop, without network.
 #   ./run.sh
-#   ./run.sh --stage 3 --init "" --conf "conf/mini/resnext.yaml" --name resnext # from new weights
+#   ./run.sh --stage 3 --conf "conf/mini/resnext.yaml" --name resnext # another network, from new weights
 set -euo pipefail
 . ./path.sh
 . ./cmd.sh
@@ -13,13 +13,14 @@ pack=pack                # the speech
 data=data                # where the data directories go
 name=rawnext             # results go to exp/$name
 conf=conf/mini/tune.yaml # YAML files of the system, merged from left to right
-init=pretrained          # trained experiment to start from: the model of the package; empty: from new weights
+init=                    # trained experiment to start from; empty: the model of the package (tune.yaml) or new weights
 protocols=native
 backends="cosine asnorm plda"
 durations="2 1"
 num_threads=1 # and a data worker: two cores
 num_workers=1
 . utils/parse_options.sh
+if [[ " $conf " == *" conf/mini/tune.yaml "* ]]; then init=${init:-pretrained}; fi
 RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
 . steps/recipe.sh
 

@@ -111,7 +111,7 @@ def test_valid_ids_pass_all_stages(root, tmp_path, ids):
     done = run(root, "steps/score.py", "--enroll", scp, "--test", scp, data / "trials", tmp_path / "scores")
     assert done.returncode == 0, done.stderr
     assert read_scores(tmp_path / "scores")[:2] == (trials.enroll, trials.test)
-    expected = {"1.wav", "2.wav", "data", "exp", "out", "scores"}
+    expected = {"1.wav", "2.wav", "data", "exp", "out", "scores", "scores.sources"}
     assert {path.name for path in tmp_path.iterdir()} == expected, "something was written elsewhere"
 
 
