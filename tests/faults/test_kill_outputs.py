@@ -43,27 +43,24 @@ def killed_at_each_change(tmp_path, old, new, command, reads, least, once=False)
     def read(out):
         return [part(out) for part in reads]
 
-    def begin(name: str) -> Path:
-        (folder := tmp_path / name).mkdir()
-        if not once:
-            old(folder)
-            assert run(folder, command(folder)) == 0
-        new(folder)
-        return folder
-
-    whole, states = begin("whole"), set()
+    (begun := tmp_path / "begun").mkdir()
+    if not once:
+        old(begun)
+        assert run(begun, command) == 0
+    new(begun)
+    whole, states = shutil.copytree(begun, tmp_path / "whole"), set()
     before = read(whole / "out")
-    assert run(whole, command(whole)) == 0
+    assert run(whole, command) == 0
     after = read(whole / "out")
     assert before != after
     for limit in range(100):
-        folder = begin(str(limit))
-        code = run(folder, command(folder), limit)
+        folder = shutil.copytree(begun, tmp_path / str(limit))
+        code = run(folder, command, limit)
         state = read(folder / "out")
         assert all(part in both for part, *both in zip(state, before, after)), f"before change {limit}"
         states.add(state == after)
         if not (once and state == after):
-            assert run(folder, command(folder)) == 0
+            assert run(folder, command) == 0
         assert read(folder / "out") == after and not list(folder.rglob(".new"))
         shutil.rmtree(folder)
         if code == 0:
@@ -89,9 +86,9 @@ def test_calibration(root, tmp_path):
         calibration, *_ = read_model(out / "model.json")
         return calibration.offset, *(newest(out / f"thresholds.{end}").read_text() for end in ("tsv", "md"))
 
-    killed_at_each_change(tmp_path, inputs(0), inputs(1), lambda folder: [
+    killed_at_each_change(tmp_path, inputs(0), inputs(1), [
         root / "steps/calibrate.py", "fit", "--backend", "cosine", "--protocol", "native", "--data", "dev",
-        "--measures", "", "--trials", "dev/trials", "--out", folder / "out", "scores:full:full"], [read], 10)
+        "--measures", "", "--trials", "dev/trials", "--out", "out", "scores:full:full"], [read], 10)
 
 
 def test_back_end(root, tmp_path):
@@ -106,8 +103,8 @@ def test_back_end(root, tmp_path):
     def read(out):
         return tuple(array.tobytes() for array in (*backend_transform(out, lda=True), *read_plda(out / "plda")))
 
-    killed_at_each_change(tmp_path, inputs(0), inputs(1), lambda folder: [
-        root / "steps/train_backend.py", "--lda-dim", "3", "x.scp", "utt2spk", folder / "out"], [read], 10)
+    killed_at_each_change(tmp_path, inputs(0), inputs(1), [
+        root / "steps/train_backend.py", "--lda-dim", "3", "x.scp", "utt2spk", "out"], [read], 10)
 
 
 def test_results(root, tmp_path):
@@ -120,10 +117,8 @@ def test_results(root, tmp_path):
                 path.write_text(json.dumps(json.loads(path.read_text()) | {"eer": eer}))
         return write
 
-    reads = [lambda out, name=name: (out / name).read_text().replace(str(out), "")
-             for name in ("results.tsv", "RESULTS.md")]
-    killed_at_each_change(tmp_path, inputs(2.5), inputs(3.5), lambda folder: [
-        root / "steps/results.py", folder / "out"], reads, 4)
+    reads = [lambda out, name=name: (out / name).read_text() for name in ("results.tsv", "RESULTS.md")]
+    killed_at_each_change(tmp_path, inputs(2.5), inputs(3.5), [root / "steps/results.py", "out"], reads, 4)
 
 
 def test_export(tmp_path):
@@ -140,5 +135,5 @@ def test_export(tmp_path):
         weights = checkpoint.load_state(out)["model"]
         return {name: weight.tolist() for name, weight in weights.items()}, [(out / name).read_text() for name in names]
 
-    killed_at_each_change(tmp_path, inputs, inputs, lambda folder: [
-        program, "export", "exp", "--safetensors", folder / "out"], [read], 8, once=True)
+    killed_at_each_change(tmp_path, inputs, inputs, [program, "export", "exp", "--safetensors", "out"], [read], 8,
+                          once=True)

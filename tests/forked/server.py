@@ -160,7 +160,7 @@ def kill_at(number: str, folder: str) -> None:
         nonlocal left
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         changes = writes or event in ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir")
-        if changes and str(args[0]).startswith(folder):
+        if changes and not isinstance(args[0], int) and os.path.abspath(os.fsdecode(args[0])).startswith(folder):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)

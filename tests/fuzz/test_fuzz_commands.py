@@ -240,7 +240,7 @@ def test_odd_words(inputs, monkeypatch, line):
     rng = random.Random(None if TIMES else line)
     options = [option for option in options_of(words, monkeypatch) if option not in ("--help", "--onnx")]  # 20 s
     first = 1 + (words[0] in ("rawnext", "steps/calibrate.py", "steps/tasks.py"))
-    for _ in range(6 * (TIMES or 1)):
+    for _ in range(6 * TIMES or 2):
         changed = list(words)
         for _ in range(rng.choice((1, 1, 2))):
             odd = rng.choice(ODD)
