@@ -61,6 +61,13 @@ def test_error_rate_on_real_speech_is_that_of_the_card_at_every_gain(card, pack)
         assert (np.einsum("nd,nd->n", x, y) > 0.9999).all(), "the level is heard"
 
 
+def test_the_model_loads_without_torchs_compiler():
+    """Its import takes 3 s."""
+    code = f"import sys; from rawnext.inference.extract import load_model; load_model({str(PRETRAINED)!r}); " \
+           "sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize(("subtype", "near"), [("FLOAT", 1e-4), ("PCM_16", 0.03)])
 def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypatch, subtype, near):
     """On the command line, the page and in extraction. At -40 dB, 16 bits have noise of their own."""

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
@@ -46,12 +47,22 @@ def load_model(exp: PathLike, device: torch.device | str = "cpu") -> tuple[Any, 
     state = checkpoint.load_state(exp)
     for place in ("meta", "cpu"):  # shapes alone first: those of a tampered configuration may not fit in memory
         try:
-            with torch.device(place), limited_modules():
+            with torch.device(place), WithoutRandomValues(), limited_modules():
                 model = MODELS.build(*split_name(config.model))
         except (ValueError, RuntimeError, MemoryError) as error:
             raise InputError(path, None, str(error)) from None
         checkpoint.set_weights(model, state, checkpoint.weights_path(exp))
     return model.to(device).eval(), config
+
+
+class WithoutRandomValues(TorchFunctionMode):
+    """In the block, weights keep what is in memory: they are loaded afterwards. On the meta device torch would import
+    its compiler to draw random values, which takes 3 s."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

@@ -103,10 +103,15 @@ class Recipe:
                 time.sleep(0.01)
 
 
+# Data directories that are made by one command. A kill may leave the markers of some, which are then made again.
+PREPARED = (("train", "dev", "vox1_test", "vox1"), ("musan_noise", "musan_music", "musan_speech", "rirs"))
+
+
 def finished(folder: Path) -> dict[Path, tuple]:
     """Inode, time and size of files that are complete and must not change."""
     shares = [path.with_suffix(".ark") for path in folder.glob("exp/*/embeddings/*/embedding.*.scp")]
-    prepared = [path.with_name("cuts.jsonl") for path in folder.glob("data/*/.prepared")]
+    prepared = [folder / "data" / name / "cuts.jsonl" for names in PREPARED for name in names
+                if all((folder / "data" / each / ".prepared").exists() for each in names)]
     checkpoints = [path for path in folder.glob("exp/*/checkpoints/step-*.pt")]
     states = {path: path.stat() for path in (*shares, *prepared, *checkpoints) if path.exists()}
     return {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in states.items()}
