@@ -35,6 +35,7 @@ autoclass_content = "class"
 default_role = "code"                      # for single backticks
 autodoc_class_signature = "separated"      # an Extractor is built with from_pretrained
 nitpick_ignore_regex = [("py:.*", r"(?!rawnext).*")]    # names of other projects have no links
+nitpick_ignore = [("py:class", "rawnext.config.Config")]    # of the constructor, which users need not call
 
 
 def open_sections(app, what, name, obj, options, lines):
