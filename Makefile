@@ -83,6 +83,7 @@ lock: env .venv/.docs
 	.venv/bin/python -m pip --disable-pip-version-check install -q --upgrade --target .venv/.uv uv
 	grep -v '^torch' .requirements.lock | .venv/.uv/bin/uv pip compile -q --no-deps --no-header --no-annotate \
 	  --generate-hashes --python .venv/bin/python -o .requirements.hashes -
+	sed -i "1i # sha256 of the files of requirements.lock's packages, which utils/setup_env.sh checks; written by make lock" .requirements.hashes
 	mv .requirements.hashes requirements.hashes
 	mv .requirements.lock requirements.lock
 	touch .venv/.complete .venv/.docs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Outputs that are FIFOs or links: written through or refused in one line, never replaced.
 
-FIFOs stand for devices, which a test must not put at risk.
+The tests use FIFOs in place of devices, which they could damage.
 """
 
 import ast
@@ -149,7 +149,7 @@ ALLOWED = {
     "rawnext/training/trainer.py": ["SummaryWriter", "os.replace"],  # new names; an old model is renamed to NAME.old
     "local/noise/prepare_banks.py": ["shutil.copytree"],  # writes through links and refuses FIFOs
     "utils/fix_data_dir.py": ["shutil.copy2"],  # the same, into .backup
-    "utils/job_files.py": ["path.write_text", "open"],  # a job's script and lock, which nobody names
+    "utils/job_files.py": ["path.write_text", "open"],  # a job's script and lock, whose names no user chooses
     "utils/jobs.py": ["open", "open"],  # logs, which may be devices
     "utils/run.py": ["open"],  # the same
 }

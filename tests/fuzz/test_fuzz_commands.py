@@ -7,6 +7,7 @@ steps/torchrun.py run commands and have tests of their own.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import random
@@ -174,10 +175,8 @@ def run(words: list[str], folder: Path) -> tuple[int, str]:
             traceback.print_exc()
         finally:
             for stream in (sys.stdout, sys.stderr):
-                try:  # noqa: SIM105
+                with contextlib.suppress(OSError, ValueError):  # a closed one
                     stream.flush()
-                except (OSError, ValueError):
-                    pass
             os._exit(code & 255)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code, (folder.parent / "err.txt").read_text(errors="replace")

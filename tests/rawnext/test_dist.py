@@ -227,6 +227,6 @@ for _ in range(100):
 
 
 def test_a_group_can_be_left_before_the_model_is_deleted():
-    """It hung in one of about five cases."""
+    """One round in about five hung."""
     done = subprocess.run([sys.executable, "-c", LEAVE], timeout=60, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

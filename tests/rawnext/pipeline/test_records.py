@@ -140,26 +140,26 @@ def test_embeddings_are_their_archives(exp):
     assert not is_done(exp, inputs=inputs)
 
 
-def test_audio_is_known_by_size_and_time(exp):
+def done_of_audio(exp, wav_scp):
+    """The inputs of a task that read this wav.scp and has been done."""
     inputs = (f"{AUDIO}data",)
     (exp.parent / "data").mkdir()
-    (exp.parent / "data/wav.scp").write_text("utt in1\npipe cat in2 |\n")
+    (exp.parent / "data/wav.scp").write_text(wav_scp)
     (exp / "scores/out").unlink()
     (exp / "scores/out").write_text("new\n")
     do(exp, inputs=inputs)
     assert is_done(exp, inputs=inputs)
+    return inputs
+
+
+def test_audio_is_known_by_size_and_time(exp):
+    inputs = done_of_audio(exp, "utt in1\npipe cat in2 |\n")
     os.utime("in1", ns=(1, 1))
     assert not is_done(exp, inputs=inputs)
 
 
 def test_commands_are_known_by_the_files_they_name_with_a_warning(exp, capsys):
-    inputs = (f"{AUDIO}data",)
-    (exp.parent / "data").mkdir()
-    (exp.parent / "data/wav.scp").write_text("utt sox 'in2' -t wav - |\narchive in1:7\n")
-    (exp / "scores/out").unlink()
-    (exp / "scores/out").write_text("new\n")
-    do(exp, inputs=inputs)
-    assert is_done(exp, inputs=inputs)
+    inputs = done_of_audio(exp, "utt sox 'in2' -t wav - |\narchive in1:7\n")
     assert "data/wav.scp: 1 recordings come from commands: a change of the files that they" in capsys.readouterr().err
     for name in ("in1", "in2"):
         os.utime(name, ns=(1, 1))
