@@ -31,19 +31,21 @@ python=$(find_python)
 log "$("$python" --version) -> .venv"
 rm -f .venv/.complete
 "$python" -m venv .venv || die "$python cannot make an environment; on Debian and Ubuntu: apt-get install python3-venv"
-pip_install() { .venv/bin/python -m pip --disable-pip-version-check install -q "$@"; }
+# Files are compiled below, by all cores.
+pip_install() { .venv/bin/python -m pip --disable-pip-version-check install -q --no-compile "$@"; }
+install_torch() { pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$@" "$TORCH"; }
 
 # The tested versions hold for the Python that they were tested on: not every package has the same ones for another.
 constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT
 if [ -z "${NEWEST:-}" ] && grep -qx "# python $(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" $LOCK; then
+  locked=true
   TORCH=${TORCH:-$(grep '^torch==' $LOCK)}
   TORCHAUDIO=$(grep '^torchaudio==' $LOCK)
   grep -v '^torch' $LOCK > "$constraints" # torch is TORCH, whatever that is
   log "the versions of $LOCK, from files with the sha256 of $HASHES"
-  # torch comes from one of several indexes, with other files: it is checked by the sha256 of this index only
-  pip_install --no-deps --require-hashes -r $HASHES
 else
+  locked=false
   TORCH=${TORCH:-$(sed -n 's/^ *"\(torch[<>=][^"]*\)".*/\1/p' pyproject.toml)}
   TORCHAUDIO=torchaudio
   log "the newest versions within pyproject.toml's bounds${NEWEST:+, as asked}"
@@ -55,13 +57,23 @@ elif [ -z "${TORCH_INDEX_URL:-}" ]; then
   log "no NVIDIA GPU here. If pip starts to fetch gigabytes of CUDA, stop it and run again with" \
     "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
-pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$TORCH"
+if $locked; then
+  # torch comes from one of several indexes, with other files: it is checked by the sha256 of this index only. It is
+  # unpacked during the other downloads.
+  install_torch --no-deps &
+  torch=$!
+  pip_install --no-deps --require-hashes -r $HASHES || { kill "$torch" && exit 1; }
+  wait "$torch"
+fi
+install_torch # in the first case, what is missing: the CUDA libraries of this torch
 # compat: this folder goes into a .pth file; the default is a finder, whose import delays each start of Python by 10 ms.
 pip_install --constraint "$constraints" -e '.[dev]' --config-settings editable_mode=compat
 
 # torchaudio's wheel pins another torch and is linked against CUDA. The recipe uses only its Python code, so it is
 # installed without its dependencies, and its compiled extension is removed if it cannot be loaded.
 pip_install --no-deps "$TORCHAUDIO"
+# Some packages contain files that do not compile, templates for example: as pip, ignore them.
+.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 if .venv/bin/python -c 'import torchaudio' 2> /dev/null; then
   log "$TORCHAUDIO is complete"
 else
