@@ -15,7 +15,8 @@ from rawnext.scoring.calibration_files import save_model
 from rawnext.scoring.decision import MODEL_PATH
 from rawnext.training import checkpoint
 
-OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "cardinality": 8, "embedding_dim": 8}
+OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "blocks": [1, 1, 1, 1], "dla": False,
+           "cardinality": 8, "embedding_dim": 8}
 CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))
 
 
