@@ -163,9 +163,9 @@ def load_newest(folder: PathLike) -> dict[str, Any] | None:
 
 
 def save_step(folder: PathLike, step: int, state: dict[str, Any], keep: int) -> None:
-    """Save the checkpoint of a step and delete all but the newest `keep`."""
+    """Save the checkpoint of a step; delete all but the newest `keep`, and what a killed process had not finished."""
     save(Path(folder) / f"step-{step:08d}.pt", state)
-    for old in checkpoints(folder)[keep:]:
+    for old in (*checkpoints(folder)[keep:], *Path(folder).glob(".step-*.tmp")):
         old.unlink()
 
 

@@ -35,7 +35,7 @@ SEED = int(os.environ.get("RAWNEXT_KILL_SEED", "1"))
 # command; for each of its stages: the longest wait in seconds before the first kill (a third of the stage's duration on
 # a fast machine), and the victims, in turn
 COMMANDS = [
-    (["--stop-stage", "2"], {1: (0.6, "program run.sh group"), 2: (0.2, "group program run.sh")}),
+    (["--stop-stage", "2"], {1: (0.6, "program run.sh group"), 2: (0.1, "group program run.sh")}),
     (["--stage", "3", "--stop-stage", "3"], {3: (1.2, "launcher group program run.sh")}),
     (["--stage", "4", "--stop-stage", "4"], {4: (1.5, "program run.sh launcher group")}),
     (["--stage", "5"], {5: (0.6, "group run.sh program"), 7: (2.0, "run.sh program group"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints are written by a thread from a copy, one at a time, and their errors are not lost."""
+"""Checkpoints are written by a thread from a copy, one at a time; their errors are not lost, and nothing is left."""
 
 import threading
 import time
@@ -43,6 +43,13 @@ def test_the_end_of_the_block_waits(gate, tmp_path):
         saver.save(1, {"step": 1})
     assert time.monotonic() - started > 0.15
     assert checkpoint.load_newest(tmp_path) == {"step": 1}
+
+
+def test_old_checkpoints_and_unfinished_ones_of_killed_processes_are_deleted(tmp_path):
+    (tmp_path / ".step-00000001.pt.4194304.tmp").touch()
+    for step in (1, 2, 3):
+        checkpoint.save_step(tmp_path, step, {}, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002.pt", "step-00000003.pt"]
 
 
 @pytest.mark.parametrize("at", ["save", "wait", "end"])
