@@ -9,6 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 FORKED = Path(__file__).resolve().parent / "forked"
 
 
@@ -16,9 +17,7 @@ FORKED = Path(__file__).resolve().parent / "forked"
 def server() -> str:
     """The socket of this process's server, started now. It ends with this process."""
     folder = tempfile.TemporaryDirectory(prefix="rawnext-tests-")
-    # no threads of BLAS and OpenMP before the forks
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    env = {**os.environ, **one, "LC_ALL": "C", "LHOTSE_AUDIO_BACKEND": "LibsndfileBackend", "MPLBACKEND": "Agg"}
+    env = {**os.environ, **ONE_THREAD, "LC_ALL": "C", "LHOTSE_AUDIO_BACKEND": "LibsndfileBackend", "MPLBACKEND": "Agg"}
     process = subprocess.Popen([sys.executable, FORKED / "server.py", f"{folder.name}/socket"], env=env, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder.name)
 
