@@ -20,7 +20,7 @@ from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
-from rawnext.results.analysis.report_tables import System, cells, result_table, trial_lists
+from rawnext.results.analysis.report_tables import System, cells, eer_table, measure_table, trial_lists
 from rawnext.results.report import commands, stamps, system_name
 from rawnext.results.rows import (
     Row,
@@ -29,6 +29,7 @@ from rawnext.results.rows import (
     headline,
     key_of,
     label_of,
+    lowest,
     notes,
     read_evaluated,
     read_paper,
@@ -88,7 +89,8 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
     every = [{"system": s.name, **flatten(row)} for s in systems for row in s.rows]  # as in results.tsv
     page = render(
         title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
-        headlines=[(s.name, headline(s.rows)) for s in systems], results=result_table(systems),
+        headlines=[(s.name, headline(s.rows), lowest(s.rows)) for s in systems], eers=eer_table(systems, paper),
+        measures=measure_table(systems),
         definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)], every=cells(every),
         stamps=[(s.name, [("Command", commands(s.rows)), ("Trial lists", trial_lists(s.rows)),
                           *stamps(s.rows)]) for s in systems],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, key_of, label_of, seconds
+from rawnext.results.rows import Row, key_of, label_of, result_table, seconds
 
 
 class System(NamedTuple):
@@ -28,7 +28,15 @@ class Cell(NamedTuple):
 Table = tuple[list[str], list[list[Cell]]]  # header and lines
 
 
-def result_table(systems: Sequence[System]) -> Table:
+def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
+    """The EER by list and duration, a column for each system and back end; see rawnext.results.rows.result_table."""
+    rows = [{**row, "system": s.name} for s in systems for row in s.rows]
+    header, *lines = result_table(rows, paper, "eer")
+    return header, [[Cell(text, 1e9 if text == "full" else number_in(text.strip("*").partition(" ")[0]))
+                     for text in line] for line in lines]
+
+
+def measure_table(systems: Sequence[System]) -> Table:
     """What was evaluated, then each measure of any row, with its interval."""
     shown = [name for name in TITLES if any(name in row for s in systems for row in s.rows)]
     header = ["system", "list", "data set", "protocol", "backend", "duration", *(TITLES[name] for name in shown),
