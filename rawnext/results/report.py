@@ -5,7 +5,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rawnext.results.rows import Row, Table, eer_definitions, headline, lowest, markdown, notes, tables
+from rawnext.results.conditions import NOTE, group_table, shown_rows
+from rawnext.results.rows import (
+    Row,
+    Table,
+    eer_definitions,
+    headline,
+    label_of,
+    lowest,
+    markdown,
+    notes,
+    tables,
+    title_of,
+)
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 
@@ -21,9 +33,17 @@ def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: l
         lines += [f"## {title}", "", *markdown(table), ""]
         if place == 0:
             lines += [line for note in notes(rows, paper) for line in (note, "")]
+            lines += condition_lines(rows)
     return [*lines, "## Where the figures come from", "", *code_block(commands(rows)), "",
             *markdown(list_table(rows), 4), "", *protocol_lines(config, rows), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) for value in values)]
+
+
+def condition_lines(rows: list[Row]) -> list[str]:
+    """The conditions of the headline, if they were evaluated."""
+    shown = shown_rows(rows)
+    return [line for row in shown[:1] for line in (f"## By condition: {title_of(row)}, {label_of(row['duration'])}", "",
+                                                   *markdown(group_table(row)), "", NOTE, "")]
 
 
 def system_name(config: Mapping[str, Any]) -> str:

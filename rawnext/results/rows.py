@@ -105,13 +105,28 @@ def read_row(path: Path) -> Row:
 
 def can_be(name: str, value: Any) -> bool:
     """Whether an entry of a row has the type that steps/evaluate.py gives it."""
-    if name in MEASURES or name in ("num_trials", "num_target", "num_speakers"):
+    if name == "conditions":
+        return isinstance(value, list) and all(map(is_condition, value))
+    if name in MEASURES or name in ("num_trials", "num_target", "num_nontarget", "num_speakers"):
         return is_numbers([value], 1)
     if name.endswith("_interval"):
         return value is None or is_numbers(value, 2)
     if name == "duration":
         return value == "full" or (isinstance(value, str) and 0 < to_number(value) < np.inf)
     return isinstance(value, dict if name == "train" else str) or name not in (*NEEDED, "train", *TEXTS)
+
+
+def is_condition(value: Any) -> bool:
+    """Whether this is an item of `conditions` as rawnext.results.conditions makes it."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("name", "reference")) and (
+        isinstance(groups := value.get("groups"), list)) and all(map(is_group, groups))
+
+
+def is_group(value: Any) -> bool:
+    needed = ("num_speakers", "num_target", "num_nontarget")
+    return (isinstance(value, dict) and isinstance(value.get("value"), str) and all(name in value for name in needed)
+            and isinstance(gaps := value.get("difference", {}), dict) and all(is_numbers(x, 4) for x in gaps.values())
+            and all(can_be(name, entry) for name, entry in value.items()))
 
 
 def is_numbers(value: Any, num: int) -> bool:
@@ -312,9 +327,14 @@ def aligned(table: Table) -> list[str]:
 
 def tsv(rows: list[Row]) -> list[str]:
     """One line per evaluation, a column for each stamp; white space within a value becomes one space."""
-    flat = [flatten(row) for row in rows]
+    flat = [columns_of(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     return ["\t".join(names), *("\t".join(" ".join(str(row.get(name, "")).split()) for name in names) for row in flat)]
+
+
+def columns_of(row: Row) -> dict[str, Any]:
+    """The columns of results.tsv, which has no conditions."""
+    return flatten({name: value for name, value in row.items() if name != "conditions"})
 
 
 def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
