@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from page_commands import example
 
 from rawnext.files import write_lines
 from rawnext.scoring.bootstrap import bootstrap, interval
@@ -267,7 +268,7 @@ def test_limits_of_figures_are_in_every_output(recipe, change, cell, reason):
     assert reason.lower()[1:] in (recipe.folder / "exp/a/report.html").read_text().lower()
 
 
-def test_conditions_are_in_every_output(recipe):
+def test_conditions_are_in_every_output(recipe, root):
     """By the tables next to the trials and in the directory of the enroll side."""
     speakers = [f"s{s:02}" for s in range(NUM_SPEAKERS)]
     recipe.write("data/test/spk2gender", (f"{spk} {'fm'[place % 2]}" for place, spk in enumerate(speakers)))
@@ -287,6 +288,9 @@ def test_conditions_are_in_every_output(recipe):
     assert "conditions" not in (recipe.folder / "exp/a/results.tsv").read_text().splitlines()[0]
     html = (recipe.folder / "exp/a/report.html").read_text()
     assert '<option>codec of the test side</option>' in html and f">{cell}" in html
+    words = example(root, "docs/howto/conditions.md", "steps/evaluate.py")
+    assert recipe.run("evaluate.py", *words[1:]).returncode == 0
+    assert len(json.loads((recipe.folder / "exp/a/scores/cosine/trials.json").read_text())["conditions"]) == 2
     done, row = recipe.evaluate("a", "--no-conditions")
     assert done.returncode == 0 and "conditions" not in row and "eer_interval" in row
     recipe.write("data/test/utt2lang", ["s00-u0 en", "s00-u0 de"])
