@@ -86,8 +86,8 @@ def main() -> None:
     utts = {utt for part in chosen.values() for utt in part}
     tables = {name: copy_table(data / name, out / name, utts) for name in UTT_TABLES}
     recordings = {fields[1] for fields in tables["segments"]} or utts
-    others = {name: set(chosen) if name.startswith("spk2") else utts for name in properties(data, out)}
-    for name, kept in {"wav.scp": recordings, "reco2dur": recordings, **others}.items():
+    own = {name: set(chosen) if name.startswith("spk2") else utts for name in properties(data, out)}
+    for name, kept in {"wav.scp": recordings, "reco2dur": recordings, **own}.items():
         copy_table(data / name, out / name, kept)
     write_lines(out / "spk2utt", (f"{spk} {' '.join(part)}" for spk, part in sorted(chosen.items())))
     print(f"subset_data_dir.py: {len(utts)} utterances of {len(chosen)} speakers in {out}", file=sys.stderr)
