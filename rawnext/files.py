@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import select
 import shlex
 import shutil
@@ -200,6 +201,13 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
                 yield number, line
         except UnicodeDecodeError:
             raise InputError(path, number + 1, "not UTF-8 text") from None
+
+
+def condition_tables(folder: PathLike) -> list[Path]:
+    """The tables utt2X and spk2X of a data directory that give a property of its utterances or speakers, by name."""
+    other = ("utt2spk", "spk2utt", "utt2num_frames", "utt2uniq")
+    return sorted(path for path in Path(folder).glob("*2*") if re.fullmatch(r"(?:utt|spk)2\w+", path.name)
+                  and path.name not in other and path.is_file())
 
 
 def read_json(path: PathLike, what: str = "JSON") -> Any:

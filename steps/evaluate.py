@@ -5,7 +5,9 @@
 steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --duration 2 --backend cosine \\
     exp/x/scores/cosine/vox1_test/trials_O_paper_2s data/vox1_test/trials_O
 
-95 % intervals (a bootstrap over speakers, docs/reference/metrics.md) are computed if the utt2spk of both sides exists.
+95 % intervals (a bootstrap over speakers, docs/reference/metrics.md) are computed if the utt2spk of both sides exists,
+and then also the figures by gender, age, language and whatever tables utt2X and spk2X are next to them
+(docs/howto/conditions.md).
 """
 
 import argparse
@@ -21,6 +23,7 @@ from rawnext.files import read_json, write_lines
 from rawnext.identity import KEY, one_model, origin
 from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
+from rawnext.results.conditions import by_condition, conditions_of
 from rawnext.results.evaluation import TITLES, evaluation
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.scoring.trial_speakers import trial_speakers
@@ -44,16 +47,19 @@ def read_train_info(path: Path) -> dict[str, Any]:
     return info
 
 
+def speaker_tables(args: argparse.Namespace) -> tuple[Path, Path]:
+    """The utt2spk of the test and the enroll side."""
+    utt2spk = args.utt2spk or Path(args.trials).parent / "utt2spk"
+    return utt2spk, args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
+
+
 def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
     """Speakers of both sides (2, N); None if the tables are missing and were not requested."""
-    folder = Path(args.trials).parent
-    utt2spk = args.utt2spk or folder / "utt2spk"
-    enroll = args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
-    asked = args.utt2spk or args.enroll_utt2spk
-    if not asked and not (utt2spk.exists() and enroll.exists()):
+    tables, asked = speaker_tables(args), args.utt2spk or args.enroll_utt2spk
+    if not asked and not all(table.exists() for table in tables):
         return None
     try:
-        return trial_speakers(trials, args.trials, utt2spk, enroll)
+        return trial_speakers(trials, args.trials, *tables)
     except InputError as error:
         if asked:
             raise
@@ -86,6 +92,7 @@ def options() -> argparse.Namespace:
                         help="definition of the EER (default %(default)s)")
     parser.add_argument("--llr", action="store_true",
                         help="scores are log-likelihood ratios: also report actual DCF and Cllr")
+    parser.add_argument("--no-conditions", action="store_true", help="no figures by condition")
     parser.add_argument("scores", help="lines `enroll test score`, in any order")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
     return parser.parse_args()
@@ -102,7 +109,13 @@ def main() -> None:
             raise InputError(args.trials, None, f"has no {name} trial")
     fingerprint = origin(args.scores)
     one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
-    figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
+    speakers = speakers_of(args, trials)
+    conditions = [] if args.no_conditions or speakers is None else conditions_of(
+        trials, args.trials, *speaker_tables(args), cut=args.duration != "full")
+    figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers)
+    if speakers is not None and conditions:
+        figures["conditions"] = by_condition(scores, trials.is_target, speakers, conditions, args.eer_definition,
+                                             args.llr)
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
         "num_trials": len(scores), "num_target": int(trials.is_target.sum()),

@@ -20,7 +20,7 @@ from rawnext.data.cuts import INDEX, SAMPLE_RATE, read_cut
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
 from rawnext.data.wav import LEAST_S, Source, is_short, limits, read_sources, refuse_short
 from rawnext.errors import InputError, run_main
-from rawnext.files import read_lines, write_lines
+from rawnext.files import condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
 
@@ -133,11 +133,13 @@ def main() -> None:
         (data / name).unlink(missing_ok=True)
     if short:
         utts, recordings = {u.utt for u in utterances}, {u.recording or u.utt for u in utterances}
-        for name in UTT_TABLES:
+        for name in {*UTT_TABLES, *(path.name for path in condition_tables(data) if path.name.startswith("utt2"))}:
             keep(data / name, utts)
         for name in ("wav.scp", "reco2dur", "reco2file_and_channel"):
             keep(data / name, recordings)
-        keep(gender, {u.spk for u in utterances})
+        for path in condition_tables(data):
+            if path.name.startswith("spk2"):
+                keep(path, {u.spk for u in utterances})
         write_lines(data / "short_utts", short)
         print(f"make_cuts.py: removed {len(short)} of {len(sources)} utterances, shorter than {args.min_duration:g} s; "
               f"{data}/short_utts lists them")

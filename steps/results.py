@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Collect the evaluations of an experiment into EXP/results.tsv and EXP/RESULTS.md, and print the table.
+"""Collect the evaluations of an experiment into EXP/results.tsv and EXP/RESULTS.md, and print the tables.
 
 steps/results.py exp/rawnext
 """
@@ -12,7 +12,7 @@ from rawnext.errors import run_main
 from rawnext.files import write_lines
 from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
-from rawnext.results.rows import aligned, notes, read_paper, read_rows, tables, tsv
+from rawnext.results.rows import aligned, headline, lowest, notes, read_paper, read_rows, tables, tsv
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
     paper = read_paper(PAPER, config.get("paper") or "")
     write_lines(args.exp / "results.tsv", tsv(rows))
     write_lines(args.exp / "RESULTS.md", results_page(args.exp, config, rows, paper))
+    print(headline(rows), *filter(None, [lowest(rows)]), "", sep="\n")
     for title, table in tables(rows, paper):
         print(title, *aligned(table), "", sep="\n")
     print(*notes(rows, paper), sep="\n")

@@ -12,9 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, read_rows, run_main, write_lines
-
-TABLES = (*UTT_TABLES, "wav.scp", "reco2dur", "spk2gender")
+from data_tables import UTT_TABLES, Faults, group_by_speaker, properties, read_rows, run_main, write_lines
 
 
 def main() -> None:
@@ -31,7 +29,8 @@ def main() -> None:
         faults.add(options.data_dirs[with_segments.index(False)] / "segments", None,
                    "no such file, but another directory has one; write it for all")
     joined: dict[str, dict[str, str]] = {}
-    for name in TABLES:
+    names = (*UTT_TABLES, "wav.scp", "reco2dur", *properties(out, *options.data_dirs))
+    for name in names:
         paths = [folder / name for folder in options.data_dirs]
         if name not in ("utt2spk", "wav.scp") and not all(path.exists() for path in paths):
             continue
@@ -41,7 +40,7 @@ def main() -> None:
                 if table.setdefault(key, " ".join(rest)) != " ".join(rest):
                     faults.add(path, number, f"{key} has another line in another directory")
     faults.exit_if_any()
-    for name in (*TABLES, "spk2utt", "cuts.jsonl", "cuts.npz"):
+    for name in (*names, "spk2utt", "cuts.jsonl", "cuts.npz"):
         if name not in joined:
             (out / name).unlink(missing_ok=True)
     for name, table in joined.items():

@@ -12,6 +12,7 @@ Row = tuple[int, list[str]]  # line number, fields
 # keys are utterances
 UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
               "text", "feats.scp", "vad.scp")
+PROPERTY = re.compile(r"(?:utt|spk)2\w+")  # other tables; they need not have all utterances or speakers
 ID_LIMIT = 200  # bytes; rawnext/kaldi/tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
@@ -173,6 +174,12 @@ def check_cuts(folder: Path, utt2spk: Mapping[str, str], faults: Faults) -> None
                 faults.add(path, number, f"{utt} has {why}; {again}")
     if missing := next(iter(known), None):
         faults.add(path, None, f"{missing} of utt2spk is missing; {again}")
+
+
+def properties(*folders: Path) -> list[str]:
+    """Names of the tables utt2X and spk2X that any of these data directories has besides UTT_TABLES and spk2utt."""
+    names = {path.name for folder in folders for path in folder.glob("*2*") if path.is_file()}
+    return sorted(name for name in names if PROPERTY.fullmatch(name) and name not in (*UTT_TABLES, "spk2utt"))
 
 
 def group_by_speaker(utt2spk: Mapping[str, str]) -> dict[str, list[str]]:

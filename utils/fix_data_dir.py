@@ -5,8 +5,8 @@
   utils/fix_data_dir.py data/train
 
 Considers utt2spk, wav.scp, segments, reco2dur, spk2gender, utt2dur, utt2num_frames, utt2lang, text, feats.scp and other
-tables of utterances, and writes spk2utt; the old tables go to DATA_DIR/.backup. Of lines with one key the first is
-kept. cuts.jsonl is removed if it differs from the tables; steps/make_cuts.py makes it again.
+tables of utterances and speakers, and writes spk2utt; the old tables go to DATA_DIR/.backup. Of lines with one key the
+first is kept. cuts.jsonl is removed if it differs from the tables; steps/make_cuts.py makes it again.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, run_main, write_lines
+from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, properties, run_main, write_lines
 
 
 def read(path: Path) -> dict[str, str]:
@@ -34,7 +34,8 @@ def main() -> None:
     for name in ("utt2spk", "wav.scp"):
         if not (folder / name).is_file():
             sys.exit(f"{folder / name}: no such file")
-    names = [name for name in (*UTT_TABLES, "wav.scp", "reco2dur", "spk2gender") if (folder / name).exists()]
+    others = properties(folder)
+    names = [name for name in (*UTT_TABLES, "wav.scp", "reco2dur", *others) if (folder / name).exists()]
     tables = {name: read(folder / name) for name in names}
     utts = set.intersection(*(set(tables[name]) for name in UTT_TABLES if name in tables))
     recording = {utt: tables["segments"][utt].split()[0] if "segments" in tables else utt for utt in utts}
@@ -43,7 +44,8 @@ def main() -> None:
         sys.exit(f"{folder}: no utterance is in all of {', '.join(names)}")
     used = {recording[utt] for utt in utts}
     spk2utt = group_by_speaker({utt: tables["utt2spk"][utt] for utt in sorted(utts)})
-    kept = {**dict.fromkeys(UTT_TABLES, utts), "wav.scp": used, "reco2dur": used, "spk2gender": set(spk2utt)}
+    kept = {**dict.fromkeys(UTT_TABLES, utts), "wav.scp": used, "reco2dur": used,
+            **{name: set(spk2utt) if name.startswith("spk2") else utts for name in others}}
     (folder / ".backup").mkdir(exist_ok=True)
     for name in names:
         shutil.copy2(folder / name, folder / ".backup" / name)

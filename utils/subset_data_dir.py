@@ -6,8 +6,8 @@
   utils/subset_data_dir.py --utt-list good_utts data/train data/train_good
 
 --per-spk and --speakers take every k-th utterance of a speaker and every k-th speaker; options may be combined. Writes
-spk2utt, and those of utt2spk, wav.scp, segments, reco2dur, spk2gender, utt2dur and other tables of utterances that
-DATA_DIR has.
+spk2utt, and those of utt2spk, wav.scp, segments, reco2dur and other tables of utterances and speakers (utt2X, spk2X)
+that DATA_DIR has.
 steps/make_cuts.py prepares the result for training.
 """
 
@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, read_utt2spk, run_main, write_lines
+from data_tables import UTT_TABLES, Faults, group_by_speaker, properties, read_utt2spk, run_main, write_lines
 
 
 def choose(utts: list[str], num: int) -> list[str]:
@@ -86,7 +86,8 @@ def main() -> None:
     utts = {utt for part in chosen.values() for utt in part}
     tables = {name: copy_table(data / name, out / name, utts) for name in UTT_TABLES}
     recordings = {fields[1] for fields in tables["segments"]} or utts
-    for name, kept in (("wav.scp", recordings), ("reco2dur", recordings), ("spk2gender", set(chosen))):
+    own = {name: set(chosen) if name.startswith("spk2") else utts for name in properties(data, out)}
+    for name, kept in {"wav.scp": recordings, "reco2dur": recordings, **own}.items():
         copy_table(data / name, out / name, kept)
     write_lines(out / "spk2utt", (f"{spk} {' '.join(part)}" for spk, part in sorted(chosen.items())))
     print(f"subset_data_dir.py: {len(utts)} utterances of {len(chosen)} speakers in {out}", file=sys.stderr)

@@ -5,9 +5,9 @@
   utils/validate_data_dir.py data/dev
 
 Required: utt2spk, spk2utt, wav.scp. Checked if present: segments, reco2dur, spk2gender, utt2dur, utt2num_frames,
-utt2lang, utt2uniq, utt2session, vad.scp, feats.scp, text, cuts.jsonl, and all trial lists trials* or trials/* with
-their models in trials*.enroll. Each fault is one line `path:line: why` (at most 10 per file); the exit code is 1 if
-there are any.
+utt2lang, utt2uniq, utt2session, vad.scp, feats.scp, text, cuts.jsonl, all trial lists trials* or trials/* with their
+models in trials*.enroll, and the ids of other tables utt2X and spk2X. Each fault is one line `path:line: why` (at most
+10 per file); the exit code is 1 if there are any.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data_tables import Faults, Row, check_cuts, group_by_speaker, read_models, read_rows, run_main
+from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows, run_main
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
@@ -124,6 +124,12 @@ def validate(folder: Path) -> Faults:
         if (path := folder / name).exists():
             check_table(path, utts, "utt2spk", faults, rule)
     spks = {spk for _, (_, spk) in utt2spk}
+    for name in properties(folder):
+        known = spks if name.startswith("spk2") else set(utts)
+        rows = [] if name == "spk2gender" else read_rows(folder / name, faults)
+        for number, (key, *_) in rows:
+            if key not in known:
+                faults.add(folder / name, number, f"{key} is not in utt2spk")
     for path in sorted([*folder.glob("trials*"), *folder.glob("trials*/[!.]*")]):
         if path.is_file() and path.suffix != ".enroll":
             check_trials(path, set(utts), spks, faults)

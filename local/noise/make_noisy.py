@@ -20,7 +20,7 @@ from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.wav import check_sources, load_wave, read_sources
 from rawnext.errors import run_main
 from rawnext.files import atomic_path
-from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.tables import read_conditions, read_table
 from rawnext.log import progress, setup_log
 from rawnext.training.augment import OPERATIONS
 
@@ -49,7 +49,8 @@ def main() -> None:
         with atomic_path(path) as temporary:
             soundfile.write(temporary, wave / max(1.0, np.abs(wave).max()), SAMPLE_RATE, format="FLAC")
         files.append((source.utt, spk_of[source.utt], str(path)))
-    write_data_dir(scan_audio(files, 1)[0], args.out_dir, read_table(gender) if gender.exists() else None)
+    write_data_dir(scan_audio(files, 1)[0], args.out_dir, read_table(gender) if gender.exists() else None,
+                   read_conditions(args.data_dir))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@
 A corpus is a folder in LibriSpeech's layout (SPEAKERS.TXT, PART/SPEAKER/CHAPTER/*.flac) or a Kaldi data directory
 (wav.scp, utt2spk, perhaps spk2gender; relative paths begin at this directory). Ids get the corpus as prefix,
 NAME-SPK-UTT, and utt2corpus keeps it; with --no-prefix they are SPK-UTT. Validation speakers are held out of every
-training corpus.
+training corpus. Other tables of a Kaldi data directory, such as spk2age and utt2session, are copied: evaluation gives
+figures by them.
 """
 
 import argparse
@@ -17,8 +18,7 @@ from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
-from rawnext.files import write_lines
-from rawnext.kaldi.tables import check_id, read_table
+from rawnext.kaldi.tables import check_id, read_conditions, read_table
 from rawnext.log import setup_log
 
 File = tuple[str, str, str]  # utt, spk, path
@@ -55,8 +55,11 @@ def read_librispeech(folder: Path) -> tuple[list[File], dict[str, str]]:
     return files, genders
 
 
-def read_corpus(asked: str, args: argparse.Namespace) -> tuple[str, list[Utterance], dict[str, str]]:
-    """NAME=FOLDER -> name, utterances with prefixed ids, and genders by prefixed speaker."""
+Tables = dict[str, dict[str, str]]
+
+
+def read_corpus(asked: str, args: argparse.Namespace) -> tuple[str, list[Utterance], dict[str, str], Tables]:
+    """NAME=FOLDER -> name, utterances with prefixed ids, genders by prefixed speaker, and other tables likewise."""
     name, _, path = asked.partition("=")
     folder = Path(path)
     if not path or not folder.is_dir():
@@ -69,13 +72,16 @@ def read_corpus(asked: str, args: argparse.Namespace) -> tuple[str, list[Utteran
              for utt, spk, file in files]
     utterances, bad = scan_audio(named, args.nj)
     check_bad(bad, len(files), args.data / "bad_audio.tsv")
-    return name, utterances, {prefix + spk: gender for spk, gender in genders.items()}
+    new_names = {utt: new for (utt, _, _), (new, _, _) in zip(files, named)}
+    tables = {table: {new_names[key] if table.startswith("utt2") else prefix + key: value for key, value in own.items()
+                      if table.startswith("spk2") or key in new_names}
+              for table, own in read_conditions(folder).items()}
+    return name, utterances, {prefix + spk: gender for spk, gender in genders.items()}, tables
 
 
-def write(utterances: list[Utterance], folder: Path, genders: dict[str, str], prefix: bool) -> None:
-    write_data_dir(utterances, folder, genders)
-    if prefix:
-        write_lines(folder / "utt2corpus", (f"{u.utt} {u.utt.split('-')[0]}" for u in sorted(utterances)))
+def write(utterances: list[Utterance], folder: Path, genders: dict[str, str], tables: Tables, prefix: bool) -> None:
+    corpora = {"utt2corpus": {u.utt: u.utt.split("-")[0] for u in utterances}} if prefix else {}
+    write_data_dir(utterances, folder, genders, {**tables, **corpora})
 
 
 def main() -> None:
@@ -92,10 +98,12 @@ def main() -> None:
     parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
     args = parser.parse_args()
     setup_log()
-    train, dev, genders = [], [], {}
+    train, dev, genders, tables = [], [], {}, Tables()
     for asked in args.train:
-        _, utterances, known = read_corpus(asked, args)
+        _, utterances, known, own = read_corpus(asked, args)
         genders.update(known)
+        for table, values in own.items():
+            tables.setdefault(table, {}).update(values)
         counts = Counter(u.spk for u in utterances)
         num = args.dev_speakers
         if num is None:
@@ -104,11 +112,11 @@ def main() -> None:
         train += kept
         dev += held
     if dev:
-        write(dev, args.data / "dev", genders, args.prefix)
+        write(dev, args.data / "dev", genders, tables, args.prefix)
     for asked in args.test:
-        name, utterances, known = read_corpus(asked, args)
-        write(utterances, args.data / name, known, args.prefix)
-    write(train, args.data / "train", genders, args.prefix)
+        name, utterances, known, own = read_corpus(asked, args)
+        write(utterances, args.data / name, known, own, args.prefix)
+    write(train, args.data / "train", genders, tables, args.prefix)
 
 
 if __name__ == "__main__":

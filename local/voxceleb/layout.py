@@ -84,8 +84,9 @@ def find_list(folder: PathLike, names: Iterable[str]) -> str | None:
     return next((path for name in names if os.path.isfile(path := os.path.join(folder, name))), None)
 
 
-def read_genders(path: PathLike) -> dict[str, str]:
-    """Speaker -> m or f from vox1_meta.csv (tabs) or vox2_meta.csv (commas preceded by spaces).
+def read_meta(path: PathLike) -> tuple[dict[str, str], dict[str, str]]:
+    """Speaker -> m or f, and speaker -> nationality, from vox1_meta.csv (tabs) or vox2_meta.csv (commas preceded by
+    spaces, no nationalities).
 
     Raises: InputError: no column of ids or genders, or a gender other than m or f.
     """
@@ -94,10 +95,12 @@ def read_genders(path: PathLike) -> dict[str, str]:
     ids = next((i for i, name in enumerate(header) if name.startswith("VoxCeleb")), -1)
     if ids < 0 or "Gender" not in header:
         raise InputError(path, 1, "expected a header with VoxCeleb1 or 2 ID and Gender")
-    gender, genders = header.index("Gender"), dict[str, str]()
+    gender, genders, nations = header.index("Gender"), dict[str, str](), dict[str, str]()
     for number, columns in enumerate(rows, 2):
         if any(columns):
             if len(columns) <= max(ids, gender) or columns[gender] not in ("m", "f"):
                 raise InputError(path, number, "no gender m or f")
             genders[columns[ids]] = columns[gender]
-    return genders
+            if nation := dict(zip(header, columns)).get("Nationality"):
+                nations[columns[ids]] = "_".join(nation.split())
+    return genders, nations

@@ -17,11 +17,11 @@ import argparse
 import logging
 from pathlib import Path
 
-from layout import LISTS, PAGE, find_audio, find_list, read_genders, speaker_folders
+from layout import LISTS, PAGE, find_audio, find_list, read_meta, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
-from rawnext.files import read_lines, write_lines
+from rawnext.files import read_lines
 from rawnext.kaldi.tables import Trials, write_trials
 from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
@@ -78,25 +78,29 @@ def scan(audio: dict[str, str], num_jobs: int) -> tuple[list[Utterance], list[tu
     return scan_audio(((utt, utt[:7], path) for utt, path in audio.items()), num_jobs)
 
 
-def all_genders(*folders: str) -> dict[str, str]:
-    genders: dict[str, str] = {}
+def all_meta(*folders: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Speaker -> gender, and speaker -> nationality."""
+    genders, nations = dict[str, str](), dict[str, str]()
     for folder in dict.fromkeys(folders):
         for name in ("vox1_meta.csv", "vox2_meta.csv"):
             if path := find_list(folder, [name]):
-                genders |= read_genders(path)
-    return genders
+                for all_known, known in zip((genders, nations), read_meta(path)):
+                    all_known |= known
+    return genders, nations
 
 
-def write_set(utterances: list[Utterance], folder: Path, genders: dict[str, str]) -> None:
-    """Write a data directory with utt2session, the video of each utterance."""
-    write_data_dir(utterances, folder, genders)
-    write_lines(folder / "utt2session", (f"{u.utt} {u.utt[8:].rsplit('-', 1)[0]}" for u in sorted(utterances)))
+def write_set(utterances: list[Utterance], folder: Path, meta: tuple[dict[str, str], dict[str, str]]) -> None:
+    """Write a data directory with utt2session, the video of each utterance, and spk2nationality, as far as known."""
+    genders, nations = meta
+    videos = {u.utt: u.utt[8:].rsplit("-", 1)[0] for u in utterances}
+    write_data_dir(utterances, folder, genders, {"utt2session": videos, "spk2nationality": nations})
 
 
-def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials], genders: dict[str, str]) -> None:
+def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials],
+               meta: tuple[dict[str, str], dict[str, str]]) -> None:
     tested = {utt[:7] for name, trials in lists.items() if name.startswith("O") for side in trials[:2] for utt in side}
-    write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", genders)
-    write_set(vox1, data / "vox1", genders)
+    write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", meta)
+    write_set(vox1, data / "vox1", meta)
     for name, trials in lists.items():
         path = data / ("vox1_test" if name.startswith("O") else "vox1") / f"trials_{name}"
         write_trials(path, trials)
@@ -124,7 +128,7 @@ def main() -> None:
     lists = read_lists(options.lists or options.vox1, vox1_audio)
     vox2_audio, undecodable = find_vox2(options.vox2, options.vox2_flac)
     check_disjoint(vox1_audio, vox2_audio)
-    genders = all_genders(options.vox1, options.vox2, options.lists or options.vox1)
+    meta = all_meta(options.vox1, options.vox2, options.lists or options.vox1)
 
     log.info("reading the headers of %d + %d audio files", len(vox1_audio), len(vox2_audio))
     vox1, bad1 = scan(vox1_audio, options.nj)
@@ -133,11 +137,11 @@ def main() -> None:
     check_bad(bad, len(vox1) + len(vox2) + len(bad), options.data / "bad_audio.tsv", options.max_bad_fraction)
     if bad1:
         read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1})  # fails if a trial needs a bad file
-    write_eval(options.data, vox1, lists, genders)
+    write_eval(options.data, vox1, lists, meta)
     train, dev = hold_out_speakers(vox2, options.dev_speakers, options.seed)
     if dev:
-        write_set(dev, options.data / "dev", genders)
-    write_set(train, options.data / "train", genders)
+        write_set(dev, options.data / "dev", meta)
+    write_set(train, options.data / "train", meta)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, check_sources, limits
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, write_lines
-from rawnext.kaldi.tables import read_table, to_number
+from rawnext.kaldi.tables import read_conditions, read_table, to_number, write_conditions
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")
@@ -97,6 +97,7 @@ class Tables(NamedTuple):
     recording: dict[str, str]
     wav: dict[str, str]
     gender: dict[str, str]  # keys are speakers; may be empty
+    conditions: dict[str, dict[str, str]]  # other tables utt2X and spk2X
 
 
 def read_tables(data_dir: Path) -> Tables:
@@ -107,12 +108,13 @@ def read_tables(data_dir: Path) -> Tables:
                  {utt: utt for utt in wav})
     if lacking := next((utt for utt in recording if utt not in speaker), None):
         raise InputError(data_dir / "utt2spk", None, f"{lacking} is missing")
-    return Tables(speaker, recording, wav, read_table(gender, one_word=True) if gender.exists() else {})
+    return Tables(speaker, recording, wav, read_table(gender, one_word=True) if gender.exists() else {},
+                  read_conditions(data_dir))
 
 
 def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: Sequence[Span], cut: Cut) -> int:
-    """Write wav.scp, segments, utt2spk, spk2utt, utt2dur and spk2gender of the cut utterances; with cut.short "tile"
-    also the audio of shorter utterances, repeated to the duration of the cut.
+    """Write wav.scp, segments, utt2spk, spk2utt, utt2dur, spk2gender and other tables utt2X and spk2X of the cut
+    utterances; with cut.short "tile" also the audio of shorter utterances, repeated to the duration of the cut.
 
     Returns: the number of utterances that are shorter than the cut.
     """
@@ -141,6 +143,7 @@ def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: S
     write_lines(out / "spk2utt", (f"{spk} {' '.join(spk2utt[spk])}" for spk in sorted(spk2utt, key=str.encode)))
     if tables.gender:
         write_lines(out / "spk2gender", (f"{spk} {g}" for spk, g in tables.gender.items() if spk in spk2utt))
+    write_conditions(out, tables.conditions, speaker)
     return num_short
 
 

@@ -19,7 +19,7 @@ from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, tables_changed, writ
 from rawnext.data.pool import worker_pool
 from rawnext.errors import InputError
 from rawnext.files import PathLike, write_lines
-from rawnext.kaldi.tables import check_id, read_table
+from rawnext.kaldi.tables import check_id, read_table, write_conditions
 from rawnext.log import progress
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLik
 # --- writing a data directory
 
 def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
-                   spk2gender: Mapping[str, str] | None = None) -> None:
+                   spk2gender: Mapping[str, str] | None = None,
+                   conditions: Mapping[str, Mapping[str, str]] | None = None) -> None:
     """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz` in Kaldi's order; cuts.jsonl and its
     index last.
 
@@ -111,6 +112,7 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
 
     Args:
         spk2gender: speaker -> m or f; the table is written if it has all speakers.
+        conditions: other tables utt2X and spk2X by name: see rawnext.kaldi.tables.write_conditions.
     Raises: InputError: no utterances, a bad or repeated id, a speaker id that is not the prefix of its utterances' ids.
     """
     out = Path(out_dir)
@@ -127,6 +129,7 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     write_lines(out / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utts))
     if len(genders) == len(spk2utt):
         write_lines(out / "spk2gender", (f"{spk} {genders[spk]}" for spk, _ in spk2utt))
+    write_conditions(out, conditions or {}, {u.utt: u.spk for u in utts})
     write_cuts(utts, out, genders)
     log.info("%s: %d utterances, %d speakers, %.2f hours", out, len(utts), len(spk2utt),
              sum(u.num_samples / u.sample_rate for u in utts) / 3600)

@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike, atomic_path, read_lines, write_lines
+from rawnext.files import PathLike, atomic_path, condition_tables, read_lines, write_lines
 
 T = TypeVar("T")
 
@@ -93,6 +94,26 @@ def _table_by_lines(path: PathLike, one_word: bool) -> dict[str, str]:
             raise InputError(path, number, f"{key} is listed twice")
         table[key] = value
     return table
+
+
+def read_conditions(folder: PathLike) -> dict[str, dict[str, str]]:
+    """The tables utt2X and spk2X of a data directory that preparation copies: not those that it makes itself."""
+    return {path.name: read_table(path) for path in condition_tables(folder)
+            if path.name not in ("utt2dur", "spk2gender")}
+
+
+def write_conditions(out: PathLike, tables: Mapping[str, Mapping[str, str]], utt2spk: Mapping[str, str]) -> None:
+    """Write the lines of these utterances and their speakers, in their order, in place of the tables that are there.
+
+    A table of utterances that lacks one is not written.
+    """
+    for path in condition_tables(out):
+        if path.name not in ("utt2dur", "spk2gender"):
+            path.unlink()
+    for name, table in tables.items():
+        keys = [key for key in (utt2spk if name.startswith("utt2") else sorted({*utt2spk.values()})) if key in table]
+        if keys and (name.startswith("spk2") or len(keys) == len(utt2spk)):
+            write_lines(Path(out) / name, (f"{key} {table[key]}" for key in keys))
 
 
 def check_sorted(path: PathLike, keys: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from rawnext.files import condition_tables
 from rawnext.identity import arks_of
 from rawnext.pipeline.plan import COHORT, FROM_COHORT, FROM_EMBEDDINGS, Row, tag
 from rawnext.pipeline.records import AUDIO, CODE, EMBEDDINGS, Task
@@ -257,7 +258,8 @@ def evaluate(e: Experiment, role: str) -> list[Task]:
                    "--enroll", row.enroll, "--backend", row.backend, *(["--llr"] if row.is_calibrated else []), scores,
                    row.trials)
         inputs = (CODE, scores, row.trials, f"{e.exp}/config.yaml", f"{e.exp}/train_info.json", f"{data}/utt2spk",
-                  f"{row.enroll}/utt2spk")
+                  f"{row.enroll}/utt2spk", f"{row.trials}.enroll",
+                  *(str(table) for folder in (data, row.enroll) for table in condition_tables(folder)))
         found.append(Task(command, tuple(dict.fromkeys(inputs)), (f"{scores}.json",)))
     return found
 

@@ -44,7 +44,7 @@ def comparison(exps: Sequence[Path], test: bool = False, seeds: bool = False) ->
         if test:
             lines += [*(markdown(difference_table(chosen), 1) if len(chosen) > 1 else []), ""]
     return [*lines, "minDCF: P_target 0.05, costs 1 and 1. GMACs: for an utterance of 3.69 s, in the inference form.",
-            *method_notes(rows), "", "### Where the figures come from", "", *markdown(list_table(rows)), "",
+            *method_notes(rows), "", "### Where the figures come from", "", *markdown(list_table(rows), 4), "",
             *markdown(training_table(systems), 1), "", *code_block(commands(rows)), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) if name in ("Commit", "Evaluated on")
               for value in values)]

@@ -12,7 +12,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.results.rows import Row, check_unchanged
-from rawnext.scoring.bootstrap import REPLICATES, Measure, bootstrap, interval, p_value, units_of
+from rawnext.scoring.bootstrap import REPLICATES, Measure, Units, bootstrap, interval, p_value, units_of
 from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import EER_DEFINITION, act_dcf_of, cllr_of, eer, eer_of, min_cllr_of, min_dcf_of
 from rawnext.scoring.trial_speakers import trial_speakers
@@ -64,8 +64,14 @@ def intervals(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, w
     if units.too_few:
         return {"interval_note": f"no interval: {units.too_few}"}
     estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()))
-    ends, varies = interval(estimate, replicates)[:, 0].T.tolist(), np.ptp(replicates[:, 0], axis=0) > 0
-    found = {f"{name}_interval": pair for name, pair, known in zip(wanted, ends, varies) if known}
+    return interval_entries(units, list(wanted), estimate[0], replicates[:, 0], eer_percent)
+
+
+def interval_entries(units: Units, names: list[str], estimate: np.ndarray, replicates: np.ndarray,
+                     eer_percent: float) -> dict[str, Any]:
+    """What intervals returns, of M measures with these names: (M,) estimates and (R, M) of the samples."""
+    ends, varies = interval(estimate, replicates).T.tolist(), np.ptp(replicates, axis=0) > 0
+    found = {f"{name}_interval": pair for name, pair, known in zip(names, ends, varies) if known}
     if eer_percent == 0:
         found["eer_interval"] = [0.0, 100 * units.bound()]
         found["interval_note"] = (f"no errors: the upper end is the bound of Clopper and Pearson for {units.speakers} "

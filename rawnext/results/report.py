@@ -5,7 +5,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rawnext.results.rows import Row, Table, eer_definitions, headline, markdown, notes, tables
+from rawnext.results.conditions import NOTE, group_table, shown_rows
+from rawnext.results.rows import (
+    Row,
+    Table,
+    eer_definitions,
+    headline,
+    label_of,
+    lowest,
+    markdown,
+    notes,
+    tables,
+    title_of,
+)
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 
@@ -16,13 +28,22 @@ def results_page(exp: Path, config: Mapping[str, Any], rows: list[Row], paper: l
         config: the experiment's config.yaml.   rows: its evaluations.   paper: the paper's lines for its system.
     """
     lines = [f"# {exp.name}{system_name(config)}", "", f"**{headline(rows)}**", ""]
-    for title, table in tables(rows, paper):
+    lines += [lowest(rows), ""] if lowest(rows) else []
+    for place, (title, table) in enumerate(tables(rows, paper)):
         lines += [f"## {title}", "", *markdown(table), ""]
-    for note in notes(rows, paper):
-        lines += [note, ""]
+        if place == 0:
+            lines += [line for note in notes(rows, paper) for line in (note, "")]
+            lines += condition_lines(rows)
     return [*lines, "## Where the figures come from", "", *code_block(commands(rows)), "",
-            *markdown(list_table(rows)), "", *protocol_lines(config, rows), "",
+            *markdown(list_table(rows), 4), "", *protocol_lines(config, rows), "",
             *(f"- {name}: {value}" for name, values in stamps(rows) for value in values)]
+
+
+def condition_lines(rows: list[Row]) -> list[str]:
+    """The conditions of the headline, if they were evaluated."""
+    shown = shown_rows(rows)
+    return [line for row in shown[:1] for line in (f"## By condition: {title_of(row)}, {label_of(row['duration'])}", "",
+                                                   *markdown(group_table(row)), "", NOTE, "")]
 
 
 def system_name(config: Mapping[str, Any]) -> str:

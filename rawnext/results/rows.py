@@ -105,13 +105,28 @@ def read_row(path: Path) -> Row:
 
 def can_be(name: str, value: Any) -> bool:
     """Whether an entry of a row has the type that steps/evaluate.py gives it."""
-    if name in MEASURES or name in ("num_trials", "num_target", "num_speakers"):
+    if name == "conditions":
+        return isinstance(value, list) and all(map(is_condition, value))
+    if name in MEASURES or name in ("num_trials", "num_target", "num_nontarget", "num_speakers"):
         return is_numbers([value], 1)
     if name.endswith("_interval"):
         return value is None or is_numbers(value, 2)
     if name == "duration":
         return value == "full" or (isinstance(value, str) and 0 < to_number(value) < np.inf)
     return isinstance(value, dict if name == "train" else str) or name not in (*NEEDED, "train", *TEXTS)
+
+
+def is_condition(value: Any) -> bool:
+    """Whether this is an item of `conditions` as rawnext.results.conditions makes it."""
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("name", "reference")) and (
+        isinstance(groups := value.get("groups"), list)) and all(map(is_group, groups))
+
+
+def is_group(value: Any) -> bool:
+    needed = ("num_speakers", "num_target", "num_nontarget")
+    return (isinstance(value, dict) and isinstance(value.get("value"), str) and all(name in value for name in needed)
+            and isinstance(gaps := value.get("difference", {}), dict) and all(is_numbers(x, 4) for x in gaps.values())
+            and all(can_be(name, entry) for name, entry in value.items()))
 
 
 def is_numbers(value: Any, num: int) -> bool:
@@ -137,13 +152,15 @@ def read_training(path: Path) -> dict[str, np.ndarray]:
 
 
 def order(row: Row) -> tuple:
-    """Lists O, E, H, then others; the paper's protocol before native; long before short."""
+    """By list (list_order); a data set before its copies, whose names begin with its name; the paper's protocol before
+    native; cosine first; long before short."""
     return (*list_order(row["list"]), row["data_set"], row["protocol"] != "paper", row["protocol"],
             row["backend"] != "cosine", row["backend"], -seconds(row["duration"]))
 
 
 def list_order(name: str) -> tuple[int, str]:
-    known = list(OFFICIAL_TRIALS)
+    """The paper's lists, then the one that is named `trials`, then others."""
+    known = [*OFFICIAL_TRIALS, "trials"]
     return (known.index(name) if name in known else len(known), name)
 
 
@@ -189,36 +206,71 @@ def figure(row: Row, measure: str) -> str:
     return format(row[measure], MEASURES[measure][1]) + (" [{:.1f}, {:.1f}]".format(*ends) if ends else "")
 
 
-def headline(rows: list[Row]) -> str:
-    """The EER of the first list and data set at the longest duration, by cosine if it was scored by cosine.
+def headline_row(rows: list[Row]) -> Row:
+    """The evaluation of the first list and data set at the longest duration, by cosine if it was scored by cosine.
 
-    The row is not chosen by its result: the lowest of several EERs on one list is too low.
+    It is not chosen by its result: the lowest of several EERs on one list is too low.
     """
-    first = [row for row in rows if (row["list"], row["data_set"]) == (rows[0]["list"], rows[0]["data_set"])]
-    row = min(first, key=lambda row: (-seconds(row["duration"]), row["backend"] != "cosine"))  # the first of equals
-    value, _, ends = figure(row, "eer").partition(" ")
+    return min(alternatives(rows), key=lambda row: row["backend"] != "cosine")  # the first of equals
+
+
+def alternatives(rows: list[Row]) -> list[Row]:
+    """The evaluations of the first list and data set at the longest duration."""
+    own = [row for row in rows if all(row[name] == rows[0][name] for name in ("list", "data_set"))]
+    longest = max(seconds(row["duration"]) for row in own)
+    return [row for row in own if seconds(row["duration"]) == longest]
+
+
+def headline(rows: list[Row]) -> str:
+    """The EER of headline_row, its interval, and what restricts it."""
+    row = headline_row(rows)
     why = "; ".join(row[name] for name in ("interval_note", "warning") if name in row)
-    return (f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(row)}, {label_of(row['duration'])}"
-            + f" ({why})" * bool(why))
+    return described(row) + f" ({why})" * bool(why)
+
+
+def lowest(rows: list[Row]) -> str:
+    """The lowest EER of the headline's list and duration; empty if it is the headline's."""
+    same = alternatives(rows)
+    row = min(same, key=lambda row: row["eer"])
+    if row["eer"] == headline_row(rows)["eer"]:
+        return ""
+    return f"Lowest of {len(same)} on this list, and therefore too low: {described(row)}."
+
+
+def described(row: Row) -> str:
+    value, _, ends = figure(row, "eer").partition(" ")
+    return f"EER {value} %{' ' * bool(ends)}{ends} on {title_of(row)}, {label_of(row['duration'])}"
 
 
 def tables(rows: list[Row], paper: list[dict[str, str]]) -> list[tuple[str, Table]]:
-    """(title, table) of each measure: a line for each list, protocol and backend; below them the paper's."""
-    found = []
-    for measure, (title, _) in MEASURES.items():
-        own = [row for row in rows if measure in row]
-        published = [line for line in paper if line.get(PAPER_NAMES.get(measure, ""))]
-        durations = durations_of([*own, *published])
-        cells: dict[tuple[str, ...], dict[str, str]] = {}
-        for row in own:
-            cells.setdefault(key_of(row), {})[row["duration"]] = figure(row, measure)
-        for line in published:
-            cells.setdefault((line["list"], "", "*paper*", ""), {})[line["duration"]] = line[PAPER_NAMES[measure]]
-        keys = sorted(cells, key=lambda key: (list_order(key[0]), key[2] == "*paper*"))  # stable: rows come in order
-        if own:
-            found.append((title, [["list", "data set", "protocol", "backend", *map(label_of, durations)],
-                                  *([*key, *(cells[key].get(d, "") for d in durations)] for key in keys)]))
-    return found
+    """(title, table) of each measure; see result_table."""
+    return [(title, result_table(rows, paper, measure)) for measure, (title, _) in MEASURES.items()
+            if any(measure in row for row in rows)]
+
+
+def result_table(rows: list[Row], paper: list[dict[str, str]], measure: str) -> Table:
+    """A line for each list and duration; a column for each back end, and last the paper's figures, in asterisks.
+
+    The columns are also named after the `system` (if rows have one) and the protocol, where these differ.
+    """
+    own = [row for row in rows if measure in row]
+    varied = [name for name in ("system", "backend", "protocol")
+              if name == "backend" or len({row.get(name) for row in own}) > 1]
+    source = {row["list"]: row["data_set"] for row in reversed(own)}  # the paper's lists are of the first, no copy
+    lines: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in own:
+        column = ", ".join(row[name] for name in varied)
+        lines.setdefault((row["list"], row["data_set"], row["duration"]), {})[column] = figure(row, measure)
+    columns = list(dict.fromkeys(column for cells in lines.values() for column in cells))
+    for line in paper:
+        key, value = (line["list"], source.get(line["list"], ""), line["duration"]), PAPER_NAMES.get(measure, "")
+        if key in lines and line.get(value):
+            lines[key]["*published*"] = f"*{line[value]}*"
+    columns += ["*published*"] * any("*published*" in cells for cells in lines.values())
+    keys = sorted(lines, key=lambda key: (*list_order(key[0]), key[1], -seconds(key[2])))
+    return [["list", "duration", *columns],
+            *([f"{key[0]} of {key[1]}", label_of(key[2]), *(lines[key].get(name, "") for name in columns)]
+              for key in keys)]
 
 
 def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
@@ -226,7 +278,7 @@ def notes(rows: list[Row], paper: list[dict[str, str]]) -> list[str]:
     lines = []
     if paper:
         places = ", ".join(dict.fromkeys(line["table"] for line in paper))
-        lines.append(f"Rows marked *paper*: {paper[0]['system']}, as published ({places}).")
+        lines.append(f"*Published*, in italics: {paper[0]['system']}, as published ({places}).")
     for name, data_set, num in dict.fromkeys((row["list"], row["data_set"], row["num_trials"]) for row in rows):
         official = OFFICIAL_TRIALS.get(name)
         if num != official and (official or paper):
@@ -259,7 +311,7 @@ def eer_definitions(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(row.get("eer_definition", EER_DEFINITION) for row in rows))
 
 
-def markdown(table: Table, words: int = 4) -> list[str]:
+def markdown(table: Table, words: int = 2) -> list[str]:
     """Lines of a table whose first columns, `words` of them, are text; numbers are aligned to the right."""
     header, *lines = table
     rule = ["---"] * words + ["---:"] * (len(header) - words)
@@ -267,17 +319,22 @@ def markdown(table: Table, words: int = 4) -> list[str]:
 
 
 def aligned(table: Table) -> list[str]:
-    """The table as plain text: the first four columns are words, aligned to the left, the others numbers."""
+    """The table as plain text: the first two columns are words, aligned to the left, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*table)]
-    return ["  ".join(cell.rjust(width) if place >= 4 else cell.ljust(width)
+    return ["  ".join(cell.rjust(width) if place >= 2 else cell.ljust(width)
                       for place, (cell, width) in enumerate(zip(cells, widths))).rstrip() for cells in table]
 
 
 def tsv(rows: list[Row]) -> list[str]:
     """One line per evaluation, a column for each stamp; white space within a value becomes one space."""
-    flat = [flatten(row) for row in rows]
+    flat = [columns_of(row) for row in rows]
     names = list(dict.fromkeys(name for row in flat for name in row))
     return ["\t".join(names), *("\t".join(" ".join(str(row.get(name, "")).split()) for name in names) for row in flat)]
+
+
+def columns_of(row: Row) -> dict[str, Any]:
+    """The columns of results.tsv, which has no conditions."""
+    return flatten({name: value for name, value in row.items() if name != "conditions"})
 
 
 def flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -41,17 +41,33 @@ def bootstrap(systems: Sequence[np.ndarray], is_target: np.ndarray, speakers: np
     """
     if wrong := np.count_nonzero((speakers[0] == speakers[1]) != is_target):
         raise ValueError(f"{wrong} trials are target trials of two speakers or nontarget trials of one")
-    sorted_systems = [_in_order(np.asarray(scores), is_target, *speakers) for scores in systems]
-    num_speakers = int(speakers.max()) + 1
+    estimates, samples = bootstrap_parts([(np.asarray(scores), is_target, speakers) for scores in systems], measures,
+                                         replicates, seed)
+    return estimates, samples[~np.isnan(samples).any(axis=(1, 2))]
+
+
+def bootstrap_parts(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], measures: Sequence[Measure],
+                    replicates: int = REPLICATES, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Measures of P parts of a trial list, each in the same samples of the speakers of all parts.
+
+    Args:
+        parts: (scores (n,), is_target (n,), speakers (2, n)) of each.   measures, replicates, seed: as in bootstrap.
+    Returns: (P, M) estimates; (R, P, M) of the samples, NaN for a part without target or nontarget trials in a sample.
+    Raises: ValueError: as bootstrap.
+    """
+    sorted_parts = [_in_order(scores, is_target, *speakers) for scores, is_target, speakers in parts]
+    num_speakers = 1 + max(int(speakers.max()) for _, _, speakers in parts)
     random = np.random.RandomState(seed)  # its stream is frozen (NEP 19), a Generator's is not
-    rows, parts = max(1, BLOCK // len(is_target)), []
+    rows = max(1, BLOCK // max(len(scores) for scores, _, _ in parts))
+    samples = np.full((replicates, len(parts), len(measures)), np.nan)
     for start in range(0, replicates, rows):
         drawn = random.randint(0, num_speakers, size=(min(rows, replicates - start), num_speakers), dtype=np.int64)
         drawn += num_speakers * np.arange(len(drawn))[:, None]
         multiplicity = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        parts.append(np.stack([_measured(_resampled(multiplicity, *system), measures) for system in sorted_systems],
-                              axis=1))
-    return np.stack([_measured(det, measures) for det, *_ in sorted_systems]), np.concatenate(parts)
+        for place, part in enumerate(sorted_parts):
+            complete, det = _resampled(multiplicity, *part)
+            samples[start + complete, place] = _measured(det, measures)
+    return np.stack([_measured(det, measures) for det, *_ in sorted_parts]), samples
 
 
 def _measured(det: Det, measures: Sequence[Measure]) -> np.ndarray:
@@ -68,18 +84,19 @@ def _in_order(scores: np.ndarray, is_target: np.ndarray, enroll: np.ndarray,
     return det, enroll[targets], enroll[nontargets], test[nontargets]
 
 
-def _resampled(multiplicity: np.ndarray, det: Det, target: np.ndarray, enroll: np.ndarray, test: np.ndarray) -> Det:
-    """The curves of samples with speaker multiplicities (b, S), without samples that lack a kind of trial."""
+def _resampled(multiplicity: np.ndarray, det: Det, target: np.ndarray, enroll: np.ndarray,
+               test: np.ndarray) -> tuple[np.ndarray, Det]:
+    """Indices of the samples with speaker multiplicities (b, S) that have both kinds of trial, and their curves."""
     # np.take: [:, index] is five times as slow for few rows
     hits = _cumulated(np.take(multiplicity, target, axis=1))
     false_accepts = _cumulated(np.take(multiplicity, enroll, axis=1) * np.take(multiplicity, test, axis=1))
-    complete = (hits[:, -1] > 0) & (false_accepts[:, -1] > 0)
-    if not complete.all():
+    complete = np.flatnonzero((hits[:, -1] > 0) & (false_accepts[:, -1] > 0))
+    if len(complete) < len(hits):
         hits, false_accepts = hits[complete], false_accepts[complete]
     accepted = det.num_targets - det.num_misses
-    return det._replace(num_false_accepts=np.take(false_accepts, det.num_false_accepts, axis=1),
-                        num_nontargets=false_accepts[:, -1],
-                        num_misses=hits[:, -1:] - np.take(hits, accepted, axis=1), num_targets=hits[:, -1])
+    return complete, det._replace(
+        num_false_accepts=np.take(false_accepts, det.num_false_accepts, axis=1), num_nontargets=false_accepts[:, -1],
+        num_misses=hits[:, -1:] - np.take(hits, accepted, axis=1), num_targets=hits[:, -1])
 
 
 def _cumulated(weights: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def test_results_carry_protocol_list_and_paper(run):
     assert len(llrs) == len(table) / 2 == len(cells) and all(r["cllr"] and r["act_dcf_05"] for r in llrs)
     assert all(len(r["trials_sha256"]) == 64 and r["commit"] and "run.sh" in r["command"] for r in table)
     text = (folder / "exp/tiny/RESULTS.md").read_text()
-    assert "1.54" in text and "*paper*" in text, "the paper's figure next to ours"
+    assert "*1.54*" in text and "*published*" in text, "the paper's figure next to ours"
     assert "37,611" in text, "and that our list is not the paper's"
 
 

@@ -144,6 +144,8 @@ def test_removed_utterances_are_in_no_table(root, data):
     utts = [line.split()[0] for line in (data / "utt2spk").read_text().splitlines()]
     for name in ("utt2lang", "text"):
         (data / name).write_text("".join(f"{utt} x\n" for utt in utts))
+    (data / "utt2codec").write_text("a-1 mp3\nb-2 mp3\n")
+    (data / "spk2age").write_text("a 5\nb 6\n")
     (data / "segments").write_text((data / "segments").read_text().replace("r1 0.5 1.0", "r1 0 0.01").replace(
         "r1 1.0 3.005", "r1 1 1.01"))
     refused = run(root, data)
@@ -152,6 +154,7 @@ def test_removed_utterances_are_in_no_table(root, data):
     assert run(root, "--min-duration", "0.1", data).returncode == 0
     assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
     assert (data / "wav.scp").read_text().startswith("r2 ") and (data / "text").read_text() == "b-2 x\nb-3 x\n"
+    assert (data / "utt2codec").read_text() == "b-2 mp3\n" and (data / "spk2age").read_text() == "b 6\n"
     assert (data / "utt2num_frames").read_text() == "b-2 168\nb-3 58\n"
     (data / "feats.scp").write_text("b-2 x\nb-3 x\n")
     (data / "utt2num_frames").write_text("b-2 170\nb-3 60\n")

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from page_commands import example
 
 from rawnext.files import write_lines
 from rawnext.scoring.bootstrap import bootstrap, interval
@@ -265,3 +266,33 @@ def test_limits_of_figures_are_in_every_output(recipe, change, cell, reason):
         assert reason.lower()[1:] in text.lower() and re.search(rf"{cell}( \||\n)", text), text
     assert recipe.run("report.py", "--errors", "0", "exp/a").returncode == 0
     assert reason.lower()[1:] in (recipe.folder / "exp/a/report.html").read_text().lower()
+
+
+def test_conditions_are_in_every_output(recipe, root):
+    """By the tables next to the trials and in the directory of the enroll side."""
+    speakers = [f"s{s:02}" for s in range(NUM_SPEAKERS)]
+    recipe.write("data/test/spk2gender", (f"{spk} {'fm'[place % 2]}" for place, spk in enumerate(speakers)))
+    recipe.write("data/test/utt2codec", (f"{spk}-u{u} {('opus', 'mp3')[u % 2]}" for spk in speakers for u in range(4)))
+    recipe.write("data/clean/utt2spk", (f"{spk}-u{u} {spk}" for spk in speakers for u in range(4)))
+    recipe.write("data/clean/utt2channel", (f"{spk}-u{u} {u // 2}" for spk in speakers for u in range(4)))
+    done, row = recipe.evaluate("a", "--enroll", "data/clean")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(one["name"], [group["value"] for group in one["groups"]]) for one in row["conditions"]] == [
+        ("channel of the enroll side", ["0", "1"]), ("codec of the test side", ["mp3", "opus"]),
+        ("gender", ["f", "m"])], "one spk2gender is enough for both sides"
+    assert recipe.run("results.py", "exp/a").returncode == 0
+    assert recipe.run("report.py", "--errors", "0", "exp/a").returncode == 0
+    page = (recipe.folder / "exp/a/RESULTS.md").read_text()
+    cell = f"{row['conditions'][1]['groups'][0]['eer']:.2f}"
+    assert "| codec of the test side | mp3 | 12 | " in page and cell in page
+    assert "conditions" not in (recipe.folder / "exp/a/results.tsv").read_text().splitlines()[0]
+    html = (recipe.folder / "exp/a/report.html").read_text()
+    assert '<option>codec of the test side</option>' in html and f">{cell}" in html
+    words = example(root, "docs/howto/conditions.md", "steps/evaluate.py")
+    assert recipe.run("evaluate.py", *words[1:]).returncode == 0
+    assert len(json.loads((recipe.folder / "exp/a/scores/cosine/trials.json").read_text())["conditions"]) == 2
+    done, row = recipe.evaluate("a", "--no-conditions")
+    assert done.returncode == 0 and "conditions" not in row and "eer_interval" in row
+    recipe.write("data/test/utt2lang", ["s00-u0 en", "s00-u0 de"])
+    done, _ = recipe.evaluate("a")
+    assert (done.returncode, done.stderr) == (1, "evaluate.py: data/test/utt2lang:2: s00-u0 is listed twice\n")

@@ -95,17 +95,17 @@ def check_figures(script):
 
 
 def column(script, place):
-    return script("return [...document.querySelector('table').tBodies[0].rows]"
+    return script("return [...document.querySelector('details table').tBodies[0].rows]"
                   ".map(r => r.cells[arguments[0]].textContent)", place)
 
 
 def test_a_click_sorts_numbers_as_numbers(at):
     script = at(1280)
-    names = script("return [...document.querySelector('table').tHead.rows[0].cells].map(x => x.textContent)")
+    names = script("return [...document.querySelector('details table').tHead.rows[0].cells].map(x => x.textContent)")
     eer, duration, cllr = (names.index(name) for name in ("EER %", "duration", "Cllr"))
-    click = "document.querySelector('table').tHead.rows[0].cells[arguments[0]].querySelector('button').click()"
+    click = "document.querySelector('details table').tHead.rows[0].cells[arguments[0]].querySelector('button').click()"
     for row, value in ((1, -9), (2, -20), (3, 9)):  # in the order of words -9 comes first, and 9 last
-        script("const cell = document.querySelector('table').tBodies[0].rows[arguments[0]].cells[arguments[1]];"
+        script("const cell = document.querySelector('details table').tBodies[0].rows[arguments[0]].cells[arguments[1]];"
                "cell.dataset.sort = arguments[2]; cell.textContent = arguments[2] + '.00 [1, 2]';", row, eer, value)
     script(click, eer)
     rising = [float(text.split()[0]) for text in column(script, eer)]

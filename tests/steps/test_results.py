@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from rawnext.files import write_lines
-from rawnext.results.rows import OFFICIAL_TRIALS, headline, read_paper
+from rawnext.results.rows import OFFICIAL_TRIALS, headline, lowest, order, read_paper, result_table
 
 pytestmark = pytest.mark.usefixtures("forked_programs")
 
@@ -148,20 +148,24 @@ def section(page, title):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def test_table_has_our_figures_and_the_papers_and_empty_cells(results):
+def test_one_table_has_our_figures_and_the_papers(results):
+    """A line for each list and duration that was measured; no column is empty; the paper's figures are in italics."""
     header, _, *lines = section(results.page, "EER %")
     eer = results.eer
-    assert header == ["list", "data set", "protocol", "backend", "full", "5 s", "3.5 s", "2 s", "1 s"]
-    assert lines == [
-        ["O", "vox1", "paper", "cosine", eer, "", "", eer, ""],
-        ["O", "vox1", "native", "cosine", eer, "", "", "", ""],
-        ["O", "", "*paper*", "", "1.29", "1.45", "", "2.34", "4.37"],
-        ["E", "", "*paper*", "", "1.17", "", "", "", ""],
-        ["H", "", "*paper*", "", "2.28", "", "", "", ""],
-        ["mine", "own", "paper", "cosine", "", "", eer, "", ""]]
-    paper = [line for line in section(results.page, "minDCF, P_target 0.01") if line[2] == "*paper*"]
-    assert [line[4] for line in paper] == ["0.142", "0.138", "0.236"]
-    assert not [line for line in section(results.page, "minDCF, P_target 0.05") if line[2] == "*paper*"]
+    assert header == ["list", "duration", "cosine, paper", "cosine, native", "*published*"]
+    assert lines == [["O of vox1", "full", eer, eer, "*1.29*"], ["O of vox1", "2 s", eer, "", "*2.34*"],
+                     ["mine of own", "3.5 s", eer, "", ""]]
+    assert [line[-1] for line in section(results.page, "minDCF, P_target 0.01")[2:]] == ["*0.142*", "", ""]
+    assert section(results.page, "minDCF, P_target 0.05")[0] == header[:-1]
+    titles = [line for line in results.page.splitlines() if line.startswith("## ")]
+    assert titles[0] == "## EER %" and results.page.index("*Published*, in italics") < results.page.index(titles[1])
+
+
+def test_the_papers_figures_are_not_those_of_a_copy_of_its_list():
+    row = {"list": "O", "data_set": "vox1", "protocol": "native", "backend": "cosine", "duration": "full", "eer": 2.0}
+    table = result_table([row, {**row, "data_set": "vox1_noisy"}],
+                         [{"list": "O", "duration": "full", "eer": "1.29"}], "eer")
+    assert table[1:] == [["O of vox1", "full", "2.00", "*1.29*"], ["O of vox1_noisy", "full", "2.00", ""]]
 
 
 def test_page_reports_the_origin_of_figures(results):
@@ -169,7 +173,8 @@ def test_page_reports_the_origin_of_figures(results):
     assert results.page.startswith(f"# x: rawnext with aam + ge2e\n\n{headline}\n\n## EER %\n")
     assert "## Where the figures come from\n\n```\n./run.sh  --stage 3\n```\n" in results.page
     for text in (digest(results.folder / "trials"), digest(results.exp / "config.yaml"), "segments of 59,049 samples",
-                 "whole utterance at its own length", "RawNeXt AAM aug, as published (Table 2, Table 3)"):
+                 "whole utterance at its own length",
+                 "*Published*, in italics: RawNeXt AAM aug, as published (Table 2, Table 3)"):
         assert text in results.page
 
 
@@ -181,9 +186,10 @@ def test_lists_that_are_not_the_papers_are_named(results):
 
 def test_printed_table_is_aligned(results):
     lines = results.done.stdout.splitlines()
-    assert lines[0] == "EER %" and lines[1].split()[:2] == ["list", "data"]
-    place = lines[1].index("full") + len("full")
-    assert lines[2][:place].endswith(results.eer) and lines[4][:place].endswith("1.29")
+    assert lines[0] == f"EER {results.eer} % on O of vox1, protocol paper, cosine, full" and lines[1] == ""
+    assert lines[2] == "EER %" and lines[3].split()[:2] == ["list", "duration"]
+    place = lines[3].index("*published*") + len("*published*")
+    assert lines[4][:place].endswith("*1.29*") and lines[5][:place].endswith("*2.34*")
 
 
 def test_tsv_has_a_row_for_each_evaluation_with_all_stamps(results):
@@ -216,7 +222,7 @@ def test_official_lists_have_no_note(results, tmp_path, name):
 
 def test_without_a_paper_there_are_no_paper_rows(results, tmp_path):
     page = official(results, tmp_path, "own", 10)
-    assert page.startswith("# x\n") and "*paper*" not in page and "not the paper's" not in page
+    assert page.startswith("# x\n") and "*published*" not in page and "not the paper's" not in page
 
 
 @pytest.mark.parametrize("spoil, message", [
@@ -275,4 +281,14 @@ def test_headline_is_the_row_of_cosine_not_the_lowest():
     rows = [{**row, "backend": "asnorm", "eer": 4.0}, {**row, "backend": "cosine", "eer": 5.0},
             {**row, "backend": "cosine", "duration": "2", "eer": 3.0}]
     assert headline(rows) == "EER 5.00 % on O of x, protocol native, cosine, full"
-    assert headline(rows[:1]) == "EER 4.00 % on O of x, protocol native, asnorm, full"
+    assert lowest(rows) == ("Lowest of 2 on this list, and therefore too low: "
+                            "EER 4.00 % on O of x, protocol native, asnorm, full.")
+    assert headline(rows[:1]) == "EER 4.00 % on O of x, protocol native, asnorm, full" and lowest(rows[:1]) == ""
+
+
+def test_headline_is_of_the_plain_list_of_clean_speech():
+    row = {"protocol": "native", "duration": "full", "backend": "cosine"}
+    places = [("hard", "test"), ("trials", "test_noisy"), ("trials", "test"), ("trials, enroll side cut", "test")]
+    rows = sorted(({**row, "list": name, "data_set": data, "eer": place} for place, (name, data) in enumerate(places)),
+                  key=order)
+    assert headline(rows) == "EER 2.00 % on trials of test, protocol native, cosine, full"

@@ -222,7 +222,8 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("exp/x/config.yaml", {"train", "extract", "extract calibration", "evaluate", "results", "report"}),
     ("data/test/trials", {"score", "score_trained", "evaluate", "report"}),
     ("data/dev/trials", {"train", "score calibration", "score_trained calibration", "calibrate"}),
-    ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply"}),
+    ("data/test/utt2spk", {"score_trained", "evaluate", "report"}), ("data/test/utt2dur", {"apply", "evaluate"}),
+    ("data/test/spk2gender", {"evaluate"}), ("data/test/utt2codec", {"evaluate"}),  # conditions: new and changed tables
     ("data/train/utt2spk", {"cohort"}), ("data/train/cuts.jsonl", {"train"}), ("a.yaml", {"train"}),
     ("data/test/wav.scp", {"extract", "report"}), ("data/dev/audio/s00-u0.wav", {"extract calibration"}),
     ("data/train/audio/s00-u0.wav", {"train", "extract"}), ("data/musan_noise/cuts.jsonl", {"train"}),
@@ -231,7 +232,7 @@ EITHER_ROLE = ("cohort", "train", "backend", "calibrate", "apply", "evaluate", "
     ("exp/x/cohort/utt2spk", {"cohort", "backend", "score_trained", "score_trained calibration"}),
     ("exp/x/embeddings/dev_native/embedding.1.ark", {"extract calibration", "score calibration",
                                                      "score_trained calibration"}),
-    ("data/test/trials.enroll", {"score", "score_trained", "apply", "report"}),
+    ("data/test/trials.enroll", {"score", "score_trained", "apply", "evaluate", "report"}),
     ("data/dev/trials.enroll", {"score calibration", "score_trained calibration", "calibrate"}),
     ("exp/x/scores/cosine/dev/trials_native", {"score calibration", "score_trained calibration"}),
     ("data/dev/utt2dur", {"calibrate"}), ("data/dev/utt2spk", {"score_trained calibration", "calibrate"}),

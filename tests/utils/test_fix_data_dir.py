@@ -25,8 +25,9 @@ def text_of(folder, name):
 def test_fix_keeps_what_all_tables_have(root, tmp_path):
     data = write(tmp_path / "data", utt2spk="b-1\tb\na-2 a\na-1 a\na-1 a\nc-1 c\r\n", spk2gender="a f\nb m\nc m\nd m\n",
                  wav_scp="a-1 /x y.wav\nb-1 /b.wav\na-2 /a2.wav", utt2dur="a-2 1.0\na-1 2.0\nc-1 3.0\nb-1 1.5\n",
-                 cuts_jsonl="{}\n")
+                 cuts_jsonl="{}\n", spk2age="b 4\nd 5\n", utt2codec="c-1 mp3\na-2 opus\n")
     done = run(root, "fix_data_dir.py", data)
+    assert text_of(data, "spk2age") == "b 4\n" and text_of(data, "utt2codec") == "a-2 opus\n", "tables of some"
     assert done.returncode == 0 and "kept 3 of 4 utterances" in done.stderr and "cuts.jsonl had other" in done.stderr
     assert text_of(data, "utt2spk") == "a-1 a\na-2 a\nb-1 b\n" and text_of(data, "spk2utt") == "a a-1 a-2\nb b-1\n"
     assert text_of(data, "wav.scp") == "a-1 /x y.wav\na-2 /a2.wav\nb-1 /b.wav\n"
@@ -55,13 +56,15 @@ def test_nothing_in_common_changes_nothing(root, tmp_path):
 
 
 def test_combine(root, tmp_path):
-    one = write(tmp_path / "one", utt2spk="b-1 b\n", wav_scp="b-1 /b.wav\n", utt2dur="b-1 1.0\n", spk2gender="b f\n")
+    one = write(tmp_path / "one", utt2spk="b-1 b\n", wav_scp="b-1 /b.wav\n", utt2dur="b-1 1.0\n", spk2gender="b f\n",
+                utt2codec="b-1 mp3\n")
     other = write(tmp_path / "other", utt2spk="a-1 a\nb-2 b\n", wav_scp="a-1 /a.wav\nb-2 /b2.wav\n",
-                  spk2gender="a m\nb f\n")
-    out = write(tmp_path / "out", utt2dur="stale 1\n", cuts_jsonl="stale\n")
+                  spk2gender="a m\nb f\n", utt2codec="a-1 opus\n")
+    out = write(tmp_path / "out", utt2dur="stale 1\n", cuts_jsonl="stale\n", spk2age="stale 1\n")
     assert run(root, "combine_data.py", out, one, other).returncode == 0
     assert text_of(out, "utt2spk") == "a-1 a\nb-1 b\nb-2 b\n" and text_of(out, "spk2utt") == "a a-1\nb b-1 b-2\n"
     assert text_of(out, "spk2gender") == "a m\nb f\n" and not (out / "utt2dur").exists()
+    assert text_of(out, "utt2codec") == "a-1 opus\nb-1 mp3\n" and not (out / "spk2age").exists()
     assert not (out / "cuts.jsonl").exists() and run(root, "validate_data_dir.py", out).returncode == 0
 
 

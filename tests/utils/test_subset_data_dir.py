@@ -20,6 +20,8 @@ def data(tmp_path):
     write("wav.scp", [f"{u} /audio/with two  spaces/{u}.wav" for u in utts])
     write("utt2dur", [f"{u} {i + 1}.5" for i, u in enumerate(utts)])
     write("spk2gender", ["a f", "b m"])
+    write("spk2age", ["a 30", "b 40"])
+    write("utt2codec", ["a-3 opus", "b-0 mp3", "b-1 mp3"])  # of some utterances
     return tmp_path / "data"
 
 
@@ -79,6 +81,7 @@ def test_lists_of_utterances_and_speakers(root, data):
     (data.parent / "spks").write_text("b\n")
     assert run(root, "--spk-list", data.parent / "spks", data, out).returncode == 0
     assert keys(out / "spk2utt") == ["b"] and keys(out / "spk2gender") == ["b"]
+    assert keys(out / "spk2age") == ["b"] and keys(out / "utt2codec") == ["b-0", "b-1"]
     (out / "cuts.jsonl").write_text("stale\n")
     assert run(root, "--speakers", 1, "--per-spk", 2, data, out).returncode == 0
     assert keys(out / "utt2spk") == ["a-0", "a-3"] and not (out / "cuts.jsonl").exists()

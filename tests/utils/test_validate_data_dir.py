@@ -126,6 +126,8 @@ def test_a_list_with_models_passes(data):
     ("trials_m.enroll", "a-m1 a-1\nb-1 b-1\n", "trials_m.enroll:2: b-1 is also an utterance"),
     ("trials_m.enroll", "a-m1 a-1\nb-m1\n", "trials_m.enroll:2: expected at least 2 fields, got 1"),
     ("utt2session", "a-1 x\na-2 x\nb-1 x\nb-2 x\n", "utt2session: c-1 of utt2spk is missing"),
+    ("utt2codec", "a-1 mp3\nz-1 mp3\n", "utt2codec:2: z-1 is not in utt2spk"),
+    ("spk2age", "a 5\na-1 5\n", "spk2age:2: a-1 is not in utt2spk"),
 ])
 def test_faults_of_models_and_sessions_are_reported(data, name, text, fault):
     assert validate(write(data, {**MODELS, name: text}))[2] == [fault]

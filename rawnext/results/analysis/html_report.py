@@ -20,15 +20,17 @@ from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
 from rawnext.results.analysis.error_browser import Error, data_uri, errors
-from rawnext.results.analysis.report_tables import System, cells, result_table, trial_lists
+from rawnext.results.analysis.report_tables import System, cells, eer_table, group_tables, measure_table, trial_lists
+from rawnext.results.conditions import NOTE
 from rawnext.results.report import commands, stamps, system_name
 from rawnext.results.rows import (
     Row,
+    columns_of,
     eer_definitions,
-    flatten,
     headline,
     key_of,
     label_of,
+    lowest,
     notes,
     read_evaluated,
     read_paper,
@@ -85,14 +87,16 @@ def report_page(exps: Sequence[Path], paper_path: PathLike, num_errors: int = 10
         lacks.append("calibration: stage 7 writes calibrated scores, and stage 8 their Cllr")
     if not branches:
         lacks.append("activation of the branches: steps/branch_variation.py measures it")
-    every = [{"system": s.name, **flatten(row)} for s in systems for row in s.rows]  # as in results.tsv
+    every = [{"system": s.name, **columns_of(row)} for s in systems for row in s.rows]  # as in results.tsv
     page = render(
         title=", ".join(s.name for s in systems), systems=[(s.name, system_name(s.config)) for s in systems],
-        headlines=[(s.name, headline(s.rows)) for s in systems], results=result_table(systems),
+        headlines=[(s.name, headline(s.rows), lowest(s.rows)) for s in systems], eers=eer_table(systems, paper),
+        measures=measure_table(systems),
         definitions=[EER_DEFINITIONS[name] for name in eer_definitions(rows)], every=cells(every),
         stamps=[(s.name, [("Command", commands(s.rows)), ("Trial lists", trial_lists(s.rows)),
                           *stamps(s.rows)]) for s in systems],
-        notes=notes(rows, paper), durations=duration_pictures(systems, paper), conditions=conditions,
+        notes=notes(rows, paper), groups=group_tables(systems), groups_note=NOTE,
+        durations=duration_pictures(systems, paper), conditions=conditions,
         calibrated=calibrated, training=training, branches=branches, errors=heard, lacks=lacks)
     return page, lacks
 

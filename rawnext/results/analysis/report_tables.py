@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rawnext.results.conditions import group_table, shown_rows
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, key_of, label_of, seconds
+from rawnext.results.rows import Row, key_of, label_of, result_table, seconds, title_of
+from rawnext.results.rows import Table as TextTable
 
 
 class System(NamedTuple):
@@ -28,7 +30,34 @@ class Cell(NamedTuple):
 Table = tuple[list[str], list[list[Cell]]]  # header and lines
 
 
-def result_table(systems: Sequence[System]) -> Table:
+def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
+    """The EER by list and duration, a column for each system and back end; see rawnext.results.rows.result_table."""
+    rows = [{**row, "system": s.name} for s in systems for row in s.rows]
+    return sortable(result_table(rows, paper, "eer"))
+
+
+def sortable(table: TextTable) -> Table:
+    """A table of texts; a cell that begins with a number is sorted by it, and `full` comes last."""
+    header, *lines = table
+    first = ((text, text.strip("*").partition(" ")[0].replace(",", "")) for line in lines for text in line)
+    flat = [Cell(text, 1e9 if text == "full" else number_in(word)) for text, word in first]
+    return header, [flat[start:start + len(header)] for start in range(0, len(flat), len(header))]
+
+
+def group_tables(systems: Sequence[System]) -> dict[str, list[tuple[str, Table]]]:
+    """Condition -> (caption, table of its groups) of each system's headline and its calibration."""
+    found: dict[str, list[tuple[str, Table]]] = {}
+    for s in systems:
+        for row in shown_rows(s.rows):
+            header, *lines = group_table(row)
+            for name in dict.fromkeys(line[0] for line in lines):
+                caption = f"{name}, {s.name}, {title_of(row)}, {label_of(row['duration'])}"
+                table = [header[1:], *(line[1:] for line in lines if line[0] == name)]
+                found.setdefault(name, []).append((caption, sortable(table)))
+    return found
+
+
+def measure_table(systems: Sequence[System]) -> Table:
     """What was evaluated, then each measure of any row, with its interval."""
     shown = [name for name in TITLES if any(name in row for s in systems for row in s.rows)]
     header = ["system", "list", "data set", "protocol", "backend", "duration", *(TITLES[name] for name in shown),

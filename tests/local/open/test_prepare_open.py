@@ -68,8 +68,16 @@ def speechocean762(root, corpus, data, dev_speakers):
 
 
 def test_without_prefix_with_a_number_of_held_out_speakers(root, tmp_path):
-    done = speechocean762(root, write_corpus(tmp_path / "corpus"), tmp_path / "data", 2)
+    corpus, test = write_corpus(tmp_path / "corpus"), tmp_path / "data/test"
+    (corpus / "test/spk2age").write_text("0003\t6\n0092\t30\n")
+    (corpus / "test/utt2session").write_text("".join(f"0{spk}{u:04}\t{u}\n" for spk in SPEAKERS["test"]
+                                                     for u in range(3)))
+    test.mkdir(parents=True)
+    (test / "utt2lang").write_text("of an earlier preparation\n")
+    done = speechocean762(root, corpus, tmp_path / "data", 2)
     assert done.returncode == 0, done.stderr
+    assert (test / "spk2age").read_text() == "0003 6\n0092 30\n" and not (test / "utt2lang").exists()
+    assert (test / "utt2session").read_text().startswith("0003-000030000 0\n0003-000030001 1\n")
     spk = {name: set(table(tmp_path / "data" / name / "utt2spk").values()) for name in ("train", "dev", "test")}
     assert spk["dev"] == {"0005", "0006"} and spk["train"] | spk["dev"] == set(SPEAKERS["train"])
     assert len(spk["train"]) == 2 and spk["test"] == set(SPEAKERS["test"])

@@ -53,7 +53,7 @@ def vox1(tmp_path):
     write_lists(root)
     (root / "vox1_meta.csv").write_text("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\n"
                                         "id10001\tA. B.\tm\tIreland\tdev\n"
-                                        "id10270\tC\tf\tUSA\ttest\nid10271\tD\tm\tUK\ttest\n")
+                                        "id10270\tC\tf\tNew Zealand\ttest\nid10271\tD\tm\tUK\ttest\n")
     return root
 
 
@@ -102,6 +102,8 @@ def test_sets_and_trials(prepare, tmp_path, root):
     genders = dict(line.split() for part in ("train", "dev")
                    for line in (data / part / "spk2gender").read_text().splitlines())
     assert genders == {"id00012": "m", "id00015": "f", "id00016": "m", "id00017": "f"}
+    assert (data / "vox1_test/spk2nationality").read_text() == "id10270 New_Zealand\nid10271 UK\n"
+    assert not (data / "train/spk2nationality").exists()
     assert (data / "vox1/utt2session").read_text().startswith(
         "id10001--aaaaaaaaaa-00001 -aaaaaaaaaa\nid10001--aaaaaaaaaa-00002 -aaaaaaaaaa\nid10001-_bbbbbbbbbb-00001 _")
     for folder in ("train", "dev", "vox1_test", "vox1"):

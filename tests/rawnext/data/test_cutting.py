@@ -41,6 +41,7 @@ def write_data(folder, lengths, segmented):
         write_lines(folder / "wav.scp", (f"{utt} {folder}/{utt}.wav" for utt, _ in pairs))
     write_lines(folder / "utt2spk", (f"{utt} {utt[0]}" for utt, _ in pairs))
     write_lines(folder / "spk2gender", ["a f", "b m"])
+    write_lines(folder / "spk2age", ["b 30"])
     return {utt: wave / np.float32(32768) for (utt, _), wave in zip(pairs, waves)}
 
 
@@ -62,6 +63,7 @@ def test_centre_cut_equals_that_of_extraction_and_full_keeps_everything(tmp_path
         done = subprocess.run([sys.executable, root / "utils/validate_data_dir.py", tmp_path / "out"],
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/spk2age").read_text() == "b 30\n"
     assert (tmp_path / "out/spk2utt").read_text() == "a a-0 a-2\nb b-1 b-3\n"
     assert (tmp_path / "out/utt2dur").read_text().split()[1] == "0.3125000"
 

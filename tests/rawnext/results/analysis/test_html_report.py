@@ -102,7 +102,7 @@ def test_accessibility(full):
     _, page, _ = full
     levels = [int(tag[1]) for tag, _, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels))
-    assert len(page.all("caption")) == len(page.all("table")) == 3
+    assert len(page.all("caption")) == len(page.all("table")) == 4
     assert all(attributes.get("alt") for attributes, _ in page.all("img"))
     assert all(attributes.get("aria-label") or "aria-hidden" in attributes for attributes, _ in page.all("svg"))
     assert all(attributes.get("aria-label") for attributes, _ in page.all("audio"))
@@ -112,13 +112,22 @@ def test_accessibility(full):
     assert all(attributes["href"][1:] in ids for attributes, _ in page.all("a"))
 
 
+def test_one_table_has_a_column_for_each_back_end(full):
+    _, page, _ = full
+    assert page.texts("button")[:5] == ["list", "duration", "rawnext, cosine", "rawnext, cosine+cal", "resnext, cosine"]
+    cells = [(attributes.get("data-sort"), text) for attributes, text in page.all("td")]
+    ours = ("15.5", "15.50 [14.1, 17.2]")
+    assert cells[:10] == [(None, "trials of test"), ("1000000000.0", "full"), ours, ours, ("16.5", "16.50"),
+                          (None, "trials of test"), ("2.0", "2 s"), ours, ours, (None, "")]
+
+
 def test_figures_are_in_the_table(full):
     _, page, _ = full
-    assert page.texts("button")[:13] == [
+    assert page.texts("button")[5:18] == [
         "system", "list", "data set", "protocol", "backend", "duration", "EER %", "minDCF(0.01)",
         "minDCF(0.05)", "Cllr", "minimum Cllr", "trials", "targets"]
     cells = [(attributes.get("data-sort"), text) for attributes, text in page.all("td")]
-    assert cells[:13] == [
+    assert cells[15:28] == [
         (None, "rawnext"), (None, "trials"), (None, "test"), (None, "native"), (None, "cosine"),
         ("1000000000.0", "full"), ("15.5", "15.50 [14.10, 17.20]"),
         ("0.9", "0.900"), ("0.8", "0.800"), ("0.31", "0.310"), ("0.22", "0.220"),
