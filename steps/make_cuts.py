@@ -15,11 +15,11 @@ import argparse
 import itertools
 from pathlib import Path
 
-from rawnext.data.audio import AudioError, Header
+from rawnext.data.audio import Header
 from rawnext.data.cuts import INDEX, SAMPLE_RATE, read_cut
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
 from rawnext.data.wav import LEAST_S, Source, is_short, limits, read_sources, refuse_short
-from rawnext.errors import InputError, run_main
+from rawnext.errors import AudioError, InputError, run_main
 from rawnext.files import read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log

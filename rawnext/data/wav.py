@@ -12,10 +12,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from rawnext.data.audio import AudioError, can_resample, read_header, read_samples, resample
+from rawnext.data.audio import can_resample, read_header, read_samples, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, atomic_path, read_lines
 from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
