@@ -18,6 +18,12 @@ from rawnext.stamp import sha256
 COMPUTATION = ""  # to be changed whenever the same model and audio give other embeddings
 KEY = "fingerprint"  # in JSON files, and at the start of the first line of NAME.sources
 EMBEDDINGS = "embedding.*.sources"
+WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
+
+
+def weights_path(exp: PathLike) -> Path:
+    """The first of WEIGHTS that is in a folder; model.pt if there is none."""
+    return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
 
 
 def one_model(found: Mapping[Any, object]) -> str:

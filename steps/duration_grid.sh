@@ -27,7 +27,8 @@ allow_pipes=false         # true: run the commands `... |` of wav.scp
 data=$1 trials=$2
 shift 2
 set -- "${@%/}"
-for f in "$data/wav.scp" "$data/utt2spk" "$trials" "${@/%//model.pt}"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for f in "$data/wav.scp" "$data/utt2spk" "$trials"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for exp in "$@"; do has_model "$exp"; done
 for side in $sides; do [[ "$side" == @(test|enroll|both) ]] || die "$0: --sides: $side is not test, enroll or both"; done
 [ "$(for exp in "$@"; do basename "$exp"; done | sort | uniq -d | wc -l)" -eq 0 ] || die "$0: two experiments have the same name"
 out=${out:-$(dirname "$1")/duration_grid/$(basename "$data")_$(basename "$trials")_${policy}_$short}
@@ -61,7 +62,7 @@ if ((stop_stage >= 4)); then
     place=$out/$(basename "$exp")
     places+=("$place")
     mkdir -p "$place"
-    for part in model.pt config.yaml train_info.json calibration; do
+    for part in model.pt model.safetensors config.yaml train_info.json calibration; do
       if [ -e "$exp/$part" ]; then ln -sfn "$(realpath "$exp/$part")" "$place/$part"; fi
     done
     calibrate=$([ ! -f "$exp/calibration/cosine/$protocol/model.json" ] || echo cosine)

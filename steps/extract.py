@@ -4,9 +4,10 @@
 
 steps/extract.py --job 1 --num-jobs 4 --protocol native data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_native
 
-A killed job that is run again continues where it stopped; a complete one does nothing. OUT_DIR/embedding.JOB.sources
-lists the inputs of the embeddings: those with changed inputs are computed again. With --min-duration,
-OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their seconds and audio.
+EXP_DIR is an experiment or an exported model. A killed job that is run again continues where it stopped; a complete one
+does nothing. OUT_DIR/embedding.JOB.sources lists the inputs of the embeddings: those with changed inputs are computed
+again. With --min-duration, OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their seconds and
+audio.
 """
 
 import argparse
@@ -51,11 +52,11 @@ def parse() -> argparse.Namespace:
 def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
     earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
-    from rawnext.identity import COMPUTATION, KEY
+    from rawnext.identity import COMPUTATION, KEY, weights_path
     from rawnext.stamp import sha256
 
     lines = [f"computation {COMPUTATION}",
-             *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml"))]
+             *(f"{path.name} {sha256(path)}" for path in (weights_path(args.exp_dir), args.exp_dir / "config.yaml"))]
     old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.is_file() else [""]
     if not old[0].startswith(KEY) or old[1:] != lines:
         from rawnext.inference.extract import load_model

@@ -3,7 +3,8 @@
 #   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
 # Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark;
-# with --min-duration also short_utts, the utterances that were skipped.
+# with --min-duration also short_utts, the utterances that were skipped. EXP_DIR is an experiment, whose log/ gets the logs,
+# or an exported model such as rawnext/pretrained; then OUT_DIR/log gets them.
 # If it was killed, the same command continues. Embeddings of the same model and audio are not made again.
 set -euo pipefail
 . ./path.sh
@@ -23,7 +24,9 @@ if [ $# -ne 3 ]; then
   exit 1
 fi
 data=$1 exp=$2 out=$3
-for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for f in "$data/wav.scp" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
+has_model "$exp"
+logs=$([ -f "$exp/model.pt" ] && echo "$exp" || echo "$out")/log
 
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
 if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
@@ -37,7 +40,7 @@ files_or_nothing "$out/embedding.scp" "$out/short_utts"
 # if they exist, all of it is of one run
 rm -f "$out"/{embedding.scp,short_utts,spk_embedding.scp,spk_embedding.ark,num_utts.ark,utt2norm,utt2cohort_mean}
 
-launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
+launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$logs/extract.$(basename "$out")" \
   steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \
   --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
 

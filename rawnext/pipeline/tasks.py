@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from rawnext.identity import arks_of
+from rawnext.identity import arks_of, weights_path
 from rawnext.pipeline.plan import COHORT, FROM_COHORT, FROM_EMBEDDINGS, Row, tag
 from rawnext.pipeline.records import AUDIO, CODE, EMBEDDINGS, Task
 from rawnext.stamp import ROOT
@@ -72,7 +72,7 @@ def train(e: Experiment, role: str) -> list[Task]:
     command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
                "--dev", e.dev, *(("--teacher", e.teacher) if e.teacher else ()))
     inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
-    inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
+    inputs += [str(weights_path(e.init)), f"{e.init}/config.yaml"] if e.init else []
     inputs += [AUDIO + e.train]
     inputs += [e.teacher, *map(str, arks_of(e.teacher))] if e.teacher and Path(e.teacher).is_file() else []
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
@@ -110,7 +110,7 @@ def embed(e: Experiment, role: str) -> list[Task]:
         folder = e.folder(data, protocol, seconds)
         duration = "0" if seconds == "full" else seconds
         command = ("steps/extract.sh", "--protocol", protocol, "--duration", duration, data, str(e.exp), folder)
-        inputs = (CODE, f"{e.exp}/model.pt", f"{e.exp}/config.yaml", AUDIO + data,
+        inputs = (CODE, str(weights_path(e.exp)), f"{e.exp}/config.yaml", AUDIO + data,
                   *(f"{data}/{name}" for name in ("wav.scp", "segments", "spk2utt")))
         found.append(Task(command, inputs, (EMBEDDINGS + folder,)))
     return found
