@@ -21,6 +21,7 @@ out=                      # folder of all results; empty: duration_grid/DATA_TRI
 nj=4                      # parallel jobs
 ngpu=0                    # GPUs, one for each extraction job; 0: the CPU
 allow_pipes=false         # true: run the commands `... |` of wav.scp
+checksum=false            # true: compare the content of audio files, in place of sizes and times
 . utils/parse_options.sh
 
 [ $# -ge 3 ] || die "Usage: $0 [options] <data-dir> <trials> <exp-dir> [<exp-dir>...]   (--help lists the options)"
@@ -67,7 +68,7 @@ if ((stop_stage >= 4)); then
     done
     calibrate=$([ ! -f "$exp/calibration/cosine/$protocol/model.json" ] || echo cosine)
     steps/verification.sh --stage $((stage > 4 ? stage : 4)) --stop-stage $((stop_stage < 8 ? stop_stage : 8)) \
-      --again "$( ((stage >= 4)) && echo "$again" || echo false)" --nj "$nj" --ngpu "$ngpu" --allow-pipes "$allow_pipes" \
+      --again "$( ((stage >= 4)) && echo "$again" || echo false)" --nj "$nj" --ngpu "$ngpu" --allow-pipes "$allow_pipes" --checksum "$checksum" \
       --protocols "$protocol" --durations "$durations" --sides "$sides" --cut-data "$out/data" --calibrate "$calibrate" \
       --dev "" --eval "${list@Q}" "$place"
   done

@@ -22,6 +22,7 @@ from rawnext.identity import KEY, one_model, origin
 from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.evaluation import TITLES, evaluation
+from rawnext.results.rows import OWN, row_sha256
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.scoring.trial_speakers import trial_speakers
 from rawnext.stamp import sha256, stamp
@@ -112,6 +113,7 @@ def main() -> None:
         **figures, **({KEY: fingerprint} if fingerprint else {}), "scores_sha256": sha256(args.scores),
         "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
+    row[OWN] = row_sha256(row)
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
     print(f"{args.scores}: {summary(row)}")
     if "warning" in row:

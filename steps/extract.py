@@ -36,6 +36,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-threads", type=int, default=1,
                         help="CPU threads, which decode ahead if the device is a GPU (default 1)")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--checksum", action="store_true",
+                        help="identify audio by size and SHA-256 in place of size and time")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -67,13 +69,13 @@ def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     return [old[0], *lines, f"protocol {args.protocol} duration {args.duration:g}"]
 
 
-def source_line(source) -> str:
-    """Inputs of an utterance's embedding: path, size and time of its audio, or of the files that a command names;
-    start, end and channel of the segment."""
-    from rawnext.files import versions
+def source_line(source, args: argparse.Namespace) -> str:
+    """Inputs of an utterance's embedding: path, size and time (or SHA-256) of its audio, or of the files that a command
+    names; start, end and channel of the segment."""
+    from rawnext.identity import versions
 
     channel = f" channel {source.channel}" if source.channel else ""
-    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path)}{channel}"
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path, args.checksum)}{channel}"
 
 
 def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tuple[list, dict[str, str]]:
@@ -96,17 +98,17 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
         refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
         return share, {}
     found = find_short(share, args.min_duration, utt2dur)
-    short = {source.utt: short_line(source, seconds) for source, seconds in found}
+    short = {source.utt: short_line(source, seconds, args) for source, seconds in found}
     pipes = {source.utt: source for source in share if source.is_pipe}
     for line in list_path.read_text(encoding="utf-8").splitlines() if pipes and list_path.exists() else ():
         utt, seconds = line.split()[0], float(line.split()[1])
-        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds):
+        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds, args):
             short[utt] = line
     return share, short
 
 
-def short_line(source, seconds: float) -> str:
-    return f"{source.utt} {seconds:.3f} {source_line(source)}"
+def short_line(source, seconds: float, args: argparse.Namespace) -> str:
+    return f"{source.utt} {seconds:.3f} {source_line(source, args)}"
 
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
@@ -138,7 +140,7 @@ def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int
     from rawnext.kaldi.journal import write_journal
 
     return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
-                         [(source.utt, source_line(source)) for source in sources], CHUNKS[args.protocol],
+                         [(source.utt, source_line(source, args)) for source in sources], CHUNKS[args.protocol],
                          lambda first: embed(args, sources[first:]))
 
 
@@ -161,7 +163,7 @@ def main() -> None:
         except TooShort as error:  # the output of a command, whose length was not known
             if not args.min_duration:
                 raise
-            short[error.source.utt] = short_line(error.source, error.seconds)
+            short[error.source.utt] = short_line(error.source, error.seconds, args)
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 

@@ -17,6 +17,7 @@ protocol=native   # native: whole utterance in one pass; paper: averaged segment
 num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
 gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
 allow_pipes=false # true: run the commands `... |` of wav.scp
+checksum=false    # true: OUT_DIR/*.sources have the SHA-256 of the audio in place of its time, to notice any change
 . utils/parse_options.sh
 
 if [ $# -ne 3 ]; then
@@ -33,8 +34,9 @@ if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
 if [ -z "$num_threads" ]; then num_threads=$([ "$gpu" = 0 ] && echo 1 || echo 4); fi
 device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
-pipes=()
-if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
+flags=()
+if [ "$allow_pipes" = true ]; then flags=(--allow-pipes); fi
+if [ "$checksum" = true ]; then flags+=(--checksum); fi
 mkdir -p "$out"
 files_or_nothing "$out/embedding.scp" "$out/short_utts"
 # if they exist, all of it is of one run
@@ -42,7 +44,7 @@ rm -f "$out"/{embedding.scp,short_utts,spk_embedding.scp,spk_embedding.ark,num_u
 
 launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$logs/extract.$(basename "$out")" \
   steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \
-  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
+  --num-threads "$num_threads" "${flags[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 skipped=()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """steps/extract.sh and others take an exported model in place of an experiment."""
 
+import os
+import shutil
 import subprocess
 
 from corpus import write_corpus
@@ -50,3 +52,21 @@ def test_a_folder_without_a_model_is_refused(root, tmp_path):
         done = run(root, *words)
         assert done.returncode == 1 and done.stderr == f"{words[0]}: no such file {tmp_path}/exp/model.pt or " \
             "model.safetensors\n"
+
+
+def test_other_audio_of_the_same_size_and_time_is_noticed_with_checksum(root, tmp_path):
+    data = write_corpus(tmp_path / "data", 2, 2)
+    write_experiment(tmp_path / "exp")
+    path, other = data / "audio/s01-u0.wav", data / "audio/s00-u0.wav"
+    for kept in ("0", "4", "0"):
+        if kept == "0" and (tmp_path / "out").exists():
+            status = path.stat()
+            shutil.copyfile(other, path)
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            assert path.stat().st_size == status.st_size
+        done = run(root, "steps/extract.sh", "--nj", 1, "--checksum", "true", data, tmp_path / "exp", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        log = (tmp_path / "exp/log/extract.out.1.log").read_text()
+        assert f"4 embeddings in {tmp_path}/out/embedding.1.ark, {kept} of them from an earlier run" in log
+    vectors = dict(read_vectors(tmp_path / "out/embedding.scp"))
+    assert (vectors["s00-u0"] == vectors["s01-u0"]).all()
