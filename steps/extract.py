@@ -74,7 +74,7 @@ def source_line(source, args: argparse.Namespace) -> str:
     names; start, end and channel of the segment."""
     from rawnext.identity import versions
 
-    channel = f" channel {source.channel}" if source.channel else ""
+    channel = f" channel {source.channel}" if source.channel > 0 else ""
     return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path, args.checksum)}{channel}"
 
 

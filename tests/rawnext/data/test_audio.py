@@ -115,12 +115,14 @@ def test_channels(tmp_path, caplog):
     with pytest.raises(InputError, match="has no channel 2; channels are counted from 0, and it has 2"):
         read_audio(tmp_path / "a.flac", channel=2)
     (tmp_path / "wav.scp").write_text(f"a {tmp_path}/a.flac\n")
-    (tmp_path / "segments").write_text("a-1 a 0 1.3 1\na-2 a 0.5 -1\n")
+    (tmp_path / "segments").write_text("a-1 a 0 1.3 1\na-2 a 0.5 -1 0\n")
     first, second = (load_wave(source) for source in read_sources(tmp_path))
     assert np.abs(first - WAVE).max() < 1e-4 and np.abs(second - stereo[8000:, 0]).max() < 1e-4
-    (tmp_path / "segments").write_text("a-1 a 0 1.3 2\n")
-    with pytest.raises(InputError, match="segments:1: a-1: .*a.flac: has no channel 2"):
-        check_sources(read_sources(tmp_path))
+    for column, why in ((" 2", "has no channel 2"), ("", "has 2 channels; add which one to segments, as a fifth")):
+        (tmp_path / "segments").write_text(f"a-1 a 0 -1{column}\n")
+        for read in (load_wave, lambda source: check_sources([source])):
+            with pytest.raises(InputError, match=f"segments:1: a-1: .*a.flac: {why}"):
+                read(read_sources(tmp_path)[0])
 
 
 @pytest.mark.parametrize(("wave", "why"), [
