@@ -60,7 +60,9 @@ def open_by_libsndfile(raw: IO[bytes]) -> soundfile.SoundFile | None:
     for stated, actual in SIZES.findall(file.extra_info):
         if STREAMED[0] < int(stated) < STREAMED[1]:
             why = why or cut_off(size, size + int(stated) - int(actual))
-    if why or file.frames > UNKNOWN_LENGTH:
+    # libsndfile estimates the length of MP3 after other bytes, and takes that of MP3 in WAV from a rounded number
+    is_estimate = file.subtype.startswith("MPEG") and not is_mp3(head)
+    if why or is_estimate or file.frames > UNKNOWN_LENGTH:
         file.close()
         if why:
             raise AudioError(why)

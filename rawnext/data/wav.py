@@ -25,6 +25,7 @@ LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
 LEAST_S = LEAST_SAMPLES / SAMPLE_RATE
 AHEAD = 16  # utterances that each thread decodes ahead
 QUIETER_DB = 20  # a channel this far below the loudest one is probably not the one that was meant
+SMALLEST = 2.0**-32  # half a step of 32-bit audio
 LARGEST = 8.0  # sample value; floating-point samples are in [-1, 1], or somewhat above if they would clip
 OVERSHOOT_S = 0.5  # of a segment that is cut to the end of its recording, as Kaldi's extract-segments does
 FEWEST_VALUES = 5  # different sample values in speech, among EXAMINED samples; noise of one bit has two
@@ -303,7 +304,9 @@ def no_speech(wave: np.ndarray) -> str:
         return "contains NaN or infinity"
     if not wave.any():
         return "has only zeros"
-    if (largest := max(wave.max(), -wave.min())) > LARGEST:
+    if (largest := max(wave.max(), -wave.min())) < SMALLEST:
+        return "has only zeros, or samples that round to them in 32 bits"
+    if largest > LARGEST:
         return f"has samples up to {largest:.0f}; they must be in [-1, 1], not on the scale of integers"
     if (num := len(np.unique(wave[:: 1 + len(wave) // EXAMINED]))) < FEWEST_VALUES:
         return f"has only {num} different value{'s' if num > 1 else ''}: no speech"

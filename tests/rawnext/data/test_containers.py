@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from audio_programs import PROGRAMS, WAVE, by_libsndfile, check_programs, needs_ffmpeg
+from audio_programs import PROGRAMS, WAVE, by_libsndfile, check_cut_off, check_programs, needs_ffmpeg
 from corpus import by_ffmpeg
 
 from rawnext.data.segment import AudioFault
@@ -48,6 +48,18 @@ def test_files_that_do_not_state_their_length_are_read_to_their_end(tmp_path, na
     make, repeats = NO_LENGTH[name]
     path = make(tmp_path / "a.audio")
     check_programs(path, np.tile(WAVE, repeats), 1e-4 if "wav" in name or "flac" in name else 0)
+
+
+@needs_ffmpeg
+@pytest.mark.slow
+def test_mp3_in_other_places_is_read_to_its_end(tmp_path):
+    """After zeros, the length depended on the file's name; in WAV, healthy files were refused as cut off."""
+    path = by_ffmpeg(WAVE, 16000, tmp_path / "a.mp3", "-write_xing", "0")
+    path.write_bytes(bytes(700) + path.read_bytes())
+    check_programs(path, WAVE, 0)
+    path = by_ffmpeg(WAVE, 16000, tmp_path / "a.wav", "-c:a", "libmp3lame")
+    check_programs(path, WAVE, 0)
+    check_cut_off(path, 0.6)
 
 
 @pytest.mark.parametrize(("form", "subtype"), [("IRCAM", "PCM_16"), ("AVR", "PCM_16"), ("PAF", "PCM_16")])
