@@ -73,7 +73,7 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
             raise source.fault("is not in utt2spk")
         channel = channel_of(source, header.channels)
         start, stop = limits(source, header.num_samples, header.rate)
-        if (stop - start) < least * header.rate:
+        if least and stop - start < least * header.rate:
             short.append(f"{source.utt} {(stop - start) / header.rate:.3f}")
             continue
         if is_short(seconds := (stop - start) / header.rate, LEAST_S):

@@ -272,7 +272,7 @@ def file_of(command: str, path: Path) -> Path:
 
 
 def limits(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
-    """First sample of an utterance in its recording, and the sample after its last, which may be the same or before it.
+    """First sample of an utterance in its recording, and the sample after its last, which may be the same.
 
     Args: num_samples, rate: of the recording.
     Raises: InputError: the utterance ends over 0.5 s after its recording.
@@ -281,7 +281,8 @@ def limits(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
     end_s = duration if source.end_s < 0 else source.end_s
     if end_s > duration + OVERSHOOT_S:
         raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
-    return round(source.start_s * rate), min(round(end_s * rate), num_samples)
+    start = round(source.start_s * rate)
+    return start, max(start, min(round(end_s * rate), num_samples))
 
 
 def channel_of(source: Source, channels: int) -> int:

@@ -93,6 +93,7 @@ def test_recordings_in_an_ark(root, data, tmp_path):
 @pytest.mark.parametrize(("name", "old", "new", "why"), [
     ("segments", "0.05 0\n", "0.05 0\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; .* 0.1 removes"),
     ("segments", "3.005", "3.51", "segments:2: a-2: .*: ends at 3.51 s, after its recording .3 s."),
+    ("segments", "1.0 3.005", "3.1 3.3", "segments:2: a-2: .*: 0.000 s of audio; .* --min-duration 0.1 removes"),
     ("segments", "-1 1", "-1 2", "segments:4: b-2: .*: has no channel 2"),
     ("segments", "0.3 0.9 0", "0.3 0.9", "segments:5: b-3: .*two.flac: has 2 channels; add which one to segments"),
     ("utt2spk", "b-3 b\n", "", "segments:5: b-3: .*: is not in utt2spk"),
