@@ -5,6 +5,7 @@ The defaults of a model or a loss are those of its constructor; rawnext/training
 """
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -21,6 +22,7 @@ from rawnext.registry import nearest
 
 YAML_BYTES = 1 << 20
 MOST_ALIASES = 20
+MOST_NESTED = 50  # brackets; PyYAML's time grows with the cube of their number, 4 s for 3,000
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
 
 
@@ -138,8 +140,8 @@ def model_folder(name: PathLike) -> Path:
 def read_yaml(path: PathLike):
     """The content of a YAML file.
 
-    Raises: InputError: missing, over 1 MB, not YAML, or more than MOST_ALIASES aliases: a few dozen nested ones expand
-        to more values than fit in memory.
+    Raises: InputError: missing, over 1 MB, not YAML, over MOST_NESTED, or more than MOST_ALIASES aliases: a few dozen
+        nested ones expand to more values than fit in memory.
     """
     with readable(path), open(path, "rb") as file:
         data = file.read(YAML_BYTES + 1)
@@ -147,6 +149,7 @@ def read_yaml(path: PathLike):
         raise InputError(path, None, "over 1 MB: not a configuration")
     try:
         text = data.decode("utf-8")
+        check_nesting(text)
         if sum(isinstance(event, AliasEvent) for event in parse(text, Loader=SafeLoader)) > MOST_ALIASES:
             raise InputError(path, None, f"more than {MOST_ALIASES} aliases")
         content = OmegaConf.load(io.StringIO(text))
@@ -158,11 +161,19 @@ def read_yaml(path: PathLike):
     return content
 
 
+def check_nesting(text: str) -> None:
+    """Raise ValueError if brackets are nested too deeply."""
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(itertools.accumulate(steps), default=0) > MOST_NESTED:
+        raise ValueError("too many nested brackets")
+
+
 def read_override(text: str):
     """Parse `key=value`."""
     if "=" not in text:
         raise InputError("--set", None, f"want key=value, got {text!r}")
     try:
+        check_nesting(text)
         return OmegaConf.from_dotlist([text])
     except (YAMLError, ValueError, IndexError, TypeError, RecursionError, OmegaConfBaseException):
         raise InputError("--set", None, f"want key=value, where value is YAML, got {text!r}") from None

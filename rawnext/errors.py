@@ -35,6 +35,10 @@ class InputError(Exception):
         return type(self), (self.path, self.line, self.why)
 
 
+class AudioError(Exception):
+    """Why audio cannot be read, in one line without the path."""
+
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk full, quota reached
 UNWRITABLE = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR,
                      errno.ENAMETOOLONG, errno.ELOOP}  # no permission, no folder, a name that cannot be

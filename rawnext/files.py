@@ -8,7 +8,6 @@ import math
 import os
 import re
 import select
-import shlex
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -44,24 +43,6 @@ def readable(path: PathLike, fifo: bool = False) -> Iterator[None]:
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         raise InputError(path, None, "no such file" if missing else f"cannot be read: {error.strerror}") from None
-
-
-def versions(source: str) -> str:
-    """Sizes and times of a file, of the archive of FILE:OFFSET, or of the files that a command ending in | names; of
-    a missing file, nothing."""
-    try:
-        paths = shlex.split(source.removesuffix("|")) if source.endswith("|") else [source]
-    except ValueError:  # an open quote
-        paths = source.split()
-    if len(paths) == 1 and not os.path.exists(source):
-        paths = [source.rpartition(":")[0]]
-    found = []
-    for path in paths:
-        with contextlib.suppress(OSError, ValueError):
-            status = os.stat(path)
-            if stat.S_ISREG(status.st_mode):
-                found.append(f"{status.st_size} {status.st_mtime_ns}")
-    return " ".join(found)
 
 
 @contextlib.contextmanager

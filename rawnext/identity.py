@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which model a file belongs to: its fingerprint (training/checkpoint.py), in a file NAME.sources next to it.
+"""What a file was made of: the model, and the audio.
+
+A model is known by its fingerprint (training/checkpoint.py), in a file NAME.sources next to what was made with it.
 
 The fingerprint is in embedding.JOB.sources (kaldi/journal.py), in the sources of scores and back ends, in
 train_info.json, calibrations, evaluations and galleries. Programs that read two of these compare them with `one_model`.
 A file without it, such as Kaldi's embeddings, may belong to any model.
 """
 
+import contextlib
+import functools
 import os
+import shlex
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,12 @@ from rawnext.stamp import sha256
 COMPUTATION = ""  # to be changed whenever the same model and audio give other embeddings
 KEY = "fingerprint"  # in JSON files, and at the start of the first line of NAME.sources
 EMBEDDINGS = "embedding.*.sources"
+WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
+
+
+def weights_path(exp: PathLike) -> Path:
+    """The first of WEIGHTS that is in a folder; model.pt if there is none."""
+    return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
 
 
 def one_model(found: Mapping[Any, object]) -> str:
@@ -85,3 +97,25 @@ def arks_of(scp: PathLike) -> Iterator[Path]:
     with open(scp, encoding="utf-8", errors="replace") as file:
         places = {line.rstrip().partition(" ")[2].rpartition(":")[0] for line in file}
     return map(Path, sorted(places - {""}))
+
+
+def versions(source: str, checksum: bool = False) -> str:
+    """Sizes and times of a file, of the archive of FILE:OFFSET, or of the files that a command ending in | names; of
+    a missing file, nothing.   checksum: SHA-256 of their content in place of times, which takes as long as reading it.
+    """
+    try:
+        paths = shlex.split(source.removesuffix("|")) if source.endswith("|") else [source]
+    except ValueError:  # an open quote
+        paths = source.split()
+    if len(paths) == 1 and not os.path.exists(source):
+        paths = [source.rpartition(":")[0]]
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append(f"{status.st_size} {content_of(path) if checksum else status.st_mtime_ns}")
+    return " ".join(found)
+
+
+content_of = functools.lru_cache(1000)(sha256)  # segments of a recording follow each other

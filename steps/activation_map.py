@@ -28,7 +28,7 @@ def parse() -> argparse.Namespace:
                         help="average gradients over frequency only: each frame has its own channel weights")
     parser.add_argument("--allow-pipes", action="store_true",
                         help="run wav.scp's commands `... |`; only if you trust them")
-    parser.add_argument("exp_dir", type=Path, help="experiment, with config.yaml and model.pt")
+    parser.add_argument("exp_dir", type=Path, help="experiment, or exported model")
     parser.add_argument("data_dir", type=Path, help="data directory with wav.scp and utt2spk")
     parser.add_argument("utt", help="utterance to draw")
     parser.add_argument("out", type=Path, help="output file, .png or .pdf")

@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
                         "(default %(default)s)")
     parser.add_argument("--allow-pipes", action="store_true",
                         help="run wav.scp's commands `... |`; only if you trust them")
-    parser.add_argument("exp", type=Path, help="experiment, with config.yaml and model.pt")
+    parser.add_argument("exp", type=Path, help="experiment, or exported model")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="(default EXP/analysis/branch_variation)")
     args = parser.parse_args()

@@ -21,13 +21,15 @@ out=                      # folder of all results; empty: duration_grid/DATA_TRI
 nj=4                      # parallel jobs
 ngpu=0                    # GPUs, one for each extraction job; 0: the CPU
 allow_pipes=false         # true: run the commands `... |` of wav.scp
+checksum=false            # true: compare the content of audio files, in place of sizes and times
 . utils/parse_options.sh
 
 [ $# -ge 3 ] || die "Usage: $0 [options] <data-dir> <trials> <exp-dir> [<exp-dir>...]   (--help lists the options)"
 data=$1 trials=$2
 shift 2
 set -- "${@%/}"
-for f in "$data/wav.scp" "$data/utt2spk" "$trials" "${@/%//model.pt}"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for f in "$data/wav.scp" "$data/utt2spk" "$trials"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for exp in "$@"; do has_model "$exp"; done
 for side in $sides; do [[ "$side" == @(test|enroll|both) ]] || die "$0: --sides: $side is not test, enroll or both"; done
 [ "$(for exp in "$@"; do basename "$exp"; done | sort | uniq -d | wc -l)" -eq 0 ] || die "$0: two experiments have the same name"
 out=${out:-$(dirname "$1")/duration_grid/$(basename "$data")_$(basename "$trials")_${policy}_$short}
@@ -61,12 +63,12 @@ if ((stop_stage >= 4)); then
     place=$out/$(basename "$exp")
     places+=("$place")
     mkdir -p "$place"
-    for part in model.pt config.yaml train_info.json calibration; do
+    for part in model.pt model.safetensors config.yaml train_info.json calibration; do
       if [ -e "$exp/$part" ]; then ln -sfn "$(realpath "$exp/$part")" "$place/$part"; fi
     done
     calibrate=$([ ! -f "$exp/calibration/cosine/$protocol/model.json" ] || echo cosine)
     steps/verification.sh --stage $((stage > 4 ? stage : 4)) --stop-stage $((stop_stage < 8 ? stop_stage : 8)) \
-      --again "$( ((stage >= 4)) && echo "$again" || echo false)" --nj "$nj" --ngpu "$ngpu" --allow-pipes "$allow_pipes" \
+      --again "$( ((stage >= 4)) && echo "$again" || echo false)" --nj "$nj" --ngpu "$ngpu" --allow-pipes "$allow_pipes" --checksum "$checksum" \
       --protocols "$protocol" --durations "$durations" --sides "$sides" --cut-data "$out/data" --calibrate "$calibrate" \
       --dev "" --eval "${list@Q}" "$place"
   done

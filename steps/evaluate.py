@@ -25,6 +25,7 @@ from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.conditions import by_condition, conditions_of
 from rawnext.results.evaluation import TITLES, evaluation
+from rawnext.results.rows import OWN, row_sha256
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.scoring.trial_speakers import trial_speakers
 from rawnext.stamp import sha256, stamp
@@ -125,6 +126,7 @@ def main() -> None:
         **figures, **({KEY: fingerprint} if fingerprint else {}), "scores_sha256": sha256(args.scores),
         "config": str(config), "config_sha256": config_sha256, "train": train, **stamp(),
     }
+    row[OWN] = row_sha256(row)
     write_lines(f"{args.scores}.json", [json.dumps(row, indent=2, ensure_ascii=False)])
     print(f"{args.scores}: {summary(row)}")
     if "warning" in row:

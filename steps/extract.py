@@ -4,9 +4,10 @@
 
 steps/extract.py --job 1 --num-jobs 4 --protocol native data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_native
 
-A killed job that is run again continues where it stopped; a complete one does nothing. OUT_DIR/embedding.JOB.sources
-lists the inputs of the embeddings: those with changed inputs are computed again. With --min-duration,
-OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their seconds and audio.
+EXP_DIR is an experiment or an exported model. A killed job that is run again continues where it stopped; a complete one
+does nothing. OUT_DIR/embedding.JOB.sources lists the inputs of the embeddings: those with changed inputs are computed
+again. With --min-duration, OUT_DIR/embedding.JOB.short lists the utterances that were skipped, with their seconds and
+audio.
 """
 
 import argparse
@@ -35,6 +36,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-threads", type=int, default=1,
                         help="CPU threads, which decode ahead if the device is a GPU (default 1)")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--checksum", action="store_true",
+                        help="identify audio by size and SHA-256 in place of size and time")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -51,11 +54,11 @@ def parse() -> argparse.Namespace:
 def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
     earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
-    from rawnext.identity import COMPUTATION, KEY
+    from rawnext.identity import COMPUTATION, KEY, weights_path
     from rawnext.stamp import sha256
 
     lines = [f"computation {COMPUTATION}",
-             *(f"{file} {sha256(args.exp_dir / file)}" for file in ("model.pt", "config.yaml"))]
+             *(f"{path.name} {sha256(path)}" for path in (weights_path(args.exp_dir), args.exp_dir / "config.yaml"))]
     old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.is_file() else [""]
     if not old[0].startswith(KEY) or old[1:] != lines:
         from rawnext.inference.extract import load_model
@@ -66,13 +69,13 @@ def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     return [old[0], *lines, f"protocol {args.protocol} duration {args.duration:g}"]
 
 
-def source_line(source) -> str:
-    """Inputs of an utterance's embedding: path, size and time of its audio, or of the files that a command names;
-    start, end and channel of the segment."""
-    from rawnext.files import versions
+def source_line(source, args: argparse.Namespace) -> str:
+    """Inputs of an utterance's embedding: path, size and time (or SHA-256) of its audio, or of the files that a command
+    names; start, end and channel of the segment."""
+    from rawnext.identity import versions
 
-    channel = f" channel {source.channel}" if source.channel else ""
-    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path)}{channel}"
+    channel = f" channel {source.channel}" if source.channel > 0 else ""
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path, args.checksum)}{channel}"
 
 
 def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tuple[list, dict[str, str]]:
@@ -95,17 +98,17 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
         refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
         return share, {}
     found = find_short(share, args.min_duration, utt2dur)
-    short = {source.utt: short_line(source, seconds) for source, seconds in found}
+    short = {source.utt: short_line(source, seconds, args) for source, seconds in found}
     pipes = {source.utt: source for source in share if source.is_pipe}
     for line in list_path.read_text(encoding="utf-8").splitlines() if pipes and list_path.exists() else ():
         utt, seconds = line.split()[0], float(line.split()[1])
-        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds):
+        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds, args):
             short[utt] = line
     return share, short
 
 
-def short_line(source, seconds: float) -> str:
-    return f"{source.utt} {seconds:.3f} {source_line(source)}"
+def short_line(source, seconds: float, args: argparse.Namespace) -> str:
+    return f"{source.utt} {seconds:.3f} {source_line(source, args)}"
 
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
@@ -137,7 +140,7 @@ def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int
     from rawnext.kaldi.journal import write_journal
 
     return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
-                         [(source.utt, source_line(source)) for source in sources], CHUNKS[args.protocol],
+                         [(source.utt, source_line(source, args)) for source in sources], CHUNKS[args.protocol],
                          lambda first: embed(args, sources[first:]))
 
 
@@ -160,7 +163,7 @@ def main() -> None:
         except TooShort as error:  # the output of a command, whose length was not known
             if not args.min_duration:
                 raise
-            short[error.source.utt] = short_line(error.source, error.seconds)
+            short[error.source.utt] = short_line(error.source, error.seconds, args)
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 

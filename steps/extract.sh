@@ -3,7 +3,8 @@
 #   steps/extract.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/extract.sh --nj 8 --cmd "$extract_cmd" --duration 2 data/vox1 exp/rawnext exp/rawnext/embeddings/vox1_2s
 # Writes OUT_DIR/embedding.JOB.{ark,scp,sources}, embedding.scp, and with spk2utt spk_embedding.{ark,scp}, num_utts.ark;
-# with --min-duration also short_utts, the utterances that were skipped.
+# with --min-duration also short_utts, the utterances that were skipped. EXP_DIR is an experiment, whose log/ gets the logs,
+# or an exported model such as rawnext/pretrained; then OUT_DIR/log gets them.
 # If it was killed, the same command continues. Embeddings of the same model and audio are not made again.
 set -euo pipefail
 . ./path.sh
@@ -16,6 +17,7 @@ protocol=native   # native: whole utterance in one pass; paper: averaged segment
 num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
 gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
 allow_pipes=false # true: run the commands `... |` of wav.scp
+checksum=false    # true: OUT_DIR/*.sources have the SHA-256 of the audio in place of its time, to notice any change
 . utils/parse_options.sh
 
 if [ $# -ne 3 ]; then
@@ -23,23 +25,26 @@ if [ $# -ne 3 ]; then
   exit 1
 fi
 data=$1 exp=$2 out=$3
-for f in "$data/wav.scp" "$exp/model.pt" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
+for f in "$data/wav.scp" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
+has_model "$exp"
+logs=$([ -f "$exp/model.pt" ] && echo "$exp" || echo "$out")/log
 
 num_utts=$(wc -l < "$data/$([ -f "$data/segments" ] && echo segments || echo wav.scp)")
 if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
 if [ -z "$num_threads" ]; then num_threads=$([ "$gpu" = 0 ] && echo 1 || echo 4); fi
 device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
-pipes=()
-if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
+flags=()
+if [ "$allow_pipes" = true ]; then flags=(--allow-pipes); fi
+if [ "$checksum" = true ]; then flags+=(--checksum); fi
 mkdir -p "$out"
 files_or_nothing "$out/embedding.scp" "$out/short_utts"
 # if they exist, all of it is of one run
 rm -f "$out"/{embedding.scp,short_utts,spk_embedding.scp,spk_embedding.ark,num_utts.ark,utt2norm,utt2cohort_mean}
 
-launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
+launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$logs/extract.$(basename "$out")" \
   steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \
-  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
+  --num-threads "$num_threads" "${flags[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 skipped=()

@@ -9,6 +9,7 @@ Writes config.yaml, model.pt and train_info.json as steps/train.py does; later s
 
 import argparse
 import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -77,10 +78,12 @@ def main() -> None:
         raise InputError(args.train, None, f"{error} (model.embedding_dim: {model.embedding_dim})") from None
     model.mean.copy_(torch.from_numpy(mean))
     model.projection.copy_(torch.from_numpy(projection.copy()))
+    (args.exp / "model.pt").unlink(missing_ok=True)  # never with another model's configuration
     save_config(config, args.exp / "config.yaml")
-    checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
     write_info(args.exp, model, config, num_speakers=num, num_utts=len(sources),
                seconds=round(time.time() - started, 1))
+    checkpoint.save(args.exp / "model.pt", {"model": model.state_dict()})
+    print(f"fit_lda.py: wrote {args.exp}/model.pt, train_info.json", file=sys.stderr)
 
 
 if __name__ == "__main__":

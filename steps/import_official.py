@@ -40,8 +40,8 @@ def main() -> None:
     model = build(options, weights, args.checkpoint)
     config = Config(model=options)
     save_config(config, args.exp / "config.yaml")
-    checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
     write_info(args.exp, model, config, imported_from=args.checkpoint.name, imported_sha256=sha256(args.checkpoint))
+    checkpoint.save(args.exp / "model.pt", {"model": model.state_dict(), "speakers": [], "epoch": 0, "step": 0})
     num = sum(p.numel() for p in model.parameters())
     print(f"import_official.py: wrote {args.exp}/model.pt ({options['name']}, {num:,} parameters) and config.yaml")
 

@@ -15,11 +15,11 @@ import argparse
 import itertools
 from pathlib import Path
 
-from rawnext.data.audio import AudioError, Header
-from rawnext.data.cuts import INDEX, SAMPLE_RATE, read_cut
+from rawnext.data.audio import Header
+from rawnext.data.cuts import INDEX, SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
-from rawnext.data.wav import LEAST_S, Source, is_short, limits, read_sources, refuse_short
-from rawnext.errors import InputError, run_main
+from rawnext.data.wav import LEAST_S, Source, channel_of, is_short, limits, read_sources, refuse_short
+from rawnext.errors import AudioError, InputError, run_main
 from rawnext.files import condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
@@ -71,10 +71,9 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
             raise source.fault(header)
         if source.utt not in utt2spk:
             raise source.fault("is not in utt2spk")
-        if source.channel >= header.channels:
-            raise source.fault(f"has no channel {source.channel}; channels are counted from 0")
+        channel = channel_of(source, header.channels)
         start, stop = limits(source, header.num_samples, header.rate)
-        if (stop - start) < least * header.rate:
+        if least and stop - start < least * header.rate:
             short.append(f"{source.utt} {(stop - start) / header.rate:.3f}")
             continue
         if is_short(seconds := (stop - start) / header.rate, LEAST_S):
@@ -82,28 +81,11 @@ def read_utterances(sources: list[Source], data_dir: Path, least: float, num_job
             continue
         recording = segments[source.utt].split()[0] if segments else ""
         utterances.append(Utterance(source.utt, utt2spk[source.utt], str(Path(source.path).absolute()), stop - start,
-                                    header.rate, header.channels, start, source.channel, recording))
+                                    header.rate, header.channels, start, channel, recording))
     if missing := next(iter(utt2spk.keys() - {source.utt for source in sources}), None):
         raise InputError(data_dir / "utt2spk", None, f"{missing} has no audio")
     refuse_short(refused, LEAST_S, "; --min-duration 0.1 removes them from the tables")
-    if segments and any(u.num_channels > 1 for u in utterances):
-        check_channels(data_dir, {source.utt: source for source in sources})
     return utterances, short
-
-
-def check_channels(data_dir: Path, sources: dict[str, Source]) -> None:
-    """Raise InputError if segments has lost a channel that the present cuts.jsonl has: Kaldi's fix_data_dir.sh keeps
-    four columns."""
-    path = data_dir / "cuts.jsonl"
-    if path.exists():
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                cut = read_cut(line, path, number)
-                source = sources.get(cut["id"])
-                if source and cut.get("channel") and not source.channel:
-                    raise InputError(data_dir / "segments", source.line, f"{source.utt}: the fifth column is missing; "
-                                     f"cuts.jsonl has channel {cut['channel']}, which Kaldi's fix_data_dir.sh drops; "
-                                     "write it again, or delete cuts.jsonl to use the first channel")
 
 
 def keep(path: Path, keys: set[str]) -> None:

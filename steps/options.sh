@@ -15,6 +15,7 @@ backends=cosine           # cosine, cosine_mean, snorm, asnorm, asnorm_speakers,
 cohort_utts=10            # utterances of each training speaker, for the back ends that need training speakers
 calibrate=all             # back ends whose scores also become LLRs (BACKEND+cal), fitted on --dev; empty: none
 measures=inverse_duration # what calibration uses in addition to the score (docs/howto/calibration.md)
+checksum=false            # true: stages 3 to 9 read all audio to notice changed files, in place of comparing sizes and times
 ngpu=0                    # GPUs on each machine, which must have them: training processes, extraction jobs; 0: the CPU
 num_nodes=1               # machines to train on, which $cuda_cmd provides (docs/howto/cluster.md)
 torchrun_opts=            # options of steps/torchrun.py, such as "--max-restarts 10"

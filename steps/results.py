@@ -12,7 +12,17 @@ from rawnext.errors import run_main
 from rawnext.files import write_lines
 from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
-from rawnext.results.rows import aligned, headline, lowest, notes, read_paper, read_rows, tables, tsv
+from rawnext.results.rows import (
+    aligned,
+    check_unchanged,
+    headline,
+    lowest,
+    notes,
+    read_paper,
+    read_rows,
+    tables,
+    tsv,
+)
 
 
 def main() -> None:
@@ -23,6 +33,8 @@ def main() -> None:
     from rawnext.config import read_yaml
 
     rows = read_rows(args.exp)
+    for row in rows:
+        check_unchanged(row, gone=True)
     config = read_yaml(args.exp / "config.yaml")
     paper = read_paper(PAPER, config.get("paper") or "")
     write_lines(args.exp / "results.tsv", tsv(rows))

@@ -18,7 +18,7 @@ import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import newest
-from rawnext.identity import one_model, origin, write_origin
+from rawnext.identity import one_model, origin, weights_path, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
 from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
@@ -30,10 +30,9 @@ WITH_MODEL = ("cosine_mean", "lda", "plda", "siamese")
 
 def siamese(exp: Path, sides: Sides, scp: str) -> np.ndarray:
     """Scores by the head of the siamese loss in an experiment."""
-    from rawnext.training.checkpoint import load
+    from rawnext.training.checkpoint import load_state
 
-    path = exp / "model.pt"
-    state = load(path)
+    path, state = weights_path(exp), load_state(exp)
     try:
         head = state["losses"]["siamese"]
         weight, bias = head["linear.weight"][0].numpy(), float(head["linear.bias"])
@@ -52,11 +51,11 @@ def backend_model(args: argparse.Namespace) -> dict[Path, str]:
     if args.backend != "siamese":
         return {args.model / "mean.vec": origin(newest(args.model / "mean.vec"))}
     from rawnext.config import load_config
-    from rawnext.training.checkpoint import fingerprint, load
+    from rawnext.training.checkpoint import fingerprint, load_state
 
     config = args.model / "config.yaml"
-    state = load(args.model / "model.pt").get("model")
-    return {args.model / "model.pt": fingerprint(load_config([config]), state) if config.exists() and state else ""}
+    state = load_state(args.model).get("model")
+    return {weights_path(args.model): fingerprint(load_config([config]), state) if config.exists() and state else ""}
 
 
 def plda(folder: Path, sides: Sides, normalize_length: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from rawnext.errors import InputError, run_main
 from rawnext.pipeline.plan import ROLES, make_plan, read_plan, settle_plan
-from rawnext.pipeline.records import EMBEDDINGS, Pending, finish, pending, read_pending, write_pending
+from rawnext.pipeline.records import EMBEDDINGS, Pending, begin, finish, pending, read_pending, write_pending
 from rawnext.pipeline.tasks import STEPS, Experiment
 
 
@@ -37,10 +37,13 @@ def plan(args: argparse.Namespace) -> None:
 def todo(args: argparse.Namespace) -> None:
     rows = read_plan(args.exp / "plan.tsv")
     experiment = Experiment(args.exp, rows, args.conf, args.set, args.init, args.teacher, args.train, args.dev,
-                            args.cohort_utts, args.measures)
+                            args.cohort_utts, args.measures, args.checksum)
     what, tasks_of = STEPS[args.step]
     tasks = tasks_of(experiment, args.role)
     items = pending(args.exp, tasks, args.again)
+    if args.step == "train":
+        for item in items:
+            begin(item, not args.again and any((args.exp / name).exists() for name in ("checkpoints", "model.pt")))
     write_pending(args.out, items)
     if len(tasks) == 1:
         print(f"the {what} is to be made" if items else f"nothing to do, the {what} is up to date")
@@ -100,6 +103,7 @@ def main() -> None:
     for name in ("conf", "set", "init", "teacher", "train", "dev", "measures"):
         action.add_argument(f"--{name}", default="", help="as in steps/verification.sh")
     action.add_argument("--cohort-utts", type=int, default=10, help="as in steps/verification.sh")
+    action.add_argument("--checksum", action="store_true", help="compare the content of audio, not sizes and times")
     action.add_argument("--out", type=Path, required=True, metavar="FILE",
                         help="file of commands, for run and record")
     action.add_argument("step", choices=STEPS)

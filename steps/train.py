@@ -97,6 +97,7 @@ def main() -> None:
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
                        num_threads=torch.get_num_threads(), init=trainer.init,
                        num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)
+            print(f"train.py: wrote {args.exp}/model.pt, train_info.json", file=sys.stderr)
     cleanup()
 
 

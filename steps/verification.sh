@@ -47,8 +47,10 @@ todo() {
   local message
   again_option=()
   if again_here; then again_option=(--again); fi
+  checksum_option=()
+  if "$checksum"; then checksum_option=(--checksum); fi
   job_log=$exp/log/$1${2:+_$2} todo=$exp/log/$1${2:+_$2}.todo
-  message=$(steps/tasks.py todo "${again_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
+  message=$(steps/tasks.py todo "${again_option[@]}" "${checksum_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
     --train "$train" --dev "$dev" --cohort-utts "$cohort_utts" --measures "$measures" --out "$todo" "$1" "$exp")
   num=$(wc -l < "$todo")
   if [ -n "$message" ]; then log "stage $this_stage: $message"; fi
@@ -82,7 +84,8 @@ extract() {
   todo extract "$1"
   if ((num > 0)); then
     steps/tasks.py run "${again_option[@]}" "$todo" -- --cmd "$extract_cmd" \
-      --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) --allow-pipes "$allow_pipes"
+      --nj $((ngpu > 0 ? ngpu * num_nodes : nj)) --gpu $((ngpu > 0)) --allow-pipes "$allow_pipes" \
+      --checksum "$checksum"
   fi
 }
 

@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,20 @@ def test_no_dependency_of_the_package_has_a_strong_copyleft():
 def test_actions_are_named_by_their_digests(root):
     uses = re.findall(r"uses: (\S+)", (root / ".github/workflows/test.yml").read_text())
     assert uses and all(re.search(r"@[0-9a-f]{40}$", action) for action in uses)
+
+
+def test_the_lock_holds_for_later_pythons_too(root, lock):
+    """utils/setup_env.sh installs it, with hashes, for Python 3.12 as well: no package refuses that or needs more."""
+    first, last = (int(re.search(r"python 3\.(\d+)", (root / "requirements.lock").read_text())[1]), 12)
+    names = {normal(name) for name in lock}
+    for version in (f"3.{minor}" for minor in range(first, last + 1)):
+        env = {"python_version": version, "python_full_version": f"{version}.9", "extra": ""}
+        for found in distributions():
+            if (name := normal(found.metadata["Name"])) in names:
+                assert f"{version}.9" in SpecifierSet(found.metadata.get("Requires-Python") or ""), name
+                needed = [normal(one.name) for one in map(Requirement, found.requires or [])
+                          if one.marker and one.marker.evaluate(env)]
+                assert set(needed) <= names, f"{name} on Python {version}"
 
 
 def test_setup_takes_the_versions_of_the_lock(root, lock):

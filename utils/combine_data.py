@@ -14,6 +14,8 @@ from pathlib import Path
 
 from data_tables import UTT_TABLES, Faults, group_by_speaker, properties, read_rows, run_main, write_lines
 
+TWO_COLUMNS = ("utt2spk", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,7 +38,7 @@ def main() -> None:
             continue
         table = joined[name] = {}
         for path in paths:
-            for number, (key, *rest) in read_rows(path, faults):
+            for number, (key, *rest) in read_rows(path, faults, 2 * (name in TWO_COLUMNS)):
                 if table.setdefault(key, " ".join(rest)) != " ".join(rest):
                     faults.add(path, number, f"{key} has another line in another directory")
     faults.exit_if_any()

@@ -117,6 +117,15 @@ def _fields(raw: bytes, num_fields: int, num_ids: int, is_free: bool) -> list[st
     return fields
 
 
+def read_text(path: Path) -> str:
+    """A table in any order and with any line ends, without a byte order mark.   Raises: SystemExit: it is not text."""
+    try:
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        sys.exit(f"{Path(sys.argv[0]).name}: {path}:{line}: not UTF-8 text")
+
+
 def read_utt2spk(folder: Path, faults: Faults) -> dict[str, str]:
     """utt -> spk of a data directory."""
     return {utt: spk for _, (utt, spk) in read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)}

@@ -14,16 +14,28 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, check_cuts, group_by_speaker, properties, run_main, write_lines
+from data_tables import (
+    UTT_TABLES,
+    Faults,
+    check_cuts,
+    group_by_speaker,
+    properties,
+    read_text,
+    run_main,
+    write_lines,
+)
 
 
 def read(path: Path) -> dict[str, str]:
-    """key -> the rest of its line, of a table in any order; lines without a value are left out."""
+    """key -> the rest of its line, of a table in any order; lines without a value are left out and counted."""
     table: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").replace("\r\n", "\n").split("\n"):
-        key, _, rest = line.strip().replace("\t", " ", 1).partition(" ")
+    lines = [line.strip().replace("\t", " ", 1).partition(" ") for line in read_text(path).split("\n") if line.strip()]
+    for key, _, rest in lines:
         if rest.strip():
             table.setdefault(key, rest.strip())
+    if len(table) < len(lines):
+        print(f"fix_data_dir.py: {path}: left out {len(lines) - len(table)} of {len(lines)} lines, which have no value "
+              "or the key of an earlier one", file=sys.stderr)
     return table
 
 
@@ -33,7 +45,7 @@ def main() -> None:
     folder = parser.parse_args().data_dir
     for name in ("utt2spk", "wav.scp"):
         if not (folder / name).is_file():
-            sys.exit(f"{folder / name}: no such file")
+            sys.exit(f"fix_data_dir.py: {folder / name}: no such file")
     others = properties(folder)
     names = [name for name in (*UTT_TABLES, "wav.scp", "reco2dur", *others) if (folder / name).exists()]
     tables = {name: read(folder / name) for name in names}
@@ -41,7 +53,7 @@ def main() -> None:
     recording = {utt: tables["segments"][utt].split()[0] if "segments" in tables else utt for utt in utts}
     utts = {utt for utt in utts if recording[utt] in tables["wav.scp"]}
     if not utts:
-        sys.exit(f"{folder}: no utterance is in all of {', '.join(names)}")
+        sys.exit(f"fix_data_dir.py: {folder}: no utterance is in all of {', '.join(names)}")
     used = {recording[utt] for utt in utts}
     spk2utt = group_by_speaker({utt: tables["utt2spk"][utt] for utt in sorted(utts)})
     kept = {**dict.fromkeys(UTT_TABLES, utts), "wav.scp": used, "reco2dur": used,

@@ -1,5 +1,5 @@
-# Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, in_stage,
-# wrote, once, files_or_nothing, again_here, hold, options_of, given, literal, launch.
+# Functions for the body of a recipe or step, to be sourced by it (utils/parse_options.sh does so): die, log, has_model,
+# in_stage, wrote, once, files_or_nothing, again_here, hold, options_of, given, literal, launch.
 # shellcheck shell=bash
 
 # die MESSAGE: one line on stderr, and the end.
@@ -14,6 +14,9 @@ log() {
   while [[ "${BASH_SOURCE[frame]:-}" == "${BASH_SOURCE[0]}" ]]; do frame=$((frame + 1)); done
   printf '%(%F %T)T %s:%s %s\n' -1 "$(basename -- "${BASH_SOURCE[frame]:-$0}")" "${BASH_LINENO[frame - 1]}" "$*" >&2
 }
+
+# has_model DIR: dies unless this is an experiment with a trained model, or an exported model.
+has_model() { [[ -f "$1/model.pt" || -f "$1/model.safetensors" ]] || die "$0: no such file $1/model.pt or model.safetensors"; }
 
 # in_stage N "text": is stage N to run?   if in_stage 3 "train"; then ... fi
 in_stage() {

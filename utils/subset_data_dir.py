@@ -15,7 +15,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, properties, read_utt2spk, run_main, write_lines
+from data_tables import (
+    UTT_TABLES,
+    Faults,
+    group_by_speaker,
+    properties,
+    read_text,
+    read_utt2spk,
+    run_main,
+    write_lines,
+)
 
 
 def choose(utts: list[str], num: int) -> list[str]:
@@ -38,7 +47,7 @@ def copy_table(source: Path, out: Path, kept: set[str]) -> list[list[str]]:
     if not source.exists():
         out.unlink(missing_ok=True)
         return []
-    lines = [line for line in source.read_text(encoding="utf-8").split("\n") if line and line.split()[0] in kept]
+    lines = [line for line in read_text(source).split("\n") if kept.intersection(line.split(None, 1)[:1])]
     write_lines(out, lines)
     return [line.split() for line in lines]
 

@@ -14,7 +14,7 @@ import soundfile
 
 from rawnext.data.audio import read_header, read_samples
 from rawnext.data.cuts import SAMPLE_RATE
-from rawnext.data.wav import Source, check_sources, limits
+from rawnext.data.wav import Source, channel_of, check_sources, limits
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, write_lines
 from rawnext.kaldi.tables import read_conditions, read_table, to_number, write_conditions
@@ -24,11 +24,12 @@ SHORT = ("keep", "tile", "drop")
 
 
 class Span(NamedTuple):
-    """Position of an utterance in its recording, in samples of that recording."""
+    """Position of an utterance in its recording, in samples of that recording.   channel: -1: the only one."""
 
     start: int
     num_samples: int
     rate: int  # Hz
+    channel: int = -1
 
     @property
     def seconds(self) -> float:
@@ -50,17 +51,17 @@ def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
 def span_of_file(source: Source) -> Span:
     header = read_header(source.path)
     start, stop = limits(source, header.num_samples, header.rate)
-    return Span(start, stop - start, header.rate)
+    return Span(start, stop - start, header.rate, channel_of(source, header.channels) if header.channels > 1 else -1)
 
 
 def span_of_command(source: Source, duration: str) -> Span:
     """The span of a command's output; its rate is unknown, so positions are given at 16 kHz."""
     start = round(source.start_s * SAMPLE_RATE)
     if source.end_s >= 0:
-        return Span(start, round(source.end_s * SAMPLE_RATE) - start, SAMPLE_RATE)
+        return Span(start, round(source.end_s * SAMPLE_RATE) - start, SAMPLE_RATE, source.channel)
     if not 0 < (seconds := to_number(duration)) < float("inf"):
         raise source.fault("is a command: utt2dur must list its length")
-    return Span(start, round(seconds * SAMPLE_RATE), SAMPLE_RATE)
+    return Span(start, round(seconds * SAMPLE_RATE), SAMPLE_RATE, source.channel)
 
 
 class Cut(NamedTuple):
@@ -128,7 +129,7 @@ def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: S
                 recording, part = f"{source.utt}-tiled", Span(0, cut.num_samples(span), span.rate)
                 place = str(write_tiled(out / "audio" / f"{source.utt}.wav", source, span, part.num_samples).resolve())
         wav[recording] = place
-        channel = f" {source.channel}" if source.channel and place == tables.wav[tables.recording[source.utt]] else ""
+        channel = f" {span.channel}" if span.channel >= 0 and place == tables.wav[tables.recording[source.utt]] else ""
         segments.append(f"{source.utt} {recording} {as_text(part.start, part.rate)} "
                         f"{as_text(part.start + part.num_samples, part.rate)}{channel}")
         durations.append(f"{source.utt} {as_text(part.num_samples, part.rate)}")
@@ -159,7 +160,7 @@ def write_tiled(path: Path, source: Source, span: Span, num_samples: int) -> Pat
     """
     if source.is_pipe:
         raise source.fault("is a command and cannot be repeated; write its output to a file")
-    wave = read_samples(source.path, span.start, span.start + span.num_samples, source.channel).wave
+    wave = read_samples(source.path, span.start, span.start + span.num_samples, max(0, span.channel)).wave
     with atomic_path(path) as temporary:
         samples = np.clip(np.rint(np.resize(wave, num_samples) * 32768), -32768, 32767).astype(np.int16)
         soundfile.write(temporary, samples, span.rate, "PCM_16", format="WAV")

@@ -14,10 +14,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext.data.audio import AudioError, Header, read_header
+from rawnext.data.audio import Header, read_header
 from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, tables_changed, write_index
 from rawnext.data.pool import worker_pool
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, write_lines
 from rawnext.kaldi.tables import check_id, read_table, write_conditions
 from rawnext.log import progress

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 
-from rawnext.data.audio import AudioError, read_samples
+from rawnext.data.audio import read_samples
 from rawnext.data.cuts import SAMPLE_RATE, Cut, CutTable
 from rawnext.data.manifest import Utterance, scan_audio
 from rawnext.data.pool import worker_pool
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, readable, writable
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress

@@ -12,10 +12,10 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from rawnext.data.audio import AudioError, can_resample, read_header, read_samples, resample
+from rawnext.data.audio import can_resample, read_header, read_samples, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, atomic_path, read_lines
 from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
 
@@ -25,6 +25,7 @@ LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
 LEAST_S = LEAST_SAMPLES / SAMPLE_RATE
 AHEAD = 16  # utterances that each thread decodes ahead
 QUIETER_DB = 20  # a channel this far below the loudest one is probably not the one that was meant
+SMALLEST = 2.0**-32  # half a step of 32-bit audio
 LARGEST = 8.0  # sample value; floating-point samples are in [-1, 1], or somewhat above if they would clip
 OVERSHOOT_S = 0.5  # of a segment that is cut to the end of its recording, as Kaldi's extract-segments does
 FEWEST_VALUES = 5  # different sample values in speech, among EXAMINED samples; noise of one bit has two
@@ -34,7 +35,8 @@ EXAMINED = 100_000
 class Source(NamedTuple):
     """Location of an utterance.
 
-    end_s below 0: the end of the file.   table, line: where it is listed.   channel: counted from 0.
+    end_s below 0: the end of the file.   table, line: where it is listed.   channel: counted from 0; -1:
+    the only one.
     """
 
     utt: str
@@ -115,8 +117,8 @@ def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:
         if recording not in wavs:
             raise InputError(path, number, f"recording {recording[:60]} is not in wav.scp")
         start, end = map(to_number, columns[2:4])
-        channel = columns[4] if len(columns) == 5 else "0"
-        if not channel.isdecimal() or len(channel) > 3:
+        channel = columns[4] if len(columns) == 5 else "-1"
+        if len(columns) == 5 and (not channel.isdecimal() or len(channel) > 3):
             raise InputError(path, number, f"want a channel of 0 or more, got {channel[:30]}")
         if not (0 <= start < math.inf and (end == -1 or start < end < math.inf)):
             raise InputError(path, number, f"want 0 <= start < end, got {columns[2][:30]} {columns[3][:30]}")
@@ -175,9 +177,7 @@ def find_short(sources: Iterable[Source], least_s: float = LEAST_S,
         start, stop = limits(source, header.num_samples, header.rate)
         if is_short(seconds := (stop - start) / header.rate, least_s):
             short.append((source, seconds))
-        if source.channel >= header.channels:
-            raise source.fault(f"has no channel {source.channel}; channels are counted from 0, and it has "
-                               f"{header.channels}")
+        channel_of(source, header.channels)
         num_long += source.end_s > header.num_samples / header.rate + 0.5 / header.rate
         odd_rate += header.rate != SAMPLE_RATE
         odd_channels += header.channels != 1
@@ -232,12 +232,13 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
     """
     try:
         path = path_of(pipe_output(source.path)) if source.is_pipe else source.path
-        if source.start_s == 0 and source.end_s < 0:
-            start, stop = 0, None
+        if source.start_s == 0 and source.end_s < 0 and source.channel >= 0:
+            start, stop, channel = 0, None, source.channel
         else:
             header = read_header(path)
             start, stop = limits(source, header.num_samples, header.rate)
-        wave, rate, quieter_db, loudest = read_samples(path, start, stop, source.channel, longest_s)
+            channel = channel_of(source, header.channels)
+        wave, rate, quieter_db, loudest = read_samples(path, start, stop, channel, longest_s)
     except (AudioError, OSError) as error:
         raise source.fault(error) from None
     num = len(wave) if stop is None else min(len(wave), stop - start)
@@ -248,7 +249,7 @@ def decode(source: Source, least_samples: int = LEAST_SAMPLES, longest_s: float 
     if why := no_speech(wave):
         raise source.fault(why)
     if quieter_db > QUIETER_DB:
-        doubt = (f"channel {source.channel}, which is used, is {quieter_db:.0f} dB below the loudest one, "
+        doubt = (f"channel {channel}, which is used, is {quieter_db:.0f} dB below the loudest one, "
                  f"channel {loudest}")
         if doubts is None:
             log.warning("%s: %s", source.path, doubt)
@@ -271,7 +272,7 @@ def file_of(command: str, path: Path) -> Path:
 
 
 def limits(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
-    """First sample of an utterance in its recording, and the sample after its last, which may be the same or before it.
+    """First sample of an utterance in its recording, and the sample after its last, which may be the same.
 
     Args: num_samples, rate: of the recording.
     Raises: InputError: the utterance ends over 0.5 s after its recording.
@@ -280,7 +281,22 @@ def limits(source: Source, num_samples: int, rate: int) -> tuple[int, int]:
     end_s = duration if source.end_s < 0 else source.end_s
     if end_s > duration + OVERSHOOT_S:
         raise source.fault(f"ends at {end_s:g} s, after its recording ({duration:g} s)")
-    return round(source.start_s * rate), min(round(end_s * rate), num_samples)
+    start = round(source.start_s * rate)
+    return start, max(start, min(round(end_s * rate), num_samples))
+
+
+def channel_of(source: Source, channels: int) -> int:
+    """The channel of an utterance in a recording that has `channels`.
+
+    Raises: InputError: it has no such channel; or several, and segments does not state which, as after Kaldi's
+        fix_data_dir.sh or subset_data_dir.sh. Kaldi's extract-segments refuses such segments too.
+    """
+    if source.channel >= channels:
+        raise source.fault(f"has no channel {source.channel}; channels are counted from 0, and it has {channels}")
+    if source.channel < 0 and channels > 1:
+        raise source.fault(f"has {channels} channels; add which one to segments, as a fifth column, counted from 0 "
+                           "(Kaldi's data directory scripts drop it)")
+    return max(0, source.channel)
 
 
 def no_speech(wave: np.ndarray) -> str:
@@ -289,7 +305,9 @@ def no_speech(wave: np.ndarray) -> str:
         return "contains NaN or infinity"
     if not wave.any():
         return "has only zeros"
-    if (largest := max(wave.max(), -wave.min())) > LARGEST:
+    if (largest := max(wave.max(), -wave.min())) < SMALLEST:
+        return "has only zeros, or samples that round to them in 32 bits"
+    if largest > LARGEST:
         return f"has samples up to {largest:.0f}; they must be in [-1, 1], not on the scale of integers"
     if (num := len(np.unique(wave[:: 1 + len(wave) // EXAMINED]))) < FEWEST_VALUES:
         return f"has only {num} different value{'s' if num > 1 else ''}: no speech"

@@ -22,11 +22,11 @@ from torch.onnx.errors import OnnxExporterError
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
+from rawnext.identity import weights_path
 from rawnext.inference.extract import load_model
 from rawnext.models.features import HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.models.folded import folded
 from rawnext.stamp import sha256, stamp
-from rawnext.training import checkpoint
 
 INPUTS, OUTPUT = ("wave", "lengths"), "embedding"
 OPSET = 18
@@ -83,7 +83,7 @@ def export_onnx(exp: PathLike, path: PathLike) -> str:
     Raises: InputError: see write_onnx; or the experiment's model cannot be read.
     """
     model, _ = load_model(exp)
-    weights = checkpoint.weights_path(exp)
+    weights = weights_path(exp)
     metadata = {"sample_rate": str(SAMPLE_RATE), "model_sha256": sha256(weights), **stamp(),
                 "config": (Path(exp) / "config.yaml").read_text(encoding="utf-8")}
     difference = write_onnx(model, path, metadata)

@@ -10,11 +10,10 @@ from typing import Any
 from rawnext.config import Config
 from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, write_lines
-from rawnext.identity import KEY, one_model
+from rawnext.identity import KEY, WEIGHTS, one_model, weights_path
 from rawnext.inference.extract import load_model
 from rawnext.results.rows import Row, markdown, read_rows
 from rawnext.scoring.decision import MODEL_PATH, read_judge
-from rawnext.training import checkpoint
 from rawnext.training.checkpoint import fingerprint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
@@ -39,7 +38,7 @@ def read_info(exp: Path, model: str) -> dict[str, Any]:
     info = read_json(path, "a JSON object") if path.exists() else {}
     if not isinstance(info, dict):
         raise InputError(path, None, "is not a JSON object")
-    one_model({checkpoint.weights_path(exp): model, path: info.get(KEY)})
+    one_model({weights_path(exp): model, path: info.get(KEY)})
     return info
 
 
@@ -53,7 +52,7 @@ def describe(exp: Path, model: Any, config: Config) -> dict[str, Any]:
     info = read_info(exp, model_id)
     calibrations = sorted(path.parent.relative_to(exp / "calibration").as_posix()
                           for path in (exp / "calibration").glob("*/*/model.json"))
-    return {"model": config.model["name"], "weights": str(checkpoint.weights_path(exp)),
+    return {"model": config.model["name"], "weights": str(weights_path(exp)),
             "parameters": sum(p.numel() for p in model.parameters()),
             f"gmacs_of_{COUNTED_SAMPLES}_samples": info.get("gmacs") or round(gmacs(model), 4),
             "embedding_dim": model.embedding_dim, KEY: model_id,
@@ -70,7 +69,7 @@ def evaluations(exp: Path, model: str) -> list[Row]:
     if not any((exp / "scores").glob("**/*.json")):
         return []
     rows = read_rows(exp)
-    one_model({checkpoint.weights_path(exp): model, **{f"{row['scores']}.json": row.get(KEY) for row in rows}})
+    one_model({weights_path(exp): model, **{f"{row['scores']}.json": row.get(KEY) for row in rows}})
     return [row for row in rows if (row["duration"], row["backend"]) == ("full", "cosine")]
 
 
@@ -94,15 +93,15 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     """
     from safetensors.torch import save_file
 
-    target = folder / checkpoint.WEIGHTS[1]
-    if any((folder / name).exists() for name in checkpoint.WEIGHTS):
+    target = folder / WEIGHTS[1]
+    if any((folder / name).exists() for name in WEIGHTS):
         raise InputError(folder, None, "already has a model; choose another folder")
     model, config = load_model(exp)
     facts = describe(exp, model, config)
     facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []
     facts["training"] = public(facts["training"])
     if facts["calibrations"]:
-        one_model({checkpoint.weights_path(exp): facts[KEY], exp / MODEL_PATH: read_judge(exp).model})
+        one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: read_judge(exp).model})
     rows = evaluations(exp, facts[KEY]) if with_results else []
     lines = card(exp.resolve().name, facts, rows, licence, training_data)
     with atomic_path(folder / "config.yaml") as temporary:

@@ -24,6 +24,7 @@ from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.identity import weights_path
 from rawnext.models import MODELS
 from rawnext.training import checkpoint
 
@@ -51,7 +52,7 @@ def load_model(exp: PathLike, device: torch.device | str = "cpu") -> tuple[Any, 
                 model = MODELS.build(*split_name(config.model))
         except (ValueError, RuntimeError, MemoryError) as error:
             raise InputError(path, None, str(error)) from None
-        checkpoint.set_weights(model, state, checkpoint.weights_path(exp))
+        checkpoint.set_weights(model, state, weights_path(exp))
     return model.to(device).eval(), config
 
 

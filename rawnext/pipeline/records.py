@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rawnext.errors import InputError, warn
-from rawnext.files import versions, write_lines
-from rawnext.identity import arks_of
+from rawnext.files import write_lines
+from rawnext.identity import arks_of, versions
 from rawnext.stamp import ROOT, sha256
 
 # What an input or output may be besides a file:
 CODE = "code"  # the source of rawnext/ and steps/
 AUDIO = "audio:"  # AUDIO + data directory: size and time of every file in its wav.scp, and of those its commands name
 EMBEDDINGS = "embeddings:"  # EMBEDDINGS + folder: embedding.scp, its archives in the folder, the speakers' embeddings
+CONTENT = "content:"  # CONTENT + data directory: as AUDIO, with the content of the files in place of their times
 Identity = list[Any] | None  # [status, SHA-256]; None: there is no such file
 
 
 class Task(NamedTuple):
     """A command, the files it reads and writes.
 
-    command: its words, without what does not change its outputs.   inputs, outputs: files, or CODE, AUDIO, EMBEDDINGS;
-    an input may be missing. The record is named after the first output.   stale: files made from earlier outputs, which
-    are deleted before the command runs.
+    command: its words, without what does not change its outputs.   inputs, outputs: files, or CODE, AUDIO, CONTENT,
+    EMBEDDINGS; an input may be missing. The record is named after the first output.   stale: files made from earlier
+    outputs, which are deleted before the command runs.
     """
 
     command: tuple[str, ...]
@@ -68,8 +69,8 @@ def identity(path: str) -> Identity:
     """Status and content of an input; each is read once in a process."""
     if path == CODE:
         return [None, code()]
-    if path.startswith(AUDIO):
-        return [None, audio(path.removeprefix(AUDIO))]
+    if path.startswith((AUDIO, CONTENT)):
+        return [None, audio(path.partition(":")[2], path.startswith(CONTENT))]
     status = status_of(path)
     if status is not None and path.startswith(EMBEDDINGS):
         return [status, [(now := identity(file)) and now[1] for file, _ in status]]
@@ -97,15 +98,18 @@ def code() -> str:
     return digest.hexdigest()
 
 
-def audio(data_dir: str) -> str:
-    """SHA-256 over path, size and time of each line of wav.scp; warns of commands, whose output may also change."""
+def audio(data_dir: str, checksum: bool) -> str:
+    """SHA-256 over path, size and time of each line of wav.scp; warns of commands, whose output may also change.
+
+    Args: checksum: the files' content in place of their times.
+    """
     digest, path, pipes = hashlib.sha256(), Path(data_dir) / "wav.scp", 0
     try:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 source = line.partition(" ")[2].strip()
                 pipes += source.endswith("|")
-                digest.update(f"{line}{versions(source)}\n".encode())
+                digest.update(f"{line}{versions(source, checksum)}\n".encode())
     except OSError:
         return ""
     if pipes:
@@ -155,6 +159,27 @@ def pending(exp: Path, tasks: Iterable[Task], again: bool = False) -> list[Pendi
     return found
 
 
+def begin(item: Pending, begun: bool) -> None:
+    """Record the inputs of a command that continues its earlier work, before its first run.
+
+    Args: begun: there is earlier work, such as checkpoints.
+    Raises: InputError: the audio has changed since that was begun.
+    """
+    then = read_record(item.record).get("inputs", {}) if begun else {}
+    for path, now in item.inputs.items():
+        if path.startswith((AUDIO, CONTENT)) and path in then and then[path] != now:
+            raise InputError(path.partition(":")[2], None,
+                             f"its audio has changed since the training of {item.task.outputs[0]} began; --stage 3 "
+                             f"--again true trains again; to keep the model, or train it further, delete {item.record}")
+    if not then:
+        write_record(item, item.inputs, {})
+
+
+def write_record(item: Pending, inputs: dict[str, Identity], outputs: dict[str, Identity]) -> None:
+    record = {"command": item.task.command, "inputs": inputs, "outputs": outputs}
+    write_lines(item.record, [json.dumps(record, indent=1, ensure_ascii=False)])
+
+
 def finish(item: Pending) -> str:
     """Record that a task has been done.
 
@@ -167,14 +192,12 @@ def finish(item: Pending) -> str:
     if missing := [path for path in task.outputs if status_of(path) is None]:
         raise InputError(missing[0], None, "was not written")
     if then and then["outputs"].get(first) is not None and status_of(first) == then["outputs"][first][0]:
-        changed = [path for path, now in item.inputs.items()
-                   if (now and now[1]) != ((old := then["inputs"].get(path)) and old[1])]
+        changed = [path for path, now in item.inputs.items() if path in then["inputs"]  # AUDIO became CONTENT
+                   and (now and now[1]) != ((old := then["inputs"][path]) and old[1])]
         if changed or then["command"] != list(task.command):
             return f"{first} was kept, but {changed[0] if changed else 'its options'} changed since it was made"
     identity.cache_clear()
-    outputs = {path: identity(path) for path in task.outputs}
-    record = {"command": task.command, "inputs": item.inputs, "outputs": outputs}
-    write_lines(item.record, [json.dumps(record, indent=1, ensure_ascii=False)])
+    write_record(item, item.inputs, {path: identity(path) for path in task.outputs})
     return ""
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rawnext.files import condition_tables
-from rawnext.identity import arks_of
+from rawnext.identity import arks_of, weights_path
 from rawnext.pipeline.plan import COHORT, FROM_COHORT, FROM_EMBEDDINGS, Row, tag
-from rawnext.pipeline.records import AUDIO, CODE, EMBEDDINGS, Task
+from rawnext.pipeline.records import AUDIO, CODE, CONTENT, EMBEDDINGS, Task
 from rawnext.stamp import ROOT
 
 PAPER = ROOT / "conf" / "paper.tsv"
@@ -30,10 +30,15 @@ class Experiment(NamedTuple):
     dev: str = ""
     cohort_utts: int = 10
     measures: str = ""
+    checksum: bool = False
 
     @property
     def cohort(self) -> str:
         return f"{self.exp}/{COHORT}"
+
+    def audio(self, data: str) -> str:
+        """The audio of a data directory, as an input."""
+        return (CONTENT if self.checksum else AUDIO) + data
 
     def folder(self, data: str, protocol: str, seconds: str = "full") -> str:
         """Where the embeddings of a data directory are."""
@@ -73,8 +78,8 @@ def train(e: Experiment, role: str) -> list[Task]:
     command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
                "--dev", e.dev, *(("--teacher", e.teacher) if e.teacher else ()))
     inputs = [*e.conf.split(), f"{e.train}/cuts.jsonl", *(f"{banks}/{bank}/cuts.jsonl" for bank in BANKS)]
-    inputs += [f"{e.init}/{name}" for name in ("model.pt", "config.yaml") if e.init]
-    inputs += [AUDIO + e.train]
+    inputs += [str(weights_path(e.init)), f"{e.init}/config.yaml"] if e.init else []
+    inputs += [e.audio(e.train)]
     inputs += [e.teacher, *map(str, arks_of(e.teacher))] if e.teacher and Path(e.teacher).is_file() else []
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
     outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
@@ -84,7 +89,7 @@ def train(e: Experiment, role: str) -> list[Task]:
 def fit(e: Experiment, role: str) -> list[Task]:
     """The baseline without a network."""
     command = ("steps/fit_lda.py", "--config", e.conf, "--set", e.set, "--train", e.train, str(e.exp))
-    inputs = (CODE, *e.conf.split(), AUDIO + e.train, *(f"{e.train}/{name}" for name in TABLES[:3]))
+    inputs = (CODE, *e.conf.split(), e.audio(e.train), *(f"{e.train}/{name}" for name in TABLES[:3]))
     return [Task(command, inputs, tuple(f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train_info.json")))]
 
 
@@ -111,7 +116,7 @@ def embed(e: Experiment, role: str) -> list[Task]:
         folder = e.folder(data, protocol, seconds)
         duration = "0" if seconds == "full" else seconds
         command = ("steps/extract.sh", "--protocol", protocol, "--duration", duration, data, str(e.exp), folder)
-        inputs = (CODE, f"{e.exp}/model.pt", f"{e.exp}/config.yaml", AUDIO + data,
+        inputs = (CODE, str(weights_path(e.exp)), f"{e.exp}/config.yaml", e.audio(data),
                   *(f"{data}/{name}" for name in ("wav.scp", "segments", "spk2utt")))
         found.append(Task(command, inputs, (EMBEDDINGS + folder,)))
     return found

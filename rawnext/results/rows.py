@@ -4,6 +4,9 @@
 A figure that was neither measured nor published is an empty cell.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ MOST = 1e15  # of a number in a row
 NAMES = ("list", "data_set", "protocol", "backend")
 TEXTS = ("crop", "enroll", "eer_definition", "interval_note", "warning", KEY,
          "scores_sha256")  # that an evaluation may lack
+OWN = "row_sha256"  # of the other entries; evaluations of early versions lack it
 NEEDED = (*NAMES, "duration", "trials", "trials_sha256", "num_trials", "num_target", "eer", "min_dcf_01", "min_dcf_05")
 
 
@@ -81,19 +85,31 @@ def read_evaluated(row: Row) -> tuple[Trials, np.ndarray]:
     return read_scored_trials(row["scores"], row["trials"])
 
 
-def check_unchanged(row: Row) -> None:
-    """Raise InputError if the scores or trials of an evaluation cannot be read or have changed since: curves made of
-    them would not be those of its figures. Evaluations of early versions do not state what their scores were."""
+def check_unchanged(row: Row, gone: bool = False) -> None:
+    """Raise InputError if the scores or trials of an evaluation have changed since, or cannot be read: its figures are
+    not theirs. Evaluations of early versions do not state what their scores were.
+
+    Args: gone: they need not be there.
+    """
     for name in ("scores", "trials") if "scores_sha256" in row else ():
-        if row[f"{name}_sha256"] != sha256(row[name]):
+        if not (gone and not os.path.exists(row[name])) and row[f"{name}_sha256"] != sha256(row[name]):
             raise InputError(row[name], None, f"has changed since {row['scores']}.json was made of it; evaluate again")
 
 
+def row_sha256(row: Row) -> str:
+    """SHA-256 of the entries of an evaluation, in any order, except OWN."""
+    entries = {name: value for name, value in row.items() if name != OWN}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
 def read_row(path: Path) -> Row:
+    """An evaluation, without OWN.   Raises: InputError: it was not written by steps/evaluate.py, or edited since."""
     row = read_json(path)
     missing = [name for name in NEEDED if not isinstance(row, dict) or name not in row]
     if missing:
         raise InputError(path, None, f"has no {missing[0]!r}: not written by steps/evaluate.py")
+    if row.pop(OWN, own := row_sha256(row)) != own:
+        raise InputError(path, None, "was edited after steps/evaluate.py had written it; evaluate again")
     if wrong := [name for name, value in row.items() if not can_be(name, value)]:
         raise InputError(path, None, f"{wrong[0]}: not a value that steps/evaluate.py writes")
     point = [name for name, value in row.items() if name.endswith("_interval") and value and value[0] == value[1]]

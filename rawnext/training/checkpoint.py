@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rawnext.config import Config
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, readable
-from rawnext.identity import COMPUTATION
+from rawnext.identity import COMPUTATION, weights_path
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +65,6 @@ def is_inflated(path: PathLike) -> bool:
             return sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):  # also: of torch's old format
         return False
-
-
-WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
-
-
-def weights_path(exp: PathLike) -> Path:
-    """The first of WEIGHTS that is in a folder; model.pt if there is none."""
-    return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
 
 
 def load_state(exp: PathLike) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 import copy
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,4 +37,3 @@ def write_info(exp: Path, model: nn.Module, config: Config, **values: Any) -> No
             KEY: fingerprint(config, model.state_dict()), "command": command(),
             "commit": commit(), "torch": torch.__version__, "hardware": hardware(), **values}
     write_lines(exp / "train_info.json", json.dumps(info, indent=1).split("\n"))
-    print(f"{Path(sys.argv[0]).name}: wrote {exp}/model.pt, train_info.json", file=sys.stderr)

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpus import voice, write_corpus
 from programs import forking
 from tiny_model import calibrate, inform, write_experiment
 
+from rawnext.config import load_config
 from rawnext.files import newest, write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import write_scores
+from rawnext.models import MODELS
 from rawnext.scoring.calibration_files import read_model
 from rawnext.scoring.embeddings import backend_transform
 from rawnext.scoring.kaldi_models import read_plda
@@ -36,7 +39,7 @@ def run(folder: Path, command: list, limit: int | None = None, env: dict[str, st
 
 
 def killed_at_each_change(tmp_path, old, new, command, reads, least, once=False):
-    """old, new: functions that write the inputs to a folder.   reads: read what programs read together.
+    """old, new: functions that write the inputs to a folder.   reads: read what programs read together; None: no model.
 
     once: the program refuses to replace its output.   least: fewest changes that are expected.
     """
@@ -57,7 +60,7 @@ def killed_at_each_change(tmp_path, old, new, command, reads, least, once=False)
         folder = shutil.copytree(begun, tmp_path / str(limit))
         code = run(folder, command, limit)
         state = read(folder / "out")
-        assert all(part in both for part, *both in zip(state, before, after)), f"before change {limit}"
+        assert all(part is None or part in both for part, *both in zip(state, before, after)), f"before change {limit}"
         states.add(state == after)
         if not (once and state == after):
             assert run(folder, command) == 0
@@ -137,3 +140,37 @@ def test_export(tmp_path):
 
     killed_at_each_change(tmp_path, inputs, inputs, [program, "export", "exp", "--safetensors", "out"], [read], 8,
                           once=True)
+
+
+def read_experiment(out):
+    if not (out / "model.pt").exists():
+        return None
+    info = json.loads((out / "train_info.json").read_text())
+    weights = checkpoint.load_state(out)["model"]
+    assert info["fingerprint"] == checkpoint.fingerprint(load_config([out / "config.yaml"]), weights), "of one model"
+    return info["fingerprint"]
+
+
+def test_fit_lda(root, tmp_path):
+    """An experiment is that of the old data, of the new, or has no model."""
+    def inputs(speaker):
+        def write(folder):
+            write_corpus(folder / "data", 3, 3, 0.3, voice=lambda s, u, seconds: voice(s + speaker, u, seconds))
+            write_lines(folder / "c.yaml", [f"model: {{name: mel_stats, bands: 4, embedding_dim: {2 - speaker % 2}}}"])
+        return write
+
+    killed_at_each_change(tmp_path, inputs(0), inputs(1), [
+        root / "steps/fit_lda.py", "--device", "cpu", "--config", "c.yaml", "--train", "data", "out"],
+        [read_experiment], 4)
+
+
+def test_import_official(root, tmp_path):
+    """It refuses to replace a model: after a kill there is a whole one, or none."""
+    state = MODELS.build("next_tdnn", {"channels": 8, "blocks": [2], "kernels": [5], "light": True, "embedding_dim": 6}
+                         ).state_dict()
+
+    def inputs(folder):
+        checkpoint.save(folder / "official.pt", state)
+
+    killed_at_each_change(tmp_path, inputs, inputs, [root / "steps/import_official.py", "official.pt", "out"],
+                          [read_experiment], 4, once=True)

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rawnext.data import audio
-from rawnext.data.audio import AudioError, can_resample, read_header
+from rawnext.data.audio import can_resample, read_header
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.shar import read_manifest, read_members
 from rawnext.data.wav import Source, check_sources, load_wave
+from rawnext.errors import AudioError
 
 WAVE = voice(0, 0, 0.3)
 FORMATS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAVEX", "PCM_24"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"),

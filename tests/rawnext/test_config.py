@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import time
+
 import pytest
 
 from rawnext.config import load_config, save_config
@@ -50,6 +52,18 @@ def test_missing_file_and_bad_override(tmp_path):
         load_config([tmp_path / "none.yaml"])
     with pytest.raises(InputError, match="key=value"):
         load_config([], ["seed"])
+
+
+@pytest.mark.parametrize("opening", ["[", "{", "[{", "{a: [", "!!seq ["])
+def test_nested_brackets_are_refused_at_once(tmp_path, opening):
+    """PyYAML took 4 s for 3,000 of them, and hours for a file of 1 MB."""
+    (tmp_path / "c.yaml").write_text("seed: " + opening * (1_000_000 // len(opening)))
+    started = time.process_time()
+    with pytest.raises(InputError, match="c.yaml: not YAML"):
+        load_config([tmp_path / "c.yaml"])
+    with pytest.raises(InputError, match="^--set: want key=value"):
+        load_config([], ["seed=" + opening * 9000])
+    assert time.process_time() - started < 3
 
 
 def test_saved_config_is_read_back(tmp_path):

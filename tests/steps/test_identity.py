@@ -183,8 +183,9 @@ def test_results_show_the_command_of_the_training(here, monkeypatch):
 
 
 @pytest.mark.parametrize(("path", "program"), [
-    ("a/scores/x", "plot"), ("data/trials", "plot"), ("a/scores/x", "report")])
-def test_curves_are_of_the_scores_in_the_table(here, capsys, path, program):
+    ("a/scores/x", "plot"), ("data/trials", "plot"), ("a/scores/x", "report"), ("a/scores/x", "results"),
+    ("data/trials", "results")])
+def test_tables_and_curves_are_of_the_same_scores(here, capsys, path, program):
     Path("a/scores").mkdir()
     evaluate("a", "x", "cosine")
     enroll, test, scores = read_scores(path) if "scores" in path else ([], [], None)
@@ -195,6 +196,28 @@ def test_curves_are_of_the_scores_in_the_table(here, capsys, path, program):
         Path(path).write_text("".join(sorted(lines, reverse=True)))
     assert run(program, "a") == 1
     assert f"{path}: has changed since a/scores/x.json was made of it; evaluate again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["results", "plot", "report", "compare"])
+def test_an_edited_evaluation_is_refused(here, capsys, program):
+    Path("a/scores").mkdir()
+    evaluate("a", "x", "cosine")
+    path = Path("a/scores/x.json")
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(sorted(row.items()))))
+    assert run("results", "a") == 0, "only its order was changed"
+    path.write_text(json.dumps({**row, "eer": row["eer"] / 2}))
+    capsys.readouterr()
+    assert run(program, "a") == 1
+    err = capsys.readouterr().err
+    assert "a/scores/x.json: was edited after steps/evaluate.py had written it; evaluate again" in err
+
+
+def test_scores_may_be_deleted_after_their_evaluation(here):
+    Path("a/scores").mkdir()
+    evaluate("a", "x", "cosine")
+    Path("a/scores/x").unlink()
+    assert run("results", "a") == 0
 
 
 def test_scores_that_were_replaced_have_no_origin(here):

@@ -37,7 +37,8 @@ def data(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "wav.scp").write_text(f"r1 {tmp_path}/one (a) & JOB.wav\nr2 {tmp_path}/two.flac\n")
-    (data / "segments").write_text("a-1 r1 0.5 1.0\na-2 r1 1.0 3.005\nb-1 r2 0 0.05\nb-2 r2 0.3 -1 1\nb-3 r2 0.3 0.9\n")
+    (data / "segments").write_text("a-1 r1 0.5 1.0\na-2 r1 1.0 3.005\n"
+                                   "b-1 r2 0 0.05 0\nb-2 r2 0.3 -1 1\nb-3 r2 0.3 0.9 0\n")
     (data / "utt2spk").write_text("a-1 a\na-2 a\nb-1 b\nb-2 b\nb-3 b\n")
     (data / "spk2gender").write_text("a f\nb m\n")
     return data
@@ -90,9 +91,11 @@ def test_recordings_in_an_ark(root, data, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "old", "new", "why"), [
-    ("segments", "0.05\n", "0.05\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; .* --min-duration 0.1 removes"),
+    ("segments", "0.05 0\n", "0.05 0\n", "segments:3: b-1: .*two.flac: 0.050 s of audio; .* 0.1 removes"),
     ("segments", "3.005", "3.51", "segments:2: a-2: .*: ends at 3.51 s, after its recording .3 s."),
+    ("segments", "1.0 3.005", "3.1 3.3", "segments:2: a-2: .*: 0.000 s of audio; .* --min-duration 0.1 removes"),
     ("segments", "-1 1", "-1 2", "segments:4: b-2: .*: has no channel 2"),
+    ("segments", "0.3 0.9 0", "0.3 0.9", "segments:5: b-3: .*two.flac: has 2 channels; add which one to segments"),
     ("utt2spk", "b-3 b\n", "", "segments:5: b-3: .*: is not in utt2spk"),
     ("utt2spk", "b-3 b\n", "b-3 b\nb-4 b\n", "utt2spk: b-4 has no audio"),
     ("wav.scp", "two", "none", "segments:3: b-1: .*none.flac: no such file")])
@@ -134,7 +137,7 @@ def test_audio_that_differs_from_the_tables_is_refused(root, data):
             check_tables(CutTable(data), data)
         if " -1" in old:
             done = run(root, data)
-            assert done.returncode == 1 and "segments:3: b-2: the fifth column is missing" in done.stderr
+            assert done.returncode == 1 and "segments:3: b-2: " in done.stderr and "has 2 channels; add" in done.stderr
         (data / name).write_text(before)
         assert run(root, data, program="utils/validate_data_dir.py").returncode == 0
     check_tables(CutTable(data), data)

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from rawnext.files import write_lines
-from rawnext.results.rows import OFFICIAL_TRIALS, headline, lowest, order, read_paper, result_table
+from rawnext.results.rows import OFFICIAL_TRIALS, headline, lowest, order, read_paper, result_table, row_sha256
 
 pytestmark = pytest.mark.usefixtures("forked_programs")
 
@@ -74,7 +74,7 @@ def test_evaluation_holds_figures_and_stamps(experiment):
 
     date = row.pop("date")
     assert date.startswith("20") and date.endswith("+00:00")
-    assert row.pop("commit") and row.pop("hardware")
+    assert row.pop("row_sha256") == row_sha256(row | {"date": date}) and row.pop("commit") and row.pop("hardware")
     assert {k: v for k, v in row.items() if k[:3] not in ("eer", "min")} == {
         "list": "O", "data_set": "vox1", "trials": "trials", "trials_sha256": digest(experiment.folder / "trials"),
         "num_trials": 200, "num_target": int(experiment.is_target.sum()), "protocol": "paper", "duration": "2",
@@ -89,6 +89,7 @@ def test_order_of_scores_does_not_matter(experiment):
     assert first.returncode == second.returncode == 0, second.stderr
     a, b = (json.loads((experiment.folder / f"{name}.json").read_text()) for name in ("in_order", "mixed"))
     assert a.pop("date") <= b.pop("date") and a.pop("scores_sha256") != b.pop("scores_sha256")
+    assert a.pop("row_sha256") != b.pop("row_sha256")
     assert a == b and a["crop"] == "none"
 
 
@@ -199,7 +200,7 @@ def test_tsv_has_a_row_for_each_evaluation_with_all_stamps(results):
     written = json.loads((results.exp / "scores/cosine/O_2s.json").read_text())
     assert row["scores"] == "exp/x/scores/cosine/O_2s"
     assert row["command"] == "./run.sh --stage 3"  # one line, whatever the white space
-    for name in set(written) - {"train", "command"}:
+    for name in set(written) - {"train", "command", "row_sha256"}:
         assert row[name] == str(written[name])
 
 
@@ -208,8 +209,8 @@ def official(results, tmp_path, name, num, paper="''"):
     folder = tmp_path / "x" / "scores"
     folder.mkdir(parents=True)
     (tmp_path / "x" / "config.yaml").write_text(f"paper: {paper}\n")
-    row = json.loads((results.exp / "scores/cosine/O.json").read_text())
-    (folder / "O.json").write_text(json.dumps({**row, "list": name, "num_trials": num}))
+    row = json.loads((results.exp / "scores/cosine/O.json").read_text()) | {"list": name, "num_trials": num}
+    (folder / "O.json").write_text(json.dumps({**row, "row_sha256": row_sha256(row)}))
     done = results.run("results.py", tmp_path / "x")
     assert done.returncode == 0, done.stderr
     return (tmp_path / "x" / "RESULTS.md").read_text()

@@ -302,6 +302,16 @@ def test_a_retrained_model_gives_other_scores(folder):
     assert scores.read_text() != before and (folder / "exp/x/results.tsv").read_text() != results
 
 
+def test_other_audio_after_training_began_is_refused(folder):
+    os.utime(folder / "data/train/audio/s00-u0.wav", ns=(1, 1))
+    done, asked = verification(folder, *SMALL, "--stop-stage", "3")
+    line = "tasks.py: data/train: its audio has changed since the training of exp/x/model.pt began; --stage 3 --again "
+    assert done.returncode == 1 and asked == "" and line in done.stderr
+    (folder / "exp/x/made/model.pt").unlink()
+    good(folder, *SMALL, "--stop-stage", "3")
+    assert good(folder, *SMALL)[1] == ""
+
+
 @pytest.mark.parametrize(("stage", "made", "asked"), [
     ("3", "model.pt", "train"), ("4", "embeddings/test_native/embedding.1.ark", "extract extract extract"),
     ("5", "scores/cosine/test/trials_native", ""), ("8", "scores/cosine/test/trials_native.json", "")])

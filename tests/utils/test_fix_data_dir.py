@@ -39,6 +39,34 @@ def test_fix_keeps_what_all_tables_have(root, tmp_path):
     assert before == {path.name: path.read_text() for path in data.iterdir() if path.is_file()}
 
 
+def test_fix_reads_what_editors_and_windows_write(root, tmp_path):
+    """A byte order mark was part of the first id, whose utterance was removed."""
+    data = write(tmp_path / "data", utt2spk="\ufeffa-1 a\r\nb-1 b\r\n \r\n", wav_scp="\ufeffb-1 /b.wav\na-1 /a.wav")
+    done = run(root, "fix_data_dir.py", data)
+    assert done.returncode == 0 and done.stderr == f"fix_data_dir.py: kept 2 of 2 utterances of {data}\n"
+    assert text_of(data, "utt2spk") == "a-1 a\nb-1 b\n" and text_of(data, "wav.scp") == "a-1 /a.wav\nb-1 /b.wav\n"
+
+
+@pytest.mark.parametrize("line", ["c-1", "c-1\u00a0c", "a-1 b"])
+def test_fix_states_which_lines_it_leaves_out(root, tmp_path, line):
+    data = write(tmp_path / "data", utt2spk=f"a-1 a\n{line}\n", wav_scp="a-1 /a.wav\nc-1 /c.wav\n")
+    done = run(root, "fix_data_dir.py", data)
+    assert done.returncode == 0 and f"{data}/utt2spk: left out 1 of 2 lines, which have no value or" in done.stderr
+
+
+@pytest.mark.parametrize(("program", "name"), [
+    ("fix_data_dir.py", "wav.scp"), ("fix_data_dir.py", "utt2spk"), ("subset_data_dir.py", "wav.scp"),
+    ("subset_data_dir.py", "utt2spk"), ("combine_data.py", "wav.scp"), ("validate_data_dir.py", "wav.scp")])
+def test_tables_that_are_not_utf8_are_one_line(root, tmp_path, program, name):
+    data = write(tmp_path / "data", utt2spk="a-1 a\nb-1 b\n", wav_scp="a-1 /a.wav\nb-1 /b.wav\n")
+    (data / name).write_bytes((data / name).read_bytes().replace(b" b", b" \xffb").replace(b"/b", b"/\xffb"))
+    out = tmp_path / "out"
+    folders = {"subset_data_dir.py": ("--per-spk", 1, data, out), "combine_data.py": (out, data)}
+    done = run(root, program, *folders.get(program, (data,)))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"{data}/{name}:2: not UTF-8 text" in done.stderr
+
+
 def test_fix_with_segments(root, tmp_path):
     data = write(tmp_path / "data", utt2spk="a-1 a\na-2 a\nb-1 b\n", wav_scp="r2 /2.wav\nr1 /1.wav\nr3 /3.wav\n",
                  segments="a-1 r1 0 1\na-2 r9 0 1\nb-1 r2 0 -1\n")
@@ -51,7 +79,8 @@ def test_fix_with_segments(root, tmp_path):
 def test_nothing_in_common_changes_nothing(root, tmp_path):
     data = write(tmp_path / "data", utt2spk="a-1 a\n", wav_scp="b-1 /b.wav\n")
     done = run(root, "fix_data_dir.py", data)
-    assert done.returncode == 1 and done.stderr == f"{data}: no utterance is in all of utt2spk, wav.scp\n"
+    assert done.returncode == 1
+    assert done.stderr == f"fix_data_dir.py: {data}: no utterance is in all of utt2spk, wav.scp\n"
     assert text_of(data, "utt2spk") == "a-1 a\n"
 
 
@@ -71,6 +100,7 @@ def test_combine(root, tmp_path):
 @pytest.mark.parametrize(("tables", "why"), [
     ({"utt2spk": "b-1 b\n", "wav_scp": "b-1 /other.wav\n"}, "wav.scp:1: b-1 has another line in another directory"),
     ({"utt2spk": "c-1 c\n", "wav_scp": "r /c.wav\n", "segments": "c-1 r 0 1\n"}, "segments: no such file, but another"),
+    ({"utt2spk": "c-1 c x\n", "wav_scp": "c-1 /c.wav\n"}, "utt2spk:1: expected 2 fields, got 3"),
     ({"utt2spk": "c-1 c\n"}, "wav.scp: no such file")])
 def test_directories_that_cannot_be_joined(root, tmp_path, tables, why):
     one = write(tmp_path / "one", utt2spk="b-1 b\n", wav_scp="b-1 /b.wav\n")

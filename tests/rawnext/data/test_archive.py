@@ -18,10 +18,10 @@ from corpus import by_ffmpeg, voice
 
 from rawnext.data import archive
 from rawnext.data.archive import open_member
-from rawnext.data.audio import AudioError, read_16k, read_header, read_samples
+from rawnext.data.audio import read_16k, read_header, read_samples
 from rawnext.data.media import read_audio
 from rawnext.data.wav import check_sources, load_wave, read_sources
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 
 WAVE = voice(0, 0, 1.3)
 FORMATS = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"),

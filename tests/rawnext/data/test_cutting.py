@@ -107,7 +107,7 @@ def test_length_of_a_command_is_read_from_utt2dur(tmp_path):
     with pytest.raises(InputError, match="utt2dur must list its length"):
         read_spans(tmp_path, sources)
     write_lines(tmp_path / "utt2dur", ["a 1.5"])
-    assert read_spans(tmp_path, sources) == [Span(0, 24000, RATE)]
+    assert read_spans(tmp_path, sources) == [Span(0, 24000, RATE, 0)]
 
 
 # --- steps/cut_data_dir.py

@@ -13,7 +13,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawnext.data.audio import AudioError, read_header
+from rawnext.data.audio import read_header
 from rawnext.data.manifest import (
     Utterance,
     check_bad,
@@ -22,7 +22,7 @@ from rawnext.data.manifest import (
     scan_audio,
     write_data_dir,
 )
-from rawnext.errors import InputError
+from rawnext.errors import AudioError, InputError
 
 
 def write_audio(path: Path, num_samples: int = 1600, rate: int = 16000, channels: int = 1, **options) -> str:

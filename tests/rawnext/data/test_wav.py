@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recordings in lists: files and commands are read, everything else is refused."""
 
-import shutil
 import struct
 
 import numpy as np
 import pytest
 import soundfile
+from audio_programs import needs_ffmpeg
 from corpus import voice
 
 from rawnext.data import audio, pipes, wav
@@ -88,7 +88,7 @@ def test_long_stderr_of_a_command_does_not_block(data):
     assert np.array_equal(load(data, command)[0], read(data / "a.wav"))
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF])
+@pytest.mark.parametrize("size", [pytest.param(0, marks=needs_ffmpeg), 0xFFFFFFFF, 0x7FFFFFFF])
 def test_wav_header_without_the_length_is_read(data, size):
     raw = bytearray((data / "a.wav").read_bytes())
     raw[4:8] = raw[40:44] = struct.pack("<I", size)
@@ -97,7 +97,7 @@ def test_wav_header_without_the_length_is_read(data, size):
         assert np.array_equal(load(data, path)[0], read(data / "a.wav"))
 
 
-@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
+@needs_ffmpeg
 @pytest.mark.parametrize("kind", ["wav", "ogg"])
 def test_output_of_ffmpeg_is_read(data, kind):
     """Its headers do not state the length of the audio."""
@@ -158,7 +158,7 @@ def test_segments_that_end_half_a_second_late_are_cut_to_their_recording(data, p
 
 # --- wrong headers
 
-@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="no ffmpeg")
+@needs_ffmpeg
 @pytest.mark.parametrize("path", ["{data}/b.flac", "cat {data}/b.flac |"])
 def test_flac_of_unknown_length_is_read_to_its_end(data, path):
     """Encoders that write into a pipe make such files; libsndfile drops their end."""

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from rawnext.errors import InputError
+from rawnext.identity import content_of
 from rawnext.pipeline import records
 from rawnext.pipeline.records import (
     AUDIO,
+    CONTENT,
     EMBEDDINGS,
     Task,
+    begin,
     finish,
     identity,
     pending,
@@ -140,9 +143,9 @@ def test_embeddings_are_their_archives(exp):
     assert not is_done(exp, inputs=inputs)
 
 
-def done_of_audio(exp, wav_scp):
+def done_of_audio(exp, wav_scp, how=AUDIO):
     """The inputs of a task that read this wav.scp and has been done."""
-    inputs = (f"{AUDIO}data",)
+    inputs = (f"{how}data",)
     (exp.parent / "data").mkdir()
     (exp.parent / "data/wav.scp").write_text(wav_scp)
     (exp / "scores/out").unlink()
@@ -156,6 +159,43 @@ def test_audio_is_known_by_size_and_time(exp):
     inputs = done_of_audio(exp, "utt in1\npipe cat in2 |\n")
     os.utime("in1", ns=(1, 1))
     assert not is_done(exp, inputs=inputs)
+
+
+def test_with_checksum_audio_is_known_by_its_content(exp):
+    inputs = done_of_audio(exp, "utt in1\narchive in1:2\npipe cat in2 |\n", CONTENT)
+    os.utime("in1", ns=(1, 1))
+    assert is_done(exp, inputs=inputs)
+    for name in ("in1", "in2"):
+        text, status = Path(name).read_bytes(), os.stat(name)
+        Path(name).write_bytes(text[::-1] if text != text[::-1] else b"x" * len(text))
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns))
+        content_of.cache_clear()
+        assert not is_done(exp, inputs=inputs), "same size and time"
+        Path(name).write_bytes(text)
+        content_of.cache_clear()
+        assert is_done(exp, inputs=inputs)
+
+
+def test_begun_work_is_not_continued_with_other_audio(exp):
+    inputs = (f"{AUDIO}data",)
+    (exp.parent / "data").mkdir()
+    (exp.parent / "data/wav.scp").write_text("utt in1\n")
+
+    def item():
+        identity.cache_clear()
+        return pending(exp, [task(exp, inputs=inputs)])[0]
+
+    begin(item(), False)
+    begin(item(), True)
+    os.utime("in1", ns=(1, 1))
+    with pytest.raises(InputError, match="^data: its audio has changed since the training of .*out began; --stage 3"):
+        begin(item(), True)
+    begin(item(), False)   # nothing had been made, or all is made again
+    begin(item(), True)
+    os.utime("in1", ns=(2, 2))
+    item().record.unlink()
+    begin(item(), True)    # as the message advises
+    begin(item(), True)
 
 
 def test_commands_are_known_by_the_files_they_name_with_a_warning(exp, capsys):

@@ -14,6 +14,7 @@ from test_curves import NONTARGET, ROW, TARGET, curves
 from rawnext.files import write_lines
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import curves_of
+from rawnext.results.rows import row_sha256
 from rawnext.scoring.metrics import eer
 
 pytestmark = pytest.mark.usefixtures("forked_programs")
@@ -219,6 +220,6 @@ def test_faults_are_one_line(root, exp):
     (exp / "train.tsv").write_text("epoch\tloss\tacc\tlr\n1\t2\t3\t4\n")
     assert plot(root, exp).stderr == f"plot.py: {exp}/train.tsv:1: has no column 'eer_dev'\n"
     (exp / "train.tsv").unlink()
-    row = json.loads((exp / "scores" / "O.json").read_text())
-    (exp / "scores" / "O.json").write_text(json.dumps({**row, "trials": "gone"}))
+    row = json.loads((exp / "scores" / "O.json").read_text()) | {"trials": "gone"}
+    (exp / "scores" / "O.json").write_text(json.dumps({**row, "row_sha256": row_sha256(row)}))
     assert plot(root, exp).stderr == "plot.py: gone: no such file\n"
