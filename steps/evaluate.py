@@ -10,20 +10,17 @@ steps/evaluate.py --exp exp/x --list O --data-set vox1_test --protocol paper --d
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import read_json, write_lines
 from rawnext.identity import KEY, one_model, origin
-from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.kaldi.tables import read_scored_trials
 from rawnext.pipeline.plan import is_duration
-from rawnext.results.evaluation import TITLES, evaluation
+from rawnext.results.evaluation import TITLES, check_kinds, evaluation
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
-from rawnext.scoring.trial_speakers import trial_speakers
+from rawnext.scoring.trial_speakers import known_speakers
 from rawnext.stamp import sha256, stamp
 
 
@@ -42,23 +39,6 @@ def read_train_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise InputError(path, None, "expected a JSON object")
     return info
-
-
-def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
-    """Speakers of both sides (2, N); None if the tables are missing and were not requested."""
-    folder = Path(args.trials).parent
-    utt2spk = args.utt2spk or folder / "utt2spk"
-    enroll = args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
-    asked = args.utt2spk or args.enroll_utt2spk
-    if not asked and not (utt2spk.exists() and enroll.exists()):
-        return None
-    try:
-        return trial_speakers(trials, args.trials, utt2spk, enroll)
-    except InputError as error:
-        if asked:
-            raise
-        print(f"no intervals: {error}", file=sys.stderr)
-        return None
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -97,12 +77,11 @@ def main() -> None:
     config_sha256 = sha256(config)
     train = read_train_info(args.exp / "train_info.json")
     trials, scores = read_scored_trials(args.scores, args.trials)
-    for name, side in (("target", trials.is_target), ("nontarget", ~trials.is_target)):
-        if not side.any():
-            raise InputError(args.trials, None, f"has no {name} trial")
+    check_kinds(trials.is_target, args.trials)
+    speakers = known_speakers(trials, args.trials, args.utt2spk, args.enroll_utt2spk, args.enroll)
     fingerprint = origin(args.scores)
     one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
-    figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
+    figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers)
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),
         "num_trials": len(scores), "num_target": int(trials.is_target.sum()),

@@ -83,8 +83,8 @@ def _costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
     """Costs of miss rate 1 and false alarm rate 1, relative to the best trivial system (accept or reject all)."""
     if not 0 < p_target < 1:
         raise ValueError(f"p_target must be between 0 and 1, got {p_target}")
-    if not (c_miss > 0 and c_fa > 0):
-        raise ValueError(f"costs must be greater than 0, got {c_miss} and {c_fa}")
+    if not (0 < c_miss < np.inf and 0 < c_fa < np.inf):
+        raise ValueError(f"costs must be finite and greater than 0, got {c_miss} and {c_fa}")
     miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
     return miss / min(miss, false_alarm), false_alarm / min(miss, false_alarm)
 

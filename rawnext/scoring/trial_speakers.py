@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The speakers of both sides of each trial, for intervals and tests over speakers."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,27 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
         raise InputError(path, line + 1, f"a target trial of {one} and {other}" if one != other else
                          f"a nontarget trial within {one}")
     return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # only speakers that occur in the trials
+
+
+def known_speakers(trials: Trials, path: PathLike, utt2spk: PathLike | None = None,
+                   enroll_utt2spk: PathLike | None = None, enroll_data: PathLike | None = None) -> np.ndarray | None:
+    """As trial_speakers; None, with a message, if the tables were not requested and are missing or do not fit.
+
+    Args: utt2spk, enroll_utt2spk: requested tables.   enroll_data: data directory of the enroll side, if it is not the
+        folder of the trials, whose utt2spk is the default.
+    """
+    test = Path(utt2spk or Path(path).parent / "utt2spk")
+    enroll = Path(enroll_utt2spk or (Path(enroll_data) / "utt2spk" if enroll_data else test))
+    asked = utt2spk or enroll_utt2spk
+    if not asked and not (test.exists() and enroll.exists()):
+        return None
+    try:
+        return trial_speakers(trials, path, test, enroll)
+    except InputError as error:
+        if asked:
+            raise
+        print(f"no intervals: {error}", file=sys.stderr)
+        return None
 
 
 def model_speakers(path: PathLike, utt2spk: dict[str, str], where: PathLike) -> dict[str, str]:
