@@ -125,11 +125,23 @@ def embed_files(names: Sequence[str], channel: int,
     """
     sources, doubts = files(names, channel), dict[str, list[str]]()
     check_sources(sources)
-    extractor, seconds = load(), dict[str, float]()
-    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts))])
-    if not (usable := np.isfinite(x).all(axis=1) & x.any(axis=1)).all():
-        raise InputError(names[int(np.argmin(usable))], None, "the model gives an embedding that is zero or not finite")
+    extractor = load()
+    x, seconds = embed_sources(sources, extractor, doubts)
     for name, found in doubts.items():
         for doubt in found:
             print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
-    return x, np.array([seconds[name] for name in names]), doubts, extractor
+    return x, seconds, doubts, extractor
+
+
+def embed_sources(sources: Sequence[Source], extractor: "Extractor",
+                  doubts: dict[str, list[str]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) embeddings of N sources with their own utts, and their (N,) seconds.   doubts: takes warnings about each.
+
+    Raises: InputError: a file cannot be read, or the model gives no direction for it.
+    """
+    x, seconds = np.empty((len(sources), extractor.embedding_dim), np.float32), dict[str, float]()
+    for row, (_, vector) in enumerate(extractor.embed_each(read_each(sources, seconds, doubts))):
+        x[row] = vector
+        if not (np.isfinite(vector).all() and vector.any()):
+            raise sources[row].fault("the model gives an embedding that is zero or not finite")
+    return x, np.array([seconds[source.utt] for source in sources])

@@ -13,7 +13,7 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines, readable
 from rawnext.kaldi.csv_table import Columns, read_csv
-from rawnext.kaldi.tables import Trials, read_scored_trials, read_trials, to_number
+from rawnext.kaldi.tables import Trials, check_id, read_scored_trials, read_trials, to_number
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),
@@ -107,6 +107,8 @@ def read_any_trials(path: PathLike) -> Trials:
         if not os.path.isfile(path):
             raise
     named = read_trial_list(Path(path))
+    for name, line in named.lines.items():
+        check_id(name, path, line)
     return named.renamed({name: name for name in named.lines}, "")
 
 
@@ -116,6 +118,20 @@ def num_columns(path: PathLike) -> int:
         return 0
     with readable(path):
         return len(next(read_lines(path), (0, ""))[1].split())
+
+
+def read_any_pairs(path: PathLike) -> tuple[list[str], list[str]]:
+    """(N enroll ids, N test ids) of a trial list as in read_any_trials, or of lines `enroll test`."""
+    if num_columns(path) != 2:
+        return read_any_trials(path)[:2]
+    enroll, test = list[str](), list[str]()
+    for number, line in read_lines(path):
+        words = line.split()
+        if len(words) != 2:
+            raise InputError(path, number, f"expected 2 columns, got {len(words)}")
+        for side, word in zip((enroll, test), words):
+            side.append(check_id(word, path, number))
+    return enroll, test
 
 
 def read_any_scores(path: PathLike, trials_path: PathLike | None) -> tuple[Trials | None, np.ndarray, np.ndarray]:
