@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rawnext enroll` and `rawnext identify`: find a speaker in a gallery."""
+"""`rawnext enroll`, `rawnext identify` and `rawnext gallery`: find a speaker in a gallery, list and remove speakers."""
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
 from rawnext.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from rawnext.scoring.gallery import Gallery
 
 ENROLL = """Enroll a speaker from one or more recordings.
 
@@ -21,6 +25,15 @@ rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
 
 Prints lines `AUDIO rank speaker score LLR`, the most similar speaker first. The LLR compares this speaker with any
 other; it is - if the model has no calibration. If the speaker is not in the gallery, all LLRs are low."""
+
+GALLERY = """List or remove the speakers of a gallery.
+
+rawnext gallery list gallery.ark,gallery.scp
+rawnext gallery info gallery.ark,gallery.scp
+rawnext gallery remove gallery.ark,gallery.scp anna bert
+
+list prints lines `speaker recordings seconds`. remove rewrites the three files of the gallery without these speakers'
+models and names; without a remaining speaker it deletes them. Copies and backups are not touched."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -40,6 +53,64 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         add_model(parser)
         add_json(parser)
         parser.set_defaults(run=run)
+    parser = commands.add_parser("gallery", help="list or remove the speakers of a gallery", description=GALLERY,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(required=True, metavar="list|info|remove")
+    for name, run, short in (("list", list_speakers, "list the speakers"), ("info", info, "describe the gallery"),
+                             ("remove", remove, "remove speakers")):
+        parser = actions.add_parser(name, help=short, description=f"{short.capitalize()}.")
+        parser.add_argument("gallery", type=ark_scp, metavar="ARK,SCP", help="files of the gallery")
+        if name == "remove":
+            parser.add_argument("names", nargs="+", metavar="SPEAKER", help="speakers to remove")
+        add_json(parser)
+        parser.set_defaults(run=run)
+
+
+def existing_gallery(args: argparse.Namespace, fingerprint: str | None = None) -> "Gallery":
+    """The gallery named by the options.   Raises: InputError: it does not exist, or see Gallery."""
+    from rawnext.scoring.gallery import Gallery
+
+    gallery = Gallery(args.gallery, fingerprint)
+    if not gallery.speakers and not gallery.unfinished:
+        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
+    return gallery
+
+
+def list_speakers(args: argparse.Namespace) -> None:
+    for name, speaker in existing_gallery(args).speakers.items():
+        if args.json:
+            print_json(speaker=name, utts=speaker.utts, seconds=speaker.seconds)
+        else:
+            print(f"{name} {speaker.utts} {speaker.seconds:.2f}")
+
+
+def info(args: argparse.Namespace) -> None:
+    gallery = existing_gallery(args)
+    speakers = gallery.speakers.values()
+    facts = {"speakers": len(speakers), "utts": sum(speaker.utts for speaker in speakers),
+             "seconds": round(sum(speaker.seconds for speaker in speakers), 3),
+             "dimensions": max((len(speaker.mean) for speaker in speakers), default=0), "model": gallery.fingerprint,
+             "files": [str(path) for path in (gallery.ark, gallery.scp, gallery.json)]}
+    if args.json:
+        print_json(**facts)
+        return
+    for key, value in facts.items():
+        print(printable(f"{key}: {' '.join(value) if isinstance(value, list) else value}"))
+
+
+def remove(args: argparse.Namespace) -> None:
+    from rawnext.training.lock import lock_folder
+
+    if not args.gallery[1].parent.is_dir():
+        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
+    with lock_folder(args.gallery[1].parent):
+        gallery = existing_gallery(args)
+        gallery.remove(args.names)
+    names = list(dict.fromkeys(args.names))
+    if args.json:
+        print_json(removed=names, speakers=len(gallery.speakers))
+    else:
+        print(f"{' '.join(names)} removed; {len(gallery.speakers)} speakers in {gallery.scp}")
 
 
 def enroll(args: argparse.Namespace) -> None:

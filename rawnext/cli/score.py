@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Score a trial list over audio files: lines `enroll test LLR`.
 
 rawnext score -m exp/rawnext trials wav.scp -o scores
-rawnext score -m exp/rawnext trials recordings -o scores      # trials such as `anna/1.wav bert/2.wav`, relative to the folder
+rawnext score -m exp/rawnext trials recordings -o scores   # trials such as `anna/1.wav bert/2.wav`
 
 TRIALS has lines `enroll test`, `enroll test target|nontarget`, `1|0 enroll test` as for VoxCeleb, or is a CSV; labels
 are not used. WAV is a list of lines `utt path` as in wav.scp, or the folder of the files that TRIALS names (default:

@@ -214,3 +214,25 @@ def test_audio_that_no_model_can_take_is_one_line(command, samples, rate, why, c
 def test_devices_without_values_are_one_line(device, exps):
     with pytest.raises(InputError, match=f"^{device}: no such device: "):
         main(["verify", "-m", str(exps[1]), "--device", device, "a.wav", "b.flac"])
+
+
+def test_speakers_of_a_gallery_are_listed_and_removed(exps, work, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    main(["enroll", *GALLERY, "bert", "b.flac"])
+    capsys.readouterr()
+    main(["gallery", "list", GALLERY[1]])
+    assert capsys.readouterr().out == "anna 1 1.00\nbert 1 2.00\n"
+    main(["gallery", "list", GALLERY[1], "--json"])
+    main(["gallery", "info", GALLERY[1], "--json"])
+    main(["gallery", "remove", GALLERY[1], "anna", "--json"])
+    anna, _, about, removed = rows(capsys)
+    assert anna == {"speaker": "anna", "utts": 1, "seconds": 1.0} and removed == {"removed": ["anna"], "speakers": 1}
+    assert (about["speakers"], about["utts"], about["seconds"], about["dimensions"]) == (2, 2, 3.0, 8)
+    main(["gallery", "info", GALLERY[1]])
+    assert "speakers: 1\nutts: 1\n" in capsys.readouterr().out
+    for words, why in ((["remove", GALLERY[1], "bert", "anna"], "g.scp: anna is not enrolled; nobody was removed"),
+                       (["list", "no.ark,no.scp"], "no.scp: no such file"),
+                       (["remove", "no/g.ark,no/g.scp", "bert"], "no/g.scp: no such file")):
+        with pytest.raises(InputError, match=why):
+            main(["gallery", *words])
+    assert not (work / "no").exists()
