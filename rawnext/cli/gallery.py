@@ -19,12 +19,16 @@ rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp anna anna1.wav anna2.wa
 
 The speaker's model is the mean of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds
 recordings to it. A JSON file with SCP's name and the ending .json has the number and duration of the recordings."""
-IDENTIFY = """Find the most similar speakers of a gallery.
+IDENTIFY = """Find the speaker of each file in a gallery, or decide that it is nobody of them.
 
 rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
+rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp --prior 0.01 --exit-code calls/*.wav --json
 
-Prints lines `AUDIO rank speaker score LLR`, the most similar speaker first. The LLR compares this speaker with any
-other; it is - if the model has no calibration. If the speaker is not in the gallery, all LLRs are low."""
+Prints lines `AUDIO rank speaker score LLR probability`, the most probable speaker first, and a line
+`AUDIO answer speaker probability`, whose speaker is - for nobody. The LLR compares this speaker with any other. The
+answer is the most probable of all speakers of the gallery and nobody, given the LLRs and --prior. Without a calibration
+of the model, LLR and probability are - and there is no answer."""
+NOBODY = 3  # exit status
 
 GALLERY = """List or remove the speakers of a gallery.
 
@@ -47,6 +51,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("name", help="speaker id, valid in Kaldi's tables")
             parser.add_argument("--add", action="store_true", help="add recordings to an enrolled speaker")
         else:
+            parser.add_argument("--prior", type=float, default=0.5, metavar="P",
+                                help="prior probability that the speaker is in the gallery, the same for each of its "
+                                     "speakers (default %(default)s)")
+            parser.add_argument("--exit-code", action="store_true",
+                                help=f"exit with {NOBODY} if the answer for a file is nobody")
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_channel(parser)
@@ -139,22 +148,30 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import SAME_AUDIO, read_judge
+    from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors, read_judge
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
         raise InputError("--top", None, "must be at least 1")
+    if not 0 < args.prior < 1:
+        raise InputError("--prior", None, f"must be between 0 and 1, got {args.prior}")
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     judge = read_judge(model_folder(args))
+    if judge.why and args.exit_code:
+        raise InputError("--exit-code", None, f"there is no answer: {judge.why}")
     for doubt in [judge.why, *judge.doubts]:
         if doubt:
             print(f"rawnext: {doubt}", file=sys.stderr)
     x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args, judge))
     gallery = Gallery(args.gallery, extractor.fingerprint)
-    speakers = list(gallery.speakers.values())
+    names, enrolled = list(gallery.speakers), [speaker.seconds for speaker in gallery.speakers.values()]
+    answers = []
     for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
-        llrs, outside = judge.llr(scores, [speaker.seconds for speaker in speakers], np.full(len(speakers), duration))
+        llrs, outside = judge.llr(scores, enrolled, np.full(len(names), duration))
+        chances = gallery_posteriors(llrs, args.prior)
+        best = int(chances.argmax())
+        answers.append(names[best] if best < len(names) else None)
         found = []
         if outside.any():
             found.append("The calibration has not seen these durations and uses the nearest that it knows.")
@@ -163,10 +180,15 @@ def identify(args: argparse.Namespace) -> None:
         for doubt in found:
             print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
         doubts[name] += found
-        for rank, row in enumerate(np.argsort(-scores, kind="stable")[: args.top], 1):
-            speaker, score, llr = list(gallery.speakers)[row], float(scores[row]), float(llrs[row])
+        for rank, row in enumerate(np.argsort(-(scores if judge.why else llrs), kind="stable")[: args.top], 1):
+            score, llr, chance = float(scores[row]), float(llrs[row]), float(chances[row])
             if args.json:
-                print_json(audio=name, rank=rank, speaker=speaker, score=round(score, 6), llr=llr,
-                           doubts=[*doubts[name], *judge.doubts])
+                answer = {"answer": answers[-1], "nobody": float(chances[-1])} if not judge.why else {}
+                print_json(audio=name, rank=rank, speaker=names[row], score=round(score, 6), llr=llr,
+                           probability=chance, **answer, doubts=[*doubts[name], *judge.doubts])
             else:
-                print(f"{name} {rank} {speaker} {score:.4f} {'-' if np.isnan(llr) else f'{llr:.3f}'}")
+                print(f"{name} {rank} {names[row]} {score:.4f} {'- -' if judge.why else f'{llr:.3f} {chance:.4f}'}")
+        if not (args.json or judge.why):
+            print(f"{name} answer {answers[-1] or '-'} {chances[best]:.4f}")
+    if args.exit_code and None in answers:
+        sys.exit(NOBODY)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rawnext verify`, `enroll` and `identify`: scores equal the Python interface's, decisions need a calibration."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
 from rawnext.errors import InputError
 from rawnext.inference.extractor import RecordingWarning
+from rawnext.scoring.decision import gallery_posteriors
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
 GALLERY = ["-g", "g.ark,g.scp"]
@@ -95,7 +97,7 @@ def test_identify_ranks_enrolled_speakers(extractor, capsys):
         assert row["score"] == pytest.approx(score, abs=1e-5)
         llr = 5 * score - 2 - (1 / seconds + 1 / FILES[row["audio"]][1]) / 4
         assert row["llr"] == pytest.approx(llr, abs=1e-3)
-    assert found[0]["score"] > found[1]["score"]
+    assert found[0]["llr"] > found[1]["llr"] and found[2]["llr"] > found[3]["llr"]
     main(["identify", *GALLERY, "--top", "1", "a.wav"])
     assert capsys.readouterr().out.startswith(f"a.wav 1 {found[0]['speaker']} {found[0]['score']:.4f} ")
 
@@ -236,3 +238,38 @@ def test_speakers_of_a_gallery_are_listed_and_removed(exps, work, capsys):
         with pytest.raises(InputError, match=why):
             main(["gallery", *words])
     assert not (work / "no").exists()
+
+
+def test_identify_answers_with_a_speaker_or_nobody(exps, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    main(["enroll", *GALLERY, "bert", "b.flac"])
+    capsys.readouterr()
+    for prior, status in ((0.99, 0), (0.0001, 3)):
+        with pytest.raises(SystemExit) if status else contextlib.nullcontext() as end:
+            main(["identify", *GALLERY, "a.wav", "c.wav", "--json", "--exit-code", "--prior", str(prior)])
+        assert not status or end.value.code == status
+        found = rows(capsys)
+        for file in ("a.wav", "c.wav"):
+            mine = {row["speaker"]: row for row in found if row["audio"] == file}
+            chances = gallery_posteriors([mine[name]["llr"] for name in ("anna", "bert")], prior)
+            assert [mine["anna"]["probability"], mine["bert"]["probability"],
+                    mine["bert"]["nobody"]] == pytest.approx(chances)
+            likely = max(mine, key=lambda name: mine[name]["probability"])
+            assert {row["answer"] for row in mine.values()} == {None if status else likely}
+    main(["identify", *GALLERY, "a.wav", "--prior", "0.99", "--top", "1"])
+    first, answer = capsys.readouterr().out.splitlines()
+    assert first.startswith("a.wav 1 ") and answer.split() == ["a.wav", "answer", *first.split()[2::3]]
+    main(["identify", *GALLERY, "a.wav", "--prior", "0.0001"])
+    assert "\na.wav answer - 0.99" in capsys.readouterr().out
+    main(["enroll", "-m", str(exps[0]), "-g", "p.ark,p.scp", "anna", "a.wav"])
+    plain = ["identify", "-m", str(exps[0]), "-g", "p.ark,p.scp", "a.wav"]
+    capsys.readouterr()
+    main(plain)
+    assert capsys.readouterr().out == "a.wav 1 anna 1.0000 - -\n"
+    main([*plain, "--json"])
+    (row,) = rows(capsys)
+    assert "answer" not in row and row["probability"] is None
+    for words, why in (([*plain, "--exit-code"], "--exit-code: there is no answer: no calibration"),
+                       (["identify", *GALLERY, "--prior", "1", "a.wav"], "--prior: must be between 0 and 1")):
+        with pytest.raises(InputError, match=why):
+            main(words)
