@@ -13,12 +13,14 @@ from rawnext.errors import InputError, printable
 if TYPE_CHECKING:
     from rawnext.scoring.gallery import Gallery
 
-ENROLL = """Enroll a speaker from one or more recordings.
+ENROLL = """Enroll a speaker from one or more recordings, or the speakers of a table.
 
 rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp anna anna1.wav anna2.wav
+rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp --table data/enroll
 
-The speaker's model is the mean of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds
-recordings to it. A JSON file with SCP's name and the ending .json has the number and duration of the recordings."""
+The table is a data directory (wav.scp and utt2spk) or a file with lines `speaker path`. A speaker's model is the mean
+of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds recordings to it. A JSON
+file with SCP's name and the ending .json has the number and duration of the recordings."""
 IDENTIFY = """Find the speaker of each file in a gallery, or decide that it is nobody of them.
 
 rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
@@ -48,7 +50,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True,
                             help="files of the gallery")
         if name == "enroll":
-            parser.add_argument("name", help="speaker id, valid in Kaldi's tables")
+            parser.add_argument("name", nargs="?", metavar="NAME", help="speaker id, valid in Kaldi's tables")
+            parser.add_argument("--table", metavar="LIST", help="data directory, or file with lines `speaker path`")
             parser.add_argument("--add", action="store_true", help="add recordings to an enrolled speaker")
         else:
             parser.add_argument("--prior", type=float, default=0.5, metavar="P",
@@ -57,7 +60,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--exit-code", action="store_true",
                                 help=f"exit with {NOBODY} if the answer for a file is nobody")
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
-        parser.add_argument("inputs", nargs="+", metavar="AUDIO")
+        parser.add_argument("inputs", nargs="*" if name == "enroll" else "+", metavar="AUDIO")
         add_channel(parser)
         add_model(parser)
         add_json(parser)
@@ -123,27 +126,40 @@ def remove(args: argparse.Namespace) -> None:
 
 
 def enroll(args: argparse.Namespace) -> None:
-    from rawnext.cli.inputs import embed_files
+    from rawnext.cli.inputs import embed_listed, files, speaker_table
     from rawnext.kaldi.tables import check_id
     from rawnext.scoring.gallery import Gallery
     from rawnext.training.lock import lock_folder
 
-    check_id(args.name, "NAME")
-    if len(set(args.inputs)) < len(args.inputs):
-        raise InputError("rawnext enroll", None, "a file is named twice")
-    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args))
+    if bool(args.table) == bool(args.name) or bool(args.name) != bool(args.inputs):
+        raise InputError("rawnext enroll", None, "wants either NAME and AUDIO or --table")
+    if args.table:
+        sources, spks = speaker_table(args.table, args.channel)
+    else:
+        sources, spks = files(args.inputs, args.channel), [check_id(args.name, "NAME")] * len(args.inputs)
+    rows_of: dict[str, list[int]] = {}
+    seen: set[tuple[str, float]] = set()
+    for row, (name, source) in enumerate(zip(spks, sources)):
+        rows_of.setdefault(name, []).append(row)
+        if (place := (source.path, source.start_s)) in seen:
+            raise InputError(args.table or "rawnext enroll", source.line, f"a file is named twice: {source.path}")
+        seen.add(place)
+    x, seconds, doubts, extractor = embed_listed(sources, lambda: load_extractor(args))
     with lock_folder(args.gallery[1].parent):
         gallery = Gallery(args.gallery, extractor.fingerprint)
-        known = args.name in gallery.speakers
-        speaker = gallery.enroll(args.name, x, float(seconds.sum()), args.add)
+        known = set(gallery.speakers)
+        for name, rows in rows_of.items():
+            gallery.enroll(name, x[rows], float(seconds[rows].sum()), args.add)
         gallery.save()
-    done = "added to" if args.add else "replaced" if known else "enrolled"
-    if args.json:
-        print_json(speaker=args.name, done=done, utts=speaker.utts, seconds=speaker.seconds,
-                   speakers=len(gallery.speakers), doubts=doubts)
-    else:
-        print(f"{args.name} {done}: {speaker.utts} recordings, {speaker.seconds:.2f} s; {len(gallery.speakers)} "
-              f"speakers in {gallery.scp}")
+    for name, rows in rows_of.items():
+        speaker, what = gallery.speakers[name], "added to" if args.add else "replaced" if name in known else "enrolled"
+        if args.json:
+            print_json(speaker=name, done=what, utts=speaker.utts, seconds=speaker.seconds,
+                       speakers=len(gallery.speakers), doubts={sources[row].utt: doubts[sources[row].utt]
+                                                               for row in rows})
+        else:
+            print(f"{name} {what}: {speaker.utts} recordings, {speaker.seconds:.2f} s; {len(gallery.speakers)} "
+                  f"speakers in {gallery.scp}")
 
 
 def identify(args: argparse.Namespace) -> None:

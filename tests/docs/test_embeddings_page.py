@@ -35,6 +35,7 @@ def work(tmp_path, monkeypatch):
     utts = [f"{name}-{utt}" for name in ("anna", "bert") for utt in (1, 2)]
     pairs = [(a, b) for a in utts for b in utts if a < b]
     write_lines("trials", [f"{a} {b} {'target' if a[0] == b[0] else 'nontarget'}" for a, b in pairs])
+    write_lines("speakers", [f"{utt.split('-')[0]} recordings/{utt}.flac" for utt in utts])
     write_lines("wav.scp", [f"{utt} recordings/{utt}.flac" for utt in utts])
     subprocess.run(["ffmpeg", "-v", "error", "-i", "a.wav", "b.m4a"], check=True)
     return tmp_path

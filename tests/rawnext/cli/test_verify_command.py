@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
 from rawnext.errors import InputError
 from rawnext.inference.extractor import RecordingWarning
+from rawnext.kaldi.ark import read_matrix
 from rawnext.scoring.decision import gallery_posteriors
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
@@ -273,3 +275,37 @@ def test_identify_answers_with_a_speaker_or_nobody(exps, capsys):
                        (["identify", *GALLERY, "--prior", "1", "a.wav"], "--prior: must be between 0 and 1")):
         with pytest.raises(InputError, match=why):
             main(words)
+
+
+def test_a_table_equals_enrolling_one_after_another(exps, work, capsys):
+    os.mkdir("data")
+    Path("data/wav.scp").write_text("u1 a.wav\nu2 b.flac\nu3 c.wav\n")
+    Path("data/utt2spk").write_text("u1 bert\nu2 anna\nu3 bert\n")
+    Path("table").write_text("bert a.wav\nanna b.flac\nbert c.wav\n")
+    main(["enroll", *GALLERY, "bert", "a.wav", "c.wav"])
+    main(["enroll", *GALLERY, "anna", "b.flac"])
+    expected = json.loads(Path("g.json").read_text()), read_matrix("g.scp")
+    for table in ("data", "table"):
+        main(["enroll", "-g", f"{table}.ark,{table}.scp", "--table", table])
+        about, (names, means) = json.loads(Path(f"{table}.json").read_text()), read_matrix(f"{table}.scp")
+        assert about["speakers"] == expected[0]["speakers"] and names == expected[1][0] == ["anna", "bert"]
+        assert np.allclose(means, expected[1][1], atol=1e-6)
+    capsys.readouterr()
+    Path("more").write_text("bert b.flac\n")
+    main(["enroll", *GALLERY, "--table", "more", "--add", "--json"])
+    (row,) = rows(capsys)
+    assert (row["speaker"], row["done"], row["utts"], row["seconds"], [*row["doubts"]]) == (
+        "bert", "added to", 3, 4.5, ["b.flac"])
+    before = Path("g.ark").read_bytes()
+    Path("data/utt2spk").write_text("u1 bert\nu2 anna\n")
+    for text, why in (("bert\n", "t:1: expected `speaker path`"), ("", "t: is empty"), ("b' a.wav\n", "be an id"),
+                      ("x a.wav\ny a.wav\n", "t:2: a file is named twice: a.wav"), ("x no.wav\n", "no.wav: no such"),
+                      ("x cat a.wav |\n", "t:1: 'cat a.wav |' is a command"), (None, "data/wav.scp:3: u3 is not in ")):
+        Path("t").write_text(text or "")
+        with pytest.raises(InputError) as error:
+            main(["enroll", *GALLERY, "--table", "data" if text is None else "t"])
+        assert why in str(error.value)
+    for words in (["anna"], [], ["--table", "t", "anna", "a.wav"]):
+        with pytest.raises(InputError, match="wants either NAME and AUDIO or --table"):
+            main(["enroll", *GALLERY, *words])
+    assert Path("g.ark").read_bytes() == before
