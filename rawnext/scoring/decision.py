@@ -141,6 +141,8 @@ def read_judge(exp: PathLike) -> Judge:
                                      "cosine and native")
     if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
         return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
+    if calibration.num_scores > 1:
+        return Judge(None, [], f"no calibration: {path} fuses the scores of {calibration.num_scores} systems")
     if calibration.weights[0] <= 0:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")
