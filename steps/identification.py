@@ -55,8 +55,10 @@ def main() -> None:
     parser.add_argument("data_dir", type=Path, help="with utt2spk")
     parser.add_argument("embeddings", metavar="SCP", help="embeddings of its utterances")
     args = parser.parse_args()
-    if args.enroll_utts < 1 or args.repeats < 1 or not all(0 < fpir < 1 for fpir in args.fpir):
-        parser.error("--enroll-utts and --repeats must be at least 1, --fpir between 0 and 1")
+    if not (args.enroll_utts >= 1 and 1 <= args.repeats <= 1000 and 0 <= args.seed < 1 << 32):
+        parser.error("want --enroll-utts from 1, --repeats from 1 to 1000 and --seed from 0 to 2^32 - 1")
+    if not args.fpir or not all(0 < fpir < 1 for fpir in args.fpir):
+        parser.error("want --fpir between 0 and 1")
     table = args.data_dir / "utt2spk"
     utt2spk = read_table(table, one_word=True)
     keys, x, _, _ = read_side(args.embeddings, wanted=utt2spk)
@@ -68,12 +70,12 @@ def main() -> None:
     is_enrolled = enrolled(speaker, args.enroll_utts, args.seed)
     models = np.zeros((num, x.shape[1]))
     np.add.at(models, speaker[is_enrolled], x[is_enrolled])
-    scores = x[~is_enrolled] @ unit_vectors(models).astype(x.dtype).T
     sizes = args.sizes or [size for size in SIZES if size < num]
     try:
+        scores = x[~is_enrolled] @ unit_vectors(models).astype(x.dtype).T
         rows = identification_errors(scores, speaker[~is_enrolled], sizes, args.fpir, args.repeats, args.seed)
     except ValueError as error:
-        raise InputError("--sizes", None, str(error)) from None
+        raise InputError(args.embeddings, None, str(error)) from None
     if not args.json:
         print("speakers\tFPIR %\tFNIR %\tFNIR % without a threshold")
     for row in rows:

@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +39,7 @@ class ScoreFile(NamedTuple):
     @property
     def paths(self) -> list[str]:
         """The score file of each system."""
-        return [self.path] if Path(self.path).exists() else self.path.split(",")
+        return [self.path] if os.path.exists(self.path) else self.path.split(",")
 
     def __str__(self) -> str:
         folders = (self.enroll_dir, self.test_dir) if self.enroll_dir else ()

@@ -248,7 +248,7 @@ def test_fusion_of_systems(program, corpus):
     order = np.random.default_rng(2).permutation(len(scores))  # a score file may have another order
     write_scores(folder / "other", *([side[row] for row in order] for side in (enroll, test, other)))
     code, out, err = program("calibrate", *FIT, "--measures", "", "scores,other:full:full")
-    assert (code, err) == (0, "") and " scores " in out and " other" in out
+    assert code == 0 and " scores " in out and " other;" in out, err
     model = json.loads((folder / "cal/model.json").read_text())
     other = read_scores(folder / "other")[2][np.argsort(order)]
     expected = fit_calibration(np.column_stack([scores, other]), is_target)

@@ -51,7 +51,7 @@ def test_models_are_means_of_unit_vectors_of_the_enrolled_utterances(step):
 
 
 def test_what_is_wrong_is_one_line(step):
-    with pytest.raises(InputError, match="--sizes: a gallery of 7 speakers; want 1 to 6"):
+    with pytest.raises(InputError, match="x.scp: a gallery of 7 speakers; want 1 to 6"):
         step("--sizes", "7")
     with pytest.raises(InputError, match="utt2spk: 0 speakers have more than 6 embeddings"):
         step("--enroll-utts", "6")
