@@ -42,6 +42,16 @@ list prints lines `speaker recordings seconds`. remove rewrites the three files 
 models and names; without a remaining speaker it deletes them. Copies and backups are not touched."""
 
 
+class Table(argparse.Action):
+    """An option that replaces the positional arguments. Optional ones could not be given both before and after an
+    option."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            action.required &= bool(action.option_strings)
+
+
 def add_to(commands: argparse._SubParsersAction) -> None:
     for name, text, run, short in (("enroll", ENROLL, enroll, "add a speaker to a gallery"),
                                    ("identify", IDENTIFY, identify, "find the most similar speakers of a gallery")):
@@ -50,8 +60,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True,
                             help="files of the gallery")
         if name == "enroll":
-            parser.add_argument("name", nargs="?", metavar="NAME", help="speaker id, valid in Kaldi's tables")
-            parser.add_argument("--table", metavar="LIST", help="data directory, or file with lines `speaker path`")
+            parser.add_argument("name", help="speaker id, valid in Kaldi's tables")
+            parser.add_argument("--table", action=Table, metavar="LIST",
+                                help="data directory, or file with lines `speaker path`")
             parser.add_argument("--add", action="store_true", help="add recordings to an enrolled speaker")
         else:
             parser.add_argument("--prior", type=float, default=0.5, metavar="P",
@@ -60,7 +71,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--exit-code", action="store_true",
                                 help=f"exit with {NOBODY} if the answer for a file is nobody")
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
-        parser.add_argument("inputs", nargs="*" if name == "enroll" else "+", metavar="AUDIO")
+        parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_channel(parser)
         add_model(parser)
         add_json(parser)
