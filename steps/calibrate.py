@@ -11,8 +11,10 @@ steps/calibrate.py apply --backend cosine --protocol native --model exp/x/calibr
     exp/x/scores/cosine+cal/vox1/trials_O_native_2s
 
 A score file is given with the seconds to which its enroll and test side were cut and, for the measures norm and
-cohort_mean, the folders of their embeddings, with the tables of steps/quality.py. fit pools its score files and writes
-OUT/model.json and the thresholds of each prior and duration, OUT/thresholds.{tsv,md}. See docs/howto/calibration.md.
+cohort_mean, the folders of their embeddings, with the tables of steps/quality.py. Score files of several systems on the
+same trials, separated by commas (A,B:full:full), are fused: each gets a weight, in this order. fit pools its score
+files and writes OUT/model.json and the thresholds of each prior and duration, OUT/thresholds.{tsv,md}. See
+docs/howto/calibration.md.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import numpy as np
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import replaced_together, write_lines
 from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
-from rawnext.kaldi.tables import read_scored_trials, read_scores, read_table, write_scores
+from rawnext.kaldi.tables import Trials, read_scored_trials, read_scores, read_table, read_trials, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
 from rawnext.scoring.calibration_files import (
     COLUMNS,
@@ -51,17 +53,26 @@ def score_argument(text: str) -> ScoreFile:
 
 
 def model_of(files: list[ScoreFile]) -> str:
-    """The fingerprint of the model whose scores these are, and whose embeddings are in the folders named with them."""
+    """The fingerprint of the model whose scores these are, and whose embeddings are in the folders named with them.
+
+    Of fused systems with different models, all fingerprints with + between them; empty if one is not known.
+    """
+    if len(files[0].paths) > 1:
+        each = [one_model({path: origin(path) for path in paths}) for paths in zip(*(file.paths for file in files))]
+        return each[0] if len(set(each)) == 1 else "+".join(each) if all(each) else ""
     folders = {f"{folder}/embedding.scp" for file in files for folder in (file.enroll_dir, file.test_dir) if folder}
     known = {scp: origin_of_embeddings(scp) for scp in sorted(folders) if Path(scp).exists()}
     return one_model({**{file.path: origin(file.path) for file in files}, **known})
 
 
 def read_pool(args: argparse.Namespace, names: list[str]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(scores (N,), is_target (N,), measures (N, M)) of each score file."""
-    pool = []
+    """(scores (N, K), is_target (N,), measures (N, M)) of each score file."""
+    pool, trials = [], read_trials(args.trials)
     for file in args.scores:
-        trials, scores = read_scored_trials(file.path, args.trials)
+        if len(file.paths) != len(args.scores[0].paths):
+            raise InputError(file.path, None, f"{len(file.paths)} systems, but {args.scores[0].path} has "
+                                              f"{len(args.scores[0].paths)}")
+        scores = np.column_stack([read_scored_trials(path, args.trials, trials)[1] for path in file.paths])
         measures = trial_measures(names, file, trials.enroll, trials.test, args.data, args.data, args.enroll_map)
         pool.append((scores, trials.is_target, measures))
     return pool
@@ -73,7 +84,7 @@ def fitted_on(args: argparse.Namespace, is_target: np.ndarray) -> dict:
     speakers = {"num_speakers": len(set(read_table(utt2spk, one_word=True).values()))} if utt2spk.exists() else {}
     return {"trials": args.trials, "trials_sha256": sha256(args.trials), "num_trials": len(is_target),
             "num_target": int(is_target.sum()), **speakers, "score_files": [str(file) for file in args.scores],
-            "scores_sha256": [sha256(file.path) for file in args.scores]}
+            "scores_sha256": [sha256(path) for file in args.scores for path in file.paths]}
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -87,8 +98,9 @@ def fit(args: argparse.Namespace) -> None:
         calibration = fit_calibration(scores, is_target, measures, args.prior)
     except ValueError as error:
         raise InputError(args.trials, None, str(error)) from None
-    list_of = fitted_on(args, pool[0][1]) | {
-        "separable": bool(scores[is_target].min() > scores[~is_target].max())}
+    llr = calibration.llr(scores, measures)
+    by = scores if calibration.num_scores == 1 else llr
+    list_of = fitted_on(args, pool[0][1]) | {"separable": bool(by[is_target].min() > by[~is_target].max())}
     model = args.out / "model.json"
     tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
@@ -99,12 +111,12 @@ def fit(args: argparse.Namespace) -> None:
             "fitted_on": list_of, **stamp()})
         write_lines(folder / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
         write_lines(folder / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
-    llr = calibration.llr(scores, measures)
+    files_of_systems = args.scores[0].paths if calibration.num_scores > 1 else ["score"]
     print(f"{model}: LLR = {calibration.offset:.4g}"
-          + "".join(f" {weight:+.4g} {name}" for name, weight in zip(["score", *names], calibration.weights))
+          + "".join(f" {weight:+.4g} {name}" for name, weight in zip([*files_of_systems, *names], calibration.weights))
           + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
             f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
-    if calibration.weights[0] <= 0:
+    if calibration.weights[:calibration.num_scores].max() <= 0:
         warn(model, f"{args.trials}: target trials do not score higher than nontarget trials (slope "
                     f"{calibration.weights[0]:.3g}), so the LLRs are useless; are they distances, or labels swapped?")
     for why in weaknesses(read_model(model)[2]):
@@ -116,15 +128,20 @@ def apply(args: argparse.Namespace) -> None:
     for key, given in (("backend", args.backend), ("protocol", args.protocol)):
         if model.get(key) != given:
             raise InputError(args.model, None, f"was fitted for {key} {model.get(key)!r}, not {given!r}")
-    if calibration.weights[0] <= 0:
+    if calibration.weights[:calibration.num_scores].max() <= 0:
         warn(args.model, f"the slope is {calibration.weights[0]:.3g}: a higher score does not give a higher LLR; "
                          f"{args.out} is useless")
     file: ScoreFile = args.scores
+    if len(file.paths) != calibration.num_scores:
+        raise InputError(args.model, None, f"was fitted on {calibration.num_scores} systems, but {file.path} has "
+                                           f"{len(file.paths)}")
     fingerprint = one_model({args.model: model.get(KEY), file.path: model_of([file])})
-    enroll, test, scores = read_scores(file.path)
+    enroll, test, scores = read_scores(file.paths[0])
+    pairs = Trials(enroll, test, np.empty(0, bool))
+    scores = np.column_stack([scores, *(read_scored_trials(path, file.paths[0], pairs)[1] for path in file.paths[1:])])
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
     write_scores(args.out, enroll, test, calibration.llr(scores, measures))
-    write_origin(args.out, fingerprint)
+    write_origin(args.out, "" if "+" in fingerprint else fingerprint)
     if outside := int(calibration.outside(measures).sum()):
         print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than those that the "
               "calibration was fitted on; their durations are clipped")

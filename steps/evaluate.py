@@ -12,22 +12,19 @@ and then also the figures by gender, age, language and whatever tables utt2X and
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import read_json, write_lines
 from rawnext.identity import KEY, one_model, origin
-from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.kaldi.tables import read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.conditions import by_condition, conditions_of
-from rawnext.results.evaluation import TITLES, evaluation
+from rawnext.results.evaluation import TITLES, check_kinds, evaluation
 from rawnext.results.rows import OWN, row_sha256
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
-from rawnext.scoring.trial_speakers import trial_speakers
+from rawnext.scoring.trial_speakers import known_speakers, speaker_tables
 from rawnext.stamp import sha256, stamp
 
 
@@ -46,26 +43,6 @@ def read_train_info(path: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise InputError(path, None, "expected a JSON object")
     return info
-
-
-def speaker_tables(args: argparse.Namespace) -> tuple[Path, Path]:
-    """The utt2spk of the test and the enroll side."""
-    utt2spk = args.utt2spk or Path(args.trials).parent / "utt2spk"
-    return utt2spk, args.enroll_utt2spk or (Path(args.enroll) / "utt2spk" if args.enroll else utt2spk)
-
-
-def speakers_of(args: argparse.Namespace, trials: Trials) -> np.ndarray | None:
-    """Speakers of both sides (2, N); None if the tables are missing and were not requested."""
-    tables, asked = speaker_tables(args), args.utt2spk or args.enroll_utt2spk
-    if not asked and not all(table.exists() for table in tables):
-        return None
-    try:
-        return trial_speakers(trials, args.trials, *tables)
-    except InputError as error:
-        if asked:
-            raise
-        print(f"no intervals: {error}", file=sys.stderr)
-        return None
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -105,14 +82,13 @@ def main() -> None:
     config_sha256 = sha256(config)
     train = read_train_info(args.exp / "train_info.json")
     trials, scores = read_scored_trials(args.scores, args.trials)
-    for name, side in (("target", trials.is_target), ("nontarget", ~trials.is_target)):
-        if not side.any():
-            raise InputError(args.trials, None, f"has no {name} trial")
+    check_kinds(trials.is_target, args.trials)
+    tables = speaker_tables(args.trials, args.utt2spk, args.enroll_utt2spk, args.enroll)
+    speakers = known_speakers(trials, args.trials, *tables, required=bool(args.utt2spk or args.enroll_utt2spk))
     fingerprint = origin(args.scores)
     one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
-    speakers = speakers_of(args, trials)
     conditions = [] if args.no_conditions or speakers is None else conditions_of(
-        trials, args.trials, *speaker_tables(args), cut=args.duration != "full")
+        trials, args.trials, *tables, cut=args.duration != "full")
     figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers)
     if speakers is not None and conditions:
         figures["conditions"] = by_condition(scores, trials.is_target, speakers, conditions, args.eer_definition,

@@ -12,10 +12,10 @@ import numpy as np
 
 from rawnext.data.audio import is_audio_name
 from rawnext.data.media import file_source
-from rawnext.data.wav import Source, check_sources, decode
+from rawnext.data.wav import Source, check_sources, decode, read_sources
 from rawnext.errors import InputError, printable
 from rawnext.files import read_lines
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.tables import check_id, read_table
 from rawnext.log import progress
 
 if TYPE_CHECKING:
@@ -83,6 +83,36 @@ def from_list(path: str) -> Iterator[Source]:
         yield Source(utt, place, 0.0, -1.0, path, number)
 
 
+def speaker_table(path: str, channel: int) -> tuple[list[Source], list[str]]:
+    """N sources and their speakers, of a data directory or of a file with lines `speaker path`.
+
+    Raises: InputError: a damaged table, a command instead of a file, an utterance without a speaker, no line.
+    """
+    if os.path.isdir(path):
+        sources = read_sources(path, allow_pipes=True)
+        for source in sources:
+            refuse_commands(source.path, source.table, source.line)
+        sources = [source._replace(channel=channel) for source in sources] if channel else sources
+        speakers, table = read_table(f"{path}/utt2spk", one_word=True), f"{path}/utt2spk"
+        spks = [speakers.get(source.utt, "") for source in sources]
+        if "" in spks:
+            source = sources[spks.index("")]
+            raise InputError(source.table, source.line, f"{source.utt} is not in {table}")
+    else:
+        sources, spks = list[Source](), list[str]()
+        for number, line in read_lines(path):
+            words = line.split(None, 1)
+            if len(words) != 2:
+                raise InputError(path, number, "expected `speaker path`")
+            spks.append(check_id(words[0], path, number))
+            place = words[1].strip()
+            refuse_commands(place, path, number)
+            sources.append(Source(place, place, 0.0, -1.0, path, number, channel))
+    if not sources:
+        raise InputError(path, None, "is empty")
+    return sources, [check_id(spk, path) for spk in spks]
+
+
 def as_id(name: str, table: str, line: int | None = None) -> str:
     """A file's name without its ending as utt id.   Raises: InputError: it cannot be one."""
     try:
@@ -123,13 +153,31 @@ def embed_files(names: Sequence[str], channel: int,
 
     Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
-    sources, doubts = files(names, channel), dict[str, list[str]]()
+    return embed_listed(files(names, channel), load)
+
+
+def embed_listed(sources: Sequence[Source],
+                 load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
+    """As embed_files, of sources with their own utts."""
+    doubts = dict[str, list[str]]()
     check_sources(sources)
-    extractor, seconds = load(), dict[str, float]()
-    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts))])
-    if not (usable := np.isfinite(x).all(axis=1) & x.any(axis=1)).all():
-        raise InputError(names[int(np.argmin(usable))], None, "the model gives an embedding that is zero or not finite")
+    extractor = load()
+    x, seconds = embed_sources(sources, extractor, doubts)
     for name, found in doubts.items():
         for doubt in found:
             print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
-    return x, np.array([seconds[name] for name in names]), doubts, extractor
+    return x, seconds, doubts, extractor
+
+
+def embed_sources(sources: Sequence[Source], extractor: "Extractor",
+                  doubts: dict[str, list[str]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(N, D) embeddings of N sources with their own utts, and their (N,) seconds.   doubts: takes warnings about each.
+
+    Raises: InputError: a file cannot be read, or the model gives no direction for it.
+    """
+    x, seconds = np.empty((len(sources), extractor.embedding_dim), np.float32), dict[str, float]()
+    for row, (_, vector) in enumerate(extractor.embed_each(read_each(sources, seconds, doubts))):
+        x[row] = vector
+        if not (np.isfinite(vector).all() and vector.any()):
+            raise sources[row].fault("the model gives an embedding that is zero or not finite")
+    return x, np.array([seconds[source.utt] for source in sources])

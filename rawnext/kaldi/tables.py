@@ -303,12 +303,14 @@ def write_scores(path: PathLike, enroll: Sequence[str], test: Sequence[str], sco
             file.write("%s %s %.6f\n" * (len(words) // 3) % tuple(words))  # three times as fast as line by line
 
 
-def read_scored_trials(scores_path: PathLike, trials_path: PathLike) -> tuple[Trials, np.ndarray]:
+def read_scored_trials(scores_path: PathLike, trials_path: PathLike,
+                       trials: Trials | None = None) -> tuple[Trials, np.ndarray]:
     """A trial list of N trials and its (N,) scores in the order of the list; the score file may have another order.
 
+    Args: trials: the content of trials_path, if it has been read.
     Raises: InputError: a trial without a score, a score without a trial, or two different scores for one pair.
     """
-    trials = read_trials(trials_path)
+    trials = trials or read_trials(trials_path)
     enroll, test, scores = read_scores(scores_path)
     if enroll == trials.enroll and test == trials.test:
         return trials, scores

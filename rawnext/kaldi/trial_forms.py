@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trial lists in other formats: `1|0 file file` as for VoxCeleb, `enroll test target|nontarget`, CSV."""
+"""Trial lists and score files of other programs: `1|0 file file` as for VoxCeleb, CSV, scores without names."""
 
+import os
 import re
 from array import array
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import read_lines, readable
+from rawnext.files import PathLike, read_lines, readable
 from rawnext.kaldi.csv_table import Columns, read_csv
-from rawnext.kaldi.tables import Trials
+from rawnext.kaldi.tables import Trials, check_id, read_scored_trials, read_trials, to_number
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),
@@ -93,3 +94,74 @@ def word_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         if len(words) != 3 or words[2 if last else 0] not in LABELS:
             raise InputError(path, number, f"expected `{form}`")
         yield number, words if last else [*words[1:], words[0]]
+
+
+def read_any_trials(path: PathLike) -> Trials:
+    """A trial list in Kaldi's format or, if it is a file, in any of read_trial_list; names are taken as utt ids.
+
+    Raises: InputError: see read_trial_list.
+    """
+    try:
+        return read_trials(path)
+    except InputError:
+        if not os.path.isfile(path):
+            raise
+    named = read_trial_list(Path(path))
+    for name, line in named.lines.items():
+        check_id(name, path, line)
+    return named.renamed({name: name for name in named.lines}, "")
+
+
+def num_columns(path: PathLike) -> int:
+    """The number of words in the first line of a file; 0: not a regular file, or empty."""
+    if not os.path.isfile(path):  # a pipe cannot be read twice
+        return 0
+    with readable(path):
+        return len(next(read_lines(path), (0, ""))[1].split())
+
+
+def read_any_pairs(path: PathLike) -> tuple[list[str], list[str]]:
+    """(N enroll ids, N test ids) of a trial list as in read_any_trials, or of lines `enroll test`."""
+    if num_columns(path) != 2:
+        return read_any_trials(path)[:2]
+    enroll, test = list[str](), list[str]()
+    for number, line in read_lines(path):
+        words = line.split()
+        if len(words) != 2:
+            raise InputError(path, number, f"expected 2 columns, got {len(words)}")
+        for side, word in zip((enroll, test), words):
+            side.append(check_id(word, path, number))
+    return enroll, test
+
+
+def read_any_scores(path: PathLike, trials_path: PathLike | None) -> tuple[Trials | None, np.ndarray, np.ndarray]:
+    """The trial list (None without one), (N,) bool is_target and (N,) scores of a score file.
+
+    Its lines are `enroll test score` in any order, or `score` in the order of the list; without a list, `score label`,
+    the label as in LABELS (the input of Kaldi's compute-eer).
+    Raises: InputError: a line of another form, or a trial without a score.
+    """
+    if trials_path is None:
+        rows = [_numbered(path, number, line, 2) for number, line in read_lines(path)]
+        if wrong := [number for number, words in rows if words[1] not in LABELS]:
+            raise InputError(path, wrong[0], f"expected `score label`, the label one of {', '.join(LABELS)}")
+        return None, np.array([LABELS[words[1]] for _, words in rows], bool), np.array([float(w[0]) for _, w in rows])
+    trials = read_any_trials(trials_path)
+    if num_columns(path) != 1:
+        return trials, trials.is_target, read_scored_trials(path, trials_path, trials)[1]
+    scores = np.array([float(_numbered(path, number, line, 1)[1][0]) for number, line in read_lines(path)])
+    if len(scores) != len(trials.is_target):
+        raise InputError(path, None, f"has {len(scores):,} scores, but {os.fspath(trials_path)} has "
+                                     f"{len(trials.is_target):,} trials")
+    return trials, trials.is_target, scores
+
+
+def _numbered(path: PathLike, number: int, line: str, columns: int) -> tuple[int, list[str]]:
+    """(line number, words) of a line that begins with a score; InputError if it has another form."""
+    words = line.split()
+    if len(words) != columns:
+        hint = "; with `enroll test score`, name the trial list too" if columns == 2 else ""
+        raise InputError(path, number, f"expected {columns} column{'s' * (columns > 1)}, got {len(words)}{hint}")
+    if not np.isfinite(to_number(words[0])):
+        raise InputError(path, number, f"not a score: {words[0][:60]!r}")
+    return number, words

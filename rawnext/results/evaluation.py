@@ -2,6 +2,7 @@
 """The measures of an evaluation, by their names in results.tsv, and of two systems on the same trials."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,14 +33,23 @@ def measures(definition: str, llr: bool) -> dict[str, Measure]:
     return found
 
 
+def check_kinds(is_target: np.ndarray, path: PathLike) -> None:
+    """Raise InputError if the trials of a file, (N,) bool, are all target or all nontarget trials."""
+    for name, side in (("target", is_target), ("nontarget", ~is_target)):
+        if not side.any():
+            raise InputError(path, None, f"has no {name} trial")
+
+
 def evaluation(scores: np.ndarray, is_target: np.ndarray, definition: str, llr: bool,
-               speakers: np.ndarray | None = None) -> dict[str, Any]:
+               speakers: np.ndarray | None = None, more: Mapping[str, Measure] | None = None) -> dict[str, Any]:
     """The row of (N,) scores: each measure and, with speakers (2, N), each `MEASURE_interval`.
+
+    Args: more: measures in addition to `measures`.
 
     `interval_note`: why there is none, or why it is an upper bound.   `warning`: why the scores cannot be right.
     """
     target, nontarget = scores[is_target], scores[~is_target]
-    det, wanted = det_points(target, nontarget), measures(definition, llr)
+    det, wanted = det_points(target, nontarget), measures(definition, llr) | dict(more or {})
     row: dict[str, Any] = {name: float(measure(det)) for name, measure in wanted.items()}
     row["eer"] = 100 * eer(target, nontarget, definition)  # Kaldi's uses single precision
     row["eer_definition"] = definition
@@ -141,8 +151,7 @@ def paired_files(a: PathLike, b: PathLike, trials_path: PathLike, utt2spk: PathL
     """
     utt2spk = utt2spk or Path(trials_path).parent / "utt2spk"
     (trials, scores), (_, others) = (read_scored_trials(path, trials_path) for path in (a, b))
-    if trials.is_target.all() or not trials.is_target.any():
-        raise InputError(trials_path, None, f"has no {'non' if trials.is_target.all() else ''}target trial")
+    check_kinds(trials.is_target, trials_path)
     speakers = trial_speakers(trials, trials_path, utt2spk, enroll_utt2spk or utt2spk)
     return paired_test(scores, others, trials.is_target, speakers, definition, llr)
 

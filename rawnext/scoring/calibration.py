@@ -3,6 +3,8 @@
 
     LLR = offset + weights[0] score + weights[1] measure_1 + ...
 
+Fusion: with the scores of K systems, the first K weights are theirs.
+
 With a target prior P and costs of 1, a trial is accepted if LLR >= -logit(P).
 Sources: Brümmer and du Preez, "Application-independent evaluation of speaker detection", 2006 (Cllr as the objective);
 Brümmer et al., "Fusion of heterogeneous speaker recognition systems in the STBU submission for the NIST SRE 2006", 2007
@@ -54,7 +56,8 @@ def measure(names: Sequence[str], sides: Mapping[str, tuple[np.ndarray, np.ndarr
 
 
 class Calibration(NamedTuple):
-    """weights: (1 + M,) of the score and M measures.   low, high: (M,) range of the measures in the fit.
+    """weights: (K + M,) of the scores of K systems (usually 1) and M measures.   low, high: (M,) range of the measures
+    in the fit.
 
     Measures outside this range are clipped to it: the linear model is not extrapolated to unseen durations.
     """
@@ -64,19 +67,25 @@ class Calibration(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
+    @property
+    def num_scores(self) -> int:
+        """K, the number of systems."""
+        return len(self.weights) - len(self.low)
+
     def llr(self, scores: ArrayLike, measures: ArrayLike | None = None) -> np.ndarray:
-        """(N,) log-likelihood ratios of (N,) scores and (N, M) measures (None if M is 0).
+        """(N,) log-likelihood ratios of (N,) or (N, K) scores and (N, M) measures (None if M is 0).
 
         Raises: ValueError: shapes do not match, or a number is not finite.
         """
         x = _features(scores, measures)
         if x.shape[1] != len(self.weights):
-            raise ValueError(f"want {len(self.low)} measures of each trial, got {x.shape[1] - 1}")
-        return x[:, 0] * self.weights[0] + self.shift(x[:, 1:])
+            raise ValueError(f"want {self.num_scores} scores and {len(self.low)} measures of each trial, got "
+                             f"{x.shape[1]} numbers")
+        return x[:, :self.num_scores] @ self.weights[:self.num_scores] + self.shift(x[:, self.num_scores:])
 
     def shift(self, measures: ArrayLike) -> np.ndarray:
         """(...) offset that (..., M) measures add to the weighted score."""
-        return self.offset + np.clip(measures, self.low, self.high) @ self.weights[1:]
+        return self.offset + np.clip(measures, self.low, self.high) @ self.weights[self.num_scores:]
 
     def outside(self, measures: ArrayLike) -> np.ndarray:
         """(N,) bool: whether a measure of the trial is outside the range of the fit."""
@@ -85,12 +94,12 @@ class Calibration(NamedTuple):
 
 
 def _features(scores: ArrayLike, measures: ArrayLike | None) -> np.ndarray:
-    """(N, 1 + M) float64: the scores, then the measures."""
-    column = np.asarray(scores, dtype=np.float64)
-    rest = np.empty((len(column), 0)) if measures is None else np.asarray(measures, dtype=np.float64)
-    if column.ndim != 1 or rest.ndim != 2 or len(rest) != len(column):
-        raise ValueError(f"want (N,) scores and (N, M) measures, got {column.shape} and {rest.shape}")
-    x = np.column_stack([column, rest])
+    """(N, K + M) float64: the scores, then the measures."""
+    columns = np.asarray(scores, dtype=np.float64)
+    rest = np.empty((len(columns), 0)) if measures is None else np.asarray(measures, dtype=np.float64)
+    if columns.ndim not in (1, 2) or rest.ndim != 2 or len(rest) != len(columns):
+        raise ValueError(f"want (N,) or (N, K) scores and (N, M) measures, got {columns.shape} and {rest.shape}")
+    x = np.column_stack([columns, rest])
     if not np.isfinite(x).all():
         raise ValueError("a score or a measure is not finite")
     return x
@@ -105,7 +114,7 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     finite if they do not, as with a few trials of a good system.
 
     Args:
-        scores: (N,), higher is more similar.   is_target: (N,) bool.   measures: (N, M).
+        scores: (N,), higher is more similar, or (N, K) of K systems.   is_target: (N,) bool.   measures: (N, M).
         prior: of a target trial, 0 < P < 1.   ridge: 0: none; separable trials then have no solution.
     Raises: ValueError: no target or no nontarget trials, shapes that do not match, a number that is not finite, a
         prior out of range.
@@ -124,7 +133,8 @@ def fit_calibration(scores: ArrayLike, is_target: ArrayLike, measures: ArrayLike
     penalty = np.append(np.full(x.shape[1], ridge / len(x)), 0.0)
     solution = _minimise(z, target, share, penalty, float(scipy.special.logit(prior)))
     weights = solution[:-1] / std
-    return Calibration(weights, float(solution[-1] - weights @ mean), x[:, 1:].min(axis=0), x[:, 1:].max(axis=0))
+    seen = x[:, 1 if np.ndim(scores) == 1 else np.shape(scores)[1]:]
+    return Calibration(weights, float(solution[-1] - weights @ mean), seen.min(axis=0), seen.max(axis=0))
 
 
 def _minimise(z: np.ndarray, target: np.ndarray, share: np.ndarray, penalty: np.ndarray, log_odds: float) -> np.ndarray:
@@ -164,12 +174,12 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     """Thresholds that the calibration implies at these priors, and their error rates on a list.
 
     Args:
-        scores: (N,).   is_target: (N,) bool.   measures: (N, M).
+        scores: (N, K).   is_target: (N,) bool.   measures: (N, M).
     The threshold on the score is that of a trial with the list's median measures; NaN, which no score reaches, if a
-    higher score does not give a higher LLR.
+    higher score does not give a higher LLR. With several systems there is none, and NaN as its error rates.
     """
     llr = calibration.llr(scores, measures)
-    slope = float(calibration.weights[0])
+    slope, fused = float(calibration.weights[0]), calibration.num_scores > 1
     median_shift = float(calibration.shift(np.median(measures, axis=0)))
 
     def rates(x: np.ndarray, limit: float) -> tuple[float, float]:
@@ -179,6 +189,7 @@ def operating_points(calibration: Calibration, scores: np.ndarray, is_target: np
     points = []
     for prior in priors:
         limit = 0.0 - float(scipy.special.logit(prior))  # no -0.0
-        score = (limit - median_shift) / slope if slope > 0 else float("nan")
-        points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *rates(scores, score)))
+        score = (limit - median_shift) / slope if slope > 0 and not fused else float("nan")
+        of_score = (np.nan, np.nan) if fused else rates(scores.ravel(), score)
+        points.append(OperatingPoint(prior, limit, score, *rates(llr, limit), *of_score))
     return points

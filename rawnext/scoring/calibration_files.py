@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -24,13 +25,21 @@ COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %",
 
 
 class ScoreFile(NamedTuple):
-    """A score file, the seconds to which its sides were cut (0: not cut), and the folders of their embeddings."""
+    """A score file, the seconds to which its sides were cut (0: not cut), and the folders of their embeddings.
+
+    path: with commas, the score files of several systems, which are fused.
+    """
 
     path: str
     enroll: float
     test: float
     enroll_dir: str = ""
     test_dir: str = ""
+
+    @property
+    def paths(self) -> list[str]:
+        """The score file of each system."""
+        return [self.path] if os.path.exists(self.path) else self.path.split(",")
 
     def __str__(self) -> str:
         folders = (self.enroll_dir, self.test_dir) if self.enroll_dir else ()
@@ -117,7 +126,8 @@ def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str],
 
 def save_model(path: PathLike, calibration: Calibration, names: Sequence[str], about: Mapping[str, Any]) -> None:
     """Write a model as JSON.   names: of its measures.   about: data it was fitted on."""
-    model = {"form": FORM, "names": ["score", *names], "weights": calibration.weights.tolist(),
+    scores = ["score"] if calibration.num_scores == 1 else [f"score_{k + 1}" for k in range(calibration.num_scores)]
+    model = {"form": FORM, "names": [*scores, *names], "weights": calibration.weights.tolist(),
              "offset": calibration.offset, "low": calibration.low.tolist(), "high": calibration.high.tolist(), **about}
     write_lines(path, [json.dumps(model, indent=2, ensure_ascii=False)])
 
@@ -130,13 +140,15 @@ def read_model(path: Path) -> tuple[Calibration, list[str], dict[str, Any]]:
     what = "a calibration of steps/calibrate.py"
     model = read_json(newest(path), what)
     try:
-        names = model["names"][1:]
+        num_scores = sum(name.startswith("score") for name in model["names"])
+        names = model["names"][num_scores:]
         weights, low, high = (np.array(model[key], dtype=np.float64) for key in ("weights", "low", "high"))
         calibration = Calibration(weights, float(model["offset"]), low, high)
         fits = (model["form"] == FORM and isinstance(names, list) and set(names) <= set(MEASURES)
-                and weights.shape == (1 + len(names),) and low.shape == high.shape == (len(names),)
+                and num_scores and weights.shape == (num_scores + len(names),)
+                and low.shape == high.shape == (len(names),)
                 and (low <= high).all() and (np.abs([*weights, calibration.offset, *low, *high]) <= LARGEST).all())
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         fits = False
     if not fits:
         raise InputError(path, None, f"is not {what}")

@@ -94,6 +94,23 @@ class Judge(NamedTuple):
         return Verdict(score, llr, at.threshold, llr >= at.threshold, outside)
 
 
+def gallery_posteriors(llrs: ArrayLike, prior: float) -> np.ndarray:
+    """(..., S + 1) probabilities that the speaker is one of the S of a gallery, and, last, nobody of them.
+
+    Bayes' rule over S + 1 hypotheses; the likelihood of a speaker relative to that of nobody is exp(LLR). The most
+    probable of them is the answer with the fewest errors. NaN for NaN.
+
+    Args:
+        llrs: (..., S), each of one speaker against any other.
+        prior: probability that it is one of the S; each of them has prior / S.   0 < prior < 1.
+    """
+    llrs = np.asarray(llrs, dtype=np.float64)
+    nobody = np.full((*llrs.shape[:-1], 1), math.log1p(-prior))
+    odds = np.concatenate([llrs + math.log(prior / llrs.shape[-1]), nobody], axis=-1)
+    odds = np.exp(odds - odds.max(axis=-1, keepdims=True))
+    return odds / odds.sum(axis=-1, keepdims=True)
+
+
 def doubts_of(verdict: Verdict, judge: Judge, at: Operating) -> list[str]:
     """Reasons to doubt the decision on a pair, other than those that lie in its recordings."""
     found = []
@@ -124,6 +141,8 @@ def read_judge(exp: PathLike) -> Judge:
                                      "cosine and native")
     if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
         return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
+    if calibration.num_scores > 1:
+        return Judge(None, [], f"no calibration: {path} fuses the scores of {calibration.num_scores} systems")
     if calibration.weights[0] <= 0:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")

@@ -5,6 +5,9 @@ A model is the mean of its utterances' unit vectors. Their number and seconds ar
 """
 
 import json
+import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -36,12 +39,15 @@ class Gallery:
 
     Args:
         paths: the ark and the scp; the JSON file has the scp's name with .json.
-        fingerprint: of the embedding model; embeddings of different models are not comparable.
+        fingerprint: of the embedding model; embeddings of different models are not comparable. None: any, to list or
+            remove speakers.
+    unfinished: a program was killed while it wrote these files; `save` completes them.
     Raises: InputError: an existing gallery is damaged, or belongs to another model.
     """
 
-    def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str):
+    def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str | None):
         self.ark, self.scp, self.fingerprint = Path(paths[0]), Path(paths[1]), fingerprint
+        self.unfinished = False
         self.json = self.scp.with_suffix(".json")
         self.about: dict[str, Any] | None = None  # the JSON file's content, without `previous`
         self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.json.exists() else {}
@@ -52,8 +58,8 @@ class Gallery:
             raise InputError(self.json, None, "no such file; a gallery needs it")
         about = read_json(self.json, what)
         if isinstance(about, dict) and "previous" in about:  # saving was interrupted
-            previous = about.pop("previous")
-            if not self.scp.exists() and previous is None:
+            previous, self.unfinished = about.pop("previous"), True
+            if not self.scp.exists() and (previous is None or not about.get("speakers")):
                 return {}
             if isinstance(previous, dict) and self._ark_sha256() == previous.get("ark_sha256"):
                 about = previous
@@ -64,6 +70,8 @@ class Gallery:
             form, known = None, {}
         if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST for utts, seconds in known.values()):
             raise InputError(self.json, None, f"is not {what}")
+        if self.fingerprint is None:
+            self.fingerprint = str(fingerprint)
         if fingerprint != self.fingerprint:
             raise InputError(self.json, None, f"was made with another model, {str(fingerprint)[:12]}; enroll again "
                                               f"with this one, {self.fingerprint[:12]}")
@@ -89,11 +97,29 @@ class Gallery:
         self.speakers[check_id(name, self.scp)] = Speaker(total / utts, utts, seconds)
         return self.speakers[name]
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove speakers, and save: afterwards none of the files has anything of them, nor has a temporary file that a
+        killed program left.
+
+        Raises: InputError: a name is not enrolled; nobody is removed then.
+        """
+        if self.unfinished:  # the JSON file, and perhaps the ark, may still have speakers that are no longer listed
+            self.save()
+        for name in dict.fromkeys(names):
+            if name not in self.speakers:
+                raise InputError(self.scp, None, f"{name} is not enrolled; nobody was removed")
+        self.speakers = {name: speaker for name, speaker in self.speakers.items() if name not in set(names)}
+        self.save()
+
     def save(self) -> None:
-        """Replace the three files. While the ark and scp are replaced, the JSON file describes the old ones too."""
+        """Replace the three files. While the ark and scp are replaced, the JSON file describes the old ones too.
+
+        Without speakers, the files are deleted.
+        """
         speakers = dict(sorted(self.speakers.items(), key=lambda item: item[0].encode()))
         models = [(name, speaker.mean) for name, speaker in speakers.items()]
-        with TemporaryDirectory() as folder:
+        self.ark.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{self.ark.name}.0", suffix=".tmp", dir=self.ark.parent) as folder:
             ark = Path(folder) / "ark"
             write_vectors(ark, Path(folder) / "scp", models)
             ark_sha256 = sha256(ark)
@@ -101,9 +127,17 @@ class Gallery:
                  "speakers": {name: {"utts": speaker.utts, "seconds": round(speaker.seconds, 3)}
                               for name, speaker in speakers.items()}}
         self._write_json({**about, "previous": self.about})
-        write_vectors(self.ark, self.scp, models)
-        self._write_json(about)
-        self.about = about
+        if speakers:
+            write_vectors(self.ark, self.scp, models)
+            self._write_json(about)
+        else:
+            for path in (self.scp, self.ark, self.json):
+                path.unlink(missing_ok=True)
+        self.about, self.unfinished = about if speakers else None, False
+        for path in map(Path.resolve, (self.ark, self.scp, self.json)):
+            for old in path.parent.iterdir():
+                if re.fullmatch(rf"\.{re.escape(path.name)}\.\w+(\.\d+)?\.(tmp|new)", old.name):  # of killed programs
+                    shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
 
     def _write_json(self, about: dict[str, Any]) -> None:
         write_lines(self.json, [json.dumps(about, indent=1, ensure_ascii=False)])

@@ -83,10 +83,13 @@ def _costs(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
     """Costs of miss rate 1 and false alarm rate 1, relative to the best trivial system (accept or reject all)."""
     if not 0 < p_target < 1:
         raise ValueError(f"p_target must be between 0 and 1, got {p_target}")
-    if not (c_miss > 0 and c_fa > 0):
-        raise ValueError(f"costs must be greater than 0, got {c_miss} and {c_fa}")
+    if not (0 < c_miss < np.inf and 0 < c_fa < np.inf):
+        raise ValueError(f"costs must be finite and greater than 0, got {c_miss} and {c_fa}")
     miss, false_alarm = c_miss * p_target, c_fa * (1 - p_target)
-    return miss / min(miss, false_alarm), false_alarm / min(miss, false_alarm)
+    least = min(miss, false_alarm)
+    if not (least > 0 and max(miss, false_alarm) / least < np.inf):
+        raise ValueError(f"p_target {p_target:g} and costs {c_miss:g} and {c_fa:g} differ too much")
+    return miss / least, false_alarm / least
 
 
 def min_dcf_of(det: Det, p_target: float = 0.01, c_miss: float = 1.0, c_fa: float = 1.0) -> np.ndarray:

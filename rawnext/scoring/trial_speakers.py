@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The speakers of both sides of each trial, for intervals and tests over speakers."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,31 @@ def trial_speakers(trials: Trials, path: PathLike, utt2spk: PathLike, enroll_utt
         raise InputError(path, line + 1, f"a target trial of {one} and {other}" if one != other else
                          f"a nontarget trial within {one}")
     return np.unique(sides, return_inverse=True)[1].reshape(2, -1)  # only speakers that occur in the trials
+
+
+def speaker_tables(path: PathLike, utt2spk: PathLike | None = None, enroll_utt2spk: PathLike | None = None,
+                   enroll_data: PathLike | None = None) -> tuple[Path, Path]:
+    """The utt2spk of the test and the enroll side: the requested ones, or those of the sides' data directories.
+
+    Args: path: the list's file, which is in the data directory of the test side.   enroll_data: that of the enroll
+        side, if it is another one.
+    """
+    test = Path(utt2spk or Path(path).parent / "utt2spk")
+    return test, Path(enroll_utt2spk or (Path(enroll_data) / "utt2spk" if enroll_data else test))
+
+
+def known_speakers(trials: Trials, path: PathLike, utt2spk: Path, enroll_utt2spk: Path,
+                   required: bool) -> np.ndarray | None:
+    """As trial_speakers; unless they are required, None, with a message, if the tables do not fit or are missing."""
+    if not required and not (utt2spk.exists() and enroll_utt2spk.exists()):
+        return None
+    try:
+        return trial_speakers(trials, path, utt2spk, enroll_utt2spk)
+    except InputError as error:
+        if required:
+            raise
+        print(f"no intervals: {error}", file=sys.stderr)
+        return None
 
 
 def model_speakers(path: PathLike, utt2spk: dict[str, str], where: PathLike) -> dict[str, str]:

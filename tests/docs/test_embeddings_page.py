@@ -14,6 +14,7 @@ from corpus import voice
 from tiny_model import calibrate, inform, write_experiment
 
 from rawnext.cli.main import main
+from rawnext.files import write_lines
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +32,18 @@ def work(tmp_path, monkeypatch):
     for speaker, name in enumerate(("anna", "bert")):
         for utt in (1, 2):
             soundfile.write(f"recordings/{name}-{utt}.flac", voice(speaker, utt, 1), 16000)
+    utts = [f"{name}-{utt}" for name in ("anna", "bert") for utt in (1, 2)]
+    pairs = [(a, b) for a in utts for b in utts if a < b]
+    write_lines("trials", [f"{a} {b} {'target' if a[0] == b[0] else 'nontarget'}" for a, b in pairs])
+    write_lines("speakers", [f"{utt.split('-')[0]} recordings/{utt}.flac" for utt in utts])
+    write_lines("wav.scp", [f"{utt} recordings/{utt}.flac" for utt in utts])
     subprocess.run(["ffmpeg", "-v", "error", "-i", "a.wav", "b.m4a"], check=True)
     return tmp_path
 
 
 def test_every_block_runs(root, work, capsys):
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", (root / "docs/howto/embeddings.md").read_text(), re.M | re.S)
-    assert [kind for kind, _ in blocks].count("python") == len(blocks) - 3 == 7
+    assert [kind for kind, _ in blocks].count("python") == len(blocks) - 4 == 7
     names: dict = {}
     for kind, text in blocks:
         if kind == "python":
@@ -50,5 +56,6 @@ def test_every_block_runs(root, work, capsys):
             main(words)
     out = capsys.readouterr().out
     assert "decision  " in out and '"same_speaker": ' in out and "b.m4a 1 " in out and "enrolled" in out
+    assert "\nEER " in out and '"act_dcf": ' in out
     assert (work / "release/README.md").exists() and os.path.exists("xvec/wav.scp")
     assert names["vectors"].shape == names["batch"].shape

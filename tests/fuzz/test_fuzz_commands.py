@@ -52,6 +52,7 @@ steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
 steps/evaluate.py --exp exp --list O --data-set data --protocol native scores data/trials
 steps/extract.py --device cpu data exp out
 steps/fit_lda.py --config small.yaml --device cpu --train data new
+steps/identification.py --enroll-utts 1 --repeats 2 --sizes 2 --fpir 0.1 --seed 1 data {E}
 steps/import_official.py binary new
 steps/make_cuts.py data
 steps/make_shar.py data shar
@@ -87,7 +88,12 @@ rawnext embed -m exp --device cpu a.wav -o e.ark,e.scp
 rawnext embed -m exp --device cpu --window 0.5 --shift 0.2 -l data/wav.scp -o w.ark,w.scp
 rawnext verify -m exp --device cpu --prior 0.1 a.wav a.wav
 rawnext enroll -m exp --device cpu -g g.ark,g.scp anna a.wav
-rawnext identify -m exp --device cpu -g g.ark,g.scp a.wav
+rawnext enroll -m exp --device cpu -g g.ark,g.scp --table data
+rawnext identify -m exp --device cpu -g g.ark,g.scp --prior 0.1 a.wav
+rawnext gallery list g.ark,g.scp
+rawnext gallery remove g.ark,g.scp anna
+rawnext score -m exp --device cpu data/trials data/wav.scp -o out
+rawnext eval scores data/trials --llr --p-target 0.1 --c-fa 2
 rawnext info exp
 rawnext export exp --safetensors release
 rawnext serve -m exp --host 192.0.2.1 --port 80000 --no-browser

@@ -10,6 +10,7 @@ import pytest
 
 from rawnext.errors import run_main
 from rawnext.files import write_lines
+from rawnext.identity import write_origin
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_table, write_scores
 from rawnext.scoring.calibration import fit_calibration
@@ -238,3 +239,43 @@ def test_faults_are_one_line_and_leave_nothing(calibrate, corpus, model, args, m
 def test_a_score_file_says_its_lengths(calibrate, name):
     status, _, error = calibrate(*FIT, name)
     assert status == 2 and "want SCORES:ENROLL:TEST" in error
+
+
+def test_fusion_of_systems(program, corpus):
+    folder, is_target, _ = corpus
+    enroll, test, scores = read_scores(folder / "scores")
+    other = 0.5 * is_target + 0.4 * np.random.default_rng(1).normal(size=len(scores))
+    order = np.random.default_rng(2).permutation(len(scores))  # a score file may have another order
+    write_scores(folder / "other", *([side[row] for row in order] for side in (enroll, test, other)))
+    code, out, err = program("calibrate", *FIT, "--measures", "", "scores,other:full:full")
+    assert code == 0 and " scores " in out and " other;" in out, err
+    model = json.loads((folder / "cal/model.json").read_text())
+    other = read_scores(folder / "other")[2][np.argsort(order)]
+    expected = fit_calibration(np.column_stack([scores, other]), is_target)
+    assert model["names"] == ["score_1", "score_2"] and np.allclose(model["weights"], expected.weights, atol=1e-6)
+    assert len(model["fitted_on"]["scores_sha256"]) == 2
+    assert program("calibrate", *APPLY, "scores,other:full:full", "fused")[0] == 0
+    llr = read_scores(folder / "fused")[2]
+    assert np.allclose(llr, expected.llr(np.column_stack([scores, other])), atol=1e-4)
+    assert read_scores(folder / "fused")[:2] == (enroll, test)
+
+
+def test_fusion_refuses_different_trials_systems_and_numbers_of_them(program, corpus):
+    folder, _, _ = corpus
+    enroll, test, scores = read_scores(folder / "scores")
+    write_scores(folder / "fewer", enroll[:-1], test[:-1], scores[:-1])
+    for name, fingerprint in (("one", "1" * 64), ("two", "2" * 64)):
+        write_scores(folder / name, enroll, test, scores if name == "one" else scores ** 2)
+        write_origin(folder / name, fingerprint)
+    assert program("calibrate", *FIT, "--measures", "", "one,two:full:full")[0] == 0
+    assert program("calibrate", *APPLY, "one,two:full:full", "fused")[0] == 0
+    assert not (folder / "fused.sources").exists()  # of two models
+    for words, why in (
+            ([*FIT, "scores,fewer:full:full"], "dev/trials:1560: spk3-39 spk2-38 has no score in fewer"),
+            ([*APPLY, "one,fewer:full:full", "x"], "one:1560: spk3-39 spk2-38 has no score in fewer"),
+            ([*FIT, "one,two:full:full", "scores_2s:full:2"], "scores_2s: 1 systems, but one,two has 2"),
+            ([*APPLY, "one:full:full", "x"], "cal/model.json: was fitted on 2 systems, but one has 1"),
+            ([*APPLY, "two,one:full:full", "x"], "belongs to model"),
+            ([*APPLY, "one,none:full:full", "x"], "none: no such file")):
+        code, _, err = program("calibrate", *words)
+        assert code == 1 and err.count("\n") == 1 and why in err, (words, err)

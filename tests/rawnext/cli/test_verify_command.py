@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rawnext verify`, `enroll` and `identify`: scores equal the Python interface's, decisions need a calibration."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
 from rawnext.errors import InputError
 from rawnext.inference.extractor import RecordingWarning
+from rawnext.kaldi.ark import read_matrix
+from rawnext.scoring.decision import gallery_posteriors
 
 FILES = {"a.wav": (0, 1.0, 16000), "b.flac": (1, 2.0, 16000), "c.wav": (2, 1.5, 8000), "short.wav": (3, 0.12, 16000)}
 GALLERY = ["-g", "g.ark,g.scp"]
@@ -95,7 +99,7 @@ def test_identify_ranks_enrolled_speakers(extractor, capsys):
         assert row["score"] == pytest.approx(score, abs=1e-5)
         llr = 5 * score - 2 - (1 / seconds + 1 / FILES[row["audio"]][1]) / 4
         assert row["llr"] == pytest.approx(llr, abs=1e-3)
-    assert found[0]["score"] > found[1]["score"]
+    assert found[0]["llr"] > found[1]["llr"] and found[2]["llr"] > found[3]["llr"]
     main(["identify", *GALLERY, "--top", "1", "a.wav"])
     assert capsys.readouterr().out.startswith(f"a.wav 1 {found[0]['speaker']} {found[0]['score']:.4f} ")
 
@@ -214,3 +218,96 @@ def test_audio_that_no_model_can_take_is_one_line(command, samples, rate, why, c
 def test_devices_without_values_are_one_line(device, exps):
     with pytest.raises(InputError, match=f"^{device}: no such device: "):
         main(["verify", "-m", str(exps[1]), "--device", device, "a.wav", "b.flac"])
+
+
+def test_speakers_of_a_gallery_are_listed_and_removed(exps, work, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    main(["enroll", *GALLERY, "bert", "b.flac"])
+    capsys.readouterr()
+    main(["gallery", "list", GALLERY[1]])
+    assert capsys.readouterr().out == "anna 1 1.00\nbert 1 2.00\n"
+    main(["gallery", "list", GALLERY[1], "--json"])
+    main(["gallery", "info", GALLERY[1], "--json"])
+    main(["gallery", "remove", GALLERY[1], "anna", "--json"])
+    anna, _, about, removed = rows(capsys)
+    assert anna == {"speaker": "anna", "utts": 1, "seconds": 1.0} and removed == {"removed": ["anna"], "speakers": 1}
+    assert (about["speakers"], about["utts"], about["seconds"], about["dimensions"]) == (2, 2, 3.0, 8)
+    main(["gallery", "info", GALLERY[1]])
+    assert "speakers: 1\nutts: 1\n" in capsys.readouterr().out
+    for words, why in ((["remove", GALLERY[1], "bert", "anna"], "g.scp: anna is not enrolled; nobody was removed"),
+                       (["list", "no.ark,no.scp"], "no.scp: no such file"),
+                       (["remove", "no/g.ark,no/g.scp", "bert"], "no/g.scp: no such file")):
+        with pytest.raises(InputError, match=why):
+            main(["gallery", *words])
+    assert not (work / "no").exists()
+
+
+def test_identify_answers_with_a_speaker_or_nobody(exps, capsys):
+    main(["enroll", *GALLERY, "anna", "a.wav"])
+    main(["enroll", *GALLERY, "bert", "b.flac"])
+    capsys.readouterr()
+    for prior, status in ((0.99, 0), (0.0001, 3)):
+        with pytest.raises(SystemExit) if status else contextlib.nullcontext() as end:
+            main(["identify", *GALLERY, "a.wav", "c.wav", "--json", "--exit-code", "--prior", str(prior)])
+        assert not status or end.value.code == status
+        found = rows(capsys)
+        for file in ("a.wav", "c.wav"):
+            mine = {row["speaker"]: row for row in found if row["audio"] == file}
+            chances = gallery_posteriors([mine[name]["llr"] for name in ("anna", "bert")], prior)
+            assert [mine["anna"]["probability"], mine["bert"]["probability"],
+                    mine["bert"]["nobody"]] == pytest.approx(chances)
+            likely = max(mine, key=lambda name: mine[name]["probability"])
+            assert {row["answer"] for row in mine.values()} == {None if status else likely}
+    main(["identify", *GALLERY, "a.wav", "--prior", "0.99", "--top", "1"])
+    first, answer = capsys.readouterr().out.splitlines()
+    assert first.startswith("a.wav 1 ") and answer.split() == ["a.wav", "answer", *first.split()[2::3]]
+    main(["identify", *GALLERY, "a.wav", "--prior", "0.0001"])
+    assert "\na.wav answer - 0.99" in capsys.readouterr().out
+    main(["enroll", "-m", str(exps[0]), "-g", "p.ark,p.scp", "anna", "a.wav"])
+    plain = ["identify", "-m", str(exps[0]), "-g", "p.ark,p.scp", "a.wav"]
+    capsys.readouterr()
+    main(plain)
+    assert capsys.readouterr().out == "a.wav 1 anna 1.0000 - -\n"
+    main([*plain, "--json"])
+    (row,) = rows(capsys)
+    assert "answer" not in row and row["probability"] is None
+    for words, why in (([*plain, "--exit-code"], "--exit-code: there is no answer: no calibration"),
+                       (["identify", *GALLERY, "--prior", "1", "a.wav"], "--prior: must be between 0 and 1")):
+        with pytest.raises(InputError, match=why):
+            main(words)
+
+
+def test_a_table_equals_enrolling_one_after_another(exps, work, capsys):
+    os.mkdir("data")
+    Path("data/wav.scp").write_text("u1 a.wav\nu2 b.flac\nu3 c.wav\n")
+    Path("data/utt2spk").write_text("u1 bert\nu2 anna\nu3 bert\n")
+    Path("table").write_text("bert a.wav\nanna b.flac\nbert c.wav\n")
+    main(["enroll", *GALLERY, "bert", "a.wav", "c.wav"])
+    main(["enroll", *GALLERY, "anna", "b.flac"])
+    expected = json.loads(Path("g.json").read_text()), read_matrix("g.scp")
+    for table in ("data", "table"):
+        main(["enroll", "-g", f"{table}.ark,{table}.scp", "--table", table])
+        about, (names, means) = json.loads(Path(f"{table}.json").read_text()), read_matrix(f"{table}.scp")
+        assert about["speakers"] == expected[0]["speakers"] and names == expected[1][0] == ["anna", "bert"]
+        assert np.allclose(means, expected[1][1], atol=1e-6)
+    capsys.readouterr()
+    Path("more").write_text("bert b.flac\n")
+    main(["enroll", *GALLERY, "--table", "more", "--add", "--json"])
+    (row,) = rows(capsys)
+    assert (row["speaker"], row["done"], row["utts"], row["seconds"], [*row["doubts"]]) == (
+        "bert", "added to", 3, 4.5, ["b.flac"])
+    before = Path("g.ark").read_bytes()
+    Path("data/utt2spk").write_text("u1 bert\nu2 anna\n")
+    for text, why in (("bert\n", "t:1: expected `speaker path`"), ("", "t: is empty"), ("b' a.wav\n", "be an id"),
+                      ("x a.wav\ny a.wav\n", "t:2: a file is named twice: a.wav"), ("x no.wav\n", "no.wav: no such"),
+                      ("x cat a.wav |\n", "t:1: 'cat a.wav |' is a command"), (None, "data/wav.scp:3: u3 is not in ")):
+        Path("t").write_text(text or "")
+        with pytest.raises(InputError) as error:
+            main(["enroll", *GALLERY, "--table", "data" if text is None else "t"])
+        assert why in str(error.value)
+    with pytest.raises(InputError, match="wants either NAME and AUDIO or --table"):
+        main(["enroll", *GALLERY, "--table", "t", "anna", "a.wav"])
+    for words in (["anna"], []):
+        with pytest.raises(SystemExit):
+            main(["enroll", *GALLERY, *words])
+    assert Path("g.ark").read_bytes() == before

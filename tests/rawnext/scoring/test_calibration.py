@@ -211,7 +211,7 @@ def test_uninformative_scores_accept_nothing_by_score(scores):
     ([1.0, 2], [True, False, True], None, 0.5, "2 scores, but 3 labels"),
     ([1.0, np.nan], [True, False], None, 0.5, "not finite"),
     ([1.0, 2], [True, False], [[1.0], [np.inf]], 0.5, "not finite"),
-    ([1.0, 2], [True, False], [[1.0]], 0.5, "want .N,. scores and .N, M. measures"),
+    ([1.0, 2], [True, False], [[1.0]], 0.5, "want .N,. or .N, K. scores and .N, M. measures"),
     ([2.0, 1], [True, False], None, 1.0, "the prior must be between 0 and 1, got 1.0"),
 ])
 def test_invalid_training_data_is_refused(scores, is_target, measures, prior, message):
@@ -223,3 +223,33 @@ def test_number_of_measures_must_match_the_model():
     calibration = Calibration(np.array([1.0, 2.0]), 0.0, np.zeros(1), np.ones(1))
     with pytest.raises(ValueError, match="want 1 measures of each trial, got 0"):
         calibration.llr([1.0])
+
+
+def test_fusion_finds_the_optimal_weights_of_gaussian_scores():
+    """Of scores with one covariance C and means +-m the LLR is 2 m' inv(C) s."""
+    rng, num = np.random.default_rng(0), 100_000
+    covariance, mean = np.array([[1.0, 0.6], [0.6, 2.0]]), np.array([0.8, 0.9])
+    is_target = np.arange(num) % 2 == 0
+    scores = rng.multivariate_normal([0, 0], covariance, num) + np.where(is_target[:, None], mean, -mean)
+    fused = fit_calibration(scores, is_target)
+    assert np.allclose(fused.weights, 2 * np.linalg.solve(covariance, mean), atol=0.03) and abs(fused.offset) < 0.02
+    assert (fused.num_scores, len(fused.low)) == (2, 0)
+    llr = fused.llr(scores)
+    assert np.allclose(llr, scores @ fused.weights + fused.offset)
+    for one in scores.T:
+        alone = fit_calibration(one, is_target).llr(one)
+        assert cllr(llr[is_target], llr[~is_target]) < cllr(alone[is_target], alone[~is_target]) - 0.005
+    noise = rng.normal(size=num)
+    assert np.abs(fit_calibration(np.column_stack([scores[:, 0], noise]), is_target).weights[1]) < 0.02
+
+
+def test_fused_scores_are_not_clipped_and_measures_are():
+    rng = np.random.default_rng(0)
+    is_target, scores, measures = np.arange(400) % 2 == 0, rng.normal(size=(400, 2)), rng.uniform(1, 2, (400, 1))
+    fused = fit_calibration(scores + is_target[:, None], is_target, measures)
+    far = fused.llr([[50.0, -50.0]], [[9.0]])
+    assert far == pytest.approx(fused.weights @ [50, -50, fused.high[0]] + fused.offset)
+    with pytest.raises(ValueError, match="want 2 scores and 1 measures of each trial, got 2 numbers"):
+        fused.llr([0.5], [[1.0]])
+    points = operating_points(fused, scores + is_target[:, None], is_target, measures, (0.5,))
+    assert np.isnan(points[0].score) and np.isnan(points[0].score_miss) and 0 < points[0].miss < 0.5

@@ -9,7 +9,15 @@ import pytest
 from tiny_model import calibrate
 
 from rawnext.errors import InputError
-from rawnext.scoring.decision import MODEL_PATH, Judge, Operating, Verdict, doubts_of, read_judge
+from rawnext.scoring.decision import (
+    MODEL_PATH,
+    Judge,
+    Operating,
+    Verdict,
+    doubts_of,
+    gallery_posteriors,
+    read_judge,
+)
 
 
 @pytest.mark.parametrize(("point", "threshold"), [
@@ -85,3 +93,27 @@ def test_weak_calibrations_are_doubted_in_each_decision(tmp_path, fitted_on, fou
     assert len(judge.doubts) == len(found)
     assert all(f"The calibration of this model is weak: {why}" in doubt for why, doubt in zip(found, judge.doubts))
     assert doubts_of(Verdict(0.5, 4.0, 0.0, True, False), judge, Operating()) == list(judge.doubts)
+
+
+def test_posteriors_of_a_gallery_follow_bayes_rule():
+    llrs, prior = np.array([[3.0, -1.0, 0.5], [800.0, 2.0, -800.0], [-9.0, -9.0, -9.0]]), 0.3
+    found = gallery_posteriors(llrs, prior)
+    assert np.allclose(found.sum(axis=1), 1) and found[1, 0] == 1
+    weights = [prior / 3 * math.exp(llr) for llr in llrs[0]] + [1 - prior]
+    assert np.allclose(found[0], np.array(weights) / sum(weights))
+    assert found[2].argmax() == 3 and np.isnan(gallery_posteriors([np.nan, np.nan], prior)).all()
+    point = Operating(prior)  # with one speaker, it is the decision on a pair
+    for llr in (-2.0, point.threshold + 1e-9, point.threshold - 1e-9):
+        assert gallery_posteriors([llr], prior)[0] == pytest.approx(point.chance(llr))
+        assert (gallery_posteriors([llr], prior).argmax() == 0) == (llr >= point.threshold)
+
+
+def test_answers_of_calibrated_llrs_are_right_as_often_as_their_probabilities_say():
+    rng, num, prior, distance = np.random.default_rng(0), 20_000, 0.6, 3.0
+    speaker = np.where(rng.random(num) < prior, rng.integers(4, size=num), 4)
+    llrs = distance * rng.normal(size=(num, 4)) - distance ** 2 / 2  # Gaussian LLRs of nontarget trials
+    llrs[np.arange(num)[speaker < 4], speaker[speaker < 4]] += distance ** 2
+    chances = gallery_posteriors(llrs, prior)
+    right = chances.argmax(axis=1) == speaker
+    assert right.mean() == pytest.approx(chances.max(axis=1).mean(), abs=0.01) and 0.7 < right.mean() < 0.95
+    assert (speaker == 4).mean() == pytest.approx(chances[:, 4].mean(), abs=0.01)

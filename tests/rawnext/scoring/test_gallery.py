@@ -2,6 +2,8 @@
 """A gallery: adding later equals enrolling at once; damaged files and other models are refused."""
 
 import json
+import os
+from pathlib import Path
 
 import kaldi_native_io
 import numpy as np
@@ -66,3 +68,66 @@ def test_damaged_gallery_is_refused(paths, change, why):
     change(*paths, gallery.json)
     with pytest.raises(InputError, match=why):
         Gallery(paths, "model")
+
+
+def anna_free(folder):
+    """Whether no file in the folder has the name anna, nor the mean of her embeddings."""
+    mean = Gallery.enroll(Gallery((folder / "none.ark", folder / "none.scp"), "model"), "anna", X[:2], 1.0).mean
+    return not any(b"anna" in content or mean.astype(np.float32).tobytes()[:12] in content
+                   for content in (path.read_bytes() for path in folder.rglob("*") if path.is_file()))
+
+
+def filled(paths):
+    gallery = Gallery(paths, "model")
+    gallery.enroll("anna", X[:2], 1.0)
+    gallery.enroll("bert", X[5:6], 2.0)
+    gallery.save()
+    return gallery
+
+
+def test_nothing_of_a_removed_speaker_remains_on_disk(paths, tmp_path):
+    filled(paths)
+    for name in (".g.ark.123.tmp", ".g.scp.7.tmp", ".g.ark.123.0.new", ".g.json.99.tmp"):  # of killed programs
+        (tmp_path / name).write_bytes(paths[0].read_bytes())
+    (tmp_path / ".g.ark.0x_1.tmp").mkdir()
+    (tmp_path / ".g.ark.0x_1.tmp/ark").write_bytes(paths[0].read_bytes())
+    (tmp_path / ".g.ark2.5.tmp").write_bytes(b"of another file")
+    assert not anna_free(tmp_path)
+    with pytest.raises(InputError, match="carl is not enrolled; nobody was removed"):
+        Gallery(paths, None).remove(["anna", "carl"])
+    assert list(Gallery(paths, None).speakers) == ["anna", "bert"]
+    Gallery(paths, None).remove(["anna", "anna"])
+    assert anna_free(tmp_path) and list(Gallery(paths, "model").speakers) == ["bert"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".g.ark2.5.tmp", "g.ark", "g.json", "g.scp"]
+    Gallery(paths, None).remove(["bert"])
+    assert [path.name for path in tmp_path.iterdir()] == [".g.ark2.5.tmp"] and not Gallery(paths, "other").speakers
+
+
+@pytest.mark.parametrize("names", [["anna"], ["anna", "bert"]])
+@pytest.mark.parametrize("writes", range(7))
+def test_a_removal_that_was_killed_can_be_repeated(paths, tmp_path, monkeypatch, names, writes):
+    """After each number of renames and deletions the gallery can be read, and a second removal leaves nothing."""
+    gallery, done = filled(paths), []
+
+    def limited(method):
+        def call(*args, **options):
+            if len(done) == writes:
+                raise KeyboardInterrupt
+            done.append(method)
+            return method(*args, **options)
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", limited(os.replace))
+        patch.setattr("pathlib.Path.unlink", limited(Path.unlink))
+        try:
+            gallery.remove(names)
+        except KeyboardInterrupt:
+            assert len(done) == writes
+    again = Gallery(paths, None)
+    assert again.speakers.keys() in ({"anna", "bert"}, {"anna", "bert"} - {*names})
+    try:
+        again.remove(names)
+    except InputError as error:
+        assert "is not enrolled" in str(error)  # they had been removed already
+    assert anna_free(tmp_path) and Gallery(paths, None).speakers.keys() == {"anna", "bert"} - {*names}
