@@ -18,7 +18,7 @@ import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import read_json, write_lines
-from rawnext.identity import KEY, one_model, origin
+from rawnext.identity import KEY, network_of, one_model, origin
 from rawnext.kaldi.tables import Trials, read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.evaluation import TITLES, evaluation
@@ -101,7 +101,7 @@ def main() -> None:
         if not side.any():
             raise InputError(args.trials, None, f"has no {name} trial")
     fingerprint = origin(args.scores)
-    one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
+    one_model({args.scores: network_of(fingerprint), args.exp / "train_info.json": train.get(KEY)})
     figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers_of(args, trials))
     row = {
         "list": args.list, "data_set": args.data_set, "trials": args.trials, "trials_sha256": sha256(args.trials),

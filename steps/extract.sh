@@ -15,6 +15,7 @@ min_duration=0    # skip utterances shorter than these seconds; 0: one below 0.1
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
 gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
+vad=              # embed the speech alone: energy, silero (a network), or scp: as DATA_DIR/vad.scp of steps/vad.sh has it
 allow_pipes=false # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
@@ -30,8 +31,9 @@ if [ -z "$nj" ]; then nj=$([ "$gpu" = 0 ] && nproc || echo 4); fi
 [ "$nj" -le "$num_utts" ] || nj=$num_utts
 if [ -z "$num_threads" ]; then num_threads=$([ "$gpu" = 0 ] && echo 1 || echo 4); fi
 device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
-pipes=()
-if [ "$allow_pipes" = true ]; then pipes=(--allow-pipes); fi
+more=()
+if [ "$allow_pipes" = true ]; then more+=(--allow-pipes); fi
+if [ -n "$vad" ]; then more+=(--vad "$vad"); fi
 mkdir -p "$out"
 files_or_nothing "$out/embedding.scp" "$out/short_utts"
 # if they exist, all of it is of one run
@@ -39,7 +41,7 @@ rm -f "$out"/{embedding.scp,short_utts,spk_embedding.scp,spk_embedding.ark,num_u
 
 launch "$cmd --gpu $gpu --num-threads $num_threads" "$nj" "$exp/log/extract.$(basename "$out")" \
   steps/extract.py --protocol "$protocol" --duration "$duration" --min-duration "$min_duration" --device "$device" \
-  --num-threads "$num_threads" "${pipes[@]}" "$data" "$exp" "$out"
+  --num-threads "$num_threads" "${more[@]}" "$data" "$exp" "$out"
 
 for j in $(seq "$nj"); do cat "$out/embedding.$j.scp"; done | sort > "$out/.embedding.scp.tmp"
 skipped=()
@@ -47,7 +49,7 @@ if [ "$min_duration" != 0 ]; then
   skipped=(--skipped "$out/short_utts")
   for j in $(seq "$nj"); do cut -d ' ' -f 1,2 "$out/embedding.$j.short"; done > "$out/short_utts"
   num_short=$(wc -l < "$out/short_utts")
-  log "skipped $num_short of $num_utts utterances, shorter than $min_duration s; $out/short_utts lists them"
+  log "skipped $num_short of $num_utts utterances, shorter than $min_duration s${vad:+ of speech}; $out/short_utts lists them"
   num_utts=$((num_utts - num_short))
   [ "$num_utts" -gt 0 ] || die "$0: no utterance of $data has $min_duration s or more"
 fi

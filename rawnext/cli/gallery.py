@@ -6,7 +6,16 @@ import sys
 
 import numpy as np
 
-from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
+from rawnext.cli.options import (
+    add_channel,
+    add_json,
+    add_model,
+    add_vad,
+    ark_scp,
+    load_extractor,
+    load_judge,
+    print_json,
+)
 from rawnext.errors import InputError, printable
 
 ENROLL = """Enroll a speaker from one or more recordings.
@@ -37,6 +46,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_channel(parser)
+        add_vad(parser)
         add_model(parser)
         add_json(parser)
         parser.set_defaults(run=run)
@@ -68,14 +78,14 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import SAME_AUDIO, read_judge
+    from rawnext.scoring.decision import SAME_AUDIO
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
         raise InputError("--top", None, "must be at least 1")
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
-    judge = read_judge(model_folder(args))
+    judge = load_judge(args)
     for doubt in [judge.why, *judge.doubts]:
         if doubt:
             print(f"rawnext: {doubt}", file=sys.stderr)

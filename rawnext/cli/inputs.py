@@ -118,15 +118,21 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float],
 
 def embed_files(names: Sequence[str], channel: int,
                 load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
-    """(N, D) embeddings of N files, their (N,) seconds, warnings about each, which are also printed on standard error,
-    and the model, which is loaded after all files are checked.
+    """(N, D) embeddings of N files, their (N,) seconds (with --vad, of speech), warnings about each, which are also
+    printed on standard error, and the model, which is loaded after all files are checked.
 
     Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
+    from rawnext.inference.doubts import SHORT_S
+
     sources, doubts = files(names, channel), dict[str, list[str]]()
     check_sources(sources)
     extractor, seconds = load(), dict[str, float]()
-    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts))])
+    x = np.stack([vector for _, vector in extractor.embed_each(read_each(sources, seconds, doubts), seconds)])
+    if extractor.vad:
+        for name in names:
+            if seconds[name] < SHORT_S:
+                doubts[name].append(f"Little speech: {seconds[name]:.2f} s by --vad {extractor.vad}.")
     if not (usable := np.isfinite(x).all(axis=1) & x.any(axis=1)).all():
         raise InputError(names[int(np.argmin(usable))], None, "the model gives an embedding that is zero or not finite")
     for name, found in doubts.items():

@@ -13,6 +13,7 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_json, write_lines
+from rawnext.identity import described, network_of
 from rawnext.kaldi.ark import Vectors, open_regular, read_matrix, write_vectors
 from rawnext.kaldi.tables import check_id
 from rawnext.scoring.cosine import unit_vectors
@@ -65,8 +66,9 @@ class Gallery:
         if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST for utts, seconds in known.values()):
             raise InputError(self.json, None, f"is not {what}")
         if fingerprint != self.fingerprint:
-            raise InputError(self.json, None, f"was made with another model, {str(fingerprint)[:12]}; enroll again "
-                                              f"with this one, {self.fingerprint[:12]}")
+            what = "model" if network_of(fingerprint) == network_of(self.fingerprint) else "another model,"
+            theirs, ours = described(fingerprint, self.fingerprint), described(self.fingerprint, fingerprint)
+            raise InputError(self.json, None, f"was made with {what} {theirs}; enroll again with this one, {ours}")
         keys, means = read_matrix(self.scp)
         if keys != list(known) or self._ark_sha256() != ark_sha256:
             raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")
