@@ -3,6 +3,7 @@
 
 import runpy
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,14 +99,14 @@ def test_two_real_speakers_are_told_apart(talk, tmp_path):
 
 def test_conversations_have_the_turns_that_they_state(talk, mix):
     wave, turns = talk
-    assert [a.speaker != b.speaker for a, b in zip(turns, turns[1:])] == [True] * 7
-    assert all(0.2 <= b.start - a.end <= 1 for a, b in zip(turns, turns[1:]))
+    assert [a.speaker != b.speaker for a, b in pairwise(turns)] == [True] * 7
+    assert all(0.2 <= b.start - a.end <= 1 for a, b in pairwise(turns))
     found = regions(speech_frames(wave, "energy"), join_s=0.9)
     spoken = sum(turn.end - turn.start for turn in turns)
     assert (found[:, 1] - found[:, 0]).sum() == pytest.approx(spoken, rel=0.25)
     overlapping = mix["conversation"]("x", {"a": [wave[:32000]], "b": [wave[32000:64000]]}, 20, 1.0,
                                       np.random.default_rng(0))[1]
-    assert all(b.start <= a.end for a, b in zip(overlapping, overlapping[1:]))
+    assert all(b.start <= a.end for a, b in pairwise(overlapping))
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100)])
