@@ -4,18 +4,18 @@
 import importlib.util
 import json
 import runpy
+import subprocess
 
 import numpy as np
 import pytest
 import soundfile
 from page_commands import example
+from programs import forking
 
 from rawnext.cli.main import main
 from rawnext.config import PRETRAINED
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.rttm import read_rttm, write_rttm
-
-PAGE = "docs/howto/diarization.md"
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +59,16 @@ def step(root, name, *words):
 
 
 def test_the_commands_of_the_page(root, capsys):
-    main(example(root, PAGE, "rawnext diarize meeting.wav")[1:])
+    main(example(root, "docs/howto/diarization.md", "rawnext diarize meeting.wav")[1:])
     file = read_rttm("meeting.rttm")["meeting"]
     main(["diarize", "meeting.wav"])
     assert read_rttm_text(capsys.readouterr().out) == [turn.line() for turn in file]
-    main(example(root, PAGE, "rawnext diarize --num-speakers")[1:])
+    main(example(root, "docs/howto/diarization.md", "rawnext diarize --num-speakers")[1:])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {row["speaker"] for row in rows} == {"speaker1", "speaker2"} and rows[0].keys() == {
         "recording", "start", "end", "speaker"}
-    main(example(root, PAGE, "rawnext enroll")[1:])
-    main([*example(root, PAGE, "rawnext diarize --gallery")[1:], "--num-speakers", "2"])
+    main(example(root, "docs/howto/diarization.md", "rawnext enroll")[1:])
+    main([*example(root, "docs/howto/diarization.md", "rawnext diarize --gallery")[1:], "--num-speakers", "2"])
     out = capsys.readouterr().out
     assert " anna " in out and " speaker2 " in out
 
@@ -90,6 +90,18 @@ def test_steps_and_the_error_rate(root, capsys):
     assert step(root, "der", "--json", "data/meetings/ref.rttm", "out/rttm.1") == 0
     by_turns = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert by_turns["missed"] < 0.5 and by_turns["false_alarm"] < 0.5  # the speech is that of the reference
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_page(root, work):
+    words = example(root, "docs/howto/diarization.md", "steps/diarize.sh")
+    data, out = f"{work}/data/meetings", f"{work}/out"
+    der = example(root, "docs/howto/diarization.md", "steps/der.py")
+    for command in ([words[0], "--nj", "1", "--reco2num-spk", f"{data}/reco2num_spk", data, PRETRAINED, out],
+                    [*der[:-2], f"{data}/ref.rttm", f"{out}/rttm"]):
+        done = subprocess.run(command, cwd=root, env=forking(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("TOTAL ")
 
 
 @pytest.mark.parametrize(("words", "why"), [
