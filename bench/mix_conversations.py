@@ -11,7 +11,7 @@ one before. White noise is 40 dB below the speech. A speaker is used again when 
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def trimmed(wave: np.ndarray) -> np.ndarray:
     return wave * np.float32(LEVEL / max(1e-9, float(np.sqrt(np.mean(np.square(wave))))))
 
 
-def conversation(name: str, voices: dict[str, Sequence[np.ndarray]], num_turns: int, overlap: float,
+def conversation(name: str, voices: Mapping[str, Sequence[np.ndarray]], num_turns: int, overlap: float,
                  rng: np.random.Generator) -> tuple[np.ndarray, list[Turn]]:
     """(T,) samples at 16 kHz and their turns.
 

@@ -34,11 +34,11 @@ class Errors(NamedTuple):
 def activity(turns: Sequence[Turn], times: np.ndarray) -> np.ndarray:
     """(S, N) bool: who of S speakers talks in the intervals between N + 1 times, which include all starts and ends."""
     speakers = {speaker: row for row, speaker in enumerate(sorted({turn.speaker for turn in turns}))}
-    change = np.zeros((len(speakers), len(times)), int)
-    row = [speakers[turn.speaker] for turn in turns]
+    change = np.zeros(len(speakers) * len(times), int)
+    row = np.array([speakers[turn.speaker] for turn in turns], int)
     for ends, step in ((1, 1), (2, -1)):
-        np.add.at(change, (row, np.searchsorted(times, [turn[ends] for turn in turns])), step)
-    return np.cumsum(change, axis=1)[:, :-1] > 0
+        np.add.at(change, len(times) * row + np.searchsorted(times, [turn[ends] for turn in turns]), step)
+    return np.cumsum(change.reshape(len(speakers), len(times)), axis=1)[:, :-1] > 0
 
 
 def diarization_errors(reference: Sequence[Turn], hypothesis: Sequence[Turn], collar: float = 0.0,
