@@ -6,6 +6,9 @@ A model is known by its fingerprint (training/checkpoint.py), in a file NAME.sou
 The fingerprint is in embedding.JOB.sources (kaldi/journal.py), in the sources of scores and back ends, in
 train_info.json, calibrations, evaluations and galleries. Programs that read two of these compare them with `one_model`.
 A file without it, such as Kaldi's embeddings, may belong to any model.
+
+Embeddings of speech alone are not comparable with those of whole recordings, so the fingerprint of files that were made
+with voice activity detection is followed by its kind, such as `vad=energy`.
 """
 
 import contextlib
@@ -25,11 +28,30 @@ COMPUTATION = ""  # to be changed whenever the same model and audio give other e
 KEY = "fingerprint"  # in JSON files, and at the start of the first line of NAME.sources
 EMBEDDINGS = "embedding.*.sources"
 WEIGHTS = ("model.pt", "model.safetensors")  # of a trained and of an exported model
+VAD = " vad="
 
 
 def weights_path(exp: PathLike) -> Path:
     """The first of WEIGHTS that is in a folder; model.pt if there is none."""
     return next((path for name in WEIGHTS if (path := Path(exp) / name).exists()), Path(exp) / WEIGHTS[0])
+
+
+def with_vad(fingerprint: str, kind: str) -> str:
+    """The fingerprint of embeddings that were made with this kind of voice activity detection; empty: with none."""
+    return f"{fingerprint}{VAD}{kind}" if kind and fingerprint else fingerprint
+
+
+def network_of(fingerprint: object) -> object:
+    """The fingerprint of the model alone, to be compared with that of its training."""
+    return fingerprint.partition(VAD)[0] if isinstance(fingerprint, str) else fingerprint
+
+
+def described(fingerprint: object, other: object) -> str:
+    """The beginning of a fingerprint, and the voice activity detection if the other differs in it."""
+    model, _, kind = str(fingerprint).partition(VAD)
+    differ = kind != str(other).partition(VAD)[2]
+    return model[:12] + (f" with voice activity detection ({kind})" if kind else
+                         " without voice activity detection") * differ
 
 
 def one_model(found: Mapping[Any, object]) -> str:
@@ -43,8 +65,9 @@ def one_model(found: Mapping[Any, object]) -> str:
         if not isinstance(value, str) or not value:
             continue
         if first and value != found[first]:
-            raise InputError(path, None, f"belongs to model {value[:12]}, but {os.fspath(first)} to model "
-                                         f"{str(found[first])[:12]}; one of them must be made again")
+            other = found[first]
+            raise InputError(path, None, f"belongs to model {described(value, other)}, but {os.fspath(first)} to model "
+                                         f"{described(other, value)}; one of them must be made again")
         first = first or path
     return str(found[first]) if first else ""
 

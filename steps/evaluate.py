@@ -17,7 +17,7 @@ from typing import Any
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import read_json, write_lines
-from rawnext.identity import KEY, one_model, origin
+from rawnext.identity import KEY, network_of, one_model, origin
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.pipeline.plan import is_duration
 from rawnext.results.conditions import by_condition, conditions_of
@@ -86,7 +86,7 @@ def main() -> None:
     tables = speaker_tables(args.trials, args.utt2spk, args.enroll_utt2spk, args.enroll)
     speakers = known_speakers(trials, args.trials, *tables, required=bool(args.utt2spk or args.enroll_utt2spk))
     fingerprint = origin(args.scores)
-    one_model({args.scores: fingerprint, args.exp / "train_info.json": train.get(KEY)})
+    one_model({args.scores: network_of(fingerprint), args.exp / "train_info.json": train.get(KEY)})
     conditions = [] if args.no_conditions or speakers is None else conditions_of(
         trials, args.trials, *tables, cut=args.duration != "full")
     figures = evaluation(scores, trials.is_target, args.eer_definition, args.llr, speakers)

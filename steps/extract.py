@@ -31,6 +31,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--duration", type=float, default=0, metavar="S", help="seconds cut from the middle; 0: all")
     parser.add_argument("--min-duration", type=float, default=0, metavar="S",
                         help="skip utterances shorter than S seconds, 0.1 or more (default: below 0.1 s is an error)")
+    parser.add_argument("--vad", choices=("energy", "silero", "scp"), default="",
+                        help="embed the speech alone, found by its energy, by the network of silero-vad, or as "
+                             "DATA_DIR/vad.scp has it; --min-duration is then that of the speech (default: all audio)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--num-threads", type=int, default=1,
@@ -54,28 +57,34 @@ def parse() -> argparse.Namespace:
 def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
     earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
-    from rawnext.identity import COMPUTATION, KEY, weights_path
+    from rawnext.identity import COMPUTATION, KEY, network_of, weights_path, with_vad
     from rawnext.stamp import sha256
 
     lines = [f"computation {COMPUTATION}",
              *(f"{path.name} {sha256(path)}" for path in (weights_path(args.exp_dir), args.exp_dir / "config.yaml"))]
     old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.is_file() else [""]
-    if not old[0].startswith(KEY) or old[1:] != lines:
+    if old[0].startswith(KEY) and old[1:] == lines:
+        network = str(network_of(old[0].removeprefix(f"{KEY} ")))
+    else:
         from rawnext.inference.extract import load_model
         from rawnext.training.checkpoint import fingerprint
 
         model, config = load_model(args.exp_dir)
-        old[0] = f"{KEY} {fingerprint(config, model.state_dict())}"
-    return [old[0], *lines, f"protocol {args.protocol} duration {args.duration:g}"]
+        network = fingerprint(config, model.state_dict())
+    return [f"{KEY} {with_vad(network, args.vad)}", *lines, f"protocol {args.protocol} duration {args.duration:g}"]
 
 
-def source_line(source, args: argparse.Namespace) -> str:
+def source_line(args: argparse.Namespace, source) -> str:
     """Inputs of an utterance's embedding: path, size and time (or SHA-256) of its audio, or of the files that a command
-    names; start, end and channel of the segment."""
+    names; start, end and channel of the segment; a checksum of its decisions in vad.scp."""
+    from zlib import crc32
+
     from rawnext.identity import versions
 
     channel = f" channel {source.channel}" if source.channel > 0 else ""
-    return f"{source.path} {source.start_s!r} {source.end_s!r} {versions(source.path, args.checksum)}{channel}"
+    decisions = f" vad {crc32(args.decisions[source.utt].tobytes()):08x}" if args.vad == "scp" else ""
+    audio = versions(source.path, args.checksum)
+    return f"{source.path} {source.start_s!r} {source.end_s!r} {audio}{channel}{decisions}"
 
 
 def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tuple[list, dict[str, str]]:
@@ -93,22 +102,49 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
     share = sources[first:last]
     if not share:
         raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
+    if args.vad == "scp":
+        from rawnext.data.vad import read_decisions
+
+        args.decisions = read_decisions(args.data_dir / "vad.scp", (source.utt for source in share))
     if not args.min_duration:
         lengths = [(source, known_seconds(source, utt2dur)) for source in sources]
         refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
         return share, {}
     found = find_short(share, args.min_duration, utt2dur)
-    short = {source.utt: short_line(source, seconds, args) for source, seconds in found}
-    pipes = {source.utt: source for source in share if source.is_pipe}
-    for line in list_path.read_text(encoding="utf-8").splitlines() if pipes and list_path.exists() else ():
+    short = {source.utt: short_line(args, source, seconds) for source, seconds in found}
+    # these are decoded to know their length
+    unknown = {source.utt: source for source in share if source.is_pipe or args.vad}
+    for line in list_path.read_text(encoding="utf-8").splitlines() if unknown and list_path.exists() else ():
         utt, seconds = line.split()[0], float(line.split()[1])
-        if utt in pipes and is_short(seconds, args.min_duration) and line == short_line(pipes[utt], seconds, args):
+        if utt in unknown and is_short(seconds, args.min_duration) and line == short_line(args, unknown[utt], seconds):
             short[utt] = line
     return share, short
 
 
-def short_line(source, seconds: float, args: argparse.Namespace) -> str:
-    return f"{source.utt} {seconds:.3f} {source_line(source, args)}"
+def short_line(args: argparse.Namespace, source, seconds: float) -> str:
+    return f"{source.utt} {seconds:.3f} {args.vad and f'vad={args.vad} '}{source_line(args, source)}"
+
+
+def speech_of(args: argparse.Namespace, waves: Iterator[tuple], sources: list) -> Iterator[tuple]:
+    """(utt, (T,) waveform of the speech) of each (utt, waveform).
+
+    Raises: TooShort: less speech than --min-duration, or 0.1 s.   InputError: decisions about another number of frames.
+    """
+    from rawnext.data import vad
+    from rawnext.data.cuts import SAMPLE_RATE
+    from rawnext.data.wav import LEAST_S, TooShort, is_short
+
+    least_s = args.min_duration or LEAST_S
+    for source, (utt, wave) in zip(sources, waves):
+        frames = vad.fit(args.decisions[utt], len(wave)) if args.vad == "scp" else vad.speech_frames(wave, args.vad)
+        if frames is None:
+            raise InputError(args.data_dir / "vad.scp", None, f"{utt}: {len(args.decisions[utt])} decisions about "
+                                                              f"{len(wave) / SAMPLE_RATE:.2f} s; want one each 0.01 s")
+        speech = vad.select(wave, frames)
+        if is_short(seconds := len(speech) / SAMPLE_RATE, least_s):
+            advice = "" if args.min_duration else ADVICE
+            raise TooShort(source, seconds, f" with speech; at least {least_s:g} s{advice}")
+        yield utt, speech
 
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
@@ -130,6 +166,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
     waves = load_waves(sources, args.num_threads if gpu else 0, round((args.min_duration or 0.1) * SAMPLE_RATE))
+    waves = speech_of(args, waves, sources) if args.vad else waves
     waves = progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources))
     yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration,
                          CHUNKS[args.protocol])
@@ -140,7 +177,7 @@ def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int
     from rawnext.kaldi.journal import write_journal
 
     return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
-                         [(source.utt, source_line(source, args)) for source in sources], CHUNKS[args.protocol],
+                         [(source.utt, source_line(args, source)) for source in sources], CHUNKS[args.protocol],
                          lambda first: embed(args, sources[first:]))
 
 
@@ -152,6 +189,10 @@ def main() -> None:
 
     name = args.out_dir / f"embedding.{args.job}"
     list_path = name.with_name(f"{name.name}.short")
+    if args.vad:
+        from rawnext.data.vad import check_kind
+
+        check_kind(args.vad)
     share, short = find_share(args, read_sources(args.data_dir, args.allow_pipes), list_path)
     while True:
         if args.min_duration:
@@ -160,10 +201,10 @@ def main() -> None:
         try:
             kept = write_embeddings(args, name, sources)
             break
-        except TooShort as error:  # the output of a command, whose length was not known
+        except TooShort as error:  # the output of a command, or speech, whose length was not known
             if not args.min_duration:
                 raise
-            short[error.source.utt] = short_line(error.source, error.seconds, args)
+            short[error.source.utt] = short_line(args, error.source, error.seconds)
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 

@@ -16,6 +16,7 @@ min_duration=0    # skip utterances shorter than these seconds; 0: one below 0.1
 protocol=native   # native: whole utterance in one pass; paper: averaged segments of 59,049 samples
 num_threads=      # CPU threads of a job; empty: 1, with --gpu 1 four, which decode audio
 gpu=0             # 1: each job takes a GPU; 0: jobs run on the CPU
+vad=              # embed the speech alone: energy, silero (a network), or scp: as DATA_DIR/vad.scp of steps/vad.sh has it
 allow_pipes=false # true: run the commands `... |` of wav.scp
 checksum=false    # true: OUT_DIR/*.sources have the SHA-256 of the audio in place of its time, to notice any change
 . utils/parse_options.sh
@@ -37,6 +38,7 @@ device=$([ "$gpu" = 0 ] && echo cpu || echo cuda)
 flags=()
 if [ "$allow_pipes" = true ]; then flags=(--allow-pipes); fi
 if [ "$checksum" = true ]; then flags+=(--checksum); fi
+if [ -n "$vad" ]; then flags+=(--vad "$vad"); fi
 mkdir -p "$out"
 files_or_nothing "$out/embedding.scp" "$out/short_utts"
 # if they exist, all of it is of one run
@@ -52,7 +54,7 @@ if [ "$min_duration" != 0 ]; then
   skipped=(--skipped "$out/short_utts")
   for j in $(seq "$nj"); do cut -d ' ' -f 1,2 "$out/embedding.$j.short"; done > "$out/short_utts"
   num_short=$(wc -l < "$out/short_utts")
-  log "skipped $num_short of $num_utts utterances, shorter than $min_duration s; $out/short_utts lists them"
+  log "skipped $num_short of $num_utts utterances, shorter than $min_duration s${vad:+ of speech}; $out/short_utts lists them"
   num_utts=$((num_utts - num_short))
   [ "$num_utts" -gt 0 ] || die "$0: no utterance of $data has $min_duration s or more"
 fi

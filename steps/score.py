@@ -18,7 +18,7 @@ import numpy as np
 
 from rawnext.errors import InputError, run_main, warn
 from rawnext.files import newest
-from rawnext.identity import one_model, origin, weights_path, write_origin
+from rawnext.identity import network_of, one_model, origin, weights_path, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
 from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
 from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
@@ -93,7 +93,9 @@ def main() -> None:
         transform = backend_transform(args.model, lda=backend in ("lda", "plda"))
     sides = read_sides(args.enroll, args.test, transform, args.enroll_map, backend.startswith(("cosine", "lda")),
                        args.trials, enroll_ids, test_ids)
-    model = one_model({args.enroll: sides.model, **backend_model(args)})
+    trained = backend_model(args)
+    one_model({args.enroll: network_of(sides.model) if backend == "siamese" else sides.model, **trained})
+    model = sides.model or next(iter(trained.values()), "")
     if backend == "siamese":
         scores = siamese(args.model, sides, args.enroll)
     elif backend == "plda":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, print_json
+from rawnext.cli.options import add_channel, add_json, add_model, add_vad, ark_scp, load_extractor, print_json
 from rawnext.errors import InputError
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
@@ -51,6 +51,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
     parser.add_argument("--shift", type=float, metavar="SECONDS", help="shift between windows (default: half a window)")
     add_channel(parser)
+    add_vad(parser)
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -81,6 +82,8 @@ def check_window(args: argparse.Namespace) -> None:
         raise InputError("--shift", None, "needs --window")
     if args.window is None:
         return
+    if args.vad:
+        raise InputError("--vad", None, "is for whole recordings; rawnext diarize embeds windows of the speech")
     from rawnext.inference.extractor import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rawnext.cli.options import add_channel, add_json, add_model, ark_scp, load_extractor, model_folder, print_json
+from rawnext.cli.options import (
+    add_channel,
+    add_json,
+    add_model,
+    add_vad,
+    ark_scp,
+    load_extractor,
+    load_judge,
+    print_json,
+)
 from rawnext.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -73,6 +82,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_channel(parser)
+        add_vad(parser)
         add_model(parser)
         add_json(parser)
         parser.set_defaults(run=run)
@@ -175,7 +185,7 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors, read_judge
+    from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:
@@ -184,7 +194,7 @@ def identify(args: argparse.Namespace) -> None:
         raise InputError("--prior", None, f"must be between 0 and 1, got {args.prior}")
     if not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
-    judge = read_judge(model_folder(args))
+    judge = load_judge(args)
     if judge.why and args.exit_code:
         raise InputError("--exit-code", None, f"there is no answer: {judge.why}")
     for doubt in [judge.why, *judge.doubts]:

@@ -148,8 +148,8 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float],
 
 def embed_files(names: Sequence[str], channel: int,
                 load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
-    """(N, D) embeddings of N files, their (N,) seconds, warnings about each, which are also printed on standard error,
-    and the model, which is loaded after all files are checked.
+    """(N, D) embeddings of N files, their (N,) seconds (with --vad, of speech), warnings about each, which are also
+    printed on standard error, and the model, which is loaded after all files are checked.
 
     Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
@@ -171,13 +171,18 @@ def embed_listed(sources: Sequence[Source],
 
 def embed_sources(sources: Sequence[Source], extractor: "Extractor",
                   doubts: dict[str, list[str]] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) embeddings of N sources with their own utts, and their (N,) seconds.   doubts: takes warnings about each.
+    """(N, D) embeddings of N sources with their own utts, and their (N,) seconds (with --vad, of speech).
 
+    Args: doubts: takes warnings about each.
     Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
+    from rawnext.inference.doubts import SHORT_S
+
     x, seconds = np.empty((len(sources), extractor.embedding_dim), np.float32), dict[str, float]()
-    for row, (_, vector) in enumerate(extractor.embed_each(read_each(sources, seconds, doubts))):
+    for row, (utt, vector) in enumerate(extractor.embed_each(read_each(sources, seconds, doubts), seconds)):
         x[row] = vector
+        if doubts is not None and extractor.vad and seconds[utt] < SHORT_S:
+            doubts[utt].append(f"Little speech: {seconds[utt]:.2f} s by --vad {extractor.vad}.")
         if not (np.isfinite(vector).all() and vector.any()):
             raise sources[row].fault("the model gives an embedding that is zero or not finite")
     return x, np.array([seconds[source.utt] for source in sources])

@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from rawnext.cli import embed, evaluate, gallery, model, score, serve, verify
+from rawnext.cli import diarize, embed, evaluate, gallery, model, score, serve, verify
 from rawnext.errors import InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("rawnext", description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (embed, verify, gallery, score, evaluate, model, serve):
+    for part in (embed, verify, gallery, score, evaluate, diarize, model, serve):
         part.add_to(commands)
     command = commands.add_parser("completion", help="print a shell's completion script")
     command.add_argument("shell", choices=("bash", "zsh", "tcsh"))

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rawnext.errors import InputError
-from rawnext.identity import one_model
+from rawnext.identity import VAD, network_of, one_model
 
 if TYPE_CHECKING:
     from rawnext.inference.extractor import Extractor
     from rawnext.scoring.decision import Judge, Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
+VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import is slow
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longest", type=float, metavar="SECONDS",
                         help="longer audio is cut into equal pieces, whose embeddings are averaged (default: about one "
                              "minute)")
+
+
+def add_vad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vad", choices=VAD_KINDS, default="",
+                        help="embed the speech alone, found by its energy or by the network of silero-vad (default: "
+                             "all of the audio)")
 
 
 def add_channel(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +51,25 @@ def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "E
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
     try:
-        extractor = Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False)
+        extractor = Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False,
+                                              vad=getattr(args, "vad", ""))
     except ValueError as error:
         raise InputError("--longest", None, str(error)) from None
     if judge and judge.model:
-        one_model({folder: extractor.fingerprint, judge.path: judge.model})
+        one_model({folder: network_of(extractor.fingerprint), judge.path: network_of(judge.model)})
     return extractor
+
+
+def load_judge(args: argparse.Namespace) -> "Judge":
+    """The calibration of the model named by the options; that of other voice activity detection is doubtful."""
+    from rawnext.scoring.decision import read_judge
+
+    judge = read_judge(model_folder(args))
+    fitted = judge.model.partition(VAD)[2]
+    if judge.calibration is None or fitted == args.vad:
+        return judge
+    then, now = (f"with --vad {kind}" if kind else "without --vad" for kind in (fitted, args.vad))
+    return judge._replace(doubts=(*judge.doubts, f"The calibration was fitted {then} and is used {now}."))
 
 
 def model_folder(args: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rawnext.cli.options import add_channel, add_json, add_model, load_extractor, model_folder, print_json
+from rawnext.cli.options import add_channel, add_json, add_model, add_vad, load_extractor, load_judge, print_json
 from rawnext.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="score file to write")
     parser.add_argument("--cosine", action="store_true", help="write cosines instead of LLRs")
     add_channel(parser)
+    add_vad(parser)
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> None:
     from rawnext.kaldi.tables import indices_of, write_scores
     from rawnext.kaldi.trial_forms import read_any_pairs
     from rawnext.scoring.cosine import cosine_scores
-    from rawnext.scoring.decision import read_judge
 
     if Path(args.output).is_dir():
         raise InputError(args.output, None, "is a folder; name a file")
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     sources = sources_of({*sides[0], *sides[1]}, args.wav, args.channel)
     enroll, test = (indices_of(side, {source.utt: row for row, source in enumerate(sources)}, args.trials, args.wav)
                     for side in sides)
-    judge = read_judge(model_folder(args))
+    judge = load_judge(args)
     if judge.why and not args.cosine:
         raise InputError(args.model, None, f"{judge.why}; --cosine writes cosines")
     check_sources(sources)

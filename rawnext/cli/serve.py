@@ -3,7 +3,7 @@
 
 import argparse
 
-from rawnext.cli.options import add_model, add_operating, load_extractor, model_folder, operating
+from rawnext.cli.options import add_model, add_operating, add_vad, load_extractor, load_judge, operating
 from rawnext.errors import InputError
 
 DESCRIPTION = """Open a web page: record or drop two files, see waveforms, score and decision.
@@ -28,6 +28,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seconds", type=float, default=120, help="maximum length (default %(default)s)")
     parser.add_argument("--megabytes", type=float, default=25, help="maximum file size (default %(default)s)")
     add_operating(parser)
+    add_vad(parser)
     add_model(parser)
     parser.set_defaults(run=run)
 
@@ -41,12 +42,11 @@ def run(args: argparse.Namespace) -> None:
         if (name := (error.name or "").partition(".")[0]) not in ("starlette", "uvicorn"):
             raise
         raise InputError(name, None, "is not installed: pip install 'rawnext[serve]'") from None
-    from rawnext.scoring.decision import read_judge
 
     limits, at = Limits(args.megabytes, args.seconds), operating(args)
     limits.check()
     origin = args.origin and check_origin(args.origin)
-    judge = read_judge(model_folder(args))
+    judge = load_judge(args)
     with listen(args.host, args.port) as sock:
         service = Service(load_extractor(args, judge), judge, at, limits)
         serve(build_app(service, names_of(args.host), origin), sock, args.host, not args.no_browser)

@@ -9,8 +9,9 @@ from rawnext.cli.options import (
     add_json,
     add_model,
     add_operating,
+    add_vad,
     load_extractor,
-    model_folder,
+    load_judge,
     operating,
     print_json,
 )
@@ -32,6 +33,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("test", metavar="AUDIO")
     add_operating(parser)
     add_channel(parser)
+    add_vad(parser)
     add_model(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -39,10 +41,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_files
-    from rawnext.scoring.decision import doubts_of, read_judge
+    from rawnext.scoring.decision import doubts_of
 
     point = operating(args)
-    judge = read_judge(model_folder(args))
+    judge = load_judge(args)
     x, seconds, of_file, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args, judge))
     verdict = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
     score, llr, threshold, same, outside = verdict

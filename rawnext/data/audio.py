@@ -98,6 +98,16 @@ def read_header(path: str) -> Header:
     return header
 
 
+def is_read_in_parts(path: str) -> bool:
+    """Whether parts of a file can be read without what is before them.   Raises: AudioError: see read_header."""
+    with open_file(path) as raw:
+        file = open_by_libsndfile(raw)
+        if file is None:
+            return False
+        with file:
+            return file.seekable()
+
+
 def read_samples(path: str, start: int = 0, stop: int | None = None, channel: int = 0,
                  longest_s: float = math.inf) -> Samples:
     """Samples start...stop of a channel at the file's own rate, fewer if the file ends earlier by its header.

@@ -12,7 +12,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from rawnext.data.audio import can_resample, read_header, read_samples, resample
+from rawnext.data.audio import can_resample, is_read_in_parts, read_16k, read_header, read_samples, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import AudioError, InputError
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LEAST_SAMPLES = 1600  # 0.1 s at 16 kHz, the shortest input of every model
 LEAST_S = LEAST_SAMPLES / SAMPLE_RATE
+BLOCK_SAMPLES = 60 * SAMPLE_RATE  # of a recording that is read in parts
 AHEAD = 16  # utterances that each thread decodes ahead
 QUIETER_DB = 20  # a channel this far below the loudest one is probably not the one that was meant
 SMALLEST = 2.0**-32  # half a step of 32-bit audio
@@ -196,6 +197,36 @@ def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
     wave, rate = decode(source, least_samples)
     return wave if rate == SAMPLE_RATE else resample(wave, rate)
+
+
+def load_blocks(source: Source, num: int = BLOCK_SAMPLES) -> Iterator[np.ndarray]:
+    """The samples of load_wave in consecutive parts of `num` samples, of which only one is in memory.
+
+    The output of a command, and a file in which nothing can be read without what is before it, are decoded at once.
+    Raises: InputError: see decode, except that a part may have only zeros.
+    """
+    try:
+        whole = source.is_pipe or not is_read_in_parts(source.path)
+        header = None if whole else read_header(source.path)
+    except AudioError as error:
+        raise source.fault(error) from None
+    if header is None:
+        wave = load_wave(source)
+        yield from (wave[start : start + num] for start in range(0, len(wave), num))
+        return
+    channel = channel_of(source, header.channels)
+    begin, end = limits(source, header.num_samples, header.rate)
+    total = -(-(end - begin) * SAMPLE_RATE // header.rate)
+    if total < LEAST_SAMPLES:
+        raise TooShort(source, total / SAMPLE_RATE, f"; at least {LEAST_S} s")
+    for start in range(0, total, num):
+        try:
+            block = read_16k(source.path, start, min(num, total - start), channel, header.rate, begin, end)
+        except (AudioError, OSError) as error:
+            raise source.fault(error) from None
+        if not np.isfinite(block).all() or max(block.max(), -block.min()) > LARGEST:
+            raise source.fault(no_speech(block))
+        yield block
 
 
 def load_waves(sources: Sequence[Source], num_threads: int = 0,

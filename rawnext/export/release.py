@@ -10,7 +10,7 @@ from typing import Any
 from rawnext.config import Config
 from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, write_lines
-from rawnext.identity import KEY, WEIGHTS, one_model, weights_path
+from rawnext.identity import KEY, WEIGHTS, network_of, one_model, weights_path
 from rawnext.inference.extract import load_model
 from rawnext.results.rows import Row, markdown, read_rows
 from rawnext.scoring.decision import MODEL_PATH, read_judge
@@ -69,7 +69,8 @@ def evaluations(exp: Path, model: str) -> list[Row]:
     if not any((exp / "scores").glob("**/*.json")):
         return []
     rows = read_rows(exp)
-    one_model({weights_path(exp): model, **{f"{row['scores']}.json": row.get(KEY) for row in rows}})
+    found = {f"{row['scores']}.json": network_of(row.get(KEY)) for row in rows}
+    one_model({weights_path(exp): model, **found})
     return [row for row in rows if (row["duration"], row["backend"]) == ("full", "cosine")]
 
 
@@ -101,7 +102,7 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
     facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []
     facts["training"] = public(facts["training"])
     if facts["calibrations"]:
-        one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: read_judge(exp).model})
+        one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: network_of(read_judge(exp).model)})
     rows = evaluations(exp, facts[KEY]) if with_results else []
     lines = card(exp.resolve().name, facts, rows, licence, training_data)
     with atomic_path(folder / "config.yaml") as temporary:

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import ArrayLike
 
 from rawnext.config import Config, model_folder
+from rawnext.data import vad as vads
 from rawnext.data.audio import can_resample, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES, no_speech
 from rawnext.dist import DEVICES, choose_device
 from rawnext.errors import InputError
 from rawnext.files import PathLike
+from rawnext.identity import with_vad
 from rawnext.inference.doubts import of_recording
 from rawnext.inference.extract import BUFFER_SAMPLES, LONGEST_SAMPLES, buffered, embed_native, load_model
 from rawnext.models.folded import folded
@@ -64,23 +66,30 @@ class Extractor:
             mean of theirs: memory grows with length, and no model was trained on longer utterances.
         warn: whether reasons to doubt a recording (`doubts`), such as noise or less than 2 s, become a
             RecordingWarning.
+        vad: voice activity detection, "energy" or "silero": the embedding is that of the speech alone, at least 0.1 s.
+            Embeddings with and without it are not comparable. `windows` does not use it.
     """
 
-    def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S, warn: bool = True):
+    def __init__(self, model: Any, config: Config, folder: PathLike, longest_s: float = LONGEST_S, warn: bool = True,
+                 vad: str = ""):
         if not 2 * LEAST_SAMPLES / SAMPLE_RATE <= longest_s < math.inf:
             raise ValueError(f"longest_s: at least {2 * LEAST_SAMPLES / SAMPLE_RATE} s, got {longest_s}")
         self.model, self.config, self.folder, self.warn = model, config, folder, warn
-        self.max_samples = int(longest_s * SAMPLE_RATE)
+        self.max_samples, self.vad = int(longest_s * SAMPLE_RATE), vad
+        if vad and vad not in vads.KINDS:
+            raise ValueError(f"vad: {' or '.join(vads.KINDS)}, got {vad!r}")
+        vads.check_kind(vad)
 
     @classmethod
-    def from_pretrained(cls, folder: PathLike = "pretrained", device: str = "auto",
-                        longest_s: float = LONGEST_S, warn: bool = True) -> "Extractor":
+    def from_pretrained(cls, folder: PathLike = "pretrained", device: str = "auto", longest_s: float = LONGEST_S,
+                        warn: bool = True, vad: str = "") -> "Extractor":
         """Load the model of an experiment folder or of a folder from `rawnext export --safetensors`.
 
         Args:
             folder: `pretrained` is the model that comes with the package.
-            device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s, warn: see the class.
-        Raises: InputError: a file is missing, damaged or belongs to another model, or there is no such device.
+            device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s, warn, vad: see the class.
+        Raises: InputError: a file is missing, damaged or belongs to another model, there is no such device, or the
+            package of the voice activity detection is not installed.
         """
         try:
             place = choose_device(device) if device in DEVICES else torch.device(device)
@@ -89,7 +98,7 @@ class Extractor:
             raise InputError(device, None, f"no such device: {str(error).splitlines()[0]}") from None
         folder = model_folder(folder)
         model, config = load_model(folder, place)
-        return cls(folded(model), config, folder, longest_s, warn)
+        return cls(folded(model), config, folder, longest_s, warn, vad)
 
     @property
     def embedding_dim(self) -> int:
@@ -98,13 +107,15 @@ class Extractor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the model's configuration and weights; equal for a model and its export."""
-        return fingerprint(self.config, checkpoint.load_state(self.folder)["model"])
+        """SHA-256 of the model's configuration and weights; equal for a model and its export. With the kind of voice
+        activity detection, if there is one."""
+        return with_vad(fingerprint(self.config, checkpoint.load_state(self.folder)["model"]), self.vad)
 
     def embed(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         """(T,) samples at `sample_rate` Hz -> (D,) float32.
 
-        Raises: ValueError: wrong shape, integers, NaN, less than 0.1 s, or a rate that cannot be resampled.
+        Raises: ValueError: wrong shape, integers, NaN, less than 0.1 s (of speech, with vad), or a rate that cannot be
+            resampled.
         """
         return self._embed_batch([waveform], [sample_rate])[0]
 
@@ -133,7 +144,22 @@ class Extractor:
         waves = list(map(checked, waveforms, rates))
         for number, (wave, rate) in enumerate(zip(waves, rates)):
             self._warn(wave, rate, 4, f" {number}" if len(waves) > 1 else "")
-        return embed_native(self.model, list(map(at_16k, waves, rates)), self.max_samples)
+        return embed_native(self.model, list(map(self.speech, waves, rates)), self.max_samples)
+
+    def speech(self, waveform: ArrayLike | torch.Tensor, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+        """What is embedded of a waveform: (T,) float32 at 16 kHz, with vad the speech alone.
+
+        Raises: ValueError: see embed.
+        """
+        wave = at_16k(checked(waveform, sample_rate), sample_rate)
+        if not self.vad:
+            return wave
+        speech = vads.select(wave, vads.speech_frames(wave, self.vad))
+        if len(speech) < LEAST_SAMPLES:
+            found, all_s = (len(samples) / SAMPLE_RATE for samples in (speech, wave))
+            raise ValueError(f"{found:.2f} s of speech in {all_s:.2f} s of audio, by the voice activity detection "
+                             f"({self.vad}); at least {LEAST_SAMPLES / SAMPLE_RATE} s")
+        return speech
 
     def _warn(self, wave: np.ndarray, rate: int, stacklevel: int, name: str = "") -> None:
         if self.warn and (found := of_recording(wave, rate)):
@@ -156,16 +182,29 @@ class Extractor:
         times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
         return np.minimum(times, np.shape(waveform)[0] / sample_rate), embeddings
 
-    def embed_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
+    def embed_each(self, waves: Iterable[tuple[str, np.ndarray, int]],
+                   seconds: dict[str, float] | None = None) -> Iterator[tuple[str, np.ndarray]]:
         """(name, (T,) waveform, rate in Hz) -> (name, (D,) embedding), in the same order; reads some minutes ahead.
 
-        Raises: ValueError: see embed.
+        Args: seconds: with vad, takes the seconds of speech of each.
+        Raises: ValueError: see embed.   InputError: too little speech.
         """
-        for part in buffered(waves, BUFFER_SAMPLES):
-            names, signals, rates = zip(*part)
-            vectors = self.embed_batch(signals, rates)
+        for part in buffered(self._speech_of_each(waves), BUFFER_SAMPLES):
+            names, signals = zip(*part)
+            if seconds is not None and self.vad:
+                seconds |= {name: len(signal) / SAMPLE_RATE for name, signal in part}
+            vectors = embed_native(self.model, signals, self.max_samples)
             del part, signals  # an hour takes hundreds of megabytes, which the next recording may need
             yield from zip(names, vectors)
+
+    def _speech_of_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
+        for name, wave, rate in waves:
+            self._warn(checked(wave, rate), rate, 5, f" {name}")
+            try:
+                yield name, self.speech(wave, rate)
+            except ValueError as error:
+                raise InputError(name, None, str(error)) from None
+            del wave  # before the next one is read
 
 
 def checked(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:

@@ -56,14 +56,14 @@ def open_regular(path: str) -> BinaryIO:
     return open(path, "rb")
 
 
-def _read_at(file: BinaryIO, offset: int) -> np.ndarray:
+def _read_at(file: BinaryIO, offset: int, limit: int) -> np.ndarray:
     size = os.fstat(file.fileno()).st_size
     if offset >= size:
         raise ValueError(f"its file ends before byte {offset}")
     file.seek(offset)
     if file.read(2) != b"\0B":
         return _read_text(file, offset)
-    return read_array(file, min(size, offset + 10 + 8 * DIM_LIMIT), 1)
+    return read_array(file, min(size, offset + 10 + 8 * limit), 1)
 
 
 def read_array(file: BinaryIO, size: int, num_axes: int) -> np.ndarray:
@@ -122,12 +122,12 @@ def switching(ark: Path, scp: Path, offsets: Mapping[str, int]) -> Iterator[Path
         old.unlink(missing_ok=True)
 
 
-def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]]) -> int:
+def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.ndarray]], one_dim: bool = True) -> int:
     """Write float32 vectors to a binary ark and its scp (absolute paths); returns their number.
 
-    Every vector is checked before its key is written (a new id; 1-D, finite, the first one's dimension), so Kaldi can
-    read every archive that exists to its end. While an existing pair is replaced, the scp is readable at any time, with
-    the old vectors or the new ones.
+    Every vector is checked before its key is written (a new id; 1-D, finite, with one_dim the first one's dimension),
+    so Kaldi can read every archive that exists to its end. While an existing pair is replaced, the scp is readable at
+    any time, with the old vectors or the new ones.
     """
     import kaldiio
 
@@ -143,7 +143,7 @@ def write_vectors(ark: PathLike, scp: PathLike, vectors: Iterable[tuple[str, np.
                 raise InputError(ark, None, f"{key} is listed twice")
             seen.add(key)
             vector = np.asarray(vector, dtype=np.float32)
-            dim = dim or vector.size
+            dim = dim if dim and one_dim else vector.size
             if vector.ndim != 1 or vector.size != dim or not np.isfinite(vector).all():
                 raise ValueError(f"{key}: want {dim} finite numbers, got shape {vector.shape}")
             offsets[key] = ark_file.tell() + len(key.encode()) + 1  # after "key "
@@ -157,9 +157,9 @@ class Vectors(UserDict[str, Any]):
     paths: the archives.   which: (N,) index of each entry's archive.   offsets: (N,) bytes.
     """
 
-    def __init__(self, scp: PathLike):
+    def __init__(self, scp: PathLike, dim_limit: int = DIM_LIMIT):
         super().__init__()
-        self.data = read_table(scp)
+        self.data, self.dim_limit = read_table(scp), dim_limit
         self.scp, self.opened = scp, ""
         self.file: BinaryIO | None = None
         number, which, offsets = dict[str, int](), list[int](), list[int]()
@@ -198,10 +198,10 @@ class Vectors(UserDict[str, Any]):
         """
         file = self.open(path)
         try:
-            vector = _read_at(file, offset)
+            vector = _read_at(file, offset, self.dim_limit)
         except OSError as error:
             raise ValueError(f"{error.strerror}: {path}") from None
-        if not 1 <= vector.size <= DIM_LIMIT:
+        if not 1 <= vector.size <= self.dim_limit:
             raise ValueError(f"a vector of {vector.size} dimensions")
         with np.errstate(over="ignore"):  # float32 turns too large numbers into infinity
             vector = vector.astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rawnext.errors import InputError, printable, warn
 from rawnext.files import PathLike, read_json, read_lines
-from rawnext.identity import KEY
+from rawnext.identity import KEY, network_of
 from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
@@ -71,8 +71,8 @@ def of_one_model(exp: Path, rows: dict[Path, Row]) -> list[tuple[Path, Row]]:
     info = exp / "train_info.json"
     trained = read_json(info) if info.is_file() else None
     dated = sorted((str(row.get("date", "")), row[KEY]) for row in rows.values() if row.get(KEY))
-    model = (isinstance(trained, dict) and trained.get(KEY)) or (dated[-1][1] if dated else "")
-    others = [path for path, row in rows.items() if row.get(KEY, "") not in ("", model)] if model else []
+    model = (isinstance(trained, dict) and trained.get(KEY)) or (network_of(dated[-1][1]) if dated else "")
+    others = [path for path, row in rows.items() if network_of(row.get(KEY, "")) not in ("", model)] if model else []
     if others:
         warn(exp, f"left out {len(others)} evaluations of another model than {str(model)[:12]}, such as {others[0]} of "
                   f"{rows[others[0]][KEY][:12]}; stages 4 to 8 make those of the plan again")

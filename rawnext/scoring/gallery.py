@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_json, write_lines
+from rawnext.identity import described, network_of
 from rawnext.kaldi.ark import Vectors, open_regular, read_matrix, write_vectors
 from rawnext.kaldi.tables import check_id
 from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.decision import Judge
 from rawnext.scoring.embeddings import check_nonzero
 from rawnext.stamp import sha256
 
@@ -41,13 +44,14 @@ class Gallery:
         paths: the ark and the scp; the JSON file has the scp's name with .json.
         fingerprint: of the embedding model; embeddings of different models are not comparable. None: any, to list or
             remove speakers.
+        any_vad: take a gallery with any voice activity detection, or without.
     unfinished: a program was killed while it wrote these files; `save` completes them.
     Raises: InputError: an existing gallery is damaged, or belongs to another model.
     """
 
-    def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str | None):
+    def __init__(self, paths: tuple[PathLike, PathLike], fingerprint: str | None, any_vad: bool = False):
         self.ark, self.scp, self.fingerprint = Path(paths[0]), Path(paths[1]), fingerprint
-        self.unfinished = False
+        self.unfinished, self.any_vad = False, any_vad
         self.json = self.scp.with_suffix(".json")
         self.about: dict[str, Any] | None = None  # the JSON file's content, without `previous`
         self.speakers: dict[str, Speaker] = self._read() if self.scp.exists() or self.json.exists() else {}
@@ -72,9 +76,10 @@ class Gallery:
             raise InputError(self.json, None, f"is not {what}")
         if self.fingerprint is None:
             self.fingerprint = str(fingerprint)
-        if fingerprint != self.fingerprint:
-            raise InputError(self.json, None, f"was made with another model, {str(fingerprint)[:12]}; enroll again "
-                                              f"with this one, {self.fingerprint[:12]}")
+        if fingerprint != self.fingerprint and not (self.any_vad and network_of(fingerprint) == self.fingerprint):
+            what = "model" if network_of(fingerprint) == network_of(self.fingerprint) else "another model,"
+            theirs, ours = described(fingerprint, self.fingerprint), described(self.fingerprint, fingerprint)
+            raise InputError(self.json, None, f"was made with {what} {theirs}; enroll again with this one, {ours}")
         keys, means = read_matrix(self.scp)
         if keys != list(known) or self._ark_sha256() != ark_sha256:
             raise InputError(self.json, None, f"does not match {self.ark}; enroll again in a new gallery")
@@ -164,3 +169,15 @@ class Gallery:
         self._check_dim(embeddings)
         means = np.stack([speaker.mean for speaker in self.speakers.values()])
         return unit_vectors(embeddings) @ unit_vectors(means).T
+
+    def name(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge, threshold: float) -> dict[int, str]:
+        """Names of those of N embeddings that are speakers of the gallery, each at most once.
+
+        Args: embeddings: (N, D) of different speakers.   seconds: (N,) of their speech.   judge: with a calibration.
+            threshold: the lowest LLR that is accepted.
+        """
+        speakers, scores = list(self.speakers), self.scores(embeddings)
+        llrs = np.stack([judge.llr(row, [speaker.seconds for speaker in self.speakers.values()],
+                                   np.full(len(row), duration))[0] for row, duration in zip(scores, seconds)])
+        pairs = linear_sum_assignment(np.maximum(llrs, threshold), maximize=True)
+        return {int(row): speakers[column] for row, column in zip(*pairs) if llrs[row, column] >= threshold}

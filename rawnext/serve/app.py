@@ -75,11 +75,12 @@ class Service:
         doubts: list[str] = []
         wave, rate = read_bytes(data, self.limits.seconds, channel, doubts)
         try:
-            embedding = self.extractor.embed(wave, rate).tolist()
+            seconds = {"audio": len(wave) / rate}
+            (_, embedding), = self.extractor.embed_each([("audio", wave, rate)], seconds)
         except ValueError as error:  # of 0.1 s less half a sample, which the reader allows
             raise InputError("audio", None, str(error)) from None
-        return {"seconds": len(wave) / rate, "rate": rate, "envelope": envelope(wave).tolist(),
-                "doubts": doubts + of_recording(wave, rate), "embedding": embedding}
+        return {"seconds": seconds["audio"], "rate": rate, "envelope": envelope(wave).tolist(),
+                "doubts": doubts + of_recording(wave, rate), "embedding": embedding.tolist()}
 
     async def verify(self, request: Request) -> JSONResponse:
         """Score, LLR, threshold, decision and warnings of `enroll` and `test` (each: `embedding`, `seconds`)."""

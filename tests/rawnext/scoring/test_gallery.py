@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from rawnext.errors import InputError
+from rawnext.scoring.calibration import Calibration
+from rawnext.scoring.decision import Judge
 from rawnext.scoring.gallery import Gallery
 
 X = np.random.default_rng(0).standard_normal((9, 8)).astype(np.float32)
+
+
+JUDGE = Judge(Calibration(np.array([5.0]), -2.0, np.zeros(0), np.zeros(0)), [])  # LLR = 5 cosine - 2
 
 
 @pytest.fixture
@@ -131,3 +136,25 @@ def test_a_removal_that_was_killed_can_be_repeated(paths, tmp_path, monkeypatch,
     except InputError as error:
         assert "is not enrolled" in str(error)  # they had been removed already
     assert anna_free(tmp_path) and Gallery(paths, None).speakers.keys() == {"anna", "bert"} - {*names}
+
+
+def test_each_name_is_given_once_and_only_above_the_threshold(paths):
+    gallery = Gallery(paths, "model")
+    for row, name in enumerate(("anna", "bert", "carl")):
+        gallery.enroll(name, np.eye(8)[row:row + 1], 2.0)
+    x = np.eye(8)[[1, 0, 0, 5]] + 0.3 * np.eye(8)[[2, 3, 1, 6]]  # bert, anna, anna again and less, nobody
+    x[2, 7] = 0.5
+    assert gallery.name(x, np.full(4, 9.0), JUDGE, 0.0) == {0: "bert", 1: "anna"}
+    assert gallery.name(x, np.full(4, 9.0), JUDGE, 9.0) == {}
+
+
+def test_voice_activity_detection_is_part_of_the_identity(paths):
+    gallery = Gallery(paths, "model vad=energy")
+    gallery.enroll("anna", X[:2], 3.0)
+    gallery.save()
+    with pytest.raises(InputError, match=r"model model with voice activity detection \(energy\); enroll again with "
+                                         "this one, model without"):
+        Gallery(paths, "model")
+    assert list(Gallery(paths, "model", any_vad=True).speakers) == ["anna"]
+    with pytest.raises(InputError, match="another model, model"):
+        Gallery(paths, "other", any_vad=True)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rawnext diarize`: who speaks when in a recording."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rawnext.cli.options import (
+    VAD_KINDS,
+    add_channel,
+    add_json,
+    add_model,
+    add_operating,
+    ark_scp,
+    load_extractor,
+    model_folder,
+    operating,
+    print_json,
+)
+from rawnext.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from rawnext.inference.clustering import Options
+
+DESCRIPTION = """Who speaks when in a recording?
+
+rawnext diarize -m exp/rawnext meeting.wav -o meeting.rttm
+rawnext diarize -m exp/rawnext --num-speakers 3 --vad silero meeting.wav --json
+rawnext diarize -m exp/rawnext --gallery gallery.ark,gallery.scp meeting.wav
+
+Writes lines `SPEAKER RECORDING 1 START SECONDS <NA> <NA> speaker1 <NA> <NA>` (RTTM), or a JSON object for each turn.
+With a gallery of rawnext enroll, speakers have the names of those enrolled speakers whom the calibration accepts for
+the given prior and costs. Each moment has one speaker at most."""
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("diarize", help="who speaks when in a recording", description=DESCRIPTION,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", metavar="AUDIO")
+    parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
+    parser.add_argument("--vad", choices=VAD_KINDS, default="energy",
+                        help="find speech by its energy (default) or by the network of silero-vad")
+    parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", help="name the speakers of this gallery")
+    add_settings(parser)
+    add_operating(parser)
+    add_channel(parser)
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options of windows and clustering."""
+    from rawnext.inference.clustering import Options
+
+    default = Options()
+    parser.add_argument("--num-speakers", type=int, default=default.num_speakers, metavar="N",
+                        help="number of speakers; 0: it is estimated (default)")
+    parser.add_argument("--max-speakers", type=int, default=default.max_speakers, metavar="N",
+                        help="upper limit of the estimate (default %(default)s)")
+    parser.add_argument("--threshold", type=float, default=default.threshold, metavar="COSINE",
+                        help="mean cosine below which two groups of windows are two speakers; depends on the model "
+                             "(default %(default)s, for that of the package)")
+    parser.add_argument("--window", type=float, default=default.window, metavar="SECONDS",
+                        help="length of the windows that are embedded (default %(default)s)")
+    parser.add_argument("--shift", type=float, default=default.shift, metavar="SECONDS",
+                        help="shift between windows (default %(default)s)")
+
+
+def settings(args: argparse.Namespace) -> "Options":
+    """The settings of the options.   Raises: InputError: out of range."""
+    from rawnext.inference.clustering import Options
+
+    found = Options(args.window, args.shift, args.num_speakers, args.max_speakers, args.threshold)
+    found.check()
+    return found
+
+
+def run(args: argparse.Namespace) -> None:
+    from rawnext.cli.inputs import as_id, files
+    from rawnext.data.vad import check_kind
+    from rawnext.data.wav import check_sources
+    from rawnext.inference.diarization import diarize, speakers_of, turns_of
+    from rawnext.kaldi.rttm import write_rttm
+    from rawnext.scoring.decision import read_judge
+    from rawnext.scoring.gallery import Gallery
+
+    options, point = settings(args), operating(args)
+    check_kind(args.vad)
+    source, = files([args.input], args.channel)
+    name = as_id(Path(args.input).stem, args.input)
+    check_sources([source])
+    judge = read_judge(model_folder(args))
+    if args.gallery and not args.gallery[1].exists():
+        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
+    if args.gallery and judge.calibration is None:
+        raise InputError("--gallery", None, f"names need a calibration: {judge.why}")
+    extractor = load_extractor(argparse.Namespace(**{**vars(args), "vad": ""}), judge)
+    gallery = Gallery(args.gallery, extractor.fingerprint, any_vad=True) if args.gallery else None
+    windows, labels = diarize(extractor.model, source, args.vad, options)
+    if not len(labels):
+        raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.vad})")
+    names = gallery.name(*speakers_of(windows, labels), judge, point.threshold) if gallery else {}
+    turns = turns_of(name, windows, labels, names)
+    if args.output:
+        write_rttm(args.output, turns)
+    if args.json:
+        for turn in turns:
+            print_json(recording=name, start=round(turn.start, 3), end=round(turn.end, 3), speaker=turn.speaker)
+    elif args.output:
+        print(printable(f"rawnext: {len(turns)} turns of {len({turn.speaker for turn in turns})} speakers in "
+                        f"{args.output}"), file=sys.stderr)
+    else:
+        print(*(turn.line() for turn in turns), sep="\n")

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who speaks when in one job's share of a Kaldi data directory: OUT_DIR/rttm.JOB.
+
+steps/diarize.py --job 1 --num-jobs 4 --vad silero data/meetings exp/rawnext exp/rawnext/diarization
+
+--vad scp takes the speech of DATA_DIR/vad.scp, --vad rttm that of the turns in DATA_DIR/ref.rttm.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from rawnext.errors import InputError, run_main
+from rawnext.log import setup_log
+
+
+def parse() -> argparse.Namespace:
+    from rawnext.cli.diarize import add_settings
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
+    parser.add_argument("--vad", choices=("energy", "silero", "scp", "rttm"), default="energy",
+                        help="where the speech is from (default: its energy)")
+    parser.add_argument("--reco2num-spk", type=Path, metavar="FILE", help="the number of speakers of each recording")
+    add_settings(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
+    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording")
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("exp_dir", type=Path)
+    parser.add_argument("out_dir", type=Path)
+    args = parser.parse_args()
+    if not 1 <= args.job <= args.num_jobs:
+        parser.error(f"--job: 1...{args.num_jobs}")
+    return args
+
+
+def speech_of(args: argparse.Namespace, utts: list[str]) -> dict:
+    """utt -> where its speech is, for diarize()."""
+    import numpy as np
+
+    from rawnext.data.vad import check_kind, read_decisions, regions
+    from rawnext.kaldi.rttm import read_rttm
+
+    if args.vad == "scp":
+        return {utt: regions(frames) for utt, frames in read_decisions(args.data_dir / "vad.scp", utts).items()}
+    if args.vad == "rttm":
+        path, found = args.data_dir / "ref.rttm", {}
+        turns = read_rttm(path)
+        for utt in utts:
+            frames = np.zeros(round(100 * max((turn.end for turn in turns.get(utt, [])), default=0)), bool)
+            for turn in turns.get(utt, []):
+                frames[round(100 * turn.start) : round(100 * turn.end)] = True
+            found[utt] = regions(frames, join_s=0)
+        return found
+    check_kind(args.vad)
+    return dict.fromkeys(utts, args.vad)
+
+
+def main() -> None:
+    args = parse()
+    setup_log()
+    from rawnext.cli.diarize import settings
+    from rawnext.data.wav import check_sources, read_sources
+    from rawnext.files import write_lines
+    from rawnext.kaldi.tables import read_table, to_number
+
+    options = settings(args)
+    sources = read_sources(args.data_dir, args.allow_pipes)
+    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
+    if not (sources := sources[first:last]):
+        raise InputError(args.data_dir, None, f"has fewer recordings than the {args.num_jobs} jobs")
+    check_sources(sources)
+    numbers = read_table(args.reco2num_spk, one_word=True) if args.reco2num_spk else {}
+    for source in sources:
+        if args.reco2num_spk and not to_number(numbers.get(source.utt, "")) >= 1:
+            raise InputError(args.reco2num_spk, None, f"has no number of speakers of {source.utt}")
+    speech = speech_of(args, [source.utt for source in sources])
+
+    import torch
+
+    from rawnext.inference.diarization import diarize, turns_of
+    from rawnext.inference.extractor import Extractor
+
+    torch.set_num_threads(1)  # the launcher starts a job for each processor
+    model, lines = Extractor.from_pretrained(args.exp_dir, args.device).model, []
+    for source in sources:
+        own = options._replace(num_speakers=int(to_number(numbers[source.utt]))) if numbers else options
+        turns = turns_of(source.utt, *diarize(model, source, speech[source.utt], own))
+        lines += [turn.line() for turn in turns]
+        if args.json:
+            print(json.dumps({"recording": source.utt, "speakers": len({turn.speaker for turn in turns}),
+                              "turns": len(turns), "seconds": round(sum(turn.end - turn.start for turn in turns), 3)}))
+    write_lines(args.out_dir / f"rttm.{args.job}", lines)
+    if not args.json:
+        print(f"diarize.py: {len(lines)} turns in {len(sources)} recordings in {args.out_dir}/rttm.{args.job}")
+
+
+if __name__ == "__main__":
+    run_main(main)

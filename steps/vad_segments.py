@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Write a Kaldi data directory whose utterances are the stretches of speech that DATA_DIR/vad.scp has.
+
+steps/vad_segments.py data/test data/test_speech
+
+An utterance UTT gives UTT-START-END, with times in hundredths of a second; OUT_DIR gets wav.scp, segments, utt2spk and
+spk2utt. Utterances without speech are left out and counted.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from rawnext.errors import InputError, run_main
+
+
+def parse() -> argparse.Namespace:
+    from rawnext.data.vad import JOIN_S, LEAST_S
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--join", type=float, default=JOIN_S, metavar="S",
+                        help="pauses shorter than S seconds stay inside a segment (default %(default)s)")
+    parser.add_argument("--min-duration", type=float, default=LEAST_S, metavar="S",
+                        help="leave out segments shorter than S seconds (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
+    parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("out_dir", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    from rawnext.data.vad import read_decisions, regions
+    from rawnext.data.wav import read_sources
+    from rawnext.files import write_lines
+    from rawnext.kaldi.tables import read_table
+
+    if args.out_dir.resolve() == args.data_dir.resolve():
+        raise InputError(args.out_dir, None, "is the input; name another folder")
+    sources = read_sources(args.data_dir, args.allow_pipes)
+    decisions = read_decisions(args.data_dir / "vad.scp", (source.utt for source in sources))
+    table = args.data_dir / "utt2spk"
+    utt2spk = read_table(table, one_word=True) if table.exists() else {source.utt: source.utt for source in sources}
+    recordings = {path: key for key, path in read_table(args.data_dir / "wav.scp").items()}
+    segments, silent, seconds = dict[str, tuple[str, str]](), 0, 0.0
+    for source in sources:
+        if source.utt not in utt2spk:
+            raise InputError(table, None, f"has no speaker of {source.utt}")
+        found = regions(decisions[source.utt], args.join, args.min_duration)
+        silent += not len(found)
+        channel = f" {source.channel}" if source.channel else ""
+        for start, end in found.tolist():
+            seconds += end - start
+            first, last = source.start_s + start, source.start_s + end
+            # the last frame may be shorter than the others
+            known = source.end_s if source.end_s >= 0 else source.start_s + len(decisions[source.utt]) / 100 - 0.01
+            last = min(last, known)
+            segments[f"{source.utt}-{round(100 * start):07d}-{round(100 * end):07d}"] = (
+                utt2spk[source.utt], f"{recordings[source.path]} {first:.5f} {last:.5f}{channel}")
+    if not segments:
+        raise InputError(args.data_dir / "vad.scp", None, "has no speech in any utterance")
+    speakers = defaultdict[str, list[str]](list)
+    order = sorted(segments, key=str.encode)
+    for utt in order:
+        speakers[segments[utt][0]].append(utt)
+    write_lines(args.out_dir / "wav.scp", (f"{key} {path}" for path, key in recordings.items()))
+    write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in order))
+    write_lines(args.out_dir / "utt2spk", (f"{utt} {segments[utt][0]}" for utt in order))
+    write_lines(args.out_dir / "spk2utt", (f"{spk} {' '.join(utts)}" for spk, utts in sorted(
+        speakers.items(), key=lambda item: item[0].encode())))
+    if args.json:
+        print(json.dumps({"segments": len(segments), "seconds": round(seconds, 2), "without_speech": silent}))
+    else:
+        print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
+              f"{len(sources)} utterances have no speech")
+
+
+if __name__ == "__main__":
+    run_main(main)
