@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# shellcheck disable=SC2034 # a loop reads the options
 # Who speaks when in each recording (or segment) of a Kaldi data directory.
 #   steps/diarize.sh [options] DATA_DIR EXP_DIR OUT_DIR
 #   e.g.: steps/diarize.sh --nj 8 --vad silero data/meetings exp/rawnext exp/rawnext/diarization
