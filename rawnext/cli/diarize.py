@@ -37,7 +37,7 @@ the given prior and costs. Each moment has one speaker at most."""
 def add_to(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("diarize", help="who speaks when in a recording", description=DESCRIPTION,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", metavar="AUDIO")
+    parser.add_argument("input", metavar="AUDIO", help="recording")
     parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
     parser.add_argument("--vad", choices=VAD_KINDS, default="energy",
                         help="find speech by its energy (default) or by the network of silero-vad")

@@ -185,7 +185,7 @@ def drop_band(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
 
 # Format and subtype of libsndfile, sampling rate, and range of its compression level (0: best, 1: smallest file)
 CODECS = (("OGG", "OPUS", 16000, (0.93, 0.99)), ("OGG", "OPUS", 8000, (0.93, 0.99)),
-          ("OGG", "VORBIS", 16000, (0.5, 1.0)), ("MP3", "MPEG_LAYER_III", 16000, (0.5, 1.0)),
+          ("OGG", "VORBIS", 16000, (0.5, 1.0)), ("MP3", "MPEG_LAYER_III", 16000, (0.5, 0.999)),
           ("WAV", "GSM610", 8000, None), ("WAV", "IMA_ADPCM", 8000, None), ("WAV", "G721_32", 8000, None))
 
 

@@ -18,6 +18,7 @@ from rawnext.training.augment import (
     OPERATIONS,
     add_noise,
     augment,
+    coder,
     mix_noises,
     needed_banks,
     parse_operation,
@@ -223,3 +224,11 @@ def test_every_codec_changes_the_wave_a_little(codec, monkeypatch):
     wave = tone(700)
     for changed in draws("codec", wave, 3):
         assert (changed != wave).any() and np.corrcoef(changed[800:-800], wave[800:-800])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("codec", [codec for codec in CODECS if codec[3]], ids=lambda codec: f"{codec[1]}-{codec[2]}")
+def test_every_quality_can_be_encoded(codec):
+    """libsndfile refuses the highest quality of MP3."""
+    *form, levels = codec
+    for level in levels:
+        assert len(coder(tone(700), *form, level)) >= len(tone(700))

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """EER with and without voice activity detection on short speech between pauses, as a markdown table.
 
-  bench/vad.py --noise data/musan/noise data/test pretrained
+  bench/voice_activity.py --noise data/musan/noise data/test pretrained
 
 All pairs of the first ENROLL utterances of each speaker, whole, with the next TEST. Of these, the --seconds with the
 most energy are between two pauses of 1 to 3 s each (seed 0), all of it with white noise 60 dB below the speech, or with

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench/vad.py: a table with a row for each kind of voice activity detection; speech between pauses."""
+"""bench/voice_activity.py: a table with a row for each kind of voice activity detection; speech between pauses."""
 
 import runpy
 import sys
@@ -11,9 +11,9 @@ from tiny_model import write_experiment
 
 def test_a_row_for_each_kind(root, tmp_path, monkeypatch, capsys):
     data, exp = write_corpus(tmp_path / "data", 2, 2, 0.5), write_experiment(tmp_path / "exp")
-    monkeypatch.setattr(sys, "argv", ["vad.py", "--enroll", "1", "--test", "1", "--seconds", "0.3", "--noise",
+    monkeypatch.setattr(sys, "argv", ["voice_activity.py", "--enroll", "1", "--test", "1", "--seconds", "0.3", "--noise",
                                       str(data / "audio"), str(data), str(exp)])
-    bench = runpy.run_path(str(root / "bench/vad.py"))
+    bench = runpy.run_path(str(root / "bench/voice_activity.py"))
     bench["main"]()
     count, _, _, *rows = capsys.readouterr().out.splitlines()
     assert count == "4 trials, 2 of them target"
