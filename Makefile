@@ -78,8 +78,8 @@ newest:
 lock: env .venv/.docs
 	.venv/bin/python -c 'import sys; print("# python %d.%d" % sys.version_info[:2])' > .requirements.lock
 	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
-	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --exclude-editable | sed 's/+.*//' | \
-	  tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
+	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude rawnext \
+	  --exclude-editable | sed 's/+.*//' | tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
 	.venv/bin/python -m pip --disable-pip-version-check install -q --upgrade --target .venv/.uv uv
 	grep -v '^torch' .requirements.lock | .venv/.uv/bin/uv pip compile -q --no-deps --no-header --no-annotate \
 	  --generate-hashes --python .venv/bin/python -o .requirements.hashes -

@@ -109,7 +109,7 @@ def program(path, text):
 def test_make_lock_writes_the_installed_versions(root, tmp_path):
     """pip's list, names as indexes compare them, without local labels; hashes of all but torch."""
     repository(root, tmp_path)
-    program(tmp_path / ".venv/bin/python", 'case "$*" in *"freeze --exclude-editable") echo "torch==2.13.0+cpu"; '
+    program(tmp_path / ".venv/bin/python", 'case "$*" in *" freeze "*" --exclude-editable") echo "torch==2.13.0+cpu"; '
                                            'echo Jinja2==3.1; echo ml_dtypes==1;; *) echo "# python 3.11";; esac')
     program(tmp_path / ".venv/.uv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; '
                                            '*) exit 1;; esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')

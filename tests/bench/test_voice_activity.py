@@ -11,8 +11,8 @@ from tiny_model import write_experiment
 
 def test_a_row_for_each_kind(root, tmp_path, monkeypatch, capsys):
     data, exp = write_corpus(tmp_path / "data", 2, 2, 0.5), write_experiment(tmp_path / "exp")
-    monkeypatch.setattr(sys, "argv", ["voice_activity.py", "--enroll", "1", "--test", "1", "--seconds", "0.3", "--noise",
-                                      str(data / "audio"), str(data), str(exp)])
+    few = ["--enroll", "1", "--test", "1", "--seconds", "0.3"]
+    monkeypatch.setattr(sys, "argv", ["voice_activity.py", *few, "--noise", str(data / "audio"), str(data), str(exp)])
     bench = runpy.run_path(str(root / "bench/voice_activity.py"))
     bench["main"]()
     count, _, _, *rows = capsys.readouterr().out.splitlines()
