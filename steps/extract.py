@@ -111,6 +111,9 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
         refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
         return share, {}
     found = find_short(share, args.min_duration, utt2dur)
+    if args.vad == "scp":  # of others, speech below the minimum is found during extraction
+        speech_s = [(source, int(args.decisions[source.utt].sum()) / 100) for source in share]
+        found += [pair for pair in speech_s if is_short(pair[1], args.min_duration)]
     short = {source.utt: short_line(args, source, seconds) for source, seconds in found}
     # these are decoded to know their length
     unknown = {source.utt: source for source in share if source.is_pipe or args.vad}

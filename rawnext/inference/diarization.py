@@ -18,7 +18,7 @@ from rawnext.kaldi.rttm import Turn
 
 
 class Windows(NamedTuple):
-    """N windows in the speech of a recording.   times: (N, 2) start and end of what a window stands for, in seconds:
+    """N windows in the speech of a recording.   times: (N, 2) start and end of what a window represents, in seconds:
     neighbours meet midway between their centres.   x: (N, D) embeddings.
     """
 
@@ -30,7 +30,7 @@ def speech_windows(speech: np.ndarray, window: int, shift: int) -> tuple[np.ndar
     """Windows in stretches of speech.
 
     Args: speech: (R, 2) seconds.   window, shift: samples at 16 kHz.
-    Returns: (N, 2) first sample of each window and the sample after its last, and (N, 2) seconds that it stands for. A
+    Returns: (N, 2) first sample of each window and the sample after its last, and (N, 2) seconds that it represents. A
         stretch that is shorter than a window is one; another one that does not fill the last window ends with it.
     """
     spans, times = [], []

@@ -221,7 +221,7 @@ def test_a_page_shows_the_conditions_of_the_headline(scored):
 
 
 def test_parts_are_measured_in_the_same_samples(scored):
-    """The whole list as a part has the samples of bootstrap; so has a part beside others."""
+    """The whole list as a part has the samples of bootstrap; so has a part among others."""
     _, scores, is_target, speakers = scored
     measures, part = [eer_of, min_dcf_of], np.flatnonzero((speakers < 20).all(axis=0))
     whole, own = (scores, is_target, speakers), (scores[part], is_target[part], speakers[:, part])
