@@ -9,6 +9,8 @@ Back ends: cosine of the embeddings. cosine_mean: cosine after subtraction of th
 cosine_mean, after projection by MODEL/transform.mat. plda: log-likelihood ratio by MODEL/plda, after mean, LDA and
 length normalisation. siamese: the head of the experiment MODEL. The models are written by steps/train_backend.py or a
 Kaldi recipe.
+
+--segments FILE scores cosines, or distances, of all pairs of segments; steps/segment_data_dir.py writes FILE.
 """
 
 import argparse
@@ -20,8 +22,8 @@ from rawnext.errors import InputError, run_main, warn
 from rawnext.files import newest
 from rawnext.identity import network_of, one_model, origin, weights_path, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
-from rawnext.scoring.cosine import cosine_scores, length_norm, siamese_scores
-from rawnext.scoring.embeddings import Sides, backend_transform, read_sides
+from rawnext.scoring.cosine import cosine_scores, length_norm, segment_pair_scores, siamese_scores
+from rawnext.scoring.embeddings import Sides, backend_transform, read_segment_sides, read_sides
 from rawnext.scoring.kaldi_models import read_plda
 from rawnext.scoring.plda import plda_scores
 
@@ -79,6 +81,10 @@ def main() -> None:
     parser.add_argument("--model", type=Path, metavar="DIR", help=f"folder of the model of {', '.join(WITH_MODEL)}")
     parser.add_argument("--normalize-length", action=argparse.BooleanOptionalAction, default=True,
                         help="plda: scale to the length that the model expects, as in ivector-plda-scoring")
+    parser.add_argument("--segments", metavar="FILE", help="lines `utt segment segment...`: embeddings are of segments "
+                        "and the score is the mean of all pairs of segments of two utterances")
+    parser.add_argument("--segment-score", choices=("cosine", "distance"), default="cosine",
+                        help="of two segments; distance: minus the Euclidean one of unit vectors (default %(default)s)")
     parser.add_argument("--unlabelled", action="store_true", help="trials are lines `enroll test idx`")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
     parser.add_argument("scores", help="file to write")
@@ -86,13 +92,18 @@ def main() -> None:
     backend = args.backend
     if backend in WITH_MODEL and not args.model:
         parser.error(f"--backend {backend} needs --model")
+    if args.segments and (args.enroll_map or backend != "cosine"):
+        parser.error("--segments is for --backend cosine without --enroll-map")
 
     enroll_ids, test_ids, _ = (read_unlabelled if args.unlabelled else read_trials)(args.trials)
     transform = None
     if backend not in ("cosine", "siamese"):
         transform = backend_transform(args.model, lda=backend in ("lda", "plda"))
-    sides = read_sides(args.enroll, args.test, transform, args.enroll_map, backend.startswith(("cosine", "lda")),
-                       args.trials, enroll_ids, test_ids)
+    if args.segments:
+        sides = read_segment_sides(args.enroll, args.test, args.segments, args.trials, enroll_ids, test_ids)
+    else:
+        sides = read_sides(args.enroll, args.test, transform, args.enroll_map, backend.startswith(("cosine", "lda")),
+                           args.trials, enroll_ids, test_ids)
     trained = backend_model(args)
     one_model({args.enroll: network_of(sides.model) if backend == "siamese" else sides.model, **trained})
     model = sides.model or next(iter(trained.values()), "")
@@ -100,6 +111,9 @@ def main() -> None:
         scores = siamese(args.model, sides, args.enroll)
     elif backend == "plda":
         scores = plda(args.model, sides, args.normalize_length)
+    elif args.segments:
+        scores = segment_pair_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index,
+                                     args.segment_score == "distance")
     else:
         scores = cosine_scores(sides.enroll.x, sides.test.x, sides.enroll_index, sides.test_index)
     write_scores(args.scores, enroll_ids, test_ids, scores)

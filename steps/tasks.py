@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
-from rawnext.pipeline.plan import ROLES, make_plan, read_plan, settle_plan
+from rawnext.pipeline.plan import ROLES, check_folders, make_plan, read_plan, settle_plan
 from rawnext.pipeline.records import EMBEDDINGS, Pending, begin, finish, pending, read_pending, write_pending
 from rawnext.pipeline.tasks import STEPS, Experiment
 
@@ -36,8 +36,12 @@ def plan(args: argparse.Namespace) -> None:
 
 def todo(args: argparse.Namespace) -> None:
     rows = read_plan(args.exp / "plan.tsv")
+    if adapt := args.adapt.rstrip("/"):
+        if not Path(adapt, "wav.scp").is_file():
+            raise InputError("--adapt", None, f"no such file {adapt}/wav.scp")
+        check_folders("--adapt", [*(side for row in rows for side in (row.enroll, row.test)), adapt])
     experiment = Experiment(args.exp, rows, args.conf, args.set, args.init, args.teacher, args.train, args.dev,
-                            args.cohort_utts, args.measures, args.checksum)
+                            args.cohort_utts, args.measures, args.checksum, adapt, args.adaptation)
     what, tasks_of = STEPS[args.step]
     tasks = tasks_of(experiment, args.role)
     items = pending(args.exp, tasks, args.again)
@@ -100,9 +104,10 @@ def main() -> None:
     action.set_defaults(run=todo)
     action.add_argument("--again", action="store_true", help="all of it, up to date or not")
     action.add_argument("--role", choices=ROLES, default=ROLES[0], help="which rows of the plan (default %(default)s)")
-    for name in ("conf", "set", "init", "teacher", "train", "dev", "measures"):
+    for name in ("conf", "set", "init", "teacher", "train", "dev", "measures", "adapt"):
         action.add_argument(f"--{name}", default="", help="as in steps/verification.sh")
     action.add_argument("--cohort-utts", type=int, default=10, help="as in steps/verification.sh")
+    action.add_argument("--adaptation", choices=("coral", "plda"), default="coral", help="as in steps/verification.sh")
     action.add_argument("--checksum", action="store_true", help="compare the content of audio, not sizes and times")
     action.add_argument("--out", type=Path, required=True, metavar="FILE",
                         help="file of commands, for run and record")

@@ -51,7 +51,7 @@ todo() {
   if "$checksum"; then checksum_option=(--checksum); fi
   job_log=$exp/log/$1${2:+_$2} todo=$exp/log/$1${2:+_$2}.todo
   message=$(steps/tasks.py todo "${again_option[@]}" "${checksum_option[@]}" --role "${2:-eval}" --conf "$conf" --set "$set" --init "$init" --teacher "$teacher" \
-    --train "$train" --dev "$dev" --cohort-utts "$cohort_utts" --measures "$measures" --out "$todo" "$1" "$exp")
+    --train "$train" --dev "$dev" --cohort-utts "$cohort_utts" --measures "$measures" --adapt "$adapt" --adaptation "$adaptation" --out "$todo" "$1" "$exp")
   num=$(wc -l < "$todo")
   if [ -n "$message" ]; then log "stage $this_stage: $message"; fi
 }

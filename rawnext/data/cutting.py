@@ -91,6 +91,16 @@ class Cut(NamedTuple):
         return Span(span.start + start, num, span.rate)
 
 
+def spread(span: Span, num: int, seconds: float) -> list[Span]:
+    """Up to num segments (2 or more) of these seconds at equal distances, from an utterance's beginning to its end.
+
+    Of a shorter utterance, and of one that is as long: one segment, all of it.
+    """
+    size = min(round(seconds * span.rate), span.num_samples)
+    starts = {(span.num_samples - size) * i // (num - 1) for i in range(num)}
+    return [span._replace(start=span.start + start, num_samples=size) for start in sorted(starts)]
+
+
 class Tables(NamedTuple):
     """Tables of the original directory; keys are utts, those of wav recordings."""
 

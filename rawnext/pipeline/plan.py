@@ -7,7 +7,7 @@ A user may delete rows. EXP/made/plan.tsv is the plan as it was last written, to
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,21 +163,26 @@ def is_duration(text: str) -> bool:
         return False
 
 
-def check_names(path: str | Path, rows: Iterable[Row]) -> None:
+def check_names(path: str | Path, rows: Collection[Row]) -> None:
     """Raise InputError if two different trial lists have their scores in one file, or two data directories their
     embeddings in one folder."""
     seen: dict[tuple[str, str], Row] = {}
-    folders: dict[str, str] = {}
     for row in rows:
         other = seen.setdefault((row.backend, row.name), row)
         if other[1:] != row[1:]:
             raise InputError(path, None, f"{other.trials} and {row.trials} would both be scored to {row.name}")
-        for data in (row.enroll, row.test):
-            first = folders.setdefault(name := os.path.basename(data), data)
-            if name == COHORT or os.path.realpath(first) != os.path.realpath(data):
-                raise InputError(path, None, f"the embeddings of {data} would be in the folders of "
-                                             f"{'the cohort' if name == COHORT else first}; give it another name, for "
-                                             "example by a link")
+    check_folders(path, (side for row in rows for side in (row.enroll, row.test)))
+
+
+def check_folders(path: str | Path, dirs: Iterable[str]) -> None:
+    """Raise InputError if the embeddings of two of these data directories would be in one folder."""
+    folders: dict[str, str] = {}
+    for data in dirs:
+        first = folders.setdefault(name := os.path.basename(data), data)
+        if name == COHORT or os.path.realpath(first) != os.path.realpath(data):
+            raise InputError(path, None, f"the embeddings of {data} would be in the folders of "
+                                         f"{'the cohort' if name == COHORT else first}; give it another name, for "
+                                         "example by a link")
 
 
 def read_plan(path: Path) -> list[Row]:

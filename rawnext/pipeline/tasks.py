@@ -14,6 +14,7 @@ from rawnext.stamp import ROOT
 
 PAPER = ROOT / "conf" / "paper.tsv"
 TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
+TRAINED = ("cosine_mean", "lda", "plda")  # back ends with a model of steps/train_backend.py
 BANKS = ("musan_noise", "musan_music", "musan_speech", "rirs")
 
 
@@ -31,6 +32,8 @@ class Experiment(NamedTuple):
     cohort_utts: int = 10
     measures: str = ""
     checksum: bool = False
+    adapt: str = ""
+    adaptation: str = "coral"
 
     @property
     def cohort(self) -> str:
@@ -102,7 +105,7 @@ def cohort(e: Experiment, role: str) -> list[Task]:
 
 
 def embed(e: Experiment, role: str) -> list[Task]:
-    """Both sides of the rows of a role, and with those of `eval` the cohort."""
+    """Both sides of the rows of a role, and with those of `eval` the cohort and the data to adapt to."""
     wanted = []
     for row in e.of_role(role):
         wanted += [(row.protocol, row.enroll_seconds, row.enroll), (row.protocol, row.test_seconds, row.test)]
@@ -111,6 +114,8 @@ def embed(e: Experiment, role: str) -> list[Task]:
             wanted.append((row.protocol, "full", e.cohort))
             if row.uncalibrated == "asnorm_matched":
                 wanted.append((row.protocol, row.test_seconds, e.cohort))
+            if e.adapt and row.uncalibrated in TRAINED:
+                wanted.append((row.protocol, "full", e.adapt))
     found = []
     for protocol, seconds, data in sorted(set(wanted)):
         folder = e.folder(data, protocol, seconds)
@@ -179,11 +184,13 @@ def backend_files(e: Experiment, protocol: str) -> tuple[str, ...]:
 
 def train_backends(e: Experiment, role: str) -> list[Task]:
     found = []
-    for protocol in dict.fromkeys(row.protocol for row in e.rows if row.uncalibrated in ("cosine_mean", "lda", "plda")):
+    for protocol in dict.fromkeys(row.protocol for row in e.rows if row.uncalibrated in TRAINED):
         folder = e.folder(e.cohort, protocol)
-        command = ("steps/train_backend.py", f"{folder}/embedding.scp", f"{e.cohort}/utt2spk",
-                   f"{e.exp}/backend/{protocol}")
-        inputs = (CODE, EMBEDDINGS + folder, f"{e.cohort}/utt2spk")
+        target = e.folder(e.adapt, protocol) if e.adapt else ""
+        command = ("steps/train_backend.py",
+                   *(("--adapt", f"{target}/embedding.scp", "--adaptation", e.adaptation) if target else ()),
+                   f"{folder}/embedding.scp", f"{e.cohort}/utt2spk", f"{e.exp}/backend/{protocol}")
+        inputs = (CODE, EMBEDDINGS + folder, f"{e.cohort}/utt2spk", *([EMBEDDINGS + target] if target else []))
         found.append(Task(command, inputs, backend_files(e, protocol)))
     return found
 

@@ -97,16 +97,27 @@ def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, 
     return -(scores + bias)
 
 
-def segment_distance_scores(enroll: ArrayLike, test: ArrayLike) -> np.ndarray:
-    """Minus the mean Euclidean distance between the unit vectors of two utterances' segments.
+def segment_pair_scores(enroll: np.ndarray, test: np.ndarray, enroll_index: np.ndarray, test_index: np.ndarray,
+                        distance: bool = False) -> np.ndarray:
+    """Mean over all pairs of an enroll and a test segment, for every trial: of their cosines, or of minus the Euclidean
+    distances between their unit vectors.
 
     Args:
-        enroll: (M, S, D) embeddings of S segments.   test: (N, S, D).
-    Returns: (M, N), every enroll against every test utterance.
-    Source: Chung et al., "In defence of metric learning for speaker recognition", 2020.
+        enroll: (M, S, D) unit vectors of up to S segments; zero vectors: no segment.   test: (N, R, D), as enroll.
+        enroll_index, test_index: (T,) rows of the two.
+    Returns: (T,) scores.
+    Source: Chung et al., "In defence of metric learning for speaker recognition", 2020 (distances).
     """
-    from scipy.spatial.distance import cdist
-
-    enroll, test = unit_vectors(enroll), unit_vectors(test)
-    distance = cdist(enroll.reshape(-1, enroll.shape[-1]), test.reshape(-1, test.shape[-1]))
-    return -distance.reshape(*enroll.shape[:2], *test.shape[:2]).mean(axis=(1, 3))
+    weight, test_weight = (x.any(axis=2) / x.any(axis=2).sum(axis=1, keepdims=True) for x in (enroll, test))
+    if not distance:  # the mean of the products is the product of the means
+        return dot_products(np.einsum("msd,ms->md", enroll, weight), np.einsum("nrd,nr->nd", test, test_weight),
+                            enroll_index, test_index)
+    square, test_square = (np.einsum("msd,msd->ms", x, x, dtype=np.float64) for x in (enroll, test))  # about 1
+    scores = np.empty(len(enroll_index))
+    step = max(1, BLOCK // max(enroll[0].size, test[0].size))
+    for start in range(0, len(scores), step):
+        first, second = enroll_index[start:start + step], test_index[start:start + step]
+        products = enroll[first].astype(np.float64) @ test[second].transpose(0, 2, 1)
+        distances = np.sqrt(np.maximum(square[first][:, :, None] + test_square[second][:, None] - 2 * products, 0))
+        scores[start:start + step] = -np.einsum("ts,tsr,tr->t", weight[first], distances, test_weight[second])
+    return scores

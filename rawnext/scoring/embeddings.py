@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeddings of both sides of a trial list: read, transformed by a back end's mean and LDA, averaged per model."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -111,6 +111,22 @@ def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -
     return Side(list(models), means, np.array([len(utts) for utts in models.values()]), side.model)
 
 
+def read_segments(scp: PathLike, segments: Mapping[str, Sequence[str]], utts: Iterable[str]) -> Side:
+    """The utts, each with the unit vectors of its segments: x is (N, S, D), with zero vectors after the last segment.
+
+    Raises: InputError: a segment is missing, or as read_side.
+    """
+    keys = list(dict.fromkeys(utts))
+    side = read_side(scp, wanted=set(chain.from_iterable(segments[key] for key in keys)))
+    row_of, count = side.row_of, np.array([len(segments[key]) for key in keys])
+    if missing := [(key, name) for key in keys for name in segments[key] if name not in row_of]:
+        raise InputError(scp, None, f"{missing[0][1]}, a segment of {missing[0][0]}, is missing")
+    x = np.zeros((len(keys), count.max(), side.x.shape[1]), np.float32)
+    rows = [row_of[name] for key in keys for name in segments[key]]
+    x[np.arange(count.max()) < count[:, None]] = unit_vectors(side.x)[rows]
+    return Side(keys, x, count, side.model)
+
+
 class Sides(NamedTuple):
     """Both sides of T trials. enroll_index, test_index: (T,) rows of enroll and test."""
 
@@ -132,12 +148,19 @@ class Sides(NamedTuple):
         return np.isin(self.enroll_index * len(row_of) + self.test_index, pairs)
 
     def with_a_copy(self) -> np.ndarray:
-        """(T,) bool: both sides have the same embedding."""
-        heads = [side.x[:, :2].sum(axis=1) for side in (self.enroll, self.test)]
-        same = heads[0][self.enroll_index] == heads[1][self.test_index]
+        """(T,) bool: both sides have the same embedding; of segments, the same first one."""
+        enroll, test = (side.x if side.x.ndim == 2 else side.x[:, 0] for side in (self.enroll, self.test))
+        same = enroll[:, :2].sum(axis=1)[self.enroll_index] == test[:, :2].sum(axis=1)[self.test_index]
         rows = np.flatnonzero(same)
-        same[rows] = (self.enroll.x[self.enroll_index[rows]] == self.test.x[self.test_index[rows]]).all(axis=1)
+        same[rows] = (enroll[self.enroll_index[rows]] == test[self.test_index[rows]]).all(axis=1)
         return same
+
+
+def check_sides(enroll: Side, test: Side, enroll_scp: str, test_scp: str) -> None:
+    """Raise InputError if two sides are of different models or dimensions."""
+    one_model({enroll_scp: enroll.model, test_scp: test.model})
+    if enroll.x.shape[-1] != test.x.shape[-1]:
+        raise InputError(test_scp, None, f"{test.x.shape[-1]} dimensions, but {enroll_scp} has {enroll.x.shape[-1]}")
 
 
 def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enroll_map: str | None, unit: bool,
@@ -149,10 +172,24 @@ def read_sides(enroll_scp: str, test_scp: str, transform: Transform | None, enro
     same_scp = test_scp == enroll_scp
     enroll = read_side(enroll_scp, transform, enroll_utts | test_utts if same_scp else enroll_utts)
     test = enroll if same_scp else read_side(test_scp, transform, test_utts)
-    one_model({enroll_scp: enroll.model, test_scp: test.model})
-    if enroll.x.shape[1] != test.x.shape[1]:
-        raise InputError(test_scp, None, f"{test.x.shape[1]} dimensions, but {enroll_scp} has {enroll.x.shape[1]}")
+    check_sides(enroll, test, enroll_scp, test_scp)
     if enroll_map:
         enroll = enroll_models(enroll, enroll_map, enroll_scp, unit)
     return Sides(enroll, test, indices_of(enroll_ids, enroll.row_of, trials, enroll_map or enroll_scp),
+                 indices_of(test_ids, test.row_of, trials, test_scp))
+
+
+def read_segment_sides(enroll_scp: str, test_scp: str, table: PathLike, trials: PathLike, enroll_ids: Sequence[str],
+                       test_ids: Sequence[str]) -> Sides:
+    """The segments of a trial list with these ids in its columns.   table: lines `utt segment segment ...`.
+
+    Raises: InputError: as read_segments, or an id is not in the table.
+    """
+    segments = read_enroll_map(table)
+    place = {utt: number for number, utt in enumerate(segments)}
+    for ids in (enroll_ids, test_ids):
+        indices_of(ids, place, trials, table)
+    enroll, test = read_segments(enroll_scp, segments, enroll_ids), read_segments(test_scp, segments, test_ids)
+    check_sides(enroll, test, enroll_scp, test_scp)
+    return Sides(enroll, test, indices_of(enroll_ids, enroll.row_of, trials, enroll_scp),
                  indices_of(test_ids, test.row_of, trials, test_scp))

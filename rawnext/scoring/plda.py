@@ -41,6 +41,11 @@ def fit_plda(x: np.ndarray, speaker: np.ndarray, iterations: int = 10) -> Plda:
     within = between = np.eye(x.shape[1])
     for _ in range(iterations):
         within, between = em_step(within, between, residual.T @ residual, means - mean, count)
+    return from_covariances(mean, within, between)
+
+
+def from_covariances(mean: np.ndarray, within: np.ndarray, between: np.ndarray) -> Plda:
+    """The model with this mean (D,), within-speaker and between-speaker covariance (D, D)."""
     unit = scipy.linalg.solve_triangular(scipy.linalg.cholesky(within, lower=True), np.eye(len(within)), lower=True)
     psi, axes = scipy.linalg.eigh(unit @ between @ unit.T)  # ascending
     return Plda(mean, axes[:, ::-1].T @ unit, np.maximum(psi[::-1], 0))

@@ -64,6 +64,7 @@ steps/quality.py --cohort {E} emb
 steps/report.py exp
 steps/results.py exp
 steps/score.py --enroll {E} --test {E} data/trials out
+steps/segment_data_dir.py --segments 2 --seconds 0.1 data pieces
 steps/submission.py --dev-scores scores --dev-trials data/trials --pairs pairs scores sub.csv
 steps/tasks.py plan --eval data:trials --durations 5 --backends cosine --dev data exp
 steps/train.py --check --device cpu --config small.yaml --train data new

@@ -11,6 +11,7 @@ from kaldi_numbers import read_ark
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores
+from rawnext.scoring.adaptation import adapt_plda, coral
 from rawnext.scoring.kaldi_models import read_arrays, read_plda, read_vector, write_arrays, write_plda
 from rawnext.scoring.plda import Plda, fit_plda, plda_scores
 
@@ -178,6 +179,59 @@ def test_training_that_cannot_be(folder):
     assert (done.returncode, done.stderr) == (
         1, "train_backend.py: lonely: LDA needs a speaker with two vectors; each has one\n")
     assert not (folder.path / "out").exists()
+
+
+# --- adaptation
+
+@pytest.fixture(scope="module")
+def target(folder):
+    """(40, 6) embeddings of another domain, in target.scp."""
+    x = (np.random.default_rng(7).normal(size=(40, DIM)) * np.arange(1, 7) + 3).astype(np.float32)
+    write_vectors(folder.path / "target.ark", folder.path / "target.scp", ((f"t{n}", row) for n, row in enumerate(x)))
+    return x
+
+
+@pytest.mark.parametrize("adaptation", ["coral", "plda"])
+def test_adaptation_of_a_back_end(folder, target, adaptation):
+    """CORAL trains all on adapted embeddings; that of PLDA keeps LDA. Both centre on the other domain."""
+    done = folder.run("train_backend.py", "--lda-dim", "4", "--adapt", "target.scp", "--adaptation", adaptation,
+                      "train.scp", "utt2spk", adaptation)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"PLDA, adapted by {adaptation} to 40 embeddings, in {adaptation}\n")
+    found = [folder.path / adaptation / name for name in ("mean.vec", "transform.mat", "plda")]
+    np.testing.assert_allclose(read_vector(found[0]), target.mean(axis=0), atol=1e-5)
+    if adaptation == "coral":
+        x = coral(folder.train, target).astype(np.float32)
+        write_vectors(folder.path / "as_target.ark", folder.path / "as_target.scp",
+                      zip([utt for utt in folder.vectors if utt < "s6"], x))
+        assert folder.run("train_backend.py", "--lda-dim", "4", "as_target.scp", "utt2spk", "expected").returncode == 0
+        expected = read_plda(folder.path / "expected/plda")
+    else:
+        matrix = read_arrays(folder.path / "model/transform.mat", [2])[0]
+        np.testing.assert_allclose(np.abs(read_arrays(found[1], [2])[0]), np.abs(matrix), atol=1e-4)
+        rows = np.column_stack([target - target.mean(axis=0), np.ones(len(target))]) @ matrix.T
+        expected = adapt_plda(read_plda(folder.path / "model/plda"), scaled(rows))
+    for ours, other in zip(read_plda(found[2]), expected):
+        np.testing.assert_allclose(np.abs(ours), np.abs(other), rtol=1e-3, atol=1e-4)
+    folder.score("plda", "--model", adaptation)
+
+
+@pytest.mark.parametrize(("num", "dim", "options", "why"), [
+    (6, 6, [], "CORAL of 6 dimensions needs more different vectors than that, got 6; --adaptation plda needs fewer"),
+    (40, 5, [], "5 dimensions, but the training embeddings have 6")])
+def test_adaptation_that_cannot_be(folder, num, dim, options, why):
+    write(folder, "odd_target", np.random.default_rng(0).normal(size=(num, dim)), ["t"] * num)
+    done = folder.run("train_backend.py", "--adapt", "odd_target.scp", *options, "train.scp", "utt2spk", "none")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"train_backend.py: odd_target.scp: {why}")
+    assert not (folder.path / "none").exists()
+
+
+def test_adaptation_to_few_embeddings_is_warned_about(folder):
+    write(folder, "few_target", np.random.default_rng(0).normal(size=(10, 6)), ["t"] * 10)
+    done = folder.run("train_backend.py", "--adapt", "few_target.scp", "train.scp", "utt2spk", "of_few_target")
+    assert done.returncode == 0
+    assert done.stderr == ("train_backend.py: WARNING: few_target.scp: 10 embeddings are few for the covariance of 6 "
+                           "dimensions, and adaptation may make scores worse; want 24\n")
 
 
 # --- too little data

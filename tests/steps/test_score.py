@@ -145,3 +145,28 @@ def test_embeddings_without_information_are_refused(score, change, why):
         assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
     done = score("--enroll", "bad.scp", "--test", "bad.scp", "trials", "scores")
     assert why in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["cosine", "distance"])
+def test_pairs_of_segments(score, kind):
+    """utt a has the segments a1 and a2, utt b one."""
+    write_lines(score.folder / "utt_segments", ["a a1 a2", "b b1"])
+    write_lines(score.folder / "pairs", ["a b nontarget", "b a target"])
+    args = "--enroll", "all.scp", "--test", "test.scp", "--segments", "utt_segments", "--segment-score", kind
+    done = score(*args, "pairs", "scores")
+    assert (done.returncode, done.stderr) == (0, "")
+    unit = {utt: x / np.linalg.norm(x) for utt, x in score.vectors.items()}
+    pairs = [[("a1", "b1"), ("a2", "b1")], [("b1", "a1"), ("b1", "a2")]]
+    expected = [np.mean([-np.linalg.norm(unit[e] + unit[t]) if kind == "distance" else -unit[e] @ unit[t]
+                         for e, t in of_trial]) for of_trial in pairs]
+    np.testing.assert_allclose(read_scores(score.folder / "scores")[2], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    (["a a1 a2"], "pairs:1: b is not in utt_segments"),
+    (["a a1 c1", "b b1"], "all.scp: c1, a segment of a, is missing")])
+def test_missing_segments_are_one_line(score, lines, message):
+    write_lines(score.folder / "utt_segments", lines)
+    write_lines(score.folder / "pairs", ["a b nontarget"])
+    done = score("--enroll", "all.scp", "--test", "all.scp", "--segments", "utt_segments", "pairs", "scores")
+    assert (done.returncode, done.stderr) == (1, f"score.py: {message}\n")

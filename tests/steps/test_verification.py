@@ -260,7 +260,8 @@ def test_what_a_change_makes_stale(made, monkeypatch, path, found):
 def test_what_other_options_make_stale(made, monkeypatch):
     for option, found in (({"set": "seed=2"}, "train"), ({"init": "y"}, "train"), ({"teacher": "x.scp"}, "train"),
                           ({"train": "data/dev"}, "train cohort"), ({"cohort_utts": 1}, "cohort"),
-                          ({"measures": ""}, "calibrate")):
+                          ({"measures": ""}, "calibrate"), ({"adapt": "data/train"}, "extract backend"),
+                          ({"adapt": "data/dev", "adaptation": "plda"}, "backend")):
         assert {step.split()[0] for step in stale(made, monkeypatch, **option)} == set(found.split())
 
 

@@ -136,3 +136,21 @@ def test_program_drops_short_utterances_with_their_trials(root, tmp_path):
         assert (done.returncode, done.stderr.count("\n")) == (1, 1) and why in done.stderr, done.stderr
     write_lines(tmp_path / "trials", ["a-0 a-2 target", "a-0 c nontarget"])
     assert run("--durations", "0.3").stderr == "cut_data_dir.py: trials:2: c is not in data\n"
+
+
+@pytest.mark.parametrize("segmented", [False, True])
+def test_segments_are_evenly_spaced_and_whole_short_utterances(tmp_path, root, segmented):
+    waves = write_data(tmp_path / "data", [5000, 9001, 3199, 8000], segmented)
+    done = subprocess.run([sys.executable, root / "steps/segment_data_dir.py", "--segments", "3", "--seconds", "0.25",
+                           tmp_path / "data", tmp_path / "out"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {source.utt: load_wave(source) for source in read_sources(tmp_path / "out")}
+    table = dict(line.split(maxsplit=1) for line in (tmp_path / "out/utt_segments").read_text().splitlines())
+    assert list(table) == list(waves) and " ".join(table.values()).split() == list(found)
+    for utt, wave in waves.items():
+        starts = np.linspace(0, len(wave) - 4000, 3).astype(int) if len(wave) > 4000 else [0]
+        expected = [wave[start:start + 4000] for start in starts]
+        assert all(np.array_equal(found[name], part) for name, part in zip(table[utt].split(), expected, strict=True))
+    done = subprocess.run([sys.executable, root / "utils/validate_data_dir.py", tmp_path / "out"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

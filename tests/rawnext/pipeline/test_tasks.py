@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that score normalisation becomes."""
+"""The commands that score normalisation and adaptation become."""
 
 import pytest
 
 from rawnext.files import write_lines
 from rawnext.pipeline.plan import make_plan
-from rawnext.pipeline.tasks import Experiment, score_trained
+from rawnext.pipeline.tasks import Experiment, embed, score_trained, train_backends
 
 
 @pytest.mark.parametrize(("backend", "cohort", "more"), [
@@ -25,3 +25,19 @@ def test_score_normalisation_knows_its_cohort_and_the_speakers(tmp_path, monkeyp
     assert options["--cohort-utt2spk"] == "x/cohort/utt2spk" and options["--utt2spk"] == "data/test/utt2spk"
     assert options["--enroll-utt2spk"] == "data/enroll/utt2spk" and [*map(str, more)] == words[-2 - len(more):-2]
     assert {f"{tmp_path}/x/cohort/utt2spk", "data/test/utt2spk", "data/enroll/utt2spk"} <= set(task.inputs)
+
+
+def test_adaptation_embeds_its_data_and_depends_on_it(tmp_path):
+    """Also if none of the lists has them, but only for back ends that learn from it."""
+    def tasks(backend, adapt="data/calls", **options):
+        rows = make_plan("native", "data/test:trials", "", "", backend, "", "")
+        e = Experiment(tmp_path, rows, adapt=adapt, **options)
+        return [task.command[-3] for task in embed(e, "eval")], train_backends(e, "eval")
+
+    folder = f"{tmp_path}/embeddings/calls_native"
+    embedded, (task,) = tasks("plda", adaptation="plda")
+    assert "data/calls" in embedded and f"embeddings:{folder}" in task.inputs
+    assert task.command[1:5] == ("--adapt", f"{folder}/embedding.scp", "--adaptation", "plda")
+    assert "data/calls" not in tasks("asnorm")[0]
+    embedded, (task,) = tasks("plda", adapt="")
+    assert "data/calls" not in embedded and "--adapt" not in task.command

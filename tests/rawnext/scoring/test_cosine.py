@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rawnext.scoring import cosine as scoring
-from rawnext.scoring.cosine import cosine_scores, segment_distance_scores, siamese_scores, unit_vectors
+from rawnext.scoring.cosine import cosine_scores, segment_pair_scores, siamese_scores, unit_vectors
 
 
 def all_pairs(num):
@@ -22,7 +22,9 @@ def test_equal_to_published_implementations(parity):
     ours = cosine_scores(means, means, *all_pairs(len(means))).reshape(len(means), -1)
     np.testing.assert_allclose(ours, z["cosine/scores"], atol=1e-6)
     # the published code adds 1e-6 to every difference, in float32
-    np.testing.assert_allclose(segment_distance_scores(segments, segments), z["vox_style/scores"], atol=1e-5)
+    units = unit_vectors(segments)
+    ours = segment_pair_scores(units, units, *all_pairs(len(units)), distance=True).reshape(len(units), -1)
+    np.testing.assert_allclose(ours, z["vox_style/scores"], atol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 10**6])
@@ -81,9 +83,27 @@ def test_different_dimensions_are_refused():
 
 
 def test_segment_distance_equals_a_hand_computation():
-    enroll = [[[1.0, 0.0], [0.0, 2.0]]]
-    test = [[[3.0, 0.0], [-1.0, 0.0]]]
-    np.testing.assert_allclose(segment_distance_scores(enroll, test), [[-(0 + 2 + 2 * np.sqrt(2)) / 4]])
+    enroll = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    test = np.array([[[1.0, 0.0], [-1.0, 0.0]]])
+    rows = np.array([0])
+    np.testing.assert_allclose(segment_pair_scores(enroll, test, rows, rows, distance=True),
+                               [-(0 + 2 + 2 * np.sqrt(2)) / 4])
+    np.testing.assert_allclose(segment_pair_scores(enroll, test, rows, rows), [0])
+
+
+@pytest.mark.parametrize("distance", [False, True])
+@pytest.mark.parametrize("block", [1, 100, 10**6])
+def test_segment_pairs_equal_a_loop_over_trials_and_segments(monkeypatch, block, distance):
+    """Also where utterances have different numbers of segments."""
+    monkeypatch.setattr(scoring, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    enroll, test = ([unit_vectors(rng.normal(size=(num, 5))) for num in counts] for counts in ((3, 1, 2), (4, 4, 2, 1)))
+    padded = [np.stack([np.pad(x, ((0, most - len(x)), (0, 0))) for x in side]) for side, most in
+              ((enroll, 3), (test, 4))]
+    first, second = np.divmod(np.arange(12), 4)
+    expected = [np.mean([-np.linalg.norm(a - b) if distance else a @ b for a in enroll[e] for b in test[t]])
+                for e, t in zip(first, second)]
+    np.testing.assert_allclose(segment_pair_scores(*padded, first, second, distance), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("block", [1, 7, 10**6])
