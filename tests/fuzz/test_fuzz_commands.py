@@ -70,6 +70,7 @@ steps/train.py --check --device cpu --config small.yaml --train data new
 steps/train_backend.py {E} data/utt2spk back
 local/convert_trials.py data data/trials out
 local/csv/prepare_csv.py table.csv out
+local/noise/make_coded.py --codecs ulaw data coded
 local/noise/make_noisy.py data banks noisy
 local/noise/prepare_banks.py --synthesise banks2
 local/open/embed_resemblyzer.py data new

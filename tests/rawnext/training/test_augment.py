@@ -18,6 +18,7 @@ from rawnext.training.augment import (
     OPERATIONS,
     add_noise,
     augment,
+    coder,
     mix_noises,
     needed_banks,
     parse_operation,
@@ -223,3 +224,19 @@ def test_every_codec_changes_the_wave_a_little(codec, monkeypatch):
     wave = tone(700)
     for changed in draws("codec", wave, 3):
         assert (changed != wave).any() and np.corrcoef(changed[800:-800], wave[800:-800])[0, 1] > 0.9
+
+
+def test_the_telephone_codes_by_the_formulas_of_g711():
+    """ITU-T G.711: eight segments of 16 steps each, whose size doubles from one to the next."""
+    wave = np.linspace(-0.95, 0.95, 4001).astype(np.float32)
+    exponent, mantissa = np.meshgrid(np.arange(8), np.arange(16), indexing="ij")
+    linear = exponent == 0  # the first two segments of A-law have steps of the same size
+    a_half = 1 << np.maximum(exponent - 1, 0)
+    for subtype, levels, half_step, scale in (
+            ("ULAW", ((2 * mantissa + 33) << exponent) - 33, 1 << exponent, 8192),
+            ("ALAW", (2 * mantissa + np.where(linear, 1, 33)) * a_half, a_half, 4096)):
+        out = scale * coder(wave, "WAV", subtype, 8000, None)
+        place = np.abs(np.abs(out)[:, None] - levels.ravel()).argmin(1)
+        np.testing.assert_allclose(np.abs(out), levels.ravel()[place], atol=0.01)
+        assert (np.abs(out - scale * wave) <= half_step.ravel()[place] + 1.5).all(), "rounded to integers before"
+        assert len(set(place)) > 100, "of 128 levels"
