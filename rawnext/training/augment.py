@@ -219,17 +219,25 @@ def telephone(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
 def codec(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     """Encode and decode by one of CODECS, at a random quality."""
     form, subtype, rate, levels = rng.choice(CODECS)
+    peak = np.abs(wave).max() / 0.9 or 1.0
+    return like(coded(wave / peak, form, subtype, rate, levels and rng.uniform(*levels)), wave)
+
+
+def coded(wave: np.ndarray, form: str, subtype: str, rate: int, level: float | None = None,
+          mode: str | None = None) -> np.ndarray:
+    """(T,) at 16 kHz -> (T,) after encoding and decoding at `rate` in Hz; see coder."""
     step = SAMPLE_RATE // rate
     samples = scipy.signal.resample_poly(wave, 1, step) if step > 1 else wave
-    peak = np.abs(samples).max() / 0.9 or 1.0
-    coded = coder(samples / peak, form, subtype, rate, levels and rng.uniform(*levels))
-    return like(scipy.signal.resample_poly(coded, step, 1) if step > 1 else coded, wave)
+    out = coder(samples, form, subtype, rate, level, mode)
+    out = (scipy.signal.resample_poly(out, step, 1) if step > 1 else out)[: len(wave)]
+    return np.pad(out, (0, len(wave) - len(out)))
 
 
-def coder(wave: np.ndarray, form: str, subtype: str, rate: int, level: float | None) -> np.ndarray:
-    """(T,) after encoding and decoding in memory by libsndfile."""
+def coder(wave: np.ndarray, form: str, subtype: str, rate: int, level: float | None,
+          mode: str | None = None) -> np.ndarray:
+    """(T,) after encoding and decoding in memory by libsndfile, with its compression level and bit rate mode."""
     file = io.BytesIO()
-    soundfile.write(file, wave, rate, subtype, format=form, compression_level=level)
+    soundfile.write(file, wave, rate, subtype, format=form, compression_level=level, bitrate_mode=mode)
     file.seek(0)
     return soundfile.read(file, dtype="float32")[0]
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = pages(ROOT)
 RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.py", "local/convert_trials.py",
        "steps/score.py", "steps/paired_test.py", "steps/compare.py", "steps/calibrate.py", "steps/report.py",
-       "steps/identification.py", "steps/train_backend.py", "steps/segment_data_dir.py",
+       "steps/identification.py", "steps/train_backend.py", "steps/segment_data_dir.py", "steps/clean_labels.py",
        "steps/make_cuts.py", "utils/combine_data.py", "utils/subset_data_dir.py", "utils/fix_data_dir.py",
        "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py"}
 USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests

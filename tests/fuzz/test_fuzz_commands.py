@@ -47,6 +47,7 @@ steps/average_speakers.py data/spk2utt emb
 steps/branch_variation.py --durations 0.5 --num-utts 4 exp data out
 {CALIBRATE.format("fit")} --data data --trials data/trials --out cal scores:full:full
 {CALIBRATE.format("apply")} --model exp/{MODEL_PATH} --enroll-data data --test-data data scores:full:full out
+steps/clean_labels.py --share 0.1 --players 1 data {E} labels
 steps/compare.py --out cmp exp exp
 steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
 steps/evaluate.py --exp exp --list O --data-set data --protocol native scores data/trials
@@ -71,6 +72,7 @@ steps/train.py --check --device cpu --config small.yaml --train data new
 steps/train_backend.py {E} data/utt2spk back
 local/convert_trials.py data data/trials out
 local/csv/prepare_csv.py table.csv out
+local/noise/make_coded.py --codecs ulaw data coded
 local/noise/make_noisy.py data banks noisy
 local/noise/prepare_banks.py --synthesise banks2
 local/open/embed_resemblyzer.py data new

@@ -232,3 +232,19 @@ def test_every_quality_can_be_encoded(codec):
     *form, levels = codec
     for level in levels:
         assert len(coder(tone(700), *form, level)) >= len(tone(700))
+
+
+def test_the_telephone_codes_by_the_formulas_of_g711():
+    """ITU-T G.711: eight segments of 16 steps each, whose size doubles from one to the next."""
+    wave = np.linspace(-0.95, 0.95, 4001).astype(np.float32)
+    exponent, mantissa = np.meshgrid(np.arange(8), np.arange(16), indexing="ij")
+    linear = exponent == 0  # the first two segments of A-law have steps of the same size
+    a_half = 1 << np.maximum(exponent - 1, 0)
+    for subtype, levels, half_step, scale in (
+            ("ULAW", ((2 * mantissa + 33) << exponent) - 33, 1 << exponent, 8192),
+            ("ALAW", (2 * mantissa + np.where(linear, 1, 33)) * a_half, a_half, 4096)):
+        out = scale * coder(wave, "WAV", subtype, 8000, None)
+        place = np.abs(np.abs(out)[:, None] - levels.ravel()).argmin(1)
+        np.testing.assert_allclose(np.abs(out), levels.ravel()[place], atol=0.01)
+        assert (np.abs(out - scale * wave) <= half_step.ravel()[place] + 1.5).all(), "rounded to integers before"
+        assert len(set(place)) > 100, "of 128 levels"
