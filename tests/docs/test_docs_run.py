@@ -43,6 +43,10 @@ NOT_RUN = {
     "pre-commit install": "writes into .git; its hooks are those of make lint",
     "local/open/embed_resemblyzer.py": "needs Resemblyzer, an extra of that recipe",
     "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
+    "steps/extract.sh data/test rawnext/pretrained exp/pretrained/embeddings/test":
+        "a minute; tests/steps/test_extract_exported.py",
+    "steps/evaluate.py --exp rawnext/pretrained --list trials --data-set test --protocol native "
+    "exp/pretrained/scores/cosine/test/trials data/test/trials": "tests/steps/test_extract_exported.py",
     "ivector-plda-scoring": "Kaldi's own program; see tests/rawnext/scoring/test_kaldi_models.py",
 }
 
@@ -95,7 +99,8 @@ def workspace(tmp_path_factory):
             write_experiment(folder / "exp" / exp, paper=paper, crop=Crop(samples=4375, short_from=0))
     write_experiment(folder / "exp/dtdy_resnet34", model=DTDY)
     write_vectors(folder / "a.ark", folder / "a.scp", ((utt, rng.normal(size=8).astype("float32")) for utt in utts))
-    for name in ("b.scp", "teacher.scp"):
+    (folder / "exp/pretrained/embeddings/test").mkdir(parents=True)
+    for name in ("b.scp", "teacher.scp", "exp/pretrained/embeddings/test/embedding.scp"):
         shutil.copy(folder / "a.scp", folder / name)
     assert not run(folder, ["steps/train_backend.py", "a.scp", "data/mine/utt2spk", "xvectors_train"])
     return folder

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """steps/extract.sh and others take an exported model in place of an experiment."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,6 +42,12 @@ def test_an_exported_model_gives_the_embeddings_of_its_experiment(root, tmp_path
     done = run(root, "steps/score.py", "--enroll", scps[1], "--test", scps[1], "--backend", "siamese", "--model",
                tmp_path / "release", data / "trials", tmp_path / "scores")
     assert done.returncode == 1 and "model.safetensors: has no siamese head" in done.stderr
+    for words in (["steps/score.py", "--enroll", scps[1], "--test", scps[1], data / "trials", tmp_path / "scores"],
+                  ["steps/evaluate.py", "--exp", tmp_path / "release", "--list", "trials", "--data-set", "data",
+                   "--protocol", "native", tmp_path / "scores", data / "trials"]):
+        done = run(root, *words)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "scores.json").read_text())["fingerprint"] == origin_of_embeddings(scps[1])
 
 
 def test_a_folder_without_a_model_is_refused(root, tmp_path):

@@ -288,7 +288,7 @@ def test_conditions_are_in_every_output(recipe, root):
     assert "conditions" not in (recipe.folder / "exp/a/results.tsv").read_text().splitlines()[0]
     html = (recipe.folder / "exp/a/report.html").read_text()
     assert '<option>codec of the test side</option>' in html and f">{cell}" in html
-    words = example(root, "docs/howto/conditions.md", "steps/evaluate.py")
+    words = example(root, "docs/howto/conditions.md", "steps/evaluate.py --exp exp/a")
     assert recipe.run("evaluate.py", *words[1:]).returncode == 0
     assert len(json.loads((recipe.folder / "exp/a/scores/cosine/trials.json").read_text())["conditions"]) == 2
     done, row = recipe.evaluate("a", "--no-conditions")
