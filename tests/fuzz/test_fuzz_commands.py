@@ -49,7 +49,10 @@ steps/branch_variation.py --durations 0.5 --num-utts 4 exp data out
 {CALIBRATE.format("apply")} --model exp/{MODEL_PATH} --enroll-data data --test-data data scores:full:full out
 steps/clean_labels.py --share 0.1 --players 1 data {E} labels
 steps/compare.py --out cmp exp exp
+steps/compute_vad.py --vad energy data vad
 steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
+steps/der.py --collar 0.25 ref.rttm ref.rttm
+steps/diarize.py --device cpu --max-speakers 3 data exp out
 steps/evaluate.py --exp exp --list O --data-set data --protocol native scores data/trials
 steps/extract.py --device cpu data exp out
 steps/fit_lda.py --config small.yaml --device cpu --train data new
@@ -70,6 +73,7 @@ steps/submission.py --dev-scores scores --dev-trials data/trials --pairs pairs s
 steps/tasks.py plan --eval data:trials --durations 5 --backends cosine --dev data exp
 steps/train.py --check --device cpu --config small.yaml --train data new
 steps/train_backend.py {E} data/utt2spk back
+steps/vad_segments.py data speech
 local/convert_trials.py data data/trials out
 local/csv/prepare_csv.py table.csv out
 local/noise/make_coded.py --codecs ulaw data coded
@@ -97,6 +101,7 @@ rawnext gallery list g.ark,g.scp
 rawnext gallery remove g.ark,g.scp anna
 rawnext score -m exp --device cpu data/trials data/wav.scp -o out
 rawnext eval scores data/trials --llr --p-target 0.1 --c-fa 2
+rawnext diarize -m exp --device cpu --num-speakers 1 a.wav -o out.rttm
 rawnext info exp
 rawnext export exp --safetensors release
 rawnext serve -m exp --host 192.0.2.1 --port 80000 --no-browser
@@ -135,6 +140,7 @@ def inputs(tmp_path_factory):
     soundfile.write(folder / "a.wav", voice(0, 0, 1.0), 16000)
     with tarfile.open(folder / "a.tar", "w") as file:
         file.add(folder / "a.wav", "x/a.wav")
+    (folder / "ref.rttm").write_text("SPEAKER a 1 0.2 1.5 <NA> <NA> anna <NA> <NA>\n")
     (folder / "empty").touch()
     (folder / "binary").write_bytes(rng.bytes(3000))
     (folder / "loop").symlink_to("loop")
@@ -146,6 +152,8 @@ def inputs(tmp_path_factory):
                  "exp/scores/cosine/data/trials_native data/trials"):
         assert run(line.split(), folder)[0] == 0
     run(["rawnext", "enroll", "-m", "exp", "--device", "cpu", "-g", "g.ark,g.scp", "anna", "a.wav"], folder)
+    assert run(["steps/compute_vad.py", "data", "vad"], folder)[0] == 0
+    shutil.copy(folder / "vad/vad.1.scp", folder / "data/vad.scp")
     return folder
 
 
