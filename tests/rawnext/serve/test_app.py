@@ -146,14 +146,15 @@ class Slow:
     def __init__(self):
         self.go, self.inside, self.most, self.lock = threading.Event(), 0, 0, threading.Lock()
 
-    def embed(self, wave, rate):
+    def embed_each(self, waves, seconds):
+        (name, _, _), = waves
         with self.lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
         self.go.wait(30)
         with self.lock:
             self.inside -= 1
-        return np.ones(1)
+        yield name, np.ones(1)
 
 
 def test_one_computation_at_a_time_and_a_limited_queue(serving, audio):
@@ -202,7 +203,7 @@ def test_slow_request_times_out(serving, audio):
 
 def test_internal_error_is_not_shown_to_the_page(serving, audio, caplog):
     class Broken(Slow):
-        def embed(self, wave, rate):
+        def embed_each(self, waves, seconds):
             raise ZeroDivisionError("secret")
 
     with serving(Service(Broken(), Judge(None, [], "none"), Operating(), Limits())) as client:
