@@ -11,7 +11,6 @@ uncoded utterances, so that the figures by condition have a row for each codec.
 """
 
 import argparse
-import shutil
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,7 +24,7 @@ from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.pool import worker_pool
 from rawnext.data.wav import Source, check_sources, load_wave, read_sources
 from rawnext.errors import InputError, run_main
-from rawnext.files import atomic_path
+from rawnext.files import atomic_path, read_lines, write_lines
 from rawnext.kaldi.tables import Trials, read_conditions, read_table, read_trials, write_trials
 from rawnext.log import progress, setup_log
 from rawnext.training.augment import coded
@@ -122,7 +121,7 @@ def main() -> None:
     models, their_copy = Path(f"{path}.enroll"), out / f"{path.name}.enroll"
     their_copy.unlink(missing_ok=True)
     if models.exists():
-        shutil.copyfile(models, their_copy)
+        write_lines(their_copy, (line for _, line in read_lines(models)))
     tests = list(chain.from_iterable((utt_of(utt, codec) for utt in trials.test) for codec in codecs))
     write_trials(out / path.name, Trials(trials.enroll * len(codecs), tests, np.tile(trials.is_target, len(codecs))))
 

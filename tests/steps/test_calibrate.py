@@ -276,6 +276,6 @@ def test_fusion_refuses_different_trials_systems_and_numbers_of_them(program, co
             ([*FIT, "one,two:full:full", "scores_2s:full:2"], "scores_2s: 1 systems, but one,two has 2"),
             ([*APPLY, "one:full:full", "x"], "cal/model.json: was fitted on 2 systems, but one has 1"),
             ([*APPLY, "two,one:full:full", "x"], "belongs to model"),
-            ([*APPLY, "one,none:full:full", "x"], "none: no such file")):
+            ([*APPLY, "one,absent:full:full", "x"], "absent: no such file")):
         code, _, err = program("calibrate", *words)
         assert code == 1 and err.count("\n") == 1 and why in err, (words, err)

@@ -221,7 +221,7 @@ def test_invalid_training_data_is_refused(scores, is_target, measures, prior, me
 
 def test_number_of_measures_must_match_the_model():
     calibration = Calibration(np.array([1.0, 2.0]), 0.0, np.zeros(1), np.ones(1))
-    with pytest.raises(ValueError, match="want 1 measures of each trial, got 0"):
+    with pytest.raises(ValueError, match="want 1 scores and 1 measures of each trial, got 1 numbers"):
         calibration.llr([1.0])
 
 
