@@ -87,6 +87,7 @@ def grouped(table: str, sides: Sequence[np.ndarray | None], is_target: np.ndarra
     """The conditions of a table, from the (N,) values of the enroll and the test side, None without the table."""
     name, (enroll, test) = table[4:], binned(table[4:], sides)
     if enroll is None or test is None or table == "utt2dur":
+        name = "duration" if table == "utt2dur" else name
         return [condition(f"{name} of the {side} side", values, is_target)
                 for side, values in (("enroll", enroll), ("test", test)) if values is not None]
     known = (enroll != "") & (test != "")

@@ -250,7 +250,7 @@ def lowest(rows: list[Row]) -> str:
     row = min(same, key=lambda row: row["eer"])
     if row["eer"] == headline_row(rows)["eer"]:
         return ""
-    return f"Lowest of {len(same)} on this list, and therefore too low: {described(row)}."
+    return f"The lowest of {len(same)}, optimistic because it was chosen on this list: {described(row)}."
 
 
 def described(row: Row) -> str:

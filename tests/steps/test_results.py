@@ -282,7 +282,7 @@ def test_headline_is_the_row_of_cosine_not_the_lowest():
     rows = [{**row, "backend": "asnorm", "eer": 4.0}, {**row, "backend": "cosine", "eer": 5.0},
             {**row, "backend": "cosine", "duration": "2", "eer": 3.0}]
     assert headline(rows) == "EER 5.00 % on O of x, protocol native, cosine, full"
-    assert lowest(rows) == ("Lowest of 2 on this list, and therefore too low: "
+    assert lowest(rows) == ("The lowest of 2, optimistic because it was chosen on this list: "
                             "EER 4.00 % on O of x, protocol native, asnorm, full.")
     assert headline(rows[:1]) == "EER 4.00 % on O of x, protocol native, asnorm, full" and lowest(rows[:1]) == ""
 

@@ -21,6 +21,7 @@ NUM_SPEAKERS, NUM_UTTS, NUM_TRIALS = 40, 6, 1500
 rng = np.random.default_rng(0)
 SPEAKERS = [f"s{number:02}" for number in range(NUM_SPEAKERS)]
 UTTS = {f"{spk}-{number}": spk for spk in SPEAKERS for number in range(NUM_UTTS)}
+DURATIONS = "duration of the enroll side", "duration of the test side"
 TABLES = {
     "utt2spk": UTTS,
     "spk2gender": {spk: "fm"[number % 2] for number, spk in enumerate(SPEAKERS)},
@@ -82,7 +83,7 @@ def by_loop(trials, value):
 
 def test_groups_have_only_trials_of_one_value(data):
     groups, trials = found(data / "trials"), read_trials(data / "trials")
-    assert set(groups) == {"age", "channel", "dur of the enroll side", "dur of the test side", "gender", "session",
+    assert set(groups) == {"age", "channel", *DURATIONS, "gender", "session",
                            "snr"}, "one value only, and numbers of frames, are no condition"
 
     def both(name, meaning=str):
@@ -97,13 +98,13 @@ def test_groups_have_only_trials_of_one_value(data):
         return ["same" if same else "different"] if is_target else ["same", "different"]
 
     expected = {"gender": both("spk2gender"), "age": both("spk2age", age_group), "channel": both("utt2channel"),
-                "session": sessions, "dur of the enroll side": lambda a, b, _: [seconds_group(TABLES["utt2dur"][a])],
-                "dur of the test side": lambda a, b, _: [seconds_group(TABLES["utt2dur"][b])]}
+                "session": sessions, DURATIONS[0]: lambda a, b, _: [seconds_group(TABLES["utt2dur"][a])],
+                DURATIONS[1]: lambda a, b, _: [seconds_group(TABLES["utt2dur"][b])]}
     for name, value in expected.items():
         assert {one: places.tolist() for one, places in groups[name].items()} == by_loop(trials, value), name
     assert list(groups["age"])[:2] == ["below 13", "13 to below 18"] and "different" not in groups["gender"]
     assert len(groups["snr"]) == 5 and "different" in groups["snr"], "quartiles"
-    assert set(groups) - set(found(data / "trials", cut=True)) == {"dur of the enroll side", "dur of the test side"}
+    assert set(groups) - set(found(data / "trials", cut=True)) == {*DURATIONS}
 
 
 def test_tables_of_one_side_and_models(data, tmp_path):
