@@ -33,6 +33,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    from rawnext.data.audio import read_header
     from rawnext.data.vad import read_decisions, regions
     from rawnext.data.wav import read_sources
     from rawnext.files import write_lines
@@ -44,6 +45,7 @@ def main() -> None:
     decisions = read_decisions(args.data_dir / "vad.scp", (source.utt for source in sources))
     table = args.data_dir / "utt2spk"
     utt2spk = read_table(table, one_word=True) if table.exists() else {source.utt: source.utt for source in sources}
+    with_segments = (args.data_dir / "segments").exists()
     recordings = {path: key for key, path in read_table(args.data_dir / "wav.scp").items()}
     segments, silent, seconds = dict[str, tuple[str, str]](), 0, 0.0
     for source in sources:
@@ -51,7 +53,8 @@ def main() -> None:
             raise InputError(table, None, f"has no speaker of {source.utt}")
         found = regions(decisions[source.utt], args.join, args.min_duration)
         silent += not len(found)
-        channel = f" {source.channel}" if source.channel else ""
+        stated = source.channel >= 0 if with_segments else not source.is_pipe and read_header(source.path).channels > 1
+        channel = f" {source.channel}" if stated else ""  # which segments of recordings with several channels need
         for start, end in found.tolist():
             seconds += end - start
             first, last = source.start_s + start, source.start_s + end

@@ -39,7 +39,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", metavar="AUDIO", help="recording")
     parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
-    parser.add_argument("--vad", choices=VAD_KINDS, default="energy",
+    parser.add_argument("--vad", dest="detector", choices=VAD_KINDS, default="energy",
                         help="find speech by its energy (default) or by the network of silero-vad")
     parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", help="name the speakers of this gallery")
     add_settings(parser)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
     from rawnext.scoring.gallery import Gallery
 
     options, point = settings(args), operating(args)
-    check_kind(args.vad)
+    check_kind(args.detector)
     source, = files([args.input], args.channel)
     name = as_id(Path(args.input).stem, args.input)
     check_sources([source])
@@ -96,11 +96,11 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     if args.gallery and judge.calibration is None:
         raise InputError("--gallery", None, f"names need a calibration: {judge.why}")
-    extractor = load_extractor(argparse.Namespace(**{**vars(args), "vad": ""}), judge)
+    extractor = load_extractor(args, judge)
     gallery = Gallery(args.gallery, extractor.fingerprint, any_vad=True) if args.gallery else None
-    windows, labels = diarize(extractor.model, source, args.vad, options)
+    windows, labels = diarize(extractor.model, source, args.detector, options)
     if not len(labels):
-        raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.vad})")
+        raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.detector})")
     names = gallery.name(*speakers_of(windows, labels), judge, point.threshold) if gallery else {}
     turns = turns_of(name, windows, labels, names)
     if args.output:

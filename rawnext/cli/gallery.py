@@ -30,15 +30,15 @@ rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp --table data/enroll
 The table is a data directory (wav.scp and utt2spk) or a file with lines `speaker path`. A speaker's model is the mean
 of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds recordings to it. A JSON
 file with SCP's name and the ending .json has the number and duration of the recordings."""
-IDENTIFY = """Find the speaker of each file in a gallery, or decide that it is nobody of them.
+IDENTIFY = """Find the speaker of each file in a gallery, or decide that the speaker is not in it.
 
 rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp who.wav
 rawnext identify -m exp/rawnext -g gallery.ark,gallery.scp --prior 0.01 --exit-code calls/*.wav --json
 
 Prints lines `AUDIO rank speaker score LLR probability`, the most probable speaker first, and a line
-`AUDIO answer speaker probability`, whose speaker is - for nobody. The LLR compares this speaker with any other. The
-answer is the most probable of all speakers of the gallery and nobody, given the LLRs and --prior. Without a calibration
-of the model, LLR and probability are - and there is no answer."""
+`AUDIO answer speaker probability`, whose speaker is - if the speaker is not in the gallery. The LLR compares this
+speaker with any other. The answer is the most probable case, one of the speakers or none of them, by the LLRs and
+--prior. Without a calibration of the model, LLR and probability are - and there is no answer."""
 NOBODY = 3  # exit status
 
 GALLERY = """List or remove the speakers of a gallery.
@@ -78,7 +78,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                                 help="prior probability that the speaker is in the gallery, the same for each of its "
                                      "speakers (default %(default)s)")
             parser.add_argument("--exit-code", action="store_true",
-                                help=f"exit with {NOBODY} if the answer for a file is nobody")
+                                help=f"exit with {NOBODY} if the speaker of a file is not in the gallery")
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
         add_channel(parser)

@@ -72,9 +72,8 @@ def embed_speech(model, blocks: Iterable[np.ndarray], speech: np.ndarray, option
     Args: blocks: its consecutive parts, (T,) float32 at 16 kHz.   speech: (R, 2) seconds, as from regions.
     """
     spans, times = speech_windows(speech, round(options.window * SAMPLE_RATE), round(options.shift * SAMPLE_RATE))
-    if not len(spans):
-        return Windows(times, np.zeros((0, model.embedding_dim), np.float32))
-    x = np.concatenate([embed_native(model, waves) for waves in cut_windows(blocks, spans) if waves])
+    parts = [embed_native(model, waves) for waves in cut_windows(blocks, spans) if waves] if len(spans) else []
+    x = np.concatenate([np.zeros((0, model.embedding_dim), np.float32), *parts])
     return Windows(times[: len(x)], x)
 
 

@@ -167,3 +167,22 @@ def test_one_json_object_for_each_utterance(decided, run, tmp_path):
 def test_bad_options_are_one_line(decided, run, tmp_path, words, why):
     err = run(sys.executable, "steps/compute_vad.py", *words, decided, tmp_path, status=1).stderr
     assert why in err and "Traceback" not in err
+
+
+def test_segments_state_the_channel_where_it_is_needed(run, tmp_path):
+    """Of a recording with several channels, which are refused without it; not of others, where Kaldi refuses it."""
+    wave = np.zeros((16000, 2))
+    wave[4000:12000, 0] = np.random.default_rng(0).normal(0, 0.1, 8000)
+    for name, samples in (("stereo", wave), ("mono", wave[:, 0])):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16000)
+    for name, segments in (("whole", ""), ("parts", "mono-1 mono 0.1 0.9\nstereo-1 stereo 0.1 0.9 0\n")):
+        data = tmp_path / name
+        data.mkdir()
+        (data / "wav.scp").write_text("".join(f"{name} {tmp_path}/{name}.wav\n" for name in ("mono", "stereo")))
+        if segments:
+            (data / "segments").write_text(segments)
+        run("steps/vad.sh", "--nj", "1", "--segments", tmp_path / f"{name}_speech", data)
+        columns = {source.utt[:4]: line.split()[4:] for source, line in zip(
+            read_sources(tmp_path / f"{name}_speech"), (tmp_path / f"{name}_speech/segments").read_text().splitlines())}
+        assert columns == {"mono": [], "ster": ["0"]}
+        assert len([load_wave(source) for source in read_sources(tmp_path / f"{name}_speech")]) == 2

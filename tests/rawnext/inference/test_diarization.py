@@ -126,3 +126,11 @@ def test_a_long_recording_takes_the_memory_of_a_part(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 9_600_000 and peak < 3 * 4 * 960_000 + 8e6, peak
+
+
+def test_speech_in_the_last_frame_alone_is_no_window(tmp_path):
+    """A frame of the voice activity may end after the recording, which leaves less than a model can embed."""
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+    model = Extractor.from_pretrained(device="cpu").model
+    windows, labels = diarize(model, file_source(tmp_path / "a.wav"), np.array([[0.905, 1.005]]), Options())
+    assert windows.x.shape == (0, model.embedding_dim) and len(windows.times) == len(labels) == 0
