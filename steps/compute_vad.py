@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import run_main
 from rawnext.log import setup_log
 
 
@@ -41,18 +41,14 @@ def main() -> None:
     args = parse()
     setup_log()
     from rawnext.data.vad import SHIFT, Energy, check_kind, speech_frames
-    from rawnext.data.wav import check_sources, load_waves, read_sources
+    from rawnext.data.wav import check_sources, load_waves, read_sources, share_of
     from rawnext.kaldi.ark import write_vectors
     from rawnext.log import progress
 
     energy = Energy(**{name: getattr(args, name) for name in Energy._fields})
     energy.check()
     check_kind(args.vad)
-    sources = read_sources(args.data_dir, args.allow_pipes)
-    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
-    sources = sources[first:last]
-    if not sources:
-        raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
+    sources = share_of(read_sources(args.data_dir, args.allow_pipes), args.job, args.num_jobs, args.data_dir)
     check_sources(sources)
     totals = [0, 0]
 

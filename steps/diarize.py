@@ -64,15 +64,12 @@ def main() -> None:
     args = parse()
     setup_log()
     from rawnext.cli.diarize import settings
-    from rawnext.data.wav import check_sources, read_sources
+    from rawnext.data.wav import check_sources, read_sources, share_of
     from rawnext.files import write_lines
     from rawnext.kaldi.tables import read_table, to_number
 
     options = settings(args)
-    sources = read_sources(args.data_dir, args.allow_pipes)
-    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
-    if not (sources := sources[first:last]):
-        raise InputError(args.data_dir, None, f"has fewer recordings than the {args.num_jobs} jobs")
+    sources = share_of(read_sources(args.data_dir, args.allow_pipes), args.job, args.num_jobs, args.data_dir)
     check_sources(sources)
     numbers = read_table(args.reco2num_spk, one_word=True) if args.reco2num_spk else {}
     for source in sources:

@@ -93,15 +93,12 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
 
     Raises: InputError: the job has no share; without the option, segments or utt2dur have lengths below 0.1 s.
     """
-    from rawnext.data.wav import LEAST_S, find_short, is_short, known_seconds, refuse_short
+    from rawnext.data.wav import LEAST_S, find_short, is_short, known_seconds, refuse_short, share_of
     from rawnext.kaldi.tables import read_table
 
     path = args.data_dir / "utt2dur"
     utt2dur = read_table(path, one_word=True) if path.exists() else {}
-    first, last = (len(sources) * j // args.num_jobs for j in (args.job - 1, args.job))
-    share = sources[first:last]
-    if not share:
-        raise InputError(args.data_dir, None, f"has fewer utterances than the {args.num_jobs} jobs")
+    share = share_of(sources, args.job, args.num_jobs, args.data_dir)
     if args.vad == "scp":
         from rawnext.data.vad import read_decisions
 

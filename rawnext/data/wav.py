@@ -155,6 +155,14 @@ def is_short(seconds: float, least_s: float) -> bool:
     return seconds < least_s - 0.5 / SAMPLE_RATE
 
 
+def share_of(sources: list[Source], job: int, num_jobs: int, folder: Path) -> list[Source]:
+    """The share of job 1...num_jobs of the utterances of a data directory.   Raises: InputError: it is empty."""
+    first, last = (len(sources) * j // num_jobs for j in (job - 1, job))
+    if first == last:
+        raise InputError(folder, None, f"has fewer utterances than the {num_jobs} jobs")
+    return sources[first:last]
+
+
 def find_short(sources: Iterable[Source], least_s: float = LEAST_S,
                utt2dur: Mapping[str, str] | None = None) -> list[tuple[Source, float]]:
     """Check the header of every file, and find the utterances shorter than least_s.
