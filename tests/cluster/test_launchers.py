@@ -85,20 +85,28 @@ def children(pid: int) -> list[int]:
     return [*found, *(pid for child in found for pid in children(child))]
 
 
-def kill_jobs(script: Path) -> None:
-    """Kill the jobs that run this script by SIGKILL, as the kernel does when memory runs out.
-
-    Their child processes are killed too: otherwise Slurm waits a minute for their output and starts no other job.
-    """
+def running(script: Path) -> list[int]:
+    """The processes of the jobs that run this script, without their children."""
+    found = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = file.read_text(errors="replace").split("\0")
         except OSError:
             continue
         if str(script) in words and not {"--wait", "-sync"} & set(words):
-            for pid in (int(file.parent.name), *children(int(file.parent.name))):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            found.append(int(file.parent.name))
+    return found
+
+
+def kill_jobs(script: Path) -> None:
+    """Kill the jobs that run this script by SIGKILL, as the kernel does when memory runs out.
+
+    Their child processes are killed too: otherwise Slurm waits a minute for their output and starts no other job.
+    """
+    for parent in running(script):
+        for pid in (parent, *children(parent)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_job_killed_by_sigkill(cluster):
@@ -113,12 +121,14 @@ def test_job_killed_by_sigkill(cluster):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_launcher_cancels_jobs(cluster, number):
-    launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(WAIT + "; touch on.$1"))
+    launcher = cluster.begin("JOB=1:2", "x.JOB.log", *cluster.script(WAIT))
     assert eventually((cluster.folder / "began.2").exists)
+    script = cluster.folder / "q/x.JOB.sh"
+    assert running(script)
     launcher.send_signal(number)
     done = cluster.end(launcher)
     assert done.returncode == 2 and f"stopped by {number.name}" in done.stderr and "Traceback" not in done.stderr
-    assert not cluster.queue() and not list(cluster.folder.glob("on.*"))
+    assert not cluster.queue() and eventually(lambda: not running(script), seconds=10)
 
 
 def test_restart_after_launcher_was_killed(cluster):
