@@ -63,7 +63,7 @@ def speech_of(args: argparse.Namespace, utts: list[str]) -> dict:
 def main() -> None:
     args = parse()
     setup_log()
-    from rawnext.cli.diarize import settings
+    from rawnext.cli.diarize import gallery_judge, naming, settings
     from rawnext.data.wav import check_sources, read_sources, share_of
     from rawnext.files import write_lines
     from rawnext.kaldi.tables import read_table, to_number
@@ -75,6 +75,7 @@ def main() -> None:
     for source in sources:
         if args.reco2num_spk and not to_number(numbers.get(source.utt, "")) >= 1:
             raise InputError(args.reco2num_spk, None, f"has no number of speakers of {source.utt}")
+    judge = gallery_judge(args, args.exp_dir)
     speech = speech_of(args, [source.utt for source in sources])
 
     import torch
@@ -83,10 +84,12 @@ def main() -> None:
     from rawnext.inference.extractor import Extractor
 
     torch.set_num_threads(1)  # the launcher starts a job for each processor
-    model, lines = Extractor.from_pretrained(args.exp_dir, args.device).model, []
+    extractor, lines = Extractor.from_pretrained(args.exp_dir, args.device), []
+    names_of = naming(args, judge, args.exp_dir, extractor.fingerprint)
     for source in sources:
         own = options._replace(num_speakers=int(to_number(numbers[source.utt]))) if numbers else options
-        turns = turns_of(source.utt, *diarize(model, source, speech[source.utt], own))
+        windows, labels = diarize(extractor.model, source, speech[source.utt], own)
+        turns = turns_of(source.utt, windows, labels, names_of(windows, labels))
         lines += [turn.line() for turn in turns]
         if args.json:
             print(json.dumps({"recording": source.utt, "speakers": len({turn.speaker for turn in turns}),

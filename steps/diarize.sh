@@ -16,6 +16,8 @@ max_speakers=     # upper limit of the estimate; this and the next three: empty 
 threshold=        # mean cosine below which two groups of windows are two speakers
 window=           # seconds of the windows that are embedded
 shift=            # seconds between windows
+gallery=          # ARK,SCP of rawnext enroll: the calibration decides which of its names the speakers get
+prior=            # prior probability of a target pair, for these names
 allow_pipes=false # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
@@ -31,7 +33,7 @@ if [ -z "$nj" ]; then nj=$(nproc); fi
 [ "$nj" -le "$num" ] || nj=$num
 more=()
 if [ "$allow_pipes" = true ]; then more=(--allow-pipes); fi
-for option in reco2num_spk max_speakers threshold window shift; do
+for option in reco2num_spk max_speakers threshold window shift gallery prior; do
   if [ -n "${!option}" ]; then more+=("--${option//_/-}" "${!option}"); fi
 done
 mkdir -p "$out"

@@ -19,9 +19,16 @@ from rawnext.cli.options import (
     print_json,
 )
 from rawnext.errors import InputError, printable
+from rawnext.identity import network_of, one_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
     from rawnext.inference.clustering import Options
+    from rawnext.inference.diarization import Windows
+    from rawnext.scoring.decision import Judge
 
 DESCRIPTION = """Who speaks when in a recording?
 
@@ -41,9 +48,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
     parser.add_argument("--vad", dest="detector", choices=VAD_KINDS, default="energy",
                         help="find speech by its energy (default) or by the network of silero-vad")
-    parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", help="name the speakers of this gallery")
     add_settings(parser)
-    add_operating(parser)
     add_channel(parser)
     add_model(parser)
     add_json(parser)
@@ -51,7 +56,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Options of windows and clustering."""
+    """Options of windows, clustering and names."""
     from rawnext.inference.clustering import Options
 
     default = Options()
@@ -66,6 +71,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                         help="length of the windows that are embedded (default %(default)s)")
     parser.add_argument("--shift", type=float, default=default.shift, metavar="SECONDS",
                         help="shift between windows (default %(default)s)")
+    parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", help="name the speakers of this gallery")
+    add_operating(parser)
 
 
 def settings(args: argparse.Namespace) -> "Options":
@@ -77,32 +84,62 @@ def settings(args: argparse.Namespace) -> "Options":
     return found
 
 
+def gallery_judge(args: argparse.Namespace, model: Path) -> "Judge | None":
+    """What decides which speakers get a name of --gallery; None without that option.
+
+    Raises: InputError: there is no such gallery, or no calibration; a prior or cost is out of range.
+    """
+    from rawnext.scoring.decision import read_judge
+
+    operating(args)
+    if not args.gallery:
+        return None
+    if not args.gallery[1].exists():
+        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
+    judge = read_judge(model)
+    if judge.calibration is None:
+        raise InputError("--gallery", None, f"names need a calibration: {judge.why}")
+    return judge
+
+
+def naming(args: argparse.Namespace, judge: "Judge | None", model: Path,
+           fingerprint: str) -> "Callable[[Windows, np.ndarray], dict[int, str]]":
+    """The function that returns the names of a recording's groups of windows: {group: name}.
+
+    judge: from gallery_judge.   model, fingerprint: the folder of the model, and what is in it.
+    Raises: InputError: the calibration or the gallery is of another model.
+    """
+    from rawnext.inference.diarization import speakers_of
+    from rawnext.scoring.gallery import Gallery
+
+    if judge is None:
+        return lambda windows, labels: {}
+    if judge.model:
+        one_model({model: network_of(fingerprint), judge.path: network_of(judge.model)})
+    gallery, threshold = Gallery(args.gallery, fingerprint, any_vad=True), operating(args).threshold
+    return lambda windows, labels: gallery.name(*speakers_of(windows, labels), judge, threshold)
+
+
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import as_id, files
     from rawnext.data.vad import check_kind
     from rawnext.data.wav import check_sources
-    from rawnext.inference.diarization import diarize, speakers_of, turns_of
+    from rawnext.inference.diarization import diarize, turns_of
     from rawnext.kaldi.rttm import write_rttm
-    from rawnext.scoring.decision import read_judge
-    from rawnext.scoring.gallery import Gallery
 
-    options, point = settings(args), operating(args)
+    options = settings(args)
     check_kind(args.detector)
     source, = files([args.input], args.channel)
     name = as_id(Path(args.input).stem, args.input)
     check_sources([source])
-    judge = read_judge(model_folder(args))
-    if args.gallery and not args.gallery[1].exists():
-        raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
-    if args.gallery and judge.calibration is None:
-        raise InputError("--gallery", None, f"names need a calibration: {judge.why}")
-    extractor = load_extractor(args, judge)
-    gallery = Gallery(args.gallery, extractor.fingerprint, any_vad=True) if args.gallery else None
+    folder = model_folder(args)
+    judge = gallery_judge(args, folder)
+    extractor = load_extractor(args)
+    names_of = naming(args, judge, folder, extractor.fingerprint)
     windows, labels = diarize(extractor.model, source, args.detector, options)
     if not len(labels):
         raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.detector})")
-    names = gallery.name(*speakers_of(windows, labels), judge, point.threshold) if gallery else {}
-    turns = turns_of(name, windows, labels, names)
+    turns = turns_of(name, windows, labels, names_of(windows, labels))
     if args.output:
         write_rttm(args.output, turns)
     if args.json:

@@ -92,16 +92,36 @@ def test_steps_and_the_error_rate(root, capsys):
     assert by_turns["missed"] < 0.5 and by_turns["false_alarm"] < 0.5  # the speech is that of the reference
 
 
+def test_a_gallery_names_the_speakers_of_a_data_directory(root, capsys):
+    main(["enroll", "-g", "gallery.ark,gallery.scp", "anna", "anna.wav"])
+    main(["diarize", "-g", "gallery.ark,gallery.scp", "--num-speakers", "2", "meeting.wav", "-o", "command.rttm"])
+    options = ["--num-speakers", "2", "--gallery"]
+    assert step(root, "diarize", *options, "gallery.ark,gallery.scp", "data/meetings", PRETRAINED, "out") == 0
+    turns = read_rttm("out/rttm.1")["meeting"]
+    assert {turn.speaker for turn in turns} == {"anna", "speaker2"} and turns == read_rttm("command.rttm")["meeting"]
+    # Nobody is accepted when a name is most improbable.
+    assert step(root, "diarize", *options, "gallery.ark,gallery.scp", "--prior", "1e-9", "data/meetings", PRETRAINED,
+                "out") == 0
+    assert {turn.speaker for turn in read_rttm("out/rttm.1")["meeting"]} == {"speaker1", "speaker2"}
+    capsys.readouterr()
+    assert step(root, "diarize", *options, "no.ark,no.scp", "data/meetings", PRETRAINED, "out") == 1
+    assert "no.scp: no such file" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_recipe_of_the_page(root, work):
     words = example(root, "docs/howto/diarization.md", "steps/diarize.sh")
+    gallery = f"{work}/gallery.ark,{work}/gallery.scp"
+    main(["enroll", "-g", gallery, "anna", "anna.wav"])
     data, out = f"{work}/data/meetings", f"{work}/out"
     der = example(root, "docs/howto/diarization.md", "steps/der.py")
-    for command in ([words[0], "--nj", "1", "--reco2num-spk", f"{data}/reco2num_spk", data, PRETRAINED, out],
+    for command in ([words[0], "--nj", "1", "--reco2num-spk", f"{data}/reco2num_spk", "--gallery", gallery,
+                     "--prior", "0.3", data, PRETRAINED, out],
                     [*der[:-2], f"{data}/ref.rttm", f"{out}/rttm"]):
         done = subprocess.run(command, cwd=root, env=forking(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("TOTAL ")
+    assert {turn.speaker for turn in read_rttm(f"{out}/rttm")["meeting"]} == {"anna", "speaker2"}
 
 
 @pytest.mark.parametrize(("words", "why"), [
