@@ -72,6 +72,18 @@ def place(root: Path, folder: Path) -> Path:
     return folder
 
 
+def place_with_extraction(root: Path, folder: Path) -> Path:
+    """A folder with a tiny network, which the real steps/extract.sh applies."""
+    place(root, folder)
+    (folder / "steps/extract.sh").unlink()
+    (folder / "steps/extract.sh").symlink_to(root / "steps/extract.sh")
+    (folder / "steps/torchrun.py").write_text(TRAIN.replace(
+        '(exp / "model.pt").write_text(setting)', f"sys.path.insert(0, {str(root / 'tests')!r})\n"
+        "    from tiny_model import write_experiment; write_experiment(exp)").replace(
+        '(exp / "config.yaml").write_text("seed: 1\\n")', 'print(sys.argv[1:], file=open("words", "w"))'))
+    return folder
+
+
 def verification(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], str]:
     """Run it; returns also what was trained and extracted."""
     (folder / "asked").write_text("")
@@ -167,13 +179,7 @@ def test_a_second_run_makes_nothing_and_reports_it(made):
 
 def test_folders_with_any_name(root, tmp_path):
     """Names that a shell or a launcher would change; with the real extraction."""
-    place(root, tmp_path)
-    (tmp_path / "steps/extract.sh").unlink()
-    (tmp_path / "steps/extract.sh").symlink_to(root / "steps/extract.sh")
-    (tmp_path / "steps/torchrun.py").write_text(TRAIN.replace(
-        '(exp / "model.pt").write_text(setting)', f"sys.path.insert(0, {str(root / 'tests')!r})\n"
-        "    from tiny_model import write_experiment; write_experiment(exp)").replace(
-        '(exp / "config.yaml").write_text("seed: 1\\n")', 'print(sys.argv[1:], file=open("words", "w"))'))
+    place_with_extraction(root, tmp_path)
     data = "d JOB/$(touch X)&(it's);"
     (tmp_path / "d JOB").mkdir()
     (tmp_path / "data").rename(tmp_path / data)
@@ -311,6 +317,24 @@ def test_other_audio_after_training_began_is_refused(folder):
     (folder / "exp/x/made/model.pt").unlink()
     good(folder, *SMALL, "--stop-stage", "3")
     assert good(folder, *SMALL)[1] == ""
+
+
+def test_checksum_notices_the_content_of_audio_and_no_new_time(root, tmp_path):
+    folder = place_with_extraction(root, tmp_path / "checksum")
+    scores = folder / "exp/x/scores/cosine/test/trials_native"
+    options = (*SMALL[:4], "--durations", "", "--stop-stage", "5", "--checksum", "true")
+    good(folder, *options)
+    before, first, wave = scores.read_text(), contents(folder), folder / "data/test/audio/s00-u0.wav"
+    os.utime(wave, ns=(1, 1))
+    said, _ = good(folder, *options)
+    assert contents(folder) == first and "stage 4: nothing to do" in said and "stage 5: nothing to do" in said
+    samples = wave.read_bytes()
+    wave.write_bytes(samples[:44] + samples[44:][::-1])   # other samples, of the same size and time
+    os.utime(wave, ns=(1, 1))
+    said, _ = good(folder, *options)
+    assert "wrote exp/x/embeddings/test_native" in said
+    for old, new in zip(before.splitlines(), scores.read_text().splitlines(), strict=True):
+        assert (old != new) == ("s00-u0" in new)
 
 
 @pytest.mark.parametrize(("stage", "made", "asked"), [
