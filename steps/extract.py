@@ -11,6 +11,7 @@ audio.
 """
 
 import argparse
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,25 @@ def speech_of(args: argparse.Namespace, waves: Iterator[tuple], sources: list) -
         yield utt, speech
 
 
+def find_short_ones(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
+    """(source, seconds) of those with less audio, or speech, than --min-duration; all are decoded."""
+    from rawnext.data.wav import TooShort, load_waves
+
+    for source in sources:
+        waves = load_waves([source], least_samples=least_samples(args))
+        try:
+            deque(speech_of(args, waves, [source]) if args.vad else waves, maxlen=0)
+        except TooShort as error:
+            yield error.source, error.seconds
+
+
+def least_samples(args: argparse.Namespace) -> int:
+    from rawnext.data.cuts import SAMPLE_RATE
+    from rawnext.data.wav import LEAST_S
+
+    return round((args.min_duration or LEAST_S) * SAMPLE_RATE)
+
+
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
     from rawnext.data.wav import LEAST_S, find_short, load_waves, refuse_short
@@ -156,7 +176,6 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
         refuse_short(find_short(sources), LEAST_S, ADVICE)
     import torch
 
-    from rawnext.data.cuts import SAMPLE_RATE
     from rawnext.dist import choose_device
     from rawnext.inference.extract import embed_all, load_model
     from rawnext.models.folded import folded
@@ -165,7 +184,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     gpu = device.type != "cpu"
     torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
-    waves = load_waves(sources, args.num_threads if gpu else 0, round((args.min_duration or 0.1) * SAMPLE_RATE))
+    waves = load_waves(sources, args.num_threads if gpu else 0, least_samples(args))
     waves = speech_of(args, waves, sources) if args.vad else waves
     waves = progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources))
     yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration,
@@ -204,7 +223,9 @@ def main() -> None:
         except TooShort as error:  # the output of a command, or speech, whose length was not known
             if not args.min_duration:
                 raise
-            short[error.source.utt] = short_line(args, error.source, error.seconds)
+            # All others are found at once: each time, the network is loaded and its last utterances embedded again.
+            rest = sources[sources.index(error.source):]
+            short |= {source.utt: short_line(args, source, seconds) for source, seconds in find_short_ones(args, rest)}
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")
 
 
