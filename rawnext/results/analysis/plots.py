@@ -42,7 +42,14 @@ def new_figure(num_rows: int, num_columns: int, width: float, height: float):
     return figure, figure.subplots(num_rows, num_columns, squeeze=False)
 
 
+def arrange(figure) -> None:
+    """Place the axes so that no labels overlap. Without this, saving would do so twice and draw twice."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
+
+
 def save(figure, *paths: PathLike) -> None:
+    arrange(figure)
     for path in paths:
         if (kind := Path(path).suffix[1:].lower()) not in figure.canvas.get_supported_filetypes():
             raise InputError(path, None, "expected a name that ends in .png, .pdf or .svg")
@@ -54,6 +61,7 @@ def svg(figure) -> str:
     """The figure as SVG whose text stays text. Paths are rounded to tenths of a point, and white space is removed."""
     from matplotlib import rc_context
 
+    arrange(figure)
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "rawnext", "font.sans-serif": ["DejaVu Sans"]}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
