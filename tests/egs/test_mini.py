@@ -25,6 +25,9 @@ QUICK = ("--set", "train.epochs=1 batch.speakers=4 batch.min_utts_per_speaker=2 
                   "crop.samples=4375")
 
 
+SCORED = ("--durations", "1", "--backends", "cosine", "--nj", "1")   # fewer rows than the recipe's defaults
+
+
 def test_make_demo_is_the_recipe(root):
     page = example(root, "README.md", "make demo")
     done = subprocess.run([*page, "--dry-run"], cwd=root, capture_output=True, text=True)
@@ -40,8 +43,7 @@ def mini(root, tmp_path_factory):
     done = run_recipe(root, "mini", folder, *page, *QUICK, "--stop-stage", "3")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert done.stdout.count("Successfully validated") == 3
-    scored = "--stage", "4", "--stop-stage", "5", "--backends", "cosine", "--nj", "1"
-    done = run_recipe(root, "mini", folder, *page, *scored)
+    done = run_recipe(root, "mini", folder, *page, "--stage", "4", "--stop-stage", "5", *SCORED)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
@@ -59,7 +61,7 @@ def test_from_nothing_to_scores(root, mini):
 
 
 def test_the_last_line_has_the_eer_the_page_and_a_command_that_works(root, mini, tmp_path):
-    done = run_recipe(root, "mini", mini, "--stage", "8", "--backends", "cosine", "--calibrate", "", "--nj", "1")
+    done = run_recipe(root, "mini", mini, "--stage", "8", "--calibrate", "", *SCORED)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     last = re.match(r"EER [\d.]+ % \[[\d.]+, [\d.]+\] .* Page: (\S+)\. Two files of your own: (.*)$",
                      done.stdout.splitlines()[-1])
@@ -75,7 +77,7 @@ def test_scored_again_and_another_system(root, mini):
     before = scores.read_text()
     scores.unlink()
     page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh --stage 5")
-    done = run_recipe(root, "mini", mini, *page[1:], "--stop-stage", "5")
+    done = run_recipe(root, "mini", mini, *page[1:], "--stop-stage", "5", *SCORED)
     assert done.returncode == 0 and scores.read_text() == before, done.stderr
     page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh --stage 3")
     done = run_recipe(root, "mini", mini, *page[1:], *QUICK, "--stop-stage", "3")

@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import inspect
 import marshal
 import os
 import runpy
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 import weakref
 from typing import NamedTuple
 
@@ -168,6 +170,16 @@ def kill_at(number: str, folder: str) -> None:
     sys.addaudithook(hook)
 
 
+def stack(context: int = 1) -> list[inspect.FrameInfo]:
+    """The frames of inspect.stack without their source, which torchrun asks for nine times without a use.
+
+    It looks for the source of some frames in all modules: with these large packages it takes a second in all.
+    """
+    frames = traceback.walk_stack(sys._getframe(1))
+    return [inspect.FrameInfo(frame, frame.f_code.co_filename, line, frame.f_code.co_name, None, None)
+            for frame, line in frames]
+
+
 if __name__ == "__main__":
     gc.disable()
     for name in LARGE:
@@ -177,4 +189,5 @@ if __name__ == "__main__":
     for finalizer in list(weakref.finalize._registry):    # thousands of torch's, which take 50 ms at the end of a fork
         finalizer.atexit = False
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)    # 10 ms
+    inspect.stack = stack
     serve(sys.argv[1])
