@@ -28,8 +28,7 @@ FAILED_LOG_S = 10   # the same after a failure, when the last line may never com
 class Scheduler(Protocol):
     """The commands of one scheduler."""
 
-    conf: str          # path of the config file
-    default_conf: str  # its content if there is no such file
+    conf: str  # path of the config file
 
     def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         """The options of sbatch or qsub, and the job numbers as cluster_job.sh expects them."""
@@ -101,7 +100,7 @@ class Launcher:
     @contextlib.contextmanager
     def claim(self, request: Request) -> Iterator[None]:
         """Check the options, lock the jobs, and cancel those left by a launcher that was killed."""
-        conf = read_conf(request.config, self.scheduler.conf, self.scheduler.default_conf)
+        conf = read_conf(request.config, self.scheduler.conf)
         self.command = submit_command(conf, request)
         if Path(request.log).exists() and not Path(request.log).is_file():
             raise LauncherError(f"the log {request.log} is not a regular file; jobs on other machines need one")
