@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rawnext.cli.options import add_channel, add_json, add_model, add_vad, ark_scp, load_extractor, print_json
-from rawnext.errors import InputError
+from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
 
@@ -87,10 +87,8 @@ def check_window(args: argparse.Namespace) -> None:
     from rawnext.inference.extractor import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
-    try:
+    with as_input_error("--window and --shift", (ValueError, OverflowError)):  # OverflowError: infinity
         window_starts(1, args.window, args.shift)
-    except (ValueError, OverflowError) as error:  # OverflowError: infinity
-        raise InputError("--window and --shift", None, str(error)) from None
 
 
 def recordings(sources: Iterable["Source"]) -> dict[str, str]:

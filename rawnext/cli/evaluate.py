@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from rawnext.cli.options import add_json, print_json
-from rawnext.errors import InputError, warn
+from rawnext.errors import InputError, as_input_error, warn
 
 DESCRIPTION = """Evaluate a score file of any program: EER, minDCF, minimum Cllr and, of LLRs, actual DCF and Cllr.
 
@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("--c-miss and --c-fa", None, "need --p-target")
         point = {"p_target": args.p_target, "c_miss": 1.0 if args.c_miss is None else args.c_miss,
                  "c_fa": 1.0 if args.c_fa is None else args.c_fa}
-        try:
+        with as_input_error("--p-target, --c-miss and --c-fa"):
             min_dcf([0.0], [0.0], **point)
-        except ValueError as error:
-            raise InputError("--p-target, --c-miss and --c-fa", None, str(error)) from None
         more |= {"min_dcf": partial(min_dcf_of, **point)} | (
             {"act_dcf": partial(act_dcf_of, **point)} if args.llr else {})
     trials, is_target, scores = read_any_scores(args.scores, args.trials)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rawnext.errors import InputError
+from rawnext.errors import as_input_error
 from rawnext.identity import VAD, network_of, one_model
 
 if TYPE_CHECKING:
@@ -50,11 +50,9 @@ def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "E
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
-    try:
+    with as_input_error("--longest"):
         extractor = Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False,
                                               vad=getattr(args, "vad", ""))
-    except ValueError as error:
-        raise InputError("--longest", None, str(error)) from None
     if judge and judge.model:
         one_model({folder: network_of(extractor.fingerprint), judge.path: network_of(judge.model)})
     return extractor

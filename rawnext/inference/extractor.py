@@ -17,7 +17,7 @@ from rawnext.data.audio import can_resample, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES, no_speech
 from rawnext.dist import DEVICES, choose_device
-from rawnext.errors import InputError
+from rawnext.errors import InputError, as_input_error
 from rawnext.files import PathLike
 from rawnext.identity import with_vad
 from rawnext.inference.doubts import of_recording
@@ -200,10 +200,8 @@ class Extractor:
     def _speech_of_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
         for name, wave, rate in waves:
             self._warn(checked(wave, rate), rate, 5, f" {name}")
-            try:
+            with as_input_error(name):
                 yield name, self.speech(wave, rate)
-            except ValueError as error:
-                raise InputError(name, None, str(error)) from None
             del wave  # before the next one is read
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError, printable, warn
+from rawnext.errors import InputError, as_input_error, printable, warn
 from rawnext.files import PathLike, read_json, read_lines
 from rawnext.identity import KEY, network_of
 from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
@@ -161,10 +161,8 @@ def read_training(path: Path) -> dict[str, np.ndarray]:
     for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
         if name not in rows[0]:
             raise InputError(path, 1, f"has no column {name!r}")
-    try:
+    with as_input_error(path):
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
-    except ValueError as error:
-        raise InputError(path, None, str(error)) from None
 
 
 def order(row: Row) -> tuple:
