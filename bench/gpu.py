@@ -14,23 +14,21 @@ extraction: utterances of 4 to 20 s, in batches and one by one, by both protocol
 import argparse
 import contextlib
 import dataclasses
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch.autograd import DeviceType
 from torch.nn.modules._functions import SyncBatchNorm as SyncFunction
 
 from bench.extraction import noise
-from bench.timing import in_turns
+from bench.timing import Ratio, compare, in_turns, print_rows, ratio
 from bench.training import Step, counts
-from rawnext.config import Config, Extract, load_config
+from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.dist import SyncBatchNorm, choose_device
 from rawnext.errors import run_main
 from rawnext.inference.extract import embed_native, embed_paper
@@ -57,10 +55,6 @@ class Bench(NamedTuple):
     steps: int
     rounds: int
     utts: int
-
-    def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 class Variant(NamedTuple):
@@ -117,77 +111,63 @@ def run(bench: Bench, variant: Variant) -> None:
     with variant.context(), tf32:
         for _ in range(bench.steps):
             variant.step()
-        bench.synchronize()
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
-def training(bench: Bench) -> None:
-    """Steps of all variants but the compiled one, and the longest kernels of ours."""
+def training(bench: Bench) -> Iterator[Ratio]:
+    """Steps of all variants but the compiled one; prints the kernels that take most of a step's time."""
     dist.init_process_group("nccl" if bench.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0,
                             world_size=1)
     chosen = list(variants(bench))
-    print_steps(bench, chosen)
+    yield from step_rows(bench, chosen)
     print_kernels(bench, next(one for one in chosen if (one.name, one.precision) == ("ours", "bf16")))
     dist.destroy_process_group()
 
 
-def compiled(bench: Bench) -> None:
+def compiled(bench: Bench) -> Iterator[Ratio]:
     train = dataclasses.replace(bench.config.train, compiled=True)
-    after = Step(dataclasses.replace(bench.config, train=train), bench.batch, amp=torch.bfloat16,
-                 device=str(bench.device))
-    before = Step(bench.config, bench.batch, amp=torch.bfloat16, device=str(bench.device))
-    print_steps(bench, [Variant("ours", "bf16", before), Variant("ours, compiled", "bf16", after)])
+    after, before = (Step(config, bench.batch, amp=torch.bfloat16, device=str(bench.device))
+                     for config in (dataclasses.replace(bench.config, train=train), bench.config))
+    return step_rows(bench, [Variant("ours", "bf16", before), Variant("ours, compiled", "bf16", after)])
 
 
-def print_steps(bench: Bench, chosen: Sequence[Variant]) -> None:
+def step_rows(bench: Bench, chosen: Sequence[Variant]) -> Iterator[Ratio]:
     """A row per variant; ratios are to the first one, in the same round."""
     times = in_turns([partial(run, bench, variant) for variant in chosen], bench.rounds)
-    print(f"\nSteps of {bench.batch} x {bench.config.crop.samples:,} samples; ratio to the first row\n\n"
-          "| step | precision | utts/s | ratio (rounds) | of roofline | GFLOP, GiB of maps |\n"
-          "|---|---|---:|---:|---:|---:|")
     for variant, own in zip(chosen, times):
-        ratios = [first / this for first, this in zip(times[0], own)]
         variant.step.task.compiled = None  # the counters do not see compiled operations
         flops, map_bytes = counts(variant.step)  # maps are written once and read twice
         floor = max(flops / PEAKS[variant.precision], 3 * map_bytes / BANDWIDTH)
-        print(f"| {variant.name} | {variant.precision} | {bench.batch * bench.steps / statistics.median(own):,.1f} | "
-              f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}-{max(ratios):.2f}) | "
-              f"{floor * bench.steps / min(own):.1%} | {flops / 1e9:,.1f}, {map_bytes / 2**30:.2f} |", flush=True)
+        yield ratio(f"step, {bench.batch} x {bench.config.crop.samples:,} samples", bench.batch * bench.steps, "utts",
+                    (chosen[0].name, times[0]), (f"{variant.name}, {variant.precision}", own),
+                    f"{floor * bench.steps / min(own):.1%} of roofline, {flops / 1e9:,.1f} GFLOP, "
+                    f"{map_bytes / 2**30:.2f} GiB of maps")
 
 
 def print_kernels(bench: Bench, variant: Variant) -> None:
     """The five kernels that take most of a step's time (on a CPU: operations)."""
-    gpu = bench.device.type == "cuda"
     activity = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU, *([activity.CUDA] if gpu else [])]) as seen:
+    device = "cuda" if bench.device.type == "cuda" else "cpu"
+    with torch.profiler.profile(activities=[activity.CPU, *([activity.CUDA] if device == "cuda" else [])]) as seen:
         run(bench._replace(steps=1), variant)
-    rows: list[tuple[float, Any]] = [
-        (event.self_device_time_total if gpu else event.self_cpu_time_total, event) for event in seen.key_averages()
-        if not gpu or event.device_type == DeviceType.CUDA]
-    total = sum(time for time, _ in rows)
-    print(f"\nThe longest kernels of a step of {variant.name}, {variant.precision}, {total / 1000:.1f} ms in all\n\n"
-          "| kernel | calls | ms | share |\n|---|---:|---:|---:|")
-    for time, event in sorted(rows, key=lambda row: -row[0])[:5]:
-        name = event.key[:90].replace("|", "/")
-        print(f"| `{name}` | {event.count} | {time / 1000:.2f} | {time / total:.0%} |", flush=True)
+    table = seen.key_averages().table(f"self_{device}_time_total", row_limit=5, max_name_column_width=90)
+    print(f"\nThe longest kernels of a step of {variant.name}, {variant.precision}\n\n```\n{table}```", flush=True)
 
 
-def extraction(bench: Bench) -> None:
+def extraction(bench: Bench) -> Iterator[Ratio]:
     torch.manual_seed(0)
-    model = folded(MODELS.build(bench.config.model["name"], {key: value for key, value in bench.config.model.items()
-                                                             if key != "name"}).to(bench.device).eval())
+    model = folded(MODELS.build(*split_name(bench.config.model)).to(bench.device).eval())
     waves, settings = noise(bench.utts), Extract()
-    print(f"\nExtraction of {bench.utts} utterances of 4 to 20 s\n\n"
-          "| protocol | one by one, utts/s | batches, utts/s | ratio (rounds) |\n|---|---:|---:|---:|")
     for name, batched in (("native", partial(embed_native, model)),
                           ("paper", lambda some: list(embed_paper(model, some, settings)))):
         alone = partial(lambda embed: [embed([wave]) for wave in waves], batched)
-        one, many = in_turns([alone, partial(batched, waves)], bench.rounds)
-        ratios = [before / after for before, after in zip(one, many)]
-        print(f"| {name} | {bench.utts / statistics.median(one):,.1f} | {bench.utts / statistics.median(many):,.1f} | "
-              f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}-{max(ratios):.2f}) |", flush=True)
+        yield compare(f"{bench.utts} utterances of 4 to 20 s, {name}", bench.utts, "utts", ("one by one", alone),
+                      ("batches", partial(batched, waves)), bench.rounds)
 
 
-PARTS: dict[str, Callable[[Bench], None]] = {"training": training, "compiled": compiled, "extraction": extraction}
+PARTS: dict[str, Callable[[Bench], Iterator[Ratio]]] = {
+    "training": training, "compiled": compiled, "extraction": extraction}
 
 
 def main() -> None:
@@ -204,7 +184,7 @@ def main() -> None:
     print(f"{facts['hardware']}, torch {torch.__version__}, CUDA {torch.version.cuda}, {facts['date'][:10]}, commit "
           f"{facts['commit']}", flush=True)
     for part in args.parts:
-        PARTS[part](bench)
+        print_rows(PARTS[part](bench))
 
 
 if __name__ == "__main__":
