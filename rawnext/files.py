@@ -184,6 +184,11 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             raise InputError(path, number + 1, "not UTF-8 text") from None
 
 
+# of a data directory, whose keys are utterances
+UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
+              "text", "feats.scp", "vad.scp")
+
+
 def condition_tables(folder: PathLike) -> list[Path]:
     """The tables utt2X and spk2X of a data directory that give a property of its utterances or speakers, by name."""
     other = ("utt2spk", "spk2utt", "utt2num_frames", "utt2uniq")

@@ -66,7 +66,8 @@ def main() -> None:
     from rawnext.cli.diarize import gallery_judge, naming, settings
     from rawnext.data.wav import check_sources, read_sources, share_of
     from rawnext.files import write_lines
-    from rawnext.kaldi.tables import read_table, to_number
+    from rawnext.kaldi.tables import read_table
+    from rawnext.kaldi.words import to_number
 
     options = settings(args)
     sources = share_of(read_sources(args.data_dir, args.allow_pipes), args.job, args.num_jobs, args.data_dir)

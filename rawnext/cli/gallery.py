@@ -148,7 +148,7 @@ def remove(args: argparse.Namespace) -> None:
 
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_listed, files, speaker_table
-    from rawnext.kaldi.tables import check_id
+    from rawnext.kaldi.words import check_id
     from rawnext.scoring.gallery import Gallery
     from rawnext.training.lock import lock_folder
 

@@ -15,7 +15,8 @@ from rawnext.data.media import file_source
 from rawnext.data.wav import Source, check_sources, decode, read_sources
 from rawnext.errors import InputError, printable
 from rawnext.files import read_lines
-from rawnext.kaldi.tables import check_id, read_table
+from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.words import check_id
 from rawnext.log import progress
 
 if TYPE_CHECKING:

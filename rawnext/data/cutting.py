@@ -17,7 +17,8 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, channel_of, check_sources, limits
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, write_lines
-from rawnext.kaldi.tables import read_conditions, read_table, to_number, write_conditions
+from rawnext.kaldi.tables import read_conditions, read_table, write_conditions
+from rawnext.kaldi.words import to_number
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")

@@ -17,7 +17,8 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, atomic_path, read_lines
-from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
+from rawnext.kaldi.tables import check_sorted, read_table
+from rawnext.kaldi.words import check_id, to_number
 
 log = logging.getLogger(__name__)
 

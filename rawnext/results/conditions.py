@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.files import PathLike, condition_tables
-from rawnext.kaldi.tables import Trials, read_enroll_map, read_table, to_number
+from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
+from rawnext.kaldi.words import to_number
 from rawnext.results.evaluation import Difference, interval_entries, measures
 from rawnext.results.rows import MEASURES, Row, Table, alternatives, headline_row
 from rawnext.scoring.bootstrap import REPLICATES, Measure, Units, bootstrap_parts, interval, p_value, units_of

@@ -16,7 +16,8 @@ import numpy as np
 from rawnext.errors import InputError, as_input_error, printable, warn
 from rawnext.files import PathLike, read_json, read_lines
 from rawnext.identity import KEY, network_of
-from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
+from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.kaldi.words import to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.stamp import sha256
