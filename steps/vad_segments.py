@@ -9,7 +9,6 @@ spk2utt. Utterances without speech are left out and counted.
 """
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -24,7 +23,6 @@ def parse() -> argparse.Namespace:
                         help="pauses shorter than S seconds stay inside a segment (default %(default)s)")
     parser.add_argument("--min-duration", type=float, default=LEAST_S, metavar="S",
                         help="leave out segments shorter than S seconds (default %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -74,11 +72,8 @@ def main() -> None:
     write_lines(args.out_dir / "utt2spk", (f"{utt} {segments[utt][0]}" for utt in order))
     write_lines(args.out_dir / "spk2utt", (f"{spk} {' '.join(utts)}" for spk, utts in sorted(
         speakers.items(), key=lambda item: item[0].encode())))
-    if args.json:
-        print(json.dumps({"segments": len(segments), "seconds": round(seconds, 2), "without_speech": silent}))
-    else:
-        print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
-              f"{len(sources)} utterances have no speech")
+    print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
+          f"{len(sources)} utterances have no speech")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,12 @@ def is_short(seconds: float, least_s: float) -> bool:
 
 
 def share_of(sources: list[Source], job: int, num_jobs: int, folder: Path) -> list[Source]:
-    """The share of job 1...num_jobs of the utterances of a data directory.   Raises: InputError: it is empty."""
+    """The share of job 1...num_jobs of the utterances of a data directory.
+
+    Raises: InputError: it is empty, or there is no such job.
+    """
+    if not 1 <= job <= num_jobs:
+        raise InputError("--job", None, f"want 1...{num_jobs}, got {job}")
     first, last = (len(sources) * j // num_jobs for j in (job - 1, job))
     if first == last:
         raise InputError(folder, None, f"has fewer utterances than the {num_jobs} jobs")
