@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_channel, add_json, add_model, add_vad, ark_scp, load_extractor, print_json
+from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor, print_json
 from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
@@ -41,8 +41,7 @@ class Row(NamedTuple):
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("embed", help="embed files", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "embed", run, "embed files", DESCRIPTION)
     parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="files or folders; -: a list on standard input")
     parser.add_argument("-l", "--list", action="append", default=[], metavar="LIST",
                         help="file with lines `path` or `utt path`, as in wav.scp")
@@ -50,11 +49,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                         help="output files (default: text on standard output)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
     parser.add_argument("--shift", type=float, metavar="SECONDS", help="shift between windows (default: half a window)")
-    add_channel(parser)
-    add_vad(parser)
-    add_model(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_audio(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from rawnext.cli.options import add_json, print_json
+from rawnext.cli.options import add_command, add_json, print_json
 from rawnext.errors import InputError, as_input_error, warn
 
 DESCRIPTION = """Evaluate a score file of any program: EER, minDCF, minimum Cllr and, of LLRs, actual DCF and Cllr.
@@ -25,8 +25,7 @@ folder of TRIALS."""
 def add_to(commands: argparse._SubParsersAction) -> None:
     from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
-    parser = commands.add_parser("eval", help="EER, detection costs and Cllr of a score file", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "eval", run, "EER, detection costs and Cllr of a score file", DESCRIPTION)
     parser.add_argument("scores", metavar="SCORES", help="lines `enroll test score`, or `score`")
     parser.add_argument("trials", metavar="TRIALS", nargs="?", help="trial list")
     parser.add_argument("--llr", action="store_true",
@@ -40,7 +39,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="lines `utt spk`, for intervals")
     parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="the same of the enroll side, if different")
     add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,10 +6,11 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rawnext.errors import as_input_error
+from rawnext.errors import as_input_error, printable
 from rawnext.identity import VAD, network_of, one_model
 
 if TYPE_CHECKING:
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import is slow
+
+
+def add_command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None],
+                summary: str, description: str) -> argparse.ArgumentParser:
+    """A subcommand that calls `run`; its description keeps its lines."""
+    parser = commands.add_parser(name, help=summary, description=description,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that embed whole files."""
+    add_channel(parser)
+    add_vad(parser)
+    add_model(parser)
+    add_json(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +96,12 @@ def model_folder(args: argparse.Namespace) -> Path:
         args.model = PRETRAINED
         print(f"rawnext: no --model: using the model of the package ({PRETRAINED}/README.md)", file=sys.stderr)
     return Path(args.model)
+
+
+def print_doubts(doubts: Iterable[str], about: str = "") -> None:
+    """Warnings on standard error.   about: the file."""
+    for doubt in doubts:
+        print(printable(f"rawnext: {about}{': ' * bool(about)}{doubt}"), file=sys.stderr)
 
 
 def ark_scp(text: str) -> tuple[Path, Path]:
