@@ -9,7 +9,6 @@ spk2utt. Utterances without speech are left out and counted.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
@@ -35,7 +34,7 @@ def main() -> None:
     from rawnext.data.vad import read_decisions, regions
     from rawnext.data.wav import read_sources
     from rawnext.files import write_lines
-    from rawnext.kaldi.tables import read_table
+    from rawnext.kaldi.tables import read_table, write_speakers
 
     if args.out_dir.resolve() == args.data_dir.resolve():
         raise InputError(args.out_dir, None, "is the input; name another folder")
@@ -63,15 +62,9 @@ def main() -> None:
                 utt2spk[source.utt], f"{recordings[source.path]} {first:.5f} {last:.5f}{channel}")
     if not segments:
         raise InputError(args.data_dir / "vad.scp", None, "has no speech in any utterance")
-    speakers = defaultdict[str, list[str]](list)
-    order = sorted(segments, key=str.encode)
-    for utt in order:
-        speakers[segments[utt][0]].append(utt)
     write_lines(args.out_dir / "wav.scp", (f"{key} {path}" for path, key in recordings.items()))
-    write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in order))
-    write_lines(args.out_dir / "utt2spk", (f"{utt} {segments[utt][0]}" for utt in order))
-    write_lines(args.out_dir / "spk2utt", (f"{spk} {' '.join(utts)}" for spk, utts in sorted(
-        speakers.items(), key=lambda item: item[0].encode())))
+    write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in sorted(segments, key=str.encode)))
+    write_speakers(args.out_dir, {utt: spk for utt, (spk, _) in segments.items()})
     print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
           f"{len(sources)} utterances have no speech")
 

@@ -12,7 +12,7 @@ import numpy as np
 from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor, print_json
 from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
-from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.tables import read_table, write_speakers
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
@@ -138,12 +138,8 @@ def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Sour
 def write_tables(folder: Path, rows: Iterable[Row], wavs: dict[str, str]) -> None:
     """Write wav.scp, segments, utt2spk and spk2utt of windows; each recording is a speaker."""
     rows = sorted(rows, key=lambda row: row.key.encode())
-    windows: dict[str, list[str]] = {utt: [] for utt in wavs}
-    for row in rows:
-        windows[row.utt].append(row.key)
     write_lines(folder / "wav.scp", (f"{utt} {path}" for utt, path in wavs.items()))
-    write_lines(folder / "utt2spk", (f"{row.key} {row.utt}" for row in rows))
-    write_lines(folder / "spk2utt", (f"{utt} {' '.join(keys)}" for utt, keys in windows.items()))
+    write_speakers(folder, {row.key: row.utt for row in rows})
     write_lines(folder / "segments", (f"{row.key} {row.utt} {row.start:.5f} {row.end:.5f}" for row in rows))
 
 

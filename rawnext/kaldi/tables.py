@@ -116,6 +116,15 @@ def write_conditions(out: PathLike, tables: Mapping[str, Mapping[str, str]], utt
             write_lines(Path(out) / name, (f"{key} {table[key]}" for key in keys))
 
 
+def write_speakers(out: PathLike, utt2spk: Mapping[str, str]) -> None:
+    """Write utt2spk and spk2utt, in Kaldi's order."""
+    spk2utt: dict[str, list[str]] = {}
+    for utt in sorted(utt2spk, key=str.encode):
+        spk2utt.setdefault(utt2spk[utt], []).append(utt)
+    write_lines(Path(out) / "utt2spk", (f"{utt} {utt2spk[utt]}" for utt in sorted(utt2spk, key=str.encode)))
+    write_lines(Path(out) / "spk2utt", (f"{spk} {' '.join(spk2utt[spk])}" for spk in sorted(spk2utt, key=str.encode)))
+
+
 def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
     """Raise InputError unless keys are in Kaldi's order (`LC_ALL=C sort`, that is by bytes)."""
     previous = b""
