@@ -5,21 +5,16 @@
   slurm.py [options] [JOB=1:N] log/x.JOB.log command args...
   slurm.py --mem 4G JOB=1:20 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 20
 
-JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
-
   --mem 4G  --gpu G  --num-threads T  --time 24:00:00   resources and time limit per job
   --num-nodes N              run the command once on each of N nodes, with the environment variables that torchrun reads
   --max-jobs-run N           run at most N jobs at a time
-  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
-                                 did not finish, or only those that did not finish
   --config conf/slurm.conf   maps these and other --options to options of sbatch (default: this file here or, without
                              one, that of the project)
   -p partition, -C x, ...    passed to sbatch;  -V: jobs inherit the whole environment;  -sync y: ignored, always on
 
 A job inherits only PATH, changes to the current folder, sources path.sh and runs the command. If the command exits with
 75 (stopped by a signal after it saved its state), the job is requeued and appends to the same log.
-Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP,
-on which slurm.py cancels the jobs.
+On SIGINT, SIGTERM and SIGHUP slurm.py cancels the jobs.
 """
 
 import re
