@@ -216,3 +216,11 @@ def read_json(path: PathLike, what: str = "JSON") -> Any:
         return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         raise InputError(path, None, f"is not {what}") from None
+
+
+def read_object(path: PathLike) -> dict[str, Any]:
+    """The JSON object in a file; empty without the file.   Raises: InputError: see read_json, or another value."""
+    value = read_json(path) if os.path.exists(path) else {}
+    if not isinstance(value, dict):
+        raise InputError(path, None, "is not a JSON object")
+    return value

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
-from rawnext.files import read_json
+from rawnext.files import read_object
 from rawnext.identity import KEY
 from rawnext.log import setup_log
 
@@ -90,8 +90,8 @@ def main() -> None:
             trained = trainer.run()
         except Preempted:
             sys.exit(EXIT_AGAIN)
-        if is_main() and (trained or not is_of(args.exp / "train_info.json", fingerprint(
-                config, trainer.trained().state_dict()))):
+        info, model = args.exp / "train_info.json", fingerprint(config, trainer.trained().state_dict())
+        if is_main() and (trained or not info.exists() or read_object(info).get(KEY, model) != model):
             write_info(args.exp, trainer.trained(), config, **trainer.origin(), seed=config.seed, epochs=trainer.epoch,
                        steps=trainer.step, seconds=round(sum(row["seconds"] for row in trainer.history)),
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
@@ -99,12 +99,6 @@ def main() -> None:
                        num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)
             print(f"train.py: wrote {args.exp}/model.pt, train_info.json", file=sys.stderr)
     cleanup()
-
-
-def is_of(info: Path, model: str) -> bool:
-    """Whether train_info.json is there, and not that of another model than the one with this fingerprint."""
-    content = read_json(info) if info.exists() else None
-    return isinstance(content, dict) and content.get(KEY, model) == model
 
 
 def make_validator(dev: str, config, num_workers: int):

@@ -15,9 +15,10 @@ from rawnext.cli.options import (
     load_extractor,
     load_judge,
     print_doubts,
+    print_facts,
     print_json,
 )
-from rawnext.errors import InputError, printable
+from rawnext.errors import InputError
 
 if TYPE_CHECKING:
     from rawnext.scoring.gallery import Gallery
@@ -117,11 +118,7 @@ def info(args: argparse.Namespace) -> None:
              "seconds": round(sum(speaker.seconds for speaker in speakers), 3),
              "dimensions": max((len(speaker.mean) for speaker in speakers), default=0), "model": gallery.fingerprint,
              "files": [str(path) for path in (gallery.ark, gallery.scp, gallery.json)]}
-    if args.json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        print(printable(f"{key}: {' '.join(value) if isinstance(value, list) else value}"))
+    print_facts(facts, args.json)
 
 
 def remove(args: argparse.Namespace) -> None:

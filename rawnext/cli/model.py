@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
-from rawnext.cli.options import add_command, add_json, print_json
-from rawnext.errors import InputError, printable
+from rawnext.cli.options import add_command, add_json, print_facts
+from rawnext.errors import InputError
 
 EXPORT = """Export a trained model for other programs.
 
@@ -40,18 +40,7 @@ def info(args: argparse.Namespace) -> None:
     from rawnext.export.release import describe
     from rawnext.inference.extract import load_model
 
-    facts = describe(args.model, *load_model(args.model))
-    if args.json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-        if nested is None:
-            print(printable(f"{key}: {value}"))
-        else:
-            print(f"{key}:{'' if value else ' none'}")
-            for name, part in nested:
-                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
+    print_facts(describe(args.model, *load_model(args.model)), args.json)
 
 
 def export(args: argparse.Namespace) -> None:

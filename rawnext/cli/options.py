@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,21 @@ def print_json(**values: Any) -> None:
               for key, value in values.items()}
     text = json.dumps(finite, ensure_ascii=False)
     print(text if text.isprintable() else json.dumps(finite))
+
+
+def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Facts as JSON, or one a line, the parts of lists and dicts on their own lines."""
+    if as_json:
+        print_json(**facts)
+        return
+    for key, value in facts.items():
+        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+        if nested is None:
+            print(printable(f"{key}: {value}"))
+        else:
+            print(f"{key}:{'' if value else ' none'}")
+            for name, part in nested:
+                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:
