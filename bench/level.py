@@ -36,7 +36,6 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="data directory of the test side")
     parser.add_argument("--trials", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1, help="of each test utterance (default: 1)")
-    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("exps", nargs="+", type=Path, metavar="EXP")
     args = parser.parse_args()
 
@@ -45,7 +44,7 @@ def main() -> None:
     from rawnext.inference.extract import load_model
     from rawnext.models.folded import folded
 
-    torch.set_num_threads(args.num_threads)
+    torch.set_num_threads(1)
     trials = read_trials(args.trials)
     sides = []
     for data, ids in ((args.enroll, trials.enroll), (args.test, trials.test)):

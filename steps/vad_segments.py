@@ -14,22 +14,12 @@ from pathlib import Path
 from rawnext.errors import InputError, run_main
 
 
-def parse() -> argparse.Namespace:
-    from rawnext.data.vad import JOIN_S, LEAST_S
-
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--join", type=float, default=JOIN_S, metavar="S",
-                        help="pauses shorter than S seconds stay inside a segment (default %(default)s)")
-    parser.add_argument("--min-duration", type=float, default=LEAST_S, metavar="S",
-                        help="leave out segments shorter than S seconds (default %(default)s)")
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
+    args = parser.parse_args()
     from rawnext.data.audio import read_header
     from rawnext.data.vad import read_decisions, regions
     from rawnext.data.wav import read_sources
@@ -48,7 +38,7 @@ def main() -> None:
     for source in sources:
         if source.utt not in utt2spk:
             raise InputError(table, None, f"has no speaker of {source.utt}")
-        found = regions(decisions[source.utt], args.join, args.min_duration)
+        found = regions(decisions[source.utt])
         silent += not len(found)
         stated = source.channel >= 0 if with_segments else not source.is_pipe and read_header(source.path).channels > 1
         channel = f" {source.channel}" if stated else ""  # which segments of recordings with several channels need
