@@ -23,6 +23,7 @@ CANCEL_S = 120      # timeout for cancelled jobs to end
 LEAVE_S = 10        # timeout for a finished job to leave the queue
 LOG_S = 60          # timeout for a log's last line to arrive through a network file system after a success
 FAILED_LOG_S = 10   # the same after a failure, when the last line may never come
+NO_PROGRAM = "no program {} on PATH; is this machine part of the cluster?"
 
 
 class Scheduler(Protocol):
@@ -58,11 +59,7 @@ def run_program(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace", start_new_session=True)
     except FileNotFoundError:
-        raise _no_program(command[0]) from None
-
-
-def _no_program(name: str) -> LauncherError:
-    return LauncherError(f"no program {name} on PATH; is this machine part of the cluster?", 1)
+        raise LauncherError(NO_PROGRAM.format(command[0]), 1) from None
 
 
 def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[], str]]:
@@ -77,7 +74,7 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
                                    start_new_session=True)
     except FileNotFoundError:
-        raise _no_program(command[0]) from None
+        raise LauncherError(NO_PROGRAM.format(command[0]), 1) from None
     finally:
         os.close(terminal)
 
