@@ -209,8 +209,7 @@ def find_short(sources: Iterable[Source], least_s: float = LEAST_S,
 
 def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
-    wave, rate = decode(source, least_samples)
-    return wave if rate == SAMPLE_RATE else resample(wave, rate)
+    return resample(*decode(source, least_samples))
 
 
 def load_blocks(source: Source, num: int = BLOCK_SAMPLES) -> Iterator[np.ndarray]:

@@ -151,7 +151,7 @@ class Extractor:
 
         Raises: ValueError: see embed.
         """
-        wave = at_16k(checked(waveform, sample_rate), sample_rate)
+        wave = resample(checked(waveform, sample_rate), sample_rate)
         if not self.vad:
             return wave
         speech = vads.select(wave, vads.speech_frames(wave, self.vad))
@@ -176,7 +176,7 @@ class Extractor:
         """
         wave = checked(waveform, sample_rate)
         self._warn(wave, sample_rate, 3)
-        wave = at_16k(wave, sample_rate)
+        wave = resample(wave, sample_rate)
         starts, length = window_starts(len(wave), window, shift)
         embeddings = embed_native(self.model, [wave[start : start + length] for start in starts], self.max_samples)
         times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
@@ -221,11 +221,6 @@ def checked(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
     if why := no_speech(wave):
         raise ValueError(f"the waveform {why}")
     return wave
-
-
-def at_16k(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,) samples at a rate in Hz -> (T',) at 16 kHz."""
-    return wave if sample_rate == SAMPLE_RATE else resample(wave, sample_rate)
 
 
 def window_starts(num_samples: int, window: float, shift: float) -> tuple[np.ndarray, int]:
