@@ -17,17 +17,15 @@ from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import run_main
 from rawnext.kaldi.tables import read_trials
+from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.metrics import eer
 
 GAINS_DB = (-40, -30, -20, -10, -6, 0, 6)
 
 
-def embed(model, waves: list[np.ndarray], gains_db: np.ndarray) -> np.ndarray:
-    """Embeddings of length 1 of waves at these gains."""
-    from rawnext.inference.extract import embed_native
-
-    found = embed_native(model, [wave * np.float32(10 ** (gain / 20)) for wave, gain in zip(waves, gains_db)])
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+def embed(extractor, waves: list[np.ndarray], gains_db: np.ndarray) -> np.ndarray:
+    """Embeddings of waves at these gains."""
+    return extractor.embed_batch([wave * np.float32(10 ** (gain / 20)) for wave, gain in zip(waves, gains_db)])
 
 
 def main() -> None:
@@ -36,16 +34,14 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True, help="data directory of the test side")
     parser.add_argument("--trials", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=1, help="of each test utterance (default: 1)")
-    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("exps", nargs="+", type=Path, metavar="EXP")
     args = parser.parse_args()
 
     import torch
 
-    from rawnext.inference.extract import load_model
-    from rawnext.models.folded import folded
+    from rawnext import Extractor
 
-    torch.set_num_threads(args.num_threads)
+    torch.set_num_threads(1)
     trials = read_trials(args.trials)
     sides = []
     for data, ids in ((args.enroll, trials.enroll), (args.test, trials.test)):
@@ -59,13 +55,13 @@ def main() -> None:
     print("| EER % with the test side at |", *(f"{gain:+d} dB |" for gain in GAINS_DB), "both random |")
     print("| --- |" + " ---: |" * (len(GAINS_DB) + 1))
     for exp in args.exps:
-        model = folded(load_model(exp)[0])
+        model = Extractor.from_pretrained(exp, "cpu", warn=False)
         enroll = embed(model, whole, np.zeros(len(whole)))
         pairs = [(enroll, embed(model, short, np.full(len(short), gain))) for gain in GAINS_DB]
         pairs.append((embed(model, whole, enroll_gains), embed(model, short, test_gains)))
         rates = []
         for one, other in pairs:
-            scores = np.einsum("nd,nd->n", one[enroll_rows], other[test_rows])
+            scores = cosine_scores(one, other, enroll_rows, test_rows)
             rates.append(100 * eer(scores[trials.is_target], scores[~trials.is_target]))
         print(f"| {exp.name} |", *(f"{rate:.2f} |" for rate in rates), flush=True)
 

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import NamedTuple
@@ -123,12 +123,19 @@ def growth_row(row: Growth) -> str:
     return f"| {row.what} | {cells} | {row.exponent:.2f} |"
 
 
+def print_rows(rows: Iterable[Ratio]) -> None:
+    """The rows as a Markdown table, each as soon as it is measured."""
+    print("| work | before | after | rate | ratio (rounds) | result |\n|---|---|---|---:|---:|---|")
+    for row in rows:
+        print(ratio_row(row), flush=True)
+    print()
+
+
 def print_part(part: ModuleType) -> None:
     """Print what the functions rows, growth_rows and notes of a module of bench/ return, as far as it has them."""
     print(f"\n## {part.__name__.removeprefix('bench.')}\n")
     if hasattr(part, "rows"):
-        print("| work | before | after | rate | ratio (rounds) | result |\n|---|---|---|---:|---:|---|")
-        print(*map(ratio_row, part.rows()), "", sep="\n")
+        print_rows(part.rows())
     if hasattr(part, "growth_rows"):
         print("| work | size: seconds | exponent |\n|---|---|---:|")
         print(*map(growth_row, part.growth_rows()), "", sep="\n")

@@ -51,7 +51,6 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=4, help="test utterances of each speaker (default: 4)")
     parser.add_argument("--noise", type=Path, help="folder with recordings of noise")
     parser.add_argument("--seconds", type=float, default=1, help="of speech (default: 1)")
-    parser.add_argument("--num-threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("data", type=Path, metavar="DATA_DIR")
     parser.add_argument("exp", metavar="EXP")
     args = parser.parse_args()
@@ -61,7 +60,7 @@ def main() -> None:
     from rawnext import Extractor, read_audio
     from rawnext.data.vad import KINDS, Energy, select, speech_frames
 
-    torch.set_num_threads(args.num_threads)
+    torch.set_num_threads(1)
     utts, taken = defaultdict[str, list[str]](list), args.enroll + args.test
     for utt, spk in read_table(args.data / "utt2spk").items():
         utts[spk].append(utt)

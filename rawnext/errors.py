@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors in the user's input, and the exit codes of programs."""
 
+import contextlib
 import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,16 @@ class InputError(Exception):
 
     def __reduce__(self):  # an exception raised in a worker process is pickled on its way back
         return type(self), (self.path, self.line, self.why)
+
+
+@contextlib.contextmanager
+def as_input_error(path: str | os.PathLike[str], kinds: type[Exception] | tuple[type[Exception], ...] = ValueError,
+                   ) -> Iterator[None]:
+    """Turn a ValueError (or an error of these kinds) of the block into an InputError about this file or option."""
+    try:
+        yield
+    except kinds as error:
+        raise InputError(path, None, str(error)) from None
 
 
 class AudioError(Exception):

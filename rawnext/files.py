@@ -184,6 +184,11 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             raise InputError(path, number + 1, "not UTF-8 text") from None
 
 
+# of a data directory, whose keys are utterances
+UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
+              "text", "feats.scp", "vad.scp")
+
+
 def condition_tables(folder: PathLike) -> list[Path]:
     """The tables utt2X and spk2X of a data directory that give a property of its utterances or speakers, by name."""
     other = ("utt2spk", "spk2utt", "utt2num_frames", "utt2uniq")
@@ -211,3 +216,11 @@ def read_json(path: PathLike, what: str = "JSON") -> Any:
         return json.loads(data.decode("utf-8"), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
         raise InputError(path, None, f"is not {what}") from None
+
+
+def read_object(path: PathLike) -> dict[str, Any]:
+    """The JSON object in a file; empty without the file.   Raises: InputError: see read_json, or another value."""
+    value = read_json(path) if os.path.exists(path) else {}
+    if not isinstance(value, dict):
+        raise InputError(path, None, "is not a JSON object")
+    return value

@@ -13,7 +13,7 @@ picture.
 import argparse
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, as_input_error, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
@@ -81,10 +81,8 @@ def main() -> None:
     device = choose_device("auto")
     model, _ = load_model(args.exp_dir, device)
     assert isinstance(model, SpeakerModel)
-    try:
+    with as_input_error(args.exp_dir / "config.yaml"):
         check_map(model)
-    except ValueError as error:
-        raise InputError(args.exp_dir / "config.yaml", None, str(error)) from None
     model.requires_grad_(False)  # layers before the map need no gradient: saves memory
     reference = torch.from_numpy(np.mean(embed_native(model, enroll_samples), axis=0)).to(device)
     wave = torch.from_numpy(samples).to(device)

@@ -12,7 +12,7 @@ Table 4.
 import argparse
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
 
@@ -70,10 +70,8 @@ def main() -> None:
     from rawnext.results.analysis.plots import plot_branches
 
     model, _ = load_model(args.exp, choose_device("auto"))
-    try:
+    with as_input_error(args.exp / "config.yaml"):
         check_branches(model)
-    except ValueError as why:
-        raise InputError(args.exp / "config.yaml", None, str(why)) from None
     sources, num_short = choose(args)
     waves = (load_wave(source) for source in progress(sources, desc="utterances", unit="utt"))
     scores = variation(model, waves, args.durations, args.policy)

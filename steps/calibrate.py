@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main, warn
+from rawnext.errors import InputError, as_input_error, run_main, warn
 from rawnext.files import replaced_together, write_lines
 from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
 from rawnext.kaldi.tables import Trials, read_scored_trials, read_scores, read_table, read_trials, write_scores
@@ -94,10 +94,8 @@ def fit(args: argparse.Namespace) -> None:
     pool = read_pool(args, names)
     fingerprint = model_of(args.scores)
     scores, is_target, measures = (np.concatenate(parts) for parts in zip(*pool))
-    try:
+    with as_input_error(args.trials):
         calibration = fit_calibration(scores, is_target, measures, args.prior)
-    except ValueError as error:
-        raise InputError(args.trials, None, str(error)) from None
     llr = calibration.llr(scores, measures)
     by = scores if calibration.num_scores == 1 else llr
     list_of = fitted_on(args, pool[0][1]) | {"separable": bool(by[is_target].min() > by[~is_target].max())}

@@ -17,7 +17,7 @@ import numpy as np
 
 from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_spans, read_tables, seconds_of, write_cut_dir
 from rawnext.data.wav import read_sources
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import Trials, check_trial_ids, read_trials, write_trials
 
@@ -51,10 +51,8 @@ def sources_of(trials: Trials, sources: list) -> list:
 
 def main() -> None:
     args = parse()
-    try:
+    with as_input_error("--durations"):
         cuts = [Cut(seconds, args.policy, args.short, args.seed) for seconds in seconds_of(args.durations)]
-    except ValueError as why:
-        raise InputError("--durations", None, str(why)) from None
     sources, tables = read_sources(args.data_dir, args.allow_pipes), read_tables(args.data_dir)
     trials = read_trials(args.trials)
     check_trial_ids(trials, args.trials, {source.utt for source in sources}, args.data_dir)

@@ -21,10 +21,7 @@ prior=            # prior probability of a target pair, for these names
 allow_pipes=false # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
-if [ $# -ne 3 ]; then
-  echo "Usage: $0 [options] <data-dir> <exp-dir> <out-dir>   (--help lists the options)" >&2
-  exit 1
-fi
+[ $# -eq 3 ] || die "Usage: $0 [options] <data-dir> <exp-dir> <out-dir>   (--help lists the options)"
 data=$1 exp=$2 out=$3
 [ -f "$data/wav.scp" ] || die "$0: no such file $data/wav.scp"
 

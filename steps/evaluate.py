@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rawnext.errors import InputError, run_main, warn
-from rawnext.files import read_json, write_lines
+from rawnext.errors import run_main, warn
+from rawnext.files import read_object, write_lines
 from rawnext.identity import KEY, network_of, one_model, origin
 from rawnext.kaldi.tables import read_scored_trials
 from rawnext.pipeline.plan import is_duration
@@ -35,14 +35,6 @@ def duration(text: str) -> str:
     if not is_duration(text):
         raise argparse.ArgumentTypeError(f"expected full or seconds, got {text!r}")
     return f"{float(text):g}"
-
-
-def read_train_info(path: Path) -> dict[str, Any]:
-    """Facts of the training (parameters, GMACs, epochs, seconds, ...); empty without the file."""
-    info = read_json(path) if path.exists() else {}
-    if not isinstance(info, dict):
-        raise InputError(path, None, "expected a JSON object")
-    return info
 
 
 def summary(row: dict[str, Any]) -> str:
@@ -80,7 +72,7 @@ def main() -> None:
     args = options()
     config = args.exp / "config.yaml"
     config_sha256 = sha256(config)
-    train = read_train_info(args.exp / "train_info.json")
+    train = read_object(args.exp / "train_info.json")
     trials, scores = read_scored_trials(args.scores, args.trials)
     check_kinds(trials.is_target, args.trials)
     tables = speaker_tables(args.trials, args.utt2spk, args.enroll_utt2spk, args.enroll)

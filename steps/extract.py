@@ -46,8 +46,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
-    if not 1 <= args.job <= args.num_jobs:
-        parser.error(f"--job: 1...{args.num_jobs}")
     if args.duration and args.duration < 0.1:
         parser.error("--duration: at least 0.1 s")
     if args.min_duration and args.min_duration < 0.1:

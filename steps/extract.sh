@@ -21,10 +21,7 @@ allow_pipes=false # true: run the commands `... |` of wav.scp
 checksum=false    # true: OUT_DIR/*.sources have the SHA-256 of the audio in place of its time, to notice any change
 . utils/parse_options.sh
 
-if [ $# -ne 3 ]; then
-  echo "Usage: $0 [options] <data-dir> <exp-dir> <out-dir>   (--help lists the options)" >&2
-  exit 1
-fi
+[ $# -eq 3 ] || die "Usage: $0 [options] <data-dir> <exp-dir> <out-dir>   (--help lists the options)"
 data=$1 exp=$2 out=$3
 for f in "$data/wav.scp" "$exp/config.yaml"; do [ -f "$f" ] || die "$0: no such file $f"; done
 has_model "$exp"

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main, warn
+from rawnext.errors import InputError, as_input_error, run_main, warn
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
@@ -49,10 +49,8 @@ def main() -> None:
         torch.set_num_threads(args.num_threads)
     device = choose_device(args.device)
     config = load_system(args.config.split(), shlex.split(args.set))
-    try:
+    with as_input_error(args.config):
         model = MODELS.build(*split_name(config.model))
-    except ValueError as error:
-        raise InputError(args.config, None, str(error)) from None
     if not isinstance(model, MelStats):
         raise InputError(args.config, None, f"model {config.model['name']} is not mel_stats; train it with "
                                             "steps/train.py")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, as_input_error, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.embeddings import read_side
@@ -71,11 +71,9 @@ def main() -> None:
     models = np.zeros((num, x.shape[1]))
     np.add.at(models, speaker[is_enrolled], x[is_enrolled])
     sizes = args.sizes or [size for size in SIZES if size < num]
-    try:
+    with as_input_error(args.embeddings):
         scores = x[~is_enrolled] @ unit_vectors(models).astype(x.dtype).T
         rows = identification_errors(scores, speaker[~is_enrolled], sizes, args.fpir, args.repeats, args.seed)
-    except ValueError as error:
-        raise InputError(args.embeddings, None, str(error)) from None
     if not args.json:
         print("speakers\tFPIR %\tFNIR %\tFNIR % without a threshold")
     for row in rows:

@@ -20,13 +20,9 @@ from rawnext.data.cuts import INDEX, SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
 from rawnext.data.wav import LEAST_S, Source, channel_of, is_short, limits, read_sources, refuse_short
 from rawnext.errors import AudioError, InputError, run_main
-from rawnext.files import condition_tables, read_lines, write_lines
+from rawnext.files import UTT_TABLES, condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
-
-# of utterances
-UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
-              "text", "feats.scp", "vad.scp")
 
 
 def parse() -> argparse.Namespace:

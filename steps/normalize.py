@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main, warn
+from rawnext.errors import InputError, as_input_error, run_main, warn
 from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_scores, read_table, write_scores
 from rawnext.scoring.embeddings import read_side, read_sides
@@ -99,12 +99,10 @@ def main() -> None:
     top = default_top(len(cohort)) if args.top is None else args.top
     if top > len(cohort):
         warn(args.cohort, f"a cohort of {len(cohort)}, fewer than --top {top}: all are used, as in S-norm")
-    try:
+    with as_input_error(args.cohort):
         test = cohort_stats(sides.test.x, cohort, top, sides.test.keys)
         enroll = test if same_side else cohort_stats(sides.enroll.x, test_cohort, top, sides.enroll.keys)
         scores = normalize_scores(cosines, enroll, test, sides.enroll_index, sides.test_index)
-    except ValueError as error:
-        raise InputError(args.cohort, None, str(error)) from None
     write_scores(args.scores, enroll_ids, test_ids, scores)
     write_origin(args.scores, model)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.identity import one_model
 from rawnext.scoring.embeddings import read_side
@@ -34,12 +34,10 @@ def main() -> None:
     keys, x, _, model = read_side(scp)
     write_table(args.embeddings / "utt2norm", keys, np.linalg.norm(x, axis=1))
     if args.cohort:
-        try:
+        with as_input_error(args.cohort):
             cohort = read_side(args.cohort)
             one_model({scp: model, args.cohort: cohort.model})
             stats = cohort_stats(x, cohort.x, args.top, keys)
-        except ValueError as error:
-            raise InputError(args.cohort, None, str(error)) from None
         write_table(args.embeddings / "utt2cohort_mean", keys, stats.mean)
 
 

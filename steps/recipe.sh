@@ -9,6 +9,15 @@ if ((stage <= 2)); then
 fi
 options_of steps/options.sh
 
+# draw_and_check SEED NAME...: draws the trials of these data directories in $data, and checks them and $data/train.
+draw_and_check() {
+  local name
+  for name in "${@:2}"; do utils/make_trials.py --seed "$1" "$data/$name" "$data/$name/trials"; done
+  for name in train "${@:2}"; do utils/validate_data_dir.py "$data/$name"; done
+  for name in "${@:2}"; do utils/lint_trials.py --train "$data/train" "$data/$name/trials"; done
+  for name in train "${@:2}"; do wrote "$data/$name/wav.scp"; done
+}
+
 # prepare_banks CHECKSUM OPTION...: the folders $banks, by local/noise/prepare_banks.py with these options. CHECKSUM: of
 # the training set, if babble is made from it, for `once`.
 prepare_banks() {

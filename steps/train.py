@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
-from rawnext.files import read_json
+from rawnext.files import read_object
 from rawnext.identity import KEY
 from rawnext.log import setup_log
 
@@ -90,8 +90,8 @@ def main() -> None:
             trained = trainer.run()
         except Preempted:
             sys.exit(EXIT_AGAIN)
-        if is_main() and (trained or not is_of(args.exp / "train_info.json", fingerprint(
-                config, trainer.trained().state_dict()))):
+        info, model = args.exp / "train_info.json", fingerprint(config, trainer.trained().state_dict())
+        if is_main() and (trained or not info.exists() or read_object(info).get(KEY, model) != model):
             write_info(args.exp, trainer.trained(), config, **trainer.origin(), seed=config.seed, epochs=trainer.epoch,
                        steps=trainer.step, seconds=round(sum(row["seconds"] for row in trainer.history)),
                        last_run_seconds=round(time.time() - started), processes=trainer.world,
@@ -99,12 +99,6 @@ def main() -> None:
                        num_speakers=len(table.speakers), num_utts=len(table), bad_utts=trainer.num_bad)
             print(f"train.py: wrote {args.exp}/model.pt, train_info.json", file=sys.stderr)
     cleanup()
-
-
-def is_of(info: Path, model: str) -> bool:
-    """Whether train_info.json is there, and not that of another model than the one with this fingerprint."""
-    content = read_json(info) if info.exists() else None
-    return isinstance(content, dict) and content.get(KEY, model) == model
 
 
 def make_validator(dev: str, config, num_workers: int):
@@ -116,13 +110,12 @@ def make_validator(dev: str, config, num_workers: int):
     import numpy as np
     import torch
 
-    from rawnext.data.wav import check_sources, load_wave, read_sources
+    from rawnext.data.wav import check_sources, load_waves, read_sources
     from rawnext.dist import is_main, rank_world, sum_over_processes
     from rawnext.inference.extract import device_of, embed_all
     from rawnext.kaldi.tables import check_trial_ids, read_trials
     from rawnext.scoring.cosine import cosine_scores
     from rawnext.scoring.metrics import eer, min_dcf
-    from rawnext.training.dataset import epoch_loader
 
     sources = read_sources(dev)
     if is_main():
@@ -132,31 +125,12 @@ def make_validator(dev: str, config, num_workers: int):
     check_trial_ids(trials, Path(dev) / "trials", row_of, f"{dev}/wav.scp")
     enroll, test = (np.array([row_of[utt] for utt in side]) for side in trials[:2])
     rank, world = rank_world()
-    own = range(rank, len(sources), world)
-
-    class Waves(torch.utils.data.Dataset):
-        """This process's share; an error in a data worker is returned, so that it keeps its type."""
-
-        def __len__(self) -> int:
-            return len(own)
-
-        def __getitem__(self, item: int):
-            source = sources[own[item]]
-            try:
-                return source.utt, torch.from_numpy(load_wave(source))
-            except InputError as error:
-                return source.utt, error
-
-    def waves():
-        for utt, wave in epoch_loader(Waves(), num_workers):
-            if isinstance(wave, InputError):
-                raise wave
-            yield utt, wave.numpy()
 
     def validate(model) -> dict[str, float]:
         embeddings = torch.zeros(len(sources), model.embedding_dim)
-        for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
-            embeddings[row] = torch.from_numpy(vector)
+        waves = load_waves(sources[rank::world], num_workers)
+        for row, (_, vector) in enumerate(embed_all(model, waves, "native", config)):
+            embeddings[rank + world * row] = torch.from_numpy(vector)
         x = sum_over_processes(embeddings.to(device_of(model))).cpu().numpy()
         if not is_main():
             return {}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main, warn
+from rawnext.errors import InputError, as_input_error, run_main, warn
 from rawnext.files import replaced_together
 from rawnext.identity import one_model, write_origin
 from rawnext.kaldi.tables import read_table
@@ -99,7 +99,7 @@ def main() -> None:
         model = one_model({args.embeddings: model, args.adapt: target.model})
         x = adapted(x, target.x, args.adaptation == "coral", args.adapt).astype(np.float32)
     mean = x.mean(axis=0, dtype=np.float64)
-    try:
+    with as_input_error(args.utt2spk):
         kept = min(x.shape[1], max(2, free // PER_DIM) if free >= PER_DIM else 0)
         base = np.eye(x.shape[1]) if kept == x.shape[1] else reduce(args.utt2spk, x, speaker, kept)
         dim = min(args.lda_dim, kept, len(set(speaker)) - 1)
@@ -119,8 +119,6 @@ def main() -> None:
                 plda = adapt_plda(plda, length_norm(project(target.x)), args.within_covar_scale,
                                   args.between_covar_scale)
             write_plda(folder / "plda", plda)
-    except ValueError as error:
-        raise InputError(args.utt2spk, None, str(error)) from None
     print(f"train_backend.py: {len(x)} embeddings of {len(set(speaker))} speakers, LDA from {x.shape[1]} to {dim} "
           f"dimensions, PLDA, {f'adapted by {args.adaptation} to {len(target.x)} embeddings, ' if target else ''}"
           f"in {args.out_dir}")

@@ -18,10 +18,7 @@ segments=                    # also write this data directory, whose utterances 
 allow_pipes=false            # true: run the commands `... |` of wav.scp
 . utils/parse_options.sh
 
-if [ $# -lt 1 ] || [ $# -gt 2 ]; then
-  echo "Usage: $0 [options] <data-dir> [<out-dir>]   (--help lists the options)" >&2
-  exit 1
-fi
+(($# == 1 || $# == 2)) || die "Usage: $0 [options] <data-dir> [<out-dir>]   (--help lists the options)"
 data=$1 out=${2:-$1/vad}
 [ -f "$data/wav.scp" ] || die "$0: no such file $data/wav.scp"
 

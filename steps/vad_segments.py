@@ -9,35 +9,22 @@ spk2utt. Utterances without speech are left out and counted.
 """
 
 import argparse
-import json
-from collections import defaultdict
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
 
 
-def parse() -> argparse.Namespace:
-    from rawnext.data.vad import JOIN_S, LEAST_S
-
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--join", type=float, default=JOIN_S, metavar="S",
-                        help="pauses shorter than S seconds stay inside a segment (default %(default)s)")
-    parser.add_argument("--min-duration", type=float, default=LEAST_S, metavar="S",
-                        help="leave out segments shorter than S seconds (default %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
+    args = parser.parse_args()
     from rawnext.data.audio import read_header
     from rawnext.data.vad import read_decisions, regions
     from rawnext.data.wav import read_sources
     from rawnext.files import write_lines
-    from rawnext.kaldi.tables import read_table
+    from rawnext.kaldi.tables import read_table, write_speakers
 
     if args.out_dir.resolve() == args.data_dir.resolve():
         raise InputError(args.out_dir, None, "is the input; name another folder")
@@ -51,7 +38,7 @@ def main() -> None:
     for source in sources:
         if source.utt not in utt2spk:
             raise InputError(table, None, f"has no speaker of {source.utt}")
-        found = regions(decisions[source.utt], args.join, args.min_duration)
+        found = regions(decisions[source.utt])
         silent += not len(found)
         stated = source.channel >= 0 if with_segments else not source.is_pipe and read_header(source.path).channels > 1
         channel = f" {source.channel}" if stated else ""  # which segments of recordings with several channels need
@@ -65,20 +52,11 @@ def main() -> None:
                 utt2spk[source.utt], f"{recordings[source.path]} {first:.5f} {last:.5f}{channel}")
     if not segments:
         raise InputError(args.data_dir / "vad.scp", None, "has no speech in any utterance")
-    speakers = defaultdict[str, list[str]](list)
-    order = sorted(segments, key=str.encode)
-    for utt in order:
-        speakers[segments[utt][0]].append(utt)
     write_lines(args.out_dir / "wav.scp", (f"{key} {path}" for path, key in recordings.items()))
-    write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in order))
-    write_lines(args.out_dir / "utt2spk", (f"{utt} {segments[utt][0]}" for utt in order))
-    write_lines(args.out_dir / "spk2utt", (f"{spk} {' '.join(utts)}" for spk, utts in sorted(
-        speakers.items(), key=lambda item: item[0].encode())))
-    if args.json:
-        print(json.dumps({"segments": len(segments), "seconds": round(seconds, 2), "without_speech": silent}))
-    else:
-        print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
-              f"{len(sources)} utterances have no speech")
+    write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in sorted(segments, key=str.encode)))
+    write_speakers(args.out_dir, {utt: spk for utt, (spk, _) in segments.items()})
+    print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
+          f"{len(sources)} utterances have no speech")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import UTT_TABLES, Faults, group_by_speaker, properties, read_rows, run_main, write_lines
+from data_tables import Faults, group_by_speaker, properties, read_rows
+
+from rawnext.errors import run_main
+from rawnext.files import UTT_TABLES, write_lines
 
 TWO_COLUMNS = ("utt2spk", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
 

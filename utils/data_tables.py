@@ -1,26 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kaldi's tables for the programs of this folder: read with all faults collected, written by atomic rename."""
+"""Kaldi's tables for the programs of this folder: read with all faults collected."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # also without path.sh: these modules need no package
+
+from rawnext.errors import InputError, printable
+from rawnext.files import UTT_TABLES, readable
+from rawnext.kaldi.words import check_id
+
 Row = tuple[int, list[str]]  # line number, fields
-# keys are utterances
-UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
-              "text", "feats.scp", "vad.scp")
 PROPERTY = re.compile(r"(?:utt|spk)2\w+")  # other tables; they need not have all utterances or speakers
-ID_LIMIT = 200  # bytes; rawnext/kaldi/tables.py has the same rule, tests/fuzz/test_ids.py compares them
-BAD_ID = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
-
-
-def printable(text: str) -> str:
-    """Text with escapes in place of characters that could change a terminal (as in rawnext/errors.py)."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Faults:
@@ -39,25 +35,6 @@ class Faults:
                 print(f"{printable(str(path))}: and {len(messages) - MAX_FAULTS} more faults", file=sys.stderr)
         if self.found:
             sys.exit(1)
-
-
-def run_main(main: Callable[[], None]) -> None:
-    """Run a program's `main`; an error about a file that the user named is one line and exit status 1."""
-    try:
-        main()
-    except UnicodeEncodeError as error:  # Python's sign for bytes of a name or argument that are not UTF-8
-        text = error.object[max(0, error.start - 40):error.end]
-        sys.exit(printable(f"{Path(sys.argv[0]).name}: {text}: not UTF-8 text"))
-    except BrokenPipeError:  # `... | head` closed our output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        file = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-        sys.exit(printable(f"{Path(sys.argv[0]).name}: {file}{error.strerror}"))
-
-
-def is_id(text: str) -> bool:
-    """Whether the text can be an utt or spk id in Kaldi's tables and in file names."""
-    return text.isprintable() and not BAD_ID.search(text) and 1 <= len(text.encode()) <= ID_LIMIT
 
 
 def read_rows(path: Path, faults: Faults, num_fields: int = 0, is_list: bool = False, num_ids: int = 1) -> list[Row]:
@@ -111,19 +88,20 @@ def _fields(raw: bytes, num_fields: int, num_ids: int, is_free: bool) -> list[st
     if len(fields) != num_fields and (num_fields or len(fields) < 2):
         raise ValueError(f"expected {num_fields or 'at least 2'} fields, got {len(fields)}")
     for field in fields[:num_ids]:
-        if not is_id(field):
-            raise ValueError(f"{field[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, quotes, "
-                             "backslashes or '..', not starting with '/' or '-'")
+        try:
+            check_id(field, "")
+        except InputError as error:
+            raise ValueError(error.why) from None
     return fields
 
 
 def read_text(path: Path) -> str:
-    """A table in any order and with any line ends, without a byte order mark.   Raises: SystemExit: it is not text."""
+    """A table in any order and with any line ends, without a byte order mark.   Raises: InputError: it is not text."""
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        with readable(path):
+            return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        sys.exit(f"{Path(sys.argv[0]).name}: {path}:{line}: not UTF-8 text")
+        raise InputError(path, error.object.count(b"\n", 0, error.start) + 1, "not UTF-8 text") from None
 
 
 def read_utt2spk(folder: Path, faults: Faults) -> dict[str, str]:
@@ -211,24 +189,3 @@ def read_models(path: Path, utts: Iterable[str], faults: Faults) -> dict[str, li
             faults.add(path, number, f"{model} is also an utterance")
         models[model] = names
     return models
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write text lines to a temporary file and rename it; an error ends the program.
-
-    A symbolic link stays and its target is replaced; what is not a file is refused.
-    """
-    if path.exists() and not path.is_file():
-        sys.exit(f"{path}: cannot be written: it is not a file")
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        os.replace(temporary, path)
-    except OSError as error:
-        sys.exit(f"{path}: cannot be written: {error.strerror}")
-    finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)

@@ -14,16 +14,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_tables import (
-    UTT_TABLES,
-    Faults,
-    check_cuts,
-    group_by_speaker,
-    properties,
-    read_text,
-    run_main,
-    write_lines,
-)
+from data_tables import Faults, check_cuts, group_by_speaker, properties, read_text
+
+from rawnext.errors import run_main
+from rawnext.files import UTT_TABLES, write_lines
 
 
 def read(path: Path) -> dict[str, str]:

@@ -18,6 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+USAGE = """  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that
+                                 failed or did not finish, or only those that did not finish
+
+JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
+Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after a signal."""
 PICKS = ("all", "failed", "incomplete")
 # option -> minimum
 NUMBER_OPTIONS = {"--gpu": 0, "--num-threads": 1, "--num-nodes": 1, "--max-jobs-run": 1, "-tc": 1}
@@ -274,7 +279,7 @@ def launcher_main(usage: str | None, run: Callable[[Request, list[int]], set[int
     """The main function of a launcher: parse the command line, run the jobs, report failures.
 
     Args:
-        usage: the text for --help.
+        usage: the text for --help, before USAGE.
         run: (request, job numbers) -> the numbers of the jobs that failed.
         claim: a context manager that checks the request before any log is emptied and locks its jobs.
         several_nodes: whether this launcher supports --num-nodes > 1.
@@ -282,7 +287,7 @@ def launcher_main(usage: str | None, run: Callable[[Request, list[int]], set[int
     """
     if sys.argv[1:2] in (["-h"], ["--help"]):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` closes the pipe early
-        print(usage)
+        print(usage, USAGE, sep="\n")
         return 0
     try:
         request = parse(sys.argv[1:])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jobs import LauncherError, Request
 
+ROOT = Path(__file__).resolve().parents[1]
 BUILT_IN = ("max_jobs_run", "num_nodes")  # handled by the launchers; lines for them in a config file have no effect
 
 
@@ -27,14 +28,12 @@ class Conf:
     defaults: dict[str, str] = field(default_factory=dict)
 
 
-def read_conf(given: str | None, default: str, built_in: str) -> Conf:
-    """Read the file given by --config, or the default file if it exists, or else the built-in text.
+def read_conf(given: str | None, default: str) -> Conf:
+    """Read the file given by --config, or the default file, in the current folder or else in the project.
 
     Raises: LauncherError: the file cannot be read or a line is malformed (code 1).
     """
-    path = given or default
-    if not given and not Path(default).exists():
-        return parse_conf("the built-in config", built_in)
+    path = given or (default if Path(default).exists() else str(ROOT / default))
     try:
         return parse_conf(path, Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -18,7 +18,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_tables import Faults, check_cuts, read_models, read_utt2spk, run_main
+from data_tables import Faults, check_cuts, read_models, read_utt2spk
+
+from rawnext.errors import printable, run_main
 
 # (trials, targets) of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
 ORIGINALS = {(37_720, 18_860): ("O", 37_611), (581_480, 290_743): ("E", 579_818), (552_536, 276_270): ("H", 550_894)}
@@ -42,8 +44,7 @@ class Findings:
     def lines(self) -> Iterator[str]:
         for kind, (level, line, why) in sorted(self.first.items(), key=lambda item: item[1][:2]):
             more = f" (and {self.count[kind] - 1} more)" if self.count[kind] > 1 else ""
-            text = f"{self.path}{f':{line}' if line else ''}: {level}: {why}{more}"
-            yield "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+            yield printable(f"{self.path}{f':{line}' if line else ''}: {level}: {why}{more}")
 
     def num(self, level: str) -> int:
         return sum(self.count[kind] for kind, first in self.first.items() if first[0] == level)

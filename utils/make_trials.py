@@ -20,8 +20,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data_tables import Faults, group_by_speaker, read_rows, read_utt2spk, run_main, write_lines
+from data_tables import Faults, group_by_speaker, read_rows, read_utt2spk
 from trial_pairs import ModelPairs, Pair, UttPairs, share
+
+from rawnext.errors import run_main
+from rawnext.files import write_lines
 
 Trial = tuple[str, str, tuple[str, ...]]  # enroll, test of the target trial, tests of the nontarget trials
 

@@ -6,17 +6,12 @@
   run.py --num-threads 2 JOB=1:4 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 4
   run.py log/count.log cat data/utt2spk \\| wc -l \\> count
 
-JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
-
   --max-jobs-run N  (-tc N)  run at most N jobs at a time (default: CPUs / threads per job, or GPUs / GPUs per job)
   --num-threads T            threads per job (sets OMP_NUM_THREADS)
   --gpu G                    GPUs per job (sets CUDA_VISIBLE_DEVICES); parallel jobs get different GPUs; 0: hide all
-  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
-                                 did not finish, or only those that did not finish
   --mem 4G, --time 24:00:00, --config F, -V, -sync y, -pe smp N, ...   used by slurm.py and sge.py; ignored here
 
-Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP.
-On these signals run.py first ends every process that its jobs started. If run.py is killed, a watchdog does so.
+On SIGINT, SIGTERM and SIGHUP run.py ends every process that its jobs started. If it is killed, a watchdog does so.
 """
 
 import os

@@ -23,13 +23,13 @@ CANCEL_S = 120      # timeout for cancelled jobs to end
 LEAVE_S = 10        # timeout for a finished job to leave the queue
 LOG_S = 60          # timeout for a log's last line to arrive through a network file system after a success
 FAILED_LOG_S = 10   # the same after a failure, when the last line may never come
+NO_PROGRAM = "no program {} on PATH; is this machine part of the cluster?"
 
 
 class Scheduler(Protocol):
     """The commands of one scheduler."""
 
-    conf: str          # path of the config file
-    default_conf: str  # its content if there is no such file
+    conf: str  # path of the config file
 
     def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         """The options of sbatch or qsub, and the job numbers as cluster_job.sh expects them."""
@@ -59,11 +59,7 @@ def run_program(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, errors="replace", start_new_session=True)
     except FileNotFoundError:
-        raise _no_program(command[0]) from None
-
-
-def _no_program(name: str) -> LauncherError:
-    return LauncherError(f"no program {name} on PATH; is this machine part of the cluster?", 1)
+        raise LauncherError(NO_PROGRAM.format(command[0]), 1) from None
 
 
 def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[], str]]:
@@ -78,7 +74,7 @@ def start_in_terminal(command: list[str]) -> tuple[subprocess.Popen, Callable[[]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
                                    start_new_session=True)
     except FileNotFoundError:
-        raise _no_program(command[0]) from None
+        raise LauncherError(NO_PROGRAM.format(command[0]), 1) from None
     finally:
         os.close(terminal)
 
@@ -101,7 +97,7 @@ class Launcher:
     @contextlib.contextmanager
     def claim(self, request: Request) -> Iterator[None]:
         """Check the options, lock the jobs, and cancel those left by a launcher that was killed."""
-        conf = read_conf(request.config, self.scheduler.conf, self.scheduler.default_conf)
+        conf = read_conf(request.config, self.scheduler.conf)
         self.command = submit_command(conf, request)
         if Path(request.log).exists() and not Path(request.log).is_file():
             raise LauncherError(f"the log {request.log} is not a regular file; jobs on other machines need one")

@@ -5,19 +5,15 @@
   sge.py [options] [JOB=1:N] log/x.JOB.log command args...
   sge.py --mem 4G JOB=1:20 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 20
 
-JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
-
   --mem 4G  --gpu G  --num-threads T  --time 24:00:00   resources and time limit per job
   --max-jobs-run N  (-tc N)  run at most N jobs at a time
-  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
-                                 did not finish, or only those that did not finish
-  --config conf/sge.conf     maps these and other --options to options of qsub (default: this file, if it exists)
+  --config conf/sge.conf     maps these and other --options to options of qsub (default: this file here or, without
+                             one, that of the project)
   -q queue, -l x=y, -V, -pe smp N, ...   passed to qsub;  -sync y: ignored, always on
 
 A job inherits only PATH, changes to the current folder, sources path.sh and runs the command. If the command exits with
 75 (stopped by a signal after it saved its state), the job is requeued and appends to the same log.
-Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP,
-on which sge.py deletes the jobs.
+On SIGINT, SIGTERM and SIGHUP sge.py deletes the jobs.
 """
 
 import re
@@ -27,21 +23,9 @@ from pathlib import Path
 from jobs import Request, launcher_main
 from scheduler import Launcher, Scheduler, run_program
 
-DEFAULT_CONF = """
-command qsub -v PATH -S /bin/bash -notify
-option mem=* -l mem_free=$0
-option mem=0
-option time=* -l s_rt=$0
-option num_threads=* -pe smp $0
-option num_threads=1
-option gpu=0
-option gpu=* -l gpu=$0
-"""
-
 
 class GridEngine(Scheduler):
     conf = "conf/sge.conf"
-    default_conf = DEFAULT_CONF
 
     def __init__(self) -> None:
         self.tasks: dict[int, int] = {}  # job -> task, if they differ

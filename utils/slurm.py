@@ -5,20 +5,16 @@
   slurm.py [options] [JOB=1:N] log/x.JOB.log command args...
   slurm.py --mem 4G JOB=1:20 exp/log/extract.JOB.log steps/extract.py --job JOB --num-jobs 20
 
-JOB (or any other identifier) is replaced by 1, 2, ..., N in the command and in the name of the log.
-
   --mem 4G  --gpu G  --num-threads T  --time 24:00:00   resources and time limit per job
   --num-nodes N              run the command once on each of N nodes, with the environment variables that torchrun reads
   --max-jobs-run N           run at most N jobs at a time
-  --pick all|failed|incomplete   which jobs to run, according to their old logs: all (default), those that failed or
-                                 did not finish, or only those that did not finish
-  --config conf/slurm.conf   maps these and other --options to options of sbatch (default: this file, if it exists)
+  --config conf/slurm.conf   maps these and other --options to options of sbatch (default: this file here or, without
+                             one, that of the project)
   -p partition, -C x, ...    passed to sbatch;  -V: jobs inherit the whole environment;  -sync y: ignored, always on
 
 A job inherits only PATH, changes to the current folder, sources path.sh and runs the command. If the command exits with
 75 (stopped by a signal after it saved its state), the job is requeued and appends to the same log.
-Exit code: 0 if all jobs succeeded, 1 if a job failed, 255 for a wrong command line, 2 after SIGINT, SIGTERM or SIGHUP,
-on which slurm.py cancels the jobs.
+On SIGINT, SIGTERM and SIGHUP slurm.py cancels the jobs.
 """
 
 import re
@@ -29,15 +25,6 @@ from pathlib import Path
 from jobs import Request, launcher_main
 from scheduler import Launcher, Scheduler, run_program
 
-DEFAULT_CONF = """
-command sbatch --export=PATH --requeue --signal=TERM@60
-option mem=* --mem=$0
-option mem=0
-option time=* --time=$0
-option num_threads=* --cpus-per-task=$0
-option gpu=0
-option gpu=* --gres=gpu:$0
-"""
 # Reasons to wait in the queue that do not resolve themselves.
 STUCK = re.compile("[Hh]eld|BadConstraints|Partition(Down|Inactive|NodeLimit|TimeLimit)|Invalid|launch failed")
 
@@ -51,7 +38,6 @@ def ranges(numbers: list[int]) -> str:
 
 class Slurm(Scheduler):
     conf = "conf/slurm.conf"
-    default_conf = DEFAULT_CONF
 
     def submit_options(self, request: Request, todo: list[int], name: str, out: Path) -> tuple[list[str], str]:
         options = ["--parsable", "--wait", f"--job-name={name}", "--open-mode=append",

@@ -15,16 +15,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from data_tables import (
-    UTT_TABLES,
-    Faults,
-    group_by_speaker,
-    properties,
-    read_text,
-    read_utt2spk,
-    run_main,
-    write_lines,
-)
+from data_tables import Faults, group_by_speaker, properties, read_text, read_utt2spk
+
+from rawnext.errors import run_main
+from rawnext.files import UTT_TABLES, write_lines
 
 
 def choose(utts: list[str], num: int) -> list[str]:

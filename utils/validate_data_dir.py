@@ -16,15 +16,12 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows, run_main
+from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows
 
-NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+from rawnext.errors import run_main
+from rawnext.kaldi.words import to_number
+
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
-
-
-def to_number(text: str) -> float:
-    """A number in the form that every program reads (Python also reads 1_000); NaN for anything else."""
-    return float(text) if NUMBER.fullmatch(text) else math.nan
 
 
 SECONDS: Rule = (lambda text: 0 < to_number(text) < math.inf, "a number of seconds > 0")

@@ -45,12 +45,9 @@ if [[ -n "$pairs" && "$backend" == *norm ]]; then die "$0: --backends: $backend 
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
-  local d
   local/csv/prepare_csv.py --nj "$nj" "${@:3}" "$data"
-  utils/make_trials.py --seed 1 "$data/dev" "$data/dev/trials"
-  for d in "${sets[@]}"; do utils/validate_data_dir.py "$d"; done
-  utils/lint_trials.py --train "$data/train" "$data/dev/trials"
-  wrote "${sets[@]/%//wav.scp}"
+  draw_and_check 1 dev
+  if [ -n "$pairs" ]; then utils/validate_data_dir.py "$data/pairs"; fi
 }
 
 if in_stage 1 "data directories, held-out speakers and their trials"; then

@@ -26,13 +26,9 @@ RAWNEXT_COMMAND="egs/mini/run.sh$(given conf name set init teacher seeds)"
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
-  local d
   local/open/prepare_open.py --nj "$nj" --dev-share 0 --train "speechocean762=$1/speechocean762" \
     --train "librispeech=$1/librispeech" --test "dev=$1/dev" --test "test=$1/test" "$data"
-  for d in dev test; do utils/make_trials.py --seed 1 "$data/$d" "$data/$d/trials"; done
-  for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
-  for d in dev test; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
-  wrote "$data"/{train,dev,test}/wav.scp
+  draw_and_check 1 dev test
 }
 
 if in_stage 1 "data directories, trials, held-out speakers"; then

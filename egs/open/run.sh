@@ -42,12 +42,8 @@ sets=(dev "${tested[@]%%=*}")
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
-  local d
   local/open/prepare_open.py --nj "$nj" "$@" "$data"
-  for d in "${sets[@]}"; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
-  for d in train "${sets[@]}"; do utils/validate_data_dir.py "$data/$d"; done
-  for d in "${sets[@]}"; do utils/lint_trials.py --train "$data/train" "$data/$d/trials"; done
-  wrote "$data/train/wav.scp" "${sets[@]/#/$data/}"
+  draw_and_check 762 "${sets[@]}"
 }
 
 if in_stage 1 "data directories, trials, held-out speakers"; then

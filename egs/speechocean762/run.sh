@@ -38,14 +38,11 @@ corpus=${corpus:-$downloaded}
 
 # All that its result depends on is an argument: `once` compares them.
 prepare() {
-  local d
   [ -f "$3/train/wav.scp" ] || die "$0: no $3/train/wav.scp; speechocean762 is at https://www.openslr.org/101/"
   local/open/prepare_open.py --nj "$nj" --no-prefix "$1" "$2" --train "train=$3/train" --test "test=$3/test" "$data"
-  for d in dev test; do utils/make_trials.py --seed 762 "$data/$d" "$data/$d/trials"; done
   utils/make_trials.py --seed 763 --same-gender "$data/test" "$data/test/trials_hard"
-  for d in train dev test; do utils/validate_data_dir.py "$data/$d"; done
-  for d in dev/trials test/trials test/trials_hard; do utils/lint_trials.py --train "$data/train" "$data/$d"; done
-  wrote "$data"/{train,dev,test}/wav.scp
+  draw_and_check 762 dev test
+  utils/lint_trials.py --train "$data/train" "$data/test/trials_hard"
 }
 prepare_noisy() {
   local/noise/make_noisy.py "$data/test" "$data/noisy_banks" "$data/test_noisy"

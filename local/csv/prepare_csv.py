@@ -27,7 +27,7 @@ from rawnext.data.wav import LEAST_SAMPLES
 from rawnext.errors import InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.csv_table import read_csv
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.words import check_id
 from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)

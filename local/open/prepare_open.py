@@ -18,7 +18,8 @@ from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
-from rawnext.kaldi.tables import check_id, read_conditions, read_table
+from rawnext.kaldi.tables import read_conditions, read_table
+from rawnext.kaldi.words import check_id
 from rawnext.log import setup_log
 
 File = tuple[str, str, str]  # utt, spk, path

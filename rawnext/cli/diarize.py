@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rawnext.cli.options import (
     VAD_KINDS,
     add_channel,
+    add_command,
     add_json,
     add_model,
     add_operating,
@@ -42,8 +43,7 @@ the given prior and costs. Each moment has one speaker at most."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("diarize", help="who speaks when in a recording", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "diarize", run, "who speaks when in a recording", DESCRIPTION)
     parser.add_argument("input", metavar="AUDIO", help="recording")
     parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
     parser.add_argument("--vad", dest="detector", choices=VAD_KINDS, default="energy",
@@ -52,7 +52,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     add_channel(parser)
     add_model(parser)
     add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

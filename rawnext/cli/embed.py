@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_channel, add_json, add_model, add_vad, ark_scp, load_extractor, print_json
-from rawnext.errors import InputError
+from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor, print_json
+from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
-from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.tables import read_table, write_speakers
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
@@ -41,8 +41,7 @@ class Row(NamedTuple):
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("embed", help="embed files", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "embed", run, "embed files", DESCRIPTION)
     parser.add_argument("inputs", nargs="*", metavar="AUDIO", help="files or folders; -: a list on standard input")
     parser.add_argument("-l", "--list", action="append", default=[], metavar="LIST",
                         help="file with lines `path` or `utt path`, as in wav.scp")
@@ -50,11 +49,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                         help="output files (default: text on standard output)")
     parser.add_argument("--window", type=float, metavar="SECONDS", help="embed windows of this length")
     parser.add_argument("--shift", type=float, metavar="SECONDS", help="shift between windows (default: half a window)")
-    add_channel(parser)
-    add_vad(parser)
-    add_model(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_audio(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -87,10 +82,8 @@ def check_window(args: argparse.Namespace) -> None:
     from rawnext.inference.extractor import window_starts
 
     args.shift = args.window / 2 if args.shift is None else args.shift
-    try:
+    with as_input_error("--window and --shift", (ValueError, OverflowError)):  # OverflowError: infinity
         window_starts(1, args.window, args.shift)
-    except (ValueError, OverflowError) as error:  # OverflowError: infinity
-        raise InputError("--window and --shift", None, str(error)) from None
 
 
 def recordings(sources: Iterable["Source"]) -> dict[str, str]:
@@ -145,12 +138,8 @@ def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Sour
 def write_tables(folder: Path, rows: Iterable[Row], wavs: dict[str, str]) -> None:
     """Write wav.scp, segments, utt2spk and spk2utt of windows; each recording is a speaker."""
     rows = sorted(rows, key=lambda row: row.key.encode())
-    windows: dict[str, list[str]] = {utt: [] for utt in wavs}
-    for row in rows:
-        windows[row.utt].append(row.key)
     write_lines(folder / "wav.scp", (f"{utt} {path}" for utt, path in wavs.items()))
-    write_lines(folder / "utt2spk", (f"{row.key} {row.utt}" for row in rows))
-    write_lines(folder / "spk2utt", (f"{utt} {' '.join(keys)}" for utt, keys in windows.items()))
+    write_speakers(folder, {row.key: row.utt for row in rows})
     write_lines(folder / "segments", (f"{row.key} {row.utt} {row.start:.5f} {row.end:.5f}" for row in rows))
 
 

@@ -6,8 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from rawnext.cli.options import add_json, print_json
-from rawnext.errors import InputError, warn
+from rawnext.cli.options import add_command, add_json, print_json
+from rawnext.errors import InputError, as_input_error, warn
 
 DESCRIPTION = """Evaluate a score file of any program: EER, minDCF, minimum Cllr and, of LLRs, actual DCF and Cllr.
 
@@ -25,8 +25,7 @@ folder of TRIALS."""
 def add_to(commands: argparse._SubParsersAction) -> None:
     from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
-    parser = commands.add_parser("eval", help="EER, detection costs and Cllr of a score file", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "eval", run, "EER, detection costs and Cllr of a score file", DESCRIPTION)
     parser.add_argument("scores", metavar="SCORES", help="lines `enroll test score`, or `score`")
     parser.add_argument("trials", metavar="TRIALS", nargs="?", help="trial list")
     parser.add_argument("--llr", action="store_true",
@@ -40,7 +39,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="lines `utt spk`, for intervals")
     parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE", help="the same of the enroll side, if different")
     add_json(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -55,10 +53,8 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("--c-miss and --c-fa", None, "need --p-target")
         point = {"p_target": args.p_target, "c_miss": 1.0 if args.c_miss is None else args.c_miss,
                  "c_fa": 1.0 if args.c_fa is None else args.c_fa}
-        try:
+        with as_input_error("--p-target, --c-miss and --c-fa"):
             min_dcf([0.0], [0.0], **point)
-        except ValueError as error:
-            raise InputError("--p-target, --c-miss and --c-fa", None, str(error)) from None
         more |= {"min_dcf": partial(min_dcf_of, **point)} | (
             {"act_dcf": partial(act_dcf_of, **point)} if args.llr else {})
     trials, is_target, scores = read_any_scores(args.scores, args.trials)

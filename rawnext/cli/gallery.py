@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rawnext.cli.options import (
-    add_channel,
+    add_audio,
+    add_command,
     add_json,
-    add_model,
-    add_vad,
     ark_scp,
     load_extractor,
     load_judge,
+    print_doubts,
+    print_facts,
     print_json,
 )
-from rawnext.errors import InputError, printable
+from rawnext.errors import InputError
 
 if TYPE_CHECKING:
     from rawnext.scoring.gallery import Gallery
@@ -64,8 +65,7 @@ class Table(argparse.Action):
 def add_to(commands: argparse._SubParsersAction) -> None:
     for name, text, run, short in (("enroll", ENROLL, enroll, "add a speaker to a gallery"),
                                    ("identify", IDENTIFY, identify, "find the most similar speakers of a gallery")):
-        parser = commands.add_parser(name, help=short, description=text,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = add_command(commands, name, run, short, text)
         parser.add_argument("-g", "--gallery", type=ark_scp, metavar="ARK,SCP", required=True,
                             help="files of the gallery")
         if name == "enroll":
@@ -81,29 +81,23 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                                 help=f"exit with {NOBODY} if the speaker of a file is not in the gallery")
             parser.add_argument("--top", type=int, default=10, help="number of speakers to print (default %(default)s)")
         parser.add_argument("inputs", nargs="+", metavar="AUDIO")
-        add_channel(parser)
-        add_vad(parser)
-        add_model(parser)
-        add_json(parser)
-        parser.set_defaults(run=run)
-    parser = commands.add_parser("gallery", help="list or remove the speakers of a gallery", description=GALLERY,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+        add_audio(parser)
+    parser = add_command(commands, "gallery", list_speakers, "list or remove the speakers of a gallery", GALLERY)
     actions = parser.add_subparsers(required=True, metavar="list|info|remove")
     for name, run, short in (("list", list_speakers, "list the speakers"), ("info", info, "describe the gallery"),
                              ("remove", remove, "remove speakers")):
-        parser = actions.add_parser(name, help=short, description=f"{short.capitalize()}.")
+        parser = add_command(actions, name, run, short, f"{short.capitalize()}.")
         parser.add_argument("gallery", type=ark_scp, metavar="ARK,SCP", help="files of the gallery")
         if name == "remove":
             parser.add_argument("names", nargs="+", metavar="SPEAKER", help="speakers to remove")
         add_json(parser)
-        parser.set_defaults(run=run)
 
 
-def existing_gallery(args: argparse.Namespace, fingerprint: str | None = None) -> "Gallery":
+def existing_gallery(args: argparse.Namespace) -> "Gallery":
     """The gallery named by the options.   Raises: InputError: it does not exist, or see Gallery."""
     from rawnext.scoring.gallery import Gallery
 
-    gallery = Gallery(args.gallery, fingerprint)
+    gallery = Gallery(args.gallery, None)
     if not gallery.speakers and not gallery.unfinished:
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     return gallery
@@ -124,11 +118,7 @@ def info(args: argparse.Namespace) -> None:
              "seconds": round(sum(speaker.seconds for speaker in speakers), 3),
              "dimensions": max((len(speaker.mean) for speaker in speakers), default=0), "model": gallery.fingerprint,
              "files": [str(path) for path in (gallery.ark, gallery.scp, gallery.json)]}
-    if args.json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        print(printable(f"{key}: {' '.join(value) if isinstance(value, list) else value}"))
+    print_facts(facts, args.json)
 
 
 def remove(args: argparse.Namespace) -> None:
@@ -148,7 +138,7 @@ def remove(args: argparse.Namespace) -> None:
 
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_listed, files, speaker_table
-    from rawnext.kaldi.tables import check_id
+    from rawnext.kaldi.words import check_id
     from rawnext.scoring.gallery import Gallery
     from rawnext.training.lock import lock_folder
 
@@ -184,7 +174,7 @@ def enroll(args: argparse.Namespace) -> None:
 
 
 def identify(args: argparse.Namespace) -> None:
-    from rawnext.cli.inputs import embed_files
+    from rawnext.cli.inputs import embed_listed, files
     from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors
     from rawnext.scoring.gallery import Gallery
 
@@ -197,10 +187,8 @@ def identify(args: argparse.Namespace) -> None:
     judge = load_judge(args)
     if judge.why and args.exit_code:
         raise InputError("--exit-code", None, f"there is no answer: {judge.why}")
-    for doubt in [judge.why, *judge.doubts]:
-        if doubt:
-            print(f"rawnext: {doubt}", file=sys.stderr)
-    x, seconds, doubts, extractor = embed_files(args.inputs, args.channel, lambda: load_extractor(args, judge))
+    print_doubts(filter(None, [judge.why, *judge.doubts]))
+    x, seconds, doubts, extractor = embed_listed(files(args.inputs, args.channel), lambda: load_extractor(args, judge))
     gallery = Gallery(args.gallery, extractor.fingerprint)
     names, enrolled = list(gallery.speakers), [speaker.seconds for speaker in gallery.speakers.values()]
     answers = []
@@ -214,8 +202,7 @@ def identify(args: argparse.Namespace) -> None:
             found.append("The calibration has not seen these durations and uses the nearest that it knows.")
         if scores.max() > SAME_AUDIO:
             found.append("This is audio of an enrolled speaker, or nearly; other recordings may score differently.")
-        for doubt in found:
-            print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
+        print_doubts(found, name)
         doubts[name] += found
         for rank, row in enumerate(np.argsort(-(scores if judge.why else llrs), kind="stable")[: args.top], 1):
             score, llr, chance = float(scores[row]), float(llrs[row]), float(chances[row])

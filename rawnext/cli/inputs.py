@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rawnext.cli.options import print_doubts
 from rawnext.data.audio import is_audio_name
 from rawnext.data.media import file_source
 from rawnext.data.wav import Source, check_sources, decode, read_sources
-from rawnext.errors import InputError, printable
+from rawnext.errors import InputError
 from rawnext.files import read_lines
-from rawnext.kaldi.tables import check_id, read_table
+from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.words import check_id
 from rawnext.log import progress
 
 if TYPE_CHECKING:
@@ -146,26 +148,19 @@ def read_each(sources: Iterable[Source], seconds: dict[str, float],
         del wave  # before the next one is read
 
 
-def embed_files(names: Sequence[str], channel: int,
-                load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
-    """(N, D) embeddings of N files, their (N,) seconds (with --vad, of speech), warnings about each, which are also
-    printed on standard error, and the model, which is loaded after all files are checked.
+def embed_listed(sources: Sequence[Source],
+                 load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
+    """(N, D) embeddings of N sources with their own utts, their (N,) seconds (with --vad, of speech), warnings about
+    each, which are also printed on standard error, and the model, which is loaded after all files are checked.
 
     Raises: InputError: a file cannot be read, or the model gives no direction for it.
     """
-    return embed_listed(files(names, channel), load)
-
-
-def embed_listed(sources: Sequence[Source],
-                 load: Callable[[], "Extractor"]) -> tuple[np.ndarray, np.ndarray, dict[str, list[str]], "Extractor"]:
-    """As embed_files, of sources with their own utts."""
     doubts = dict[str, list[str]]()
     check_sources(sources)
     extractor = load()
     x, seconds = embed_sources(sources, extractor, doubts)
     for name, found in doubts.items():
-        for doubt in found:
-            print(printable(f"rawnext: {name}: {doubt}"), file=sys.stderr)
+        print_doubts(found, name)
     return x, seconds, doubts, extractor
 
 

@@ -4,8 +4,8 @@
 import argparse
 from pathlib import Path
 
-from rawnext.cli.options import add_json, print_json
-from rawnext.errors import InputError, printable
+from rawnext.cli.options import add_command, add_json, print_facts
+from rawnext.errors import InputError
 
 EXPORT = """Export a trained model for other programs.
 
@@ -22,13 +22,11 @@ in [-1, 1], zero-padded, and lengths (B,) int64 in samples, at least 1,600. Outp
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("info", help="describe a model",
-                                 description="Print size, configuration, training and calibrations of a model.")
+    parser = add_command(commands, "info", info, "describe a model",
+                         "Print size, configuration, training and calibrations of a model.")
     parser.add_argument("model", metavar="MODEL", type=Path)
     add_json(parser)
-    parser.set_defaults(run=info)
-    parser = commands.add_parser("export", help="export a model to ONNX or safetensors", description=EXPORT,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "export", export, "export a model to ONNX or safetensors", EXPORT)
     parser.add_argument("model", metavar="MODEL", type=Path)
     parser.add_argument("--onnx", metavar="FILE", type=Path, help="file to write")
     parser.add_argument("--safetensors", metavar="DIR", type=Path, help="folder to write")
@@ -36,25 +34,13 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                         help="licence of the weights, as named by Hugging Face: apache-2.0, cc-by-4.0, other")
     parser.add_argument("--training-data", default="", metavar="TEXT", help="description of the training data")
     parser.add_argument("--results", action="store_true", help="put the results into the model card")
-    parser.set_defaults(run=export)
 
 
 def info(args: argparse.Namespace) -> None:
     from rawnext.export.release import describe
     from rawnext.inference.extract import load_model
 
-    facts = describe(args.model, *load_model(args.model))
-    if args.json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-        if nested is None:
-            print(printable(f"{key}: {value}"))
-        else:
-            print(f"{key}:{'' if value else ' none'}")
-            for name, part in nested:
-                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
+    print_facts(describe(args.model, *load_model(args.model)), args.json)
 
 
 def export(args: argparse.Namespace) -> None:

@@ -6,10 +6,11 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rawnext.errors import InputError
+from rawnext.errors import as_input_error, printable
 from rawnext.identity import VAD, network_of, one_model
 
 if TYPE_CHECKING:
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
 VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import is slow
+
+
+def add_command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None],
+                summary: str, description: str) -> argparse.ArgumentParser:
+    """A subcommand that calls `run`; its description keeps its lines."""
+    parser = commands.add_parser(name, help=summary, description=description,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """Options of the commands that embed whole files."""
+    add_channel(parser)
+    add_vad(parser)
+    add_model(parser)
+    add_json(parser)
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +68,9 @@ def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "E
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
 
-    try:
+    with as_input_error("--longest"):
         extractor = Extractor.from_pretrained(folder, args.device, args.longest or LONGEST_S, warn=False,
                                               vad=getattr(args, "vad", ""))
-    except ValueError as error:
-        raise InputError("--longest", None, str(error)) from None
     if judge and judge.model:
         one_model({folder: network_of(extractor.fingerprint), judge.path: network_of(judge.model)})
     return extractor
@@ -82,6 +98,12 @@ def model_folder(args: argparse.Namespace) -> Path:
     return Path(args.model)
 
 
+def print_doubts(doubts: Iterable[str], about: str = "") -> None:
+    """Warnings on standard error.   about: the file."""
+    for doubt in doubts:
+        print(printable(f"rawnext: {about}{': ' * bool(about)}{doubt}"), file=sys.stderr)
+
+
 def ark_scp(text: str) -> tuple[Path, Path]:
     """`ARK,SCP`, optionally with Kaldi's prefix `ark,scp:`.   Raises: argparse.ArgumentTypeError: any other form."""
     names = text.removeprefix("ark,scp:").split(",")
@@ -96,6 +118,21 @@ def print_json(**values: Any) -> None:
               for key, value in values.items()}
     text = json.dumps(finite, ensure_ascii=False)
     print(text if text.isprintable() else json.dumps(finite))
+
+
+def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Facts as JSON, or one a line, the parts of lists and dicts on their own lines."""
+    if as_json:
+        print_json(**facts)
+        return
+    for key, value in facts.items():
+        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+        if nested is None:
+            print(printable(f"{key}: {value}"))
+        else:
+            print(f"{key}:{'' if value else ' none'}")
+            for name, part in nested:
+                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:

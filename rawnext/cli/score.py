@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rawnext.cli.options import add_channel, add_json, add_model, add_vad, load_extractor, load_judge, print_json
+from rawnext.cli.options import add_audio, add_command, load_extractor, load_judge, print_doubts, print_json
 from rawnext.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,17 +25,12 @@ calibration, or cosines (--cosine)."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("score", help="score a trial list over audio files", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "score", run, "score a trial list over audio files", DESCRIPTION)
     parser.add_argument("trials", metavar="TRIALS", help="pairs of utterances or files, with or without labels")
     parser.add_argument("wav", metavar="WAV", nargs="?", default=".", help="list `utt path`, or folder of the files")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="score file to write")
     parser.add_argument("--cosine", action="store_true", help="write cosines instead of LLRs")
-    add_channel(parser)
-    add_vad(parser)
-    add_model(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_audio(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -67,8 +62,7 @@ def run(args: argparse.Namespace) -> None:
                       "it knows.")
     write_scores(args.output, *sides, scores)
     write_origin(args.output, extractor.fingerprint)
-    for doubt in doubts:
-        print(f"rawnext: {doubt}", file=sys.stderr)
+    print_doubts(doubts)
     kind = "cosine" if args.cosine else "llr"
     if args.json:
         print_json(scores=args.output, kind=kind, num_trials=len(scores), num_files=len(sources),

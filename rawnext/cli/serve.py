@@ -3,7 +3,7 @@
 
 import argparse
 
-from rawnext.cli.options import add_model, add_operating, add_vad, load_extractor, load_judge, operating
+from rawnext.cli.options import add_command, add_model, add_operating, add_vad, load_extractor, load_judge, operating
 from rawnext.errors import InputError
 
 DESCRIPTION = """Open a web page: record or drop two files, see waveforms, score and decision.
@@ -17,8 +17,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("serve", help="open a web page to try a model", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "serve", run, "open a web page to try a model", DESCRIPTION)
     parser.add_argument("--host", default=LOOPBACK,
                         help="address to listen on (default %(default)s: this machine only)")
     parser.add_argument("--port", type=int, default=8765, help="port; 0: any free port (default %(default)s)")
@@ -30,7 +29,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     add_operating(parser)
     add_vad(parser)
     add_model(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -2,17 +2,15 @@
 """`rawnext verify`: do two files have the same speaker?"""
 
 import argparse
-import sys
 
 from rawnext.cli.options import (
-    add_channel,
-    add_json,
-    add_model,
+    add_audio,
+    add_command,
     add_operating,
-    add_vad,
     load_extractor,
     load_judge,
     operating,
+    print_doubts,
     print_json,
 )
 
@@ -27,31 +25,26 @@ is no decision, because the right threshold on the cosine depends on the model a
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser("verify", help="score, LLR and decision of two files", description=DESCRIPTION,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = add_command(commands, "verify", run, "score, LLR and decision of two files", DESCRIPTION)
     parser.add_argument("enroll", metavar="AUDIO")
     parser.add_argument("test", metavar="AUDIO")
     add_operating(parser)
-    add_channel(parser)
-    add_vad(parser)
-    add_model(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add_audio(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    from rawnext.cli.inputs import embed_files
+    from rawnext.cli.inputs import embed_listed, files
     from rawnext.scoring.decision import doubts_of
 
     point = operating(args)
     judge = load_judge(args)
-    x, seconds, of_file, _ = embed_files([args.enroll, args.test], args.channel, lambda: load_extractor(args, judge))
+    x, seconds, of_file, _ = embed_listed(files([args.enroll, args.test], args.channel),
+                                          lambda: load_extractor(args, judge))
     verdict = judge.decide(x[0], x[1], seconds[0], seconds[1], point)
     score, llr, threshold, same, outside = verdict
     of_pair = doubts_of(verdict, judge, point)
     if same is not None:
-        for doubt in of_pair:
-            print(f"rawnext: {doubt}", file=sys.stderr)
+        print_doubts(of_pair)
     of_files = [f"{name}: {doubt}" for name, found in of_file.items() for doubt in found]
     if args.json:
         print_json(enroll=args.enroll, test=args.test, score=round(score, 6), llr=llr, same_speaker=same,

@@ -165,6 +165,8 @@ def read_16k(path: str, start: int, num: int, channel: int = 0, rate: int = SAMP
 
 def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     """(T,) samples at `rate` Hz -> (T',) at 16 kHz, by parts, because torchaudio takes several times the memory."""
+    if rate == SAMPLE_RATE:
+        return wave
     import torch
     from torchaudio.functional import resample as convert
 

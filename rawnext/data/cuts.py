@@ -14,7 +14,7 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.words import check_id
 
 SAMPLE_RATE = 16000
 INDEX = "cuts.npz"

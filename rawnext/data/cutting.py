@@ -17,7 +17,8 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import Source, channel_of, check_sources, limits
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, write_lines
-from rawnext.kaldi.tables import read_conditions, read_table, to_number, write_conditions
+from rawnext.kaldi.tables import read_conditions, read_table, write_conditions, write_speakers
+from rawnext.kaldi.words import to_number
 
 POLICIES = ("centre", "start", "random")
 SHORT = ("keep", "tile", "drop")
@@ -144,16 +145,13 @@ def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: S
                         f"{as_text(part.start + part.num_samples, part.rate)}{channel}")
         durations.append(f"{source.utt} {as_text(part.num_samples, part.rate)}")
     speaker = {source.utt: tables.speaker[source.utt] for source in sources}
-    spk2utt: dict[str, list[str]] = {}
-    for utt, spk in speaker.items():
-        spk2utt.setdefault(spk, []).append(utt)
     write_lines(out / "segments", segments)
     write_lines(out / "utt2dur", durations)
     write_lines(out / "wav.scp", (f"{key} {wav[key]}" for key in sorted(wav, key=str.encode)))
-    write_lines(out / "utt2spk", (f"{utt} {spk}" for utt, spk in speaker.items()))
-    write_lines(out / "spk2utt", (f"{spk} {' '.join(spk2utt[spk])}" for spk in sorted(spk2utt, key=str.encode)))
+    write_speakers(out, speaker)
     if tables.gender:
-        write_lines(out / "spk2gender", (f"{spk} {g}" for spk, g in tables.gender.items() if spk in spk2utt))
+        kept = set(speaker.values())
+        write_lines(out / "spk2gender", (f"{spk} {g}" for spk, g in tables.gender.items() if spk in kept))
     write_conditions(out, tables.conditions, speaker)
     return num_short
 

@@ -19,7 +19,8 @@ from rawnext.data.cuts import INDEX, SAMPLE_RATE, CutTable, tables_changed, writ
 from rawnext.data.pool import worker_pool
 from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, write_lines
-from rawnext.kaldi.tables import check_id, read_table, write_conditions
+from rawnext.kaldi.tables import read_table, write_conditions
+from rawnext.kaldi.words import check_id
 from rawnext.log import progress
 
 log = logging.getLogger(__name__)

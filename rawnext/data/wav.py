@@ -17,7 +17,8 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, atomic_path, read_lines
-from rawnext.kaldi.tables import check_id, check_sorted, read_table, to_number
+from rawnext.kaldi.tables import check_sorted, read_table
+from rawnext.kaldi.words import check_id, to_number
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,12 @@ def is_short(seconds: float, least_s: float) -> bool:
 
 
 def share_of(sources: list[Source], job: int, num_jobs: int, folder: Path) -> list[Source]:
-    """The share of job 1...num_jobs of the utterances of a data directory.   Raises: InputError: it is empty."""
+    """The share of job 1...num_jobs of the utterances of a data directory.
+
+    Raises: InputError: it is empty, or there is no such job.
+    """
+    if not 1 <= job <= num_jobs:
+        raise InputError("--job", None, f"want 1...{num_jobs}, got {job}")
     first, last = (len(sources) * j // num_jobs for j in (job - 1, job))
     if first == last:
         raise InputError(folder, None, f"has fewer utterances than the {num_jobs} jobs")
@@ -203,8 +209,7 @@ def find_short(sources: Iterable[Source], least_s: float = LEAST_S,
 
 def load_wave(source: Source, least_samples: int = LEAST_SAMPLES) -> np.ndarray:
     """An utterance as (T,) float32 at 16 kHz, first channel; see decode."""
-    wave, rate = decode(source, least_samples)
-    return wave if rate == SAMPLE_RATE else resample(wave, rate)
+    return resample(*decode(source, least_samples))
 
 
 def load_blocks(source: Source, num: int = BLOCK_SAMPLES) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rawnext.config import Config
 from rawnext.errors import InputError, printable
-from rawnext.files import atomic_path, read_json, write_lines
+from rawnext.files import atomic_path, read_json, read_object, write_lines
 from rawnext.identity import KEY, WEIGHTS, network_of, one_model, weights_path
 from rawnext.inference.extract import load_model
 from rawnext.results.rows import Row, markdown, read_rows
@@ -35,9 +35,7 @@ def read_info(exp: Path, model: str) -> dict[str, Any]:
     Raises: InputError: the file is damaged, or is that of another model.
     """
     path = exp / INFO
-    info = read_json(path, "a JSON object") if path.exists() else {}
-    if not isinstance(info, dict):
-        raise InputError(path, None, "is not a JSON object")
+    info = read_object(path)
     one_model({weights_path(exp): model, path: info.get(KEY)})
     return info
 

@@ -17,7 +17,7 @@ from rawnext.data.audio import can_resample, resample
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import LEAST_SAMPLES, no_speech
 from rawnext.dist import DEVICES, choose_device
-from rawnext.errors import InputError
+from rawnext.errors import InputError, as_input_error
 from rawnext.files import PathLike
 from rawnext.identity import with_vad
 from rawnext.inference.doubts import of_recording
@@ -151,7 +151,7 @@ class Extractor:
 
         Raises: ValueError: see embed.
         """
-        wave = at_16k(checked(waveform, sample_rate), sample_rate)
+        wave = resample(checked(waveform, sample_rate), sample_rate)
         if not self.vad:
             return wave
         speech = vads.select(wave, vads.speech_frames(wave, self.vad))
@@ -176,7 +176,7 @@ class Extractor:
         """
         wave = checked(waveform, sample_rate)
         self._warn(wave, sample_rate, 3)
-        wave = at_16k(wave, sample_rate)
+        wave = resample(wave, sample_rate)
         starts, length = window_starts(len(wave), window, shift)
         embeddings = embed_native(self.model, [wave[start : start + length] for start in starts], self.max_samples)
         times = np.column_stack([starts, starts + length]) / SAMPLE_RATE
@@ -200,10 +200,8 @@ class Extractor:
     def _speech_of_each(self, waves: Iterable[tuple[str, np.ndarray, int]]) -> Iterator[tuple[str, np.ndarray]]:
         for name, wave, rate in waves:
             self._warn(checked(wave, rate), rate, 5, f" {name}")
-            try:
+            with as_input_error(name):
                 yield name, self.speech(wave, rate)
-            except ValueError as error:
-                raise InputError(name, None, str(error)) from None
             del wave  # before the next one is read
 
 
@@ -223,11 +221,6 @@ def checked(waveform: ArrayLike | torch.Tensor, sample_rate: int) -> np.ndarray:
     if why := no_speech(wave):
         raise ValueError(f"the waveform {why}")
     return wave
-
-
-def at_16k(wave: np.ndarray, sample_rate: int) -> np.ndarray:
-    """(T,) samples at a rate in Hz -> (T',) at 16 kHz."""
-    return wave if sample_rate == SAMPLE_RATE else resample(wave, sample_rate)
 
 
 def window_starts(num_samples: int, window: float, shift: float) -> tuple[np.ndarray, int]:

@@ -23,7 +23,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, refuse_special, write_lines
-from rawnext.kaldi.tables import check_id, read_table
+from rawnext.kaldi.tables import read_table
+from rawnext.kaldi.words import check_id
 
 KINDS = {b"FV ": ("<f4", 1), b"DV ": ("<f8", 1), b"FM ": ("<f4", 2), b"DM ": ("<f8", 2)}  # token: number, axes
 TEXT_LIMIT = 1 << 20  # bytes of a vector in text form

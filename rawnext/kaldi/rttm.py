@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines, write_lines
-from rawnext.kaldi.tables import check_id, to_number
+from rawnext.kaldi.words import check_id, to_number
 
 FORM = "SPEAKER RECORDING CHANNEL START DURATION <NA> <NA> SPEAKER <NA> <NA>"
 OTHERS = {"SPKR-INFO", "NON-SPEECH", "NOSCORE", "NOEVAL", "LEXEME", "NON-LEX", "SU", "A/P", "CB", "EDIT", "FILLER",

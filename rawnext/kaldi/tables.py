@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path, condition_tables, read_lines, write_lines
+from rawnext.kaldi.words import ID_LIMIT, check_id, to_number
 
 T = TypeVar("T")
 
-ID_LIMIT = 200  # bytes; utils/data_tables.py has the same rule, tests/fuzz/test_ids.py compares them
 BLOCK = 1 << 22  # characters of a file that are split at a time
 NOT_IN_IDS = ("\"", "'", "\\", "..", "\n/", "\n-")
 
@@ -116,6 +116,15 @@ def write_conditions(out: PathLike, tables: Mapping[str, Mapping[str, str]], utt
             write_lines(Path(out) / name, (f"{key} {table[key]}" for key in keys))
 
 
+def write_speakers(out: PathLike, utt2spk: Mapping[str, str]) -> None:
+    """Write utt2spk and spk2utt, in Kaldi's order."""
+    spk2utt: dict[str, list[str]] = {}
+    for utt in sorted(utt2spk, key=str.encode):
+        spk2utt.setdefault(utt2spk[utt], []).append(utt)
+    write_lines(Path(out) / "utt2spk", (f"{utt} {utt2spk[utt]}" for utt in sorted(utt2spk, key=str.encode)))
+    write_lines(Path(out) / "spk2utt", (f"{spk} {' '.join(spk2utt[spk])}" for spk in sorted(spk2utt, key=str.encode)))
+
+
 def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
     """Raise InputError unless keys are in Kaldi's order (`LC_ALL=C sort`, that is by bytes)."""
     previous = b""
@@ -123,25 +132,6 @@ def check_sorted(path: PathLike, keys: Iterable[str]) -> None:
         if (this := key.encode()) < previous:
             raise InputError(path, number, f"{key} is not in order; sort with LC_ALL=C")
         previous = this
-
-
-_bad_id = re.compile(r"[\s\"'\\]|(?:^|/)\.\.(?:/|$)|^/|^-")
-
-
-def check_id(text: str, path: PathLike, line: int | None = None) -> str:
-    """Return an utt or spk id unchanged if it is valid in Kaldi's tables and file names; else raise InputError."""
-    if not text.isprintable() or _bad_id.search(text) or not 1 <= len(text.encode()) <= ID_LIMIT:
-        raise InputError(path, line, f"{text[:60]!r} cannot be an id: 1-{ID_LIMIT} bytes, printable, without spaces, "
-                                     "quotes, backslashes or '..', not starting with '/' or '-'")
-    return text
-
-
-_number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-
-
-def to_number(text: str) -> float:
-    """A number in the form that every program reads; NaN for anything else (only Python also reads 1_000)."""
-    return float(text) if _number.fullmatch(text) else float("nan")
 
 
 LINES = 1 << 14  # lines of scores that are written at a time

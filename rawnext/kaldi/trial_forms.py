@@ -13,7 +13,8 @@ import numpy as np
 from rawnext.errors import InputError
 from rawnext.files import PathLike, read_lines, readable
 from rawnext.kaldi.csv_table import Columns, read_csv
-from rawnext.kaldi.tables import Trials, check_id, read_scored_trials, read_trials, to_number
+from rawnext.kaldi.tables import Trials, read_scored_trials, read_trials
+from rawnext.kaldi.words import check_id, to_number
 
 LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rawnext.files import PathLike, condition_tables
-from rawnext.kaldi.tables import Trials, read_enroll_map, read_table, to_number
+from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
+from rawnext.kaldi.words import to_number
 from rawnext.results.evaluation import Difference, interval_entries, measures
 from rawnext.results.rows import MEASURES, Row, Table, alternatives, headline_row
-from rawnext.scoring.bootstrap import REPLICATES, Measure, Units, bootstrap_parts, interval, p_value, units_of
+from rawnext.scoring.bootstrap import REPLICATES, bootstrap_parts, interval, p_value, units_of
 
 EDGES = {"age": (13, 18, 31, 46, 61), "dur": (2, 4, 8, 16)}  # years and seconds; other numbers: quartiles
 MOST = 10  # groups of a condition; more numbers are binned, of more words those with most target trials are used
@@ -156,7 +157,9 @@ def by_condition(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray
             else:
                 estimate, its_samples = next(measured)
                 units = units_of(is_target[part], speakers[:, part])
-                group |= dict(zip(wanted, estimate.tolist())) | group_intervals(units, wanted, estimate, its_samples)
+                complete = its_samples[~np.isnan(its_samples).any(axis=1)]
+                group |= dict(zip(wanted, estimate.tolist()))
+                group |= interval_entries(units, list(wanted), estimate, complete, group["eer"])
                 if not units.too_narrow:
                     known[value] = group, estimate, its_samples
             groups.append(group)
@@ -171,14 +174,6 @@ def by_condition(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray
 def lacks(is_target: np.ndarray) -> str:
     """Why a group has no figure; empty if it has."""
     return "no target trial" if not is_target.any() else "no nontarget trial" if is_target.all() else ""
-
-
-def group_intervals(units: Units, wanted: Mapping[str, Measure], estimate: np.ndarray,
-                    replicates: np.ndarray) -> dict[str, Any]:
-    if units.too_few:
-        return {"interval_note": f"no interval: {units.too_few}"}
-    complete = replicates[~np.isnan(replicates).any(axis=1)]
-    return interval_entries(units, list(wanted), estimate, complete, float(estimate[0]))
 
 
 def differences(names: Sequence[str], gap: np.ndarray, gaps: np.ndarray, num: int) -> dict[str, list[float]]:

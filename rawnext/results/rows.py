@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from rawnext.errors import InputError, printable, warn
-from rawnext.files import PathLike, read_json, read_lines
+from rawnext.errors import InputError, as_input_error, printable, warn
+from rawnext.files import PathLike, read_json, read_lines, read_object
 from rawnext.identity import KEY, network_of
-from rawnext.kaldi.tables import Trials, read_scored_trials, to_number
+from rawnext.kaldi.tables import Trials, read_scored_trials
+from rawnext.kaldi.words import to_number
 from rawnext.registry import nearest
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 from rawnext.stamp import sha256
@@ -68,10 +69,9 @@ def of_one_model(exp: Path, rows: dict[Path, Row]) -> list[tuple[Path, Row]]:
 
     The model is that of train_info.json, or else of the latest evaluation. Evaluations of unknown models stay.
     """
-    info = exp / "train_info.json"
-    trained = read_json(info) if info.is_file() else None
+    trained = read_object(exp / "train_info.json")
     dated = sorted((str(row.get("date", "")), row[KEY]) for row in rows.values() if row.get(KEY))
-    model = (isinstance(trained, dict) and trained.get(KEY)) or (network_of(dated[-1][1]) if dated else "")
+    model = trained.get(KEY) or (network_of(dated[-1][1]) if dated else "")
     others = [path for path, row in rows.items() if network_of(row.get(KEY, "")) not in ("", model)] if model else []
     if others:
         warn(exp, f"left out {len(others)} evaluations of another model than {str(model)[:12]}, such as {others[0]} of "
@@ -161,10 +161,8 @@ def read_training(path: Path) -> dict[str, np.ndarray]:
     for name in ("epoch", "loss", "acc", "lr", "eer_dev"):
         if name not in rows[0]:
             raise InputError(path, 1, f"has no column {name!r}")
-    try:
+    with as_input_error(path):
         return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
-    except ValueError as error:
-        raise InputError(path, None, str(error)) from None
 
 
 def order(row: Row) -> tuple:

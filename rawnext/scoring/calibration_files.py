@@ -13,7 +13,8 @@ import numpy as np
 
 from rawnext.errors import InputError
 from rawnext.files import PathLike, newest, read_json, write_lines
-from rawnext.kaldi.tables import read_enroll_map, read_table, to_number
+from rawnext.kaldi.tables import read_enroll_map, read_table
+from rawnext.kaldi.words import to_number
 from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
 
 FORM = "calibration 1"

@@ -22,11 +22,6 @@ class Errors(NamedTuple):
     false_alarm: float = 0.0
     confusion: float = 0.0
 
-    @property
-    def rate(self) -> float:
-        """The diarization error rate; NaN without speech in the reference."""
-        return (self.missed + self.false_alarm + self.confusion) / self.total if self.total else np.nan
-
     def plus(self, other: "Errors") -> "Errors":
         return Errors(*(a + b for a, b in zip(self, other)))
 

@@ -19,7 +19,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, read_json, write_lines
 from rawnext.identity import described, network_of
 from rawnext.kaldi.ark import Vectors, open_regular, read_matrix, write_vectors
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.words import check_id
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.decision import Judge
 from rawnext.scoring.embeddings import check_nonzero

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rawnext.errors import InputError
+from rawnext.errors import InputError, as_input_error
 from rawnext.files import PathLike, atomic_path, newest, readable
 from rawnext.kaldi.ark import open_regular, read_array
 from rawnext.scoring.plda import Plda
@@ -26,11 +26,8 @@ def read_arrays(path: PathLike, axes: Sequence[int], tag: str = "") -> list[np.n
     Raises: InputError: missing, cut off, another kind of file, not finite.
     """
     path = newest(path)
-    try:
-        with readable(path), open_regular(str(path)) as file:
-            data = file.read()
-    except ValueError as why:
-        raise InputError(path, None, str(why)) from None
+    with as_input_error(path), readable(path), open_regular(str(path)) as file:
+        data = file.read()
     try:
         arrays = _binary(data, axes, tag) if data.startswith(b"\0B") else _text(data, axes, tag)
     except ValueError as why:

@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rawnext.data.media import read_bytes
-from rawnext.errors import InputError
+from rawnext.errors import InputError, as_input_error
 from rawnext.inference.doubts import of_recording
 from rawnext.inference.extractor import Extractor
 from rawnext.scoring.decision import Judge, Operating, Verdict, doubts_of
@@ -74,11 +74,9 @@ class Service:
     def analyse(self, data: bytearray, channel: int) -> dict[str, Any]:
         doubts: list[str] = []
         wave, rate = read_bytes(data, self.limits.seconds, channel, doubts)
-        try:
+        with as_input_error("audio"):  # of 0.1 s less half a sample, which the reader allows
             seconds = {"audio": len(wave) / rate}
             (_, embedding), = self.extractor.embed_each([("audio", wave, rate)], seconds)
-        except ValueError as error:  # of 0.1 s less half a sample, which the reader allows
-            raise InputError("audio", None, str(error)) from None
         return {"seconds": seconds["audio"], "rate": rate, "envelope": envelope(wave).tolist(),
                 "doubts": doubts + of_recording(wave, rate), "embedding": embedding.tolist()}
 

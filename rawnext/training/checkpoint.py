@@ -12,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def save_step(folder: PathLike, step: int, state: dict[str, Any], keep: int) -> 
         old.unlink()
 
 
-class Saver:
+class Saver(AbstractContextManager):
     """Saves checkpoints in a thread, one at a time, while training goes on. As a context manager, it waits at the end.
 
     Args: folder, keep: see save_step.
@@ -183,9 +184,6 @@ class Saver:
         last, self.last = self.last, None
         if last:
             last.result()
-
-    def __enter__(self) -> "Saver":
-        return self
 
     def __exit__(self, *_) -> None:
         try:

@@ -9,6 +9,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,13 +175,7 @@ class AllEpochs(Dataset):
     """
 
     def __init__(self, make: Callable[[int], EpochDataset]):
-        self.make = make
-        self.latest: EpochDataset | None = None
-
-    def epoch(self, epoch: int) -> EpochDataset:
-        if self.latest is None or self.latest.epoch != epoch:
-            self.latest = self.make(epoch)
-        return self.latest
+        self.epoch = lru_cache(maxsize=1)(make)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, Any]:
         epoch, step = item

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rawnext.config import Config, load_config, split_name
-from rawnext.errors import InputError
+from rawnext.errors import as_input_error
 from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
@@ -25,7 +25,7 @@ def load_system(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
 
 def check_parts(config: Config, path: PathLike) -> None:
     """Raise InputError unless the registries have the model, losses and operations, and these take their options."""
-    try:
+    with as_input_error(path):
         name, options = split_name(config.model)
         MODELS.check(name, options)
         for loss in config.losses:
@@ -49,8 +49,6 @@ def check_parts(config: Config, path: PathLike) -> None:
             late = names[names.index("reverb"):] if "reverb" in names else []
             if config.train.augment_on == "device" and (others := [x for x in late if x not in BANK_OPERATIONS]):
                 raise ValueError(f"train.augment_on: device: {others[0]} follows reverb, but only workers can apply it")
-    except ValueError as error:
-        raise InputError(path, None, str(error)) from None
 
 
 def check_weight(weight: Any, section: str) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rawnext.config import Config, split_name
-from rawnext.errors import InputError
+from rawnext.errors import as_input_error
 from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
@@ -99,7 +99,5 @@ def num_weights(state: dict[str, Tensor]) -> int:
 
 def build_task(config: Config, num_speakers: int, teacher_dim: int = 0) -> SpeakerTask:
     """SpeakerTask.   Raises: InputError: the configuration has a value that no model or loss can be built with."""
-    try:
+    with as_input_error("configuration"):
         return SpeakerTask(config, num_speakers, teacher_dim)
-    except ValueError as error:
-        raise InputError("configuration", None, str(error)) from error

@@ -92,7 +92,7 @@ def test_damaged_launcher_files(folder, raw, value):
     path.write_bytes(raw)
     request = jobs.parse(["--mem", value, "x.log", "true"])
     try:
-        words = conf.submit_command(conf.read_conf(str(path), str(path), ""), request)
+        words = conf.submit_command(conf.read_conf(str(path), str(path)), request)
     except jobs.LauncherError as why:
         assert str(why) and "\n" not in str(why)
     else:

@@ -15,7 +15,7 @@ from rawnext.data.cuts import CutTable, scan_cuts
 from rawnext.data.manifest import Utterance, make_cut
 from rawnext.data.segment import AudioFault, read_segment
 from rawnext.errors import InputError
-from rawnext.kaldi.tables import check_id
+from rawnext.kaldi.words import check_id
 
 
 @pytest.fixture(scope="module")

@@ -191,10 +191,3 @@ def test_the_page_leads_from_tables_to_calibrated_decisions(root, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     main(["verify", "-m", "exp/all", "s00.flac", "s01.flac"])
     assert re.search("^decision  (same|different)", capsys.readouterr().out, re.M)
-
-
-def test_the_tables_of_utterances_are_those_of_the_utils(root):
-    """utils/ runs without the package, so that the list is written twice."""
-    lists = [re.search(r"^UTT_TABLES = \((.*?)\)", (root / path).read_text(), re.M | re.S)[1].split()
-             for path in ("steps/make_cuts.py", "utils/data_tables.py")]
-    assert lists[0] == lists[1] and len(lists[0]) > 9

@@ -83,14 +83,16 @@ def test_no_command():
         launcher_conf.parse_conf("x.conf", "option mem=0\n")
 
 
-def test_choice_of_file(tmp_path):
-    usual, other = tmp_path / "usual.conf", tmp_path / "other.conf"
+def test_choice_of_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usual, other = tmp_path / slurm.Slurm.conf, tmp_path / "other.conf"
     other.write_text("command other\n")
 
     def read(given: Path | None) -> str:
-        return launcher_conf.read_conf(given and str(given), str(usual), "command built-in").command
+        return launcher_conf.read_conf(given and str(given), slurm.Slurm.conf).command
 
-    assert (read(None), read(other)) == ("built-in", "other")
+    assert (read(None).split()[0], read(other)) == ("sbatch", "other"), "without a file of its own, the project's"
+    usual.parent.mkdir()
     usual.write_text("command usual\n")
     assert (read(None), read(other)) == ("usual", "other")
     for missing in (tmp_path / "none.conf", tmp_path):      # a folder cannot be read either
@@ -99,10 +101,11 @@ def test_choice_of_file(tmp_path):
         assert refused.value.code == 1
 
 
-@pytest.mark.parametrize("conf, built_in", [("slurm.conf", slurm.DEFAULT_CONF), ("sge.conf", sge.DEFAULT_CONF)])
-def test_shipped_files_match_the_built_in_config(conf, built_in):
-    """An unedited file and no file must give the same options, except for the default memory."""
-    text = (ROOT / "conf" / conf).read_text()
-    line = "--mem 4G --gpu 2 --num-threads 8 --time 1:00:00"
-    assert sorted(command(line, text)) == sorted(command(line, built_in))
-    assert sorted(command("--gpu 0 --mem 0", text)) == sorted(command("--gpu 0 --mem 0", built_in))
+@pytest.mark.parametrize("conf, words", [
+    (slurm.Slurm.conf, "sbatch --export=PATH --requeue --signal=TERM@60 --mem=4G --gres=gpu:2 --cpus-per-task=8 "
+                       "--time=1:00:00"),
+    (sge.GridEngine.conf, "qsub -v PATH -S /bin/bash -notify -l mem_free=4G -l gpu=2 -pe smp 8 -l s_rt=1:00:00")])
+def test_shipped_files(conf, words):
+    text = (ROOT / conf).read_text()
+    assert sorted(command("--mem 4G --gpu 2 --num-threads 8 --time 1:00:00", text)) == sorted(words.split())
+    assert command("--gpu 0 --mem 0", text) == command("--mem 0", text)

@@ -121,7 +121,7 @@ def test_failing_path_sh(call, tmp_path, launcher):
 @SLURM
 @pytest.mark.parametrize("line, code, why", [
     ("", 255, "usage"),
-    ("--foo 3 x.log true", 255, r"Command line option foo not described in the built-in config \(or value '3'"),
+    ("--foo 3 x.log true", 255, r"Command line option foo not described in \S+/conf/slurm.conf \(or value '3'"),
     ("--config none.conf x.log true", 1, "cannot read config file none.conf: No such file"),
     ("/dev/null true", 255, "not a regular file"),
 ])

@@ -27,7 +27,7 @@ def submitted(tmp_path):
 def test_one_job(submitted, tmp_path):
     options, numbers = submitted("--mem", "4G", "--time", "1:00:00", "--num-threads", 2, "--gpu", 1, "-q", "fast.q",
                                  "-V", "-sync", "y", "--max-jobs-run", 3, "7x.log", "true")
-    assert options == ("-v PATH -S /bin/bash -notify -l mem_free=4G -l s_rt=1:00:00 -pe smp 2 -l gpu=1 -terse -sync y "
+    assert options == ("-v PATH -S /bin/bash -notify -l gpu=1 -l mem_free=4G -l s_rt=1:00:00 -pe smp 2 -terse -sync y "
                        f"-N job.7x -j y -o {tmp_path}/q/7x.out -q fast.q -V")
     assert numbers == "1"
 

@@ -191,3 +191,11 @@ def test_faults_beyond_ten_are_counted(data):
 def test_a_missing_folder_is_reported(data):
     shutil.rmtree(data)
     assert validate(data)[::2] == (1, [f"{data}: no such folder"])
+
+
+@pytest.mark.parametrize("name", ["combine_data", "fix_data_dir", "lint_trials", "make_trials", "subset_data_dir",
+                                  "validate_data_dir"])
+def test_the_tools_need_neither_the_environment_nor_a_package(tmp_path, name):
+    done = subprocess.run([sys.executable, "-E", "-S", PROGRAM.with_name(f"{name}.py"), "--help"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rawnext.results.conditions import group_table, shown_rows
+from rawnext.results.conditions import group_table, measured_cell, shown_rows
 from rawnext.results.evaluation import TITLES
 from rawnext.results.rows import Row, key_of, label_of, result_table, seconds, title_of
 from rawnext.results.rows import Table as TextTable
@@ -64,18 +64,9 @@ def measure_table(systems: Sequence[System]) -> Table:
               "trials", "targets"]
     return header, [[Cell(s.name), *map(Cell, key_of(row)),
                      Cell(label_of(row["duration"]), min(seconds(row["duration"]), 1e9)),
-                     *(figure_cell(row, name) for name in shown),
+                     *(Cell(measured_cell(row, name), row.get(name)) for name in shown),
                      *(Cell(f"{row[name]:,}", row[name]) for name in ("num_trials", "num_target"))]
                     for s in systems for row in s.rows]
-
-
-def figure_cell(row: Row, name: str) -> Cell:
-    if name not in row:
-        return Cell("")
-    form = ".2f" if name == "eer" else ".3f"  # per cent, or a cost
-    limits = row.get(f"{name}_interval")
-    words = f" [{limits[0]:{form}}, {limits[1]:{form}}]" if limits else ""
-    return Cell(f"{row[name]:{form}}{words}", row[name])
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> Table:
