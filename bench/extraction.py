@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hours of speech that one CPU thread, or the GPU if there is one, embeds per second, by several ways to extract.
+"""Hours of speech that one CPU thread embeds per second, by several ways to extract.
 
 A full-size RawNeXt with random weights, on noise with VoxCeleb's durations. The result column is the largest difference
 from the plain model's embeddings, relative to their largest value.
@@ -14,7 +14,6 @@ import torch
 
 from bench.timing import Growth, Ratio, growth, in_turns, ratio
 from rawnext.config import Extract
-from rawnext.dist import choose_device
 from rawnext.inference.extract import embed_native, embed_paper
 from rawnext.models import MODELS
 from rawnext.models.folded import folded
@@ -39,7 +38,7 @@ def hours(waves: Waves) -> float:
 
 def random_model():
     torch.manual_seed(0)
-    return MODELS.build("rawnext", {}).to(choose_device("auto")).eval()
+    return MODELS.build("rawnext", {}).eval()
 
 
 def alone(model, waves: Waves) -> Waves:
@@ -71,7 +70,7 @@ def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tu
 
 def rows() -> list[Ratio]:
     torch.set_num_threads(1)
-    options, waves = ways(random_model()), noise(96 if torch.cuda.is_available() else 6)
+    options, waves = ways(random_model()), noise(6)
     return [*pairs("whole utterances", options, waves, WHOLE), *pairs("whole utterances", options, waves[:2], SEGMENTS),
             *pairs("1 s of each", options, [wave[:RATE] for wave in waves], WHOLE[1:])]
 

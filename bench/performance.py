@@ -5,8 +5,8 @@
 bench/performance.py [training input_pipeline extraction scoring startup]
 
 Prints the machine and, for each part, a table of ratios, a table of the cost as work grows, and notes
-(docs/explanation/performance.md). Each part is a module of bench/ and runs in its own process. Training and extraction
-run on a GPU if there is one.
+(docs/explanation/performance.md). Each part is a module of bench/ and runs in its own process. bench/gpu.sh measures
+training and extraction on a GPU.
 """
 
 import argparse

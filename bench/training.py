@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed of training: a step of our RawNeXt against the published order of operations and the peaks of the hardware.
 
-Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, timed alternately, on a
-GPU if there is one: there in each precision, on a CPU without one of the gains each. Then the roofline (operations of a
-step against the rate of a large matrix product, bytes of its feature maps against the rate of a copy) and a profile.
+Steps (forward, backward, optimiser) of the full model on random waveforms of the paper's crop, timed alternately on the
+CPU; bench/gpu.py measures them on a GPU. Then the roofline (operations of a step against the rate of a large matrix
+product, bytes of its feature maps against the rate of a copy) and a profile.
 """
 
 import dataclasses
@@ -12,22 +12,17 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.published import PublishedTask
 from bench.timing import Growth, Program, Ratio, compare, growth, in_turns
 from rawnext.config import Config
-from rawnext.dist import choose_device
 from rawnext.models.layers import channels_last_conv1d
 from rawnext.training.optim import build_optimizer
 from rawnext.training.task import build_task
 
 SPEAKERS = 5994  # of VoxCeleb2
-BATCH = {"cpu": 8, "cuda": 80}  # takes 5 GiB and 50 GiB
-# Of a step on a GPU: name -> type of autocast, whether products round their factors to TF32, and whether it is compiled
-PRECISIONS = {"float32": (None, False, False), "TF32": (None, True, False), "bf16": (torch.bfloat16, False, False),
-              "bf16, compiled": (torch.bfloat16, False, True)}
+BATCH = 8  # takes 5 GiB
 
 
 class Step:
@@ -78,10 +73,10 @@ def counts(step: Step) -> tuple[float, float]:
 def roofline(step: Step, rounds: int) -> list[str]:
     """The operations of a step against the rate of a matrix product, and its bytes against the rate of a copy."""
     (flops, map_bytes), batch, n = counts(step), len(step.label), 3072
-    a, b = (torch.randn(n, n, device=step.wave.device) for _ in range(2))
-    x = torch.randn(1 << 25, device=step.wave.device)
+    a, b = (torch.randn(n, n) for _ in range(2))
+    x = torch.randn(1 << 25)
     y = torch.empty_like(x)
-    times = in_turns([partial(finished, work) for work in (lambda: a @ b, lambda: y.copy_(x), step)], rounds)
+    times = in_turns([lambda: a @ b, lambda: y.copy_(x), step], rounds)
     product, copy, step_s = map(min, times)
     flop_s, byte_s = 2 * n**3 / product, 2 * x.nbytes / copy
     floor = flops / flop_s
@@ -99,14 +94,11 @@ KINDS = {"matrix products": ("mm", "bmm", "addmm", "baddbmm"), "convolutions": (
 
 def profile(step: Step) -> dict[str, float]:
     """Share of a step's time by kind of work."""
-    gpu, activity = step.wave.device.type == "cuda", torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[activity.CPU, *([activity.CUDA] if gpu else [])]) as seen:
-        finished(step)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        step()
     shares = dict.fromkeys([*KINDS, "the rest (ReLU, max, additions, softmax)"], 0.0)
     for event in seen.key_averages():
-        if event.device_type != DeviceType.CPU:  # a kernel, whose time its operation has too
-            continue
-        name, own = event.key.lower(), event.self_device_time_total if gpu else event.self_cpu_time_total
+        name, own = event.key.lower(), event.self_cpu_time_total
         kind = next((kind for kind, words in KINDS.items() if any(
             name.removeprefix("aten::").startswith(w) or (len(w) > 3 and w in name) for w in words)), list(shares)[-1])
         shares[kind] += own
@@ -124,32 +116,9 @@ def with_torch_convolution(step: Step) -> None:
         step()
 
 
-def finished(work: Program, tf32: bool = False) -> None:
-    """Run a program until the GPU, if there is one, has finished it."""
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-        work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def gpu_rows(config: Config, batch: int, rounds: int, device: str) -> list[Ratio]:
-    """Ours in each of PRECISIONS against the published form in float32."""
-    published, found = partial(finished, Step(config, batch, True, None, device)), []
-    for name, (amp, tf32, compiled) in PRECISIONS.items():
-        options = dataclasses.replace(config, train=dataclasses.replace(config.train, compiled=compiled))
-        ours = partial(finished, Step(options, batch, False, amp, device), tf32)
-        found.append(compare(f"step, {batch} x {config.crop.samples:,} samples", batch, "utts",
-                             ("published order, float32", published), (f"ours, {name}", ours), rounds))
-    return found
-
-
-def rows(config: Config | None = None, batch: int = 0, rounds: int = 3) -> list[Ratio]:
+def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> list[Ratio]:
     """Ours against the published form, then against ours without one of the gains."""
-    config, device = config or Config(), choose_device("auto").type
-    batch = batch or BATCH[device]
-    if device == "cuda":
-        return gpu_rows(config, batch, rounds, device)
+    config = config or Config()
     what = f"step, {batch} x {config.crop.samples:,} samples"
     published = "published order, float32", Step(config, batch, published=True)
 
@@ -171,13 +140,12 @@ def growth_rows() -> list[Growth]:
     """Steps of 2, 8 and 32 utterances, of a third of the paper's crop to fit into a CPU's memory."""
     config = Config()
     config = dataclasses.replace(config, crop=dataclasses.replace(config.crop, samples=3**9 + 1, short_from=0))
-    steps = {batch: Step(config, batch, device=choose_device("auto").type) for batch in (2, 8, 32)}
-    return [growth("step, by utterances of 1.2 s", 2, lambda batch: finished(steps[batch]), 2)]
+    steps = {batch: Step(config, batch) for batch in (2, 8, 32)}
+    return [growth("step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), 2)]
 
 
 def notes() -> list[str]:
     """Roofline and profile of our step."""
-    device = choose_device("auto").type
-    step = Step(Config(), BATCH[device], device=device)
+    step = Step(Config(), BATCH)
     shares = ", ".join(f"{name} {share:.0%}" for name, share in profile(step).items())
     return [*roofline(step, 3), f"profile: {shares}"]

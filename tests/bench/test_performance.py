@@ -77,15 +77,6 @@ def test_training_rows():
     assert len(training.roofline(step, 1)) == 3 and sum(training.profile(step).values()) == pytest.approx(1)
 
 
-@pytest.mark.slow
-def test_rows_of_a_gpu(monkeypatch):
-    """On the CPU, without the compilation, which takes minutes there."""
-    monkeypatch.delitem(training.PRECISIONS, "bf16, compiled")
-    rows = training.gpu_rows(TINY, 2, 1, "cpu")
-    assert [row.after for row in rows] == ["ours, float32", "ours, TF32", "ours, bf16"]
-    assert all(row.ratio > 0 and row.before == "published order, float32" for row in rows)
-
-
 def test_the_program_refuses_unknown_parts(root):
     done = subprocess.run([root / "bench/performance.py", "cooking"], capture_output=True, text=True)
     assert done.returncode == 2 and "no part cooking; there are training" in done.stderr

@@ -35,7 +35,7 @@ NOT_RUN = {
     "make test": "runs this test",
     "make docs": "downloads Sphinx; run by .github/workflows/test.yml; test_docs.py checks links and names",
     "make bench": "takes minutes; tests/bench runs its parts at a small size",
-    "bench/performance.py training extraction": "minutes; tests/bench/test_performance.py and test_extraction.py",
+    "bench/gpu.sh": "needs a GPU; tests/bench/test_gpu.py and tests/gpu",
     "bench/performance.py training": "minutes; tests/bench/test_performance.py",
     "make scale": "an hour; tests/bench/test_scale.py",
     "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
