@@ -9,6 +9,7 @@ begin with --vad- are Kaldi's, for --vad energy.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from rawnext.errors import run_main
@@ -26,6 +27,7 @@ def parse() -> argparse.Namespace:
     for name, value in Energy()._asdict().items():
         parser.add_argument(f"--vad-{name.replace('_', '-')}", dest=name, type=type(value), default=value,
                             help="option of Kaldi's compute-vad (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each utterance")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -51,12 +53,15 @@ def main() -> None:
         for utt, wave in progress(load_waves(sources), desc=f"vad.{args.job}", unit="utt", total=len(sources)):
             frames = speech_frames(wave, args.vad, energy)
             totals[:] = totals[0] + len(frames), totals[1] + int(frames.sum())
+            if args.json:
+                print(json.dumps({"utt": utt, "seconds": len(frames) / 100, "speech": float(frames.sum()) / 100}))
             yield utt, frames
 
     name = args.out_dir / f"vad.{args.job}"
     write_vectors(f"{name}.ark", f"{name}.scp", decisions(), one_dim=False)
-    print(f"compute_vad.py: {len(sources)} utterances in {name}.ark, {100 * totals[1] / totals[0]:.1f} % speech of "
-          f"{totals[0] * SHIFT / 16000 / 3600:.3f} hours")
+    if not args.json:
+        print(f"compute_vad.py: {len(sources)} utterances in {name}.ark, {100 * totals[1] / totals[0]:.1f} % speech of "
+              f"{totals[0] * SHIFT / 16000 / 3600:.3f} hours")
 
 
 if __name__ == "__main__":

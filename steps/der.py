@@ -9,6 +9,7 @@ Recordings that the reference does not name are an error; those that only it nam
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
@@ -19,6 +20,7 @@ def main() -> None:
     parser.add_argument("--collar", type=float, default=0, metavar="S",
                         help="do not score S seconds before and after each start and end of the reference (default: 0)")
     parser.add_argument("--ignore-overlap", action="store_true", help="score only the time of one speaker or none")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording, and the total")
     parser.add_argument("reference", type=Path, metavar="REF.RTTM")
     parser.add_argument("hypothesis", type=Path, metavar="HYP.RTTM")
     args = parser.parse_args()
@@ -37,11 +39,17 @@ def main() -> None:
         total = total.plus(errors)
     if total.total == 0:
         raise InputError(args.reference, None, "has no speech that is scored")
-    print("recording DER % missed % false alarm % confusion % speech s")
+    if not args.json:
+        print("recording DER % missed % false alarm % confusion % speech s")
     for name, errors in {**rows, "TOTAL": total}.items():
         parts = errors.missed, errors.false_alarm, errors.confusion
         rates = [100 * part / errors.total if errors.total else 0.0 for part in (sum(parts), *parts)]
-        print(name, *(f"{rate:.2f}" for rate in rates), f"{errors.total:.1f}")
+        if args.json:
+            keys = "der", "missed", "false_alarm", "confusion"
+            print(json.dumps({"recording": name, **{key: round(rate, 4) for key, rate in zip(keys, rates)},
+                              "seconds": round(errors.total, 3)}))
+        else:
+            print(name, *(f"{rate:.2f}" for rate in rates), f"{errors.total:.1f}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ steps/diarize.py --job 1 --num-jobs 4 --vad silero data/meetings exp/rawnext exp
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
@@ -27,6 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="auto (default): a GPU if available; cuda: an error if there is none")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -85,9 +87,14 @@ def main() -> None:
     for source in sources:
         own = options._replace(num_speakers=int(to_number(numbers[source.utt]))) if numbers else options
         windows, labels = diarize(extractor.model, source, speech[source.utt], own)
-        lines += [turn.line() for turn in turns_of(source.utt, windows, labels, names_of(windows, labels))]
+        turns = turns_of(source.utt, windows, labels, names_of(windows, labels))
+        lines += [turn.line() for turn in turns]
+        if args.json:
+            print(json.dumps({"recording": source.utt, "speakers": len({turn.speaker for turn in turns}),
+                              "turns": len(turns), "seconds": round(sum(turn.end - turn.start for turn in turns), 3)}))
     write_lines(args.out_dir / f"rttm.{args.job}", lines)
-    print(f"diarize.py: {len(lines)} turns in {len(sources)} recordings in {args.out_dir}/rttm.{args.job}")
+    if not args.json:
+        print(f"diarize.py: {len(lines)} turns in {len(sources)} recordings in {args.out_dir}/rttm.{args.job}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ spk2utt. Utterances without speech are left out and counted.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
@@ -16,6 +17,7 @@ from rawnext.errors import InputError, run_main
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
@@ -55,8 +57,11 @@ def main() -> None:
     write_lines(args.out_dir / "wav.scp", (f"{key} {path}" for path, key in recordings.items()))
     write_lines(args.out_dir / "segments", (f"{utt} {segments[utt][1]}" for utt in sorted(segments, key=str.encode)))
     write_speakers(args.out_dir, {utt: spk for utt, (spk, _) in segments.items()})
-    print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
-          f"{len(sources)} utterances have no speech")
+    if args.json:
+        print(json.dumps({"segments": len(segments), "seconds": round(seconds, 2), "without_speech": silent}))
+    else:
+        print(f"vad_segments.py: {len(segments)} segments, {seconds:.2f} s, in {args.out_dir}/segments; {silent} of "
+              f"{len(sources)} utterances have no speech")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """steps/vad.sh, steps/vad_segments.py and extraction with --vad: the same speech by each way, and nothing mixed."""
 
+import json
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from programs import forking
 from tiny_model import write_experiment
 
 from rawnext import Extractor
-from rawnext.data.vad import read_decisions, speech_frames
+from rawnext.data.vad import select, speech_frames
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.kaldi.ark import read_vectors
 
@@ -149,17 +150,20 @@ def test_too_little_speech_is_one_line_or_skipped(made, decided, run, tmp_path, 
     assert list(read_vectors(tmp_path / "x/embedding.scp")) == ["a1", "a2", "b1"]
 
 
-def test_decisions_of_the_network(decided, run, tmp_path):
-    run(sys.executable, "steps/compute_vad.py", "--vad", "silero", decided, tmp_path)
-    sources = read_sources(decided)
-    found = read_decisions(tmp_path / "vad.1.scp", [source.utt for source in sources])
-    for source in sources:
-        assert np.array_equal(found[source.utt], speech_frames(load_wave(source), "silero"))
+def test_one_json_object_for_each_utterance(decided, run, tmp_path):
+    done = run(sys.executable, "steps/compute_vad.py", "--vad", "silero", "--json", decided, tmp_path)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    for row, source in zip(rows, read_sources(decided)):
+        wave = load_wave(source)
+        assert row["utt"] == source.utt and row["seconds"] == pytest.approx(len(wave) / 16000, abs=0.01)
+        assert row["speech"] == pytest.approx(len(select(wave, speech_frames(wave, "silero"))) / 16000, abs=0.02)
+    done = run(sys.executable, "steps/vad_segments.py", "--json", decided, tmp_path / "segments")
+    assert json.loads(done.stdout).keys() == {"segments", "seconds", "without_speech"}
 
 
 @pytest.mark.parametrize(("words", "why"), [
     (["--vad-proportion-threshold", "2"], "--vad options: want a mean scale"),
-    (["--num-jobs", "9"], "fewer utterances"), (["--job", "2"], "--job: want 1...1, got 2")])
+    (["--num-jobs", "9"], "fewer utterances")])
 def test_bad_options_are_one_line(decided, run, tmp_path, words, why):
     err = run(sys.executable, "steps/compute_vad.py", *words, decided, tmp_path, status=1).stderr
     assert why in err and "Traceback" not in err

@@ -78,20 +78,18 @@ def read_rttm_text(text):
 
 
 def test_steps_and_the_error_rate(root, capsys):
-    words = ["--reco2num-spk", "data/meetings/reco2num_spk", "data/meetings", PRETRAINED, "out"]
-    assert step(root, "diarize", *words) == 0
-    assert {turn.speaker for turn in read_rttm("out/rttm.1")["meeting"]} == {"speaker1", "speaker2"}
-    capsys.readouterr()
-    assert step(root, "der", "--collar", "0.25", "data/meetings/ref.rttm", "out/rttm.1") == 0
-    _, one, total = (line.split() for line in capsys.readouterr().out.splitlines())
-    der, *parts = map(float, one[1:5])
-    assert one[0] == "meeting" and total == ["TOTAL", *one[1:]] and der < 30
-    assert der == pytest.approx(sum(parts), abs=0.02)
+    assert step(root, "diarize", "--reco2num-spk", "data/meetings/reco2num_spk", "--json", "data/meetings", PRETRAINED,
+                "out") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["recording"], row["speakers"]) == ("meeting", 2)
+    assert step(root, "der", "--collar", "0.25", "--json", "data/meetings/ref.rttm", "out/rttm.1") == 0
+    one, total = map(json.loads, capsys.readouterr().out.splitlines())
+    assert one["der"] == total["der"] < 30 and total["recording"] == "TOTAL"
+    assert one["der"] == pytest.approx(one["missed"] + one["false_alarm"] + one["confusion"], abs=1e-3)
     assert step(root, "diarize", "--vad", "rttm", "--num-speakers", "2", "data/meetings", PRETRAINED, "out") == 0
-    capsys.readouterr()
-    assert step(root, "der", "data/meetings/ref.rttm", "out/rttm.1") == 0
-    missed, false_alarm = map(float, capsys.readouterr().out.splitlines()[-1].split()[2:4])
-    assert missed < 0.5 and false_alarm < 0.5  # the speech is that of the reference
+    assert step(root, "der", "--json", "data/meetings/ref.rttm", "out/rttm.1") == 0
+    by_turns = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert by_turns["missed"] < 0.5 and by_turns["false_alarm"] < 0.5  # the speech is that of the reference
 
 
 def test_a_gallery_names_the_speakers_of_a_data_directory(root, capsys):
