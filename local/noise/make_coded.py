@@ -4,13 +4,15 @@
 
   local/noise/make_coded.py --codecs "ulaw opus:8k opus:16k mp3:32k" data/test data/test_coded
 
-Codecs: ulaw and alaw (G.711), gsm (GSM 06.10), all at 8 kHz; opus:6k...256k and mp3:8k...160k, with their bit rate.
+Codecs: ulaw and alaw (G.711), gsm (GSM 06.10), amr:4.75k...12.2k (AMR-NB, one of its eight bit rates), all at 8 kHz;
+opus:6k...256k and mp3:8k...160k, with their bit rate. AMR needs the package av: pip install 'rawnext[amr]'.
 OUT_DIR has each test utterance once uncoded, with its own id, and once for each codec, with an id such as UTT-opus_16k,
 and each trial once with each of them. The enroll side is that of DATA_DIR. OUT_DIR/utt2codec states the codec, PCM of
 uncoded utterances, so that the figures by condition have a row for each codec.
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -23,11 +25,11 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.pool import worker_pool
 from rawnext.data.wav import Source, check_sources, load_wave, read_sources
-from rawnext.errors import InputError, run_main
+from rawnext.errors import InputError, as_input_error, run_main
 from rawnext.files import atomic_path, read_lines, write_lines
 from rawnext.kaldi.tables import Trials, read_conditions, read_table, read_trials, write_trials
 from rawnext.log import progress, setup_log
-from rawnext.training.augment import coded
+from rawnext.training.augment import AMR_KBITS, amr_coded, check_amr, coded
 
 UNCODED = "PCM"  # sorted before all codecs: of groups of the same size, the first is the reference
 TELEPHONE = {"ulaw": "ULAW", "alaw": "ALAW", "gsm": "GSM610"}  # libsndfile's names, at 8 kHz
@@ -38,39 +40,42 @@ FULL_SCALE = 32768
 
 
 class Codec(NamedTuple):
-    """name: in utt2codec, such as opus_16k.   options: of rawnext.training.augment.coded."""
+    """name: in utt2codec, such as opus_16k.   change: (T,) -> (T,) encoded and decoded; None: uncoded."""
 
     name: str
-    options: tuple
-
-    def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """(T,) -> (T,) encoded and decoded."""
-        return coded(wave, *self.options) if self.options else wave
+    change: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def parse_codec(word: str) -> Codec:
     """`ulaw` or `opus:16k`.   Raises: InputError: an unknown codec or bit rate."""
     name, _, rate = word.partition(":")
     if name in TELEPHONE and not rate:
-        return Codec(name, ("WAV", TELEPHONE[name], 8000))
+        return Codec(name, partial(coded, form="WAV", subtype=TELEPHONE[name], rate=8000))
+    if name == "amr" and (found := [kbits for kbits in AMR_KBITS if rate == f"{kbits:g}k"]):
+        with as_input_error("--codecs"):
+            check_amr()
+        return Codec(f"amr_{rate}", partial(amr_coded, kbits=found[0]))
     if name in RATED and rate.endswith("k") and rate[:-1].isascii() and rate[:-1].isdigit():
         form, subtype, most, least, mode = RATED[name]
         if least <= (kbits := int(rate[:-1])) <= most:
             level = min((most - kbits) / (most - least), 0.9999)  # libsndfile refuses 1 for MP3
-            return Codec(f"{name}_{kbits}k", (form, subtype, SAMPLE_RATE, level, mode))
-    known = [*TELEPHONE, *(f"{name}:{least}k...{most}k" for name, (_, _, most, least, _) in RATED.items())]
+            return Codec(f"{name}_{kbits}k", partial(coded, form=form, subtype=subtype, rate=SAMPLE_RATE, level=level,
+                                                     mode=mode))
+    known = [*TELEPHONE, *(f"amr:{kbits:g}k" for kbits in AMR_KBITS),
+             *(f"{name}:{least}k...{most}k" for name, (_, _, most, least, _) in RATED.items())]
     raise InputError("--codecs", None, f"{word} is none of {', '.join(known)}")
 
 
 def utt_of(utt: str, codec: Codec) -> str:
-    return f"{utt}-{codec.name}" if codec.options else utt
+    return f"{utt}-{codec.name}" if codec.change else utt
 
 
 def write_coded(source: Source, codecs: list[Codec], folder: Path) -> None:
     """Write an utterance as 16-bit FLAC through each codec."""
     wave = load_wave(source)
     for codec in codecs:
-        steps = np.clip(np.rint(codec(wave) * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+        changed = codec.change(wave) if codec.change else wave
+        steps = np.clip(np.rint(changed * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         path = folder / f"{utt_of(source.utt, codec)}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
@@ -91,7 +96,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     setup_log()
-    codecs = [Codec(UNCODED, ()), *map(parse_codec, dict.fromkeys(args.codecs.split()))]
+    codecs = [Codec(UNCODED), *map(parse_codec, dict.fromkeys(args.codecs.split()))]
     data, out, path = args.data_dir, args.out_dir, args.trials or args.data_dir / "trials"
     if out.resolve() == data.resolve():
         raise InputError(out, None, "is DATA_DIR too; the copy needs another folder")

@@ -188,6 +188,11 @@ CODECS = (("OGG", "OPUS", 16000, (0.93, 0.99)), ("OGG", "OPUS", 8000, (0.93, 0.9
           ("OGG", "VORBIS", 16000, (0.5, 1.0)), ("MP3", "MPEG_LAYER_III", 16000, (0.5, 0.999)),
           ("WAV", "GSM610", 8000, None), ("WAV", "IMA_ADPCM", 8000, None), ("WAV", "G721_32", 8000, None))
 
+AMR_ENCODER = "libopencore_amrnb"
+AMR_KBITS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)
+AMR_FRAME = 160  # samples at 8 kHz
+AMR_DELAY = 78  # samples at 16 kHz
+
 
 def like(changed: np.ndarray, wave: np.ndarray) -> np.ndarray:
     """`changed` with the length and the RMS of wave (T,)."""
@@ -221,6 +226,47 @@ def codec(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     form, subtype, rate, levels = rng.choice(CODECS)
     peak = np.abs(wave).max() / 0.9 or 1.0
     return like(coded(wave / peak, form, subtype, rate, levels and rng.uniform(*levels)), wave)
+
+
+@OPERATIONS.register("amr")
+def amr(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """Encode and decode by AMR-NB, the speech codec of mobile telephones, at one of its bit rates."""
+    peak = np.abs(wave).max() / 0.9 or 1.0
+    return like(amr_coded(wave / peak, rng.choice(AMR_KBITS)), wave)
+
+
+def amr_coded(wave: np.ndarray, kbits: float) -> np.ndarray:
+    """(T,) at 16 kHz -> (T,) after encoding and decoding by AMR-NB, 8 kHz, at one of AMR_KBITS; without its delay."""
+    check_amr()
+    import av
+
+    narrow = scipy.signal.resample_poly(wave, 1, 2)
+    frames = np.pad(narrow, (0, -len(narrow) % AMR_FRAME + AMR_FRAME)).reshape(-1, 1, AMR_FRAME)
+    frames = np.clip(np.rint(frames * 32768), -32768, 32767).astype(np.int16)
+    encoder: Any = av.CodecContext.create(AMR_ENCODER, "w")
+    decoder: Any = av.CodecContext.create("amrnb", "r")
+    for context in (encoder, decoder):
+        context.sample_rate, context.layout = 8000, "mono"
+    encoder.format, encoder.bit_rate = "s16", round(1000 * kbits)
+    parts = []
+    for samples in [*frames, None]:  # None: what the encoder still holds
+        frame = None
+        if samples is not None:
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate = 8000
+        parts += [part.to_ndarray()[0] for packet in encoder.encode(frame) for part in decoder.decode(packet)]
+    out = scipy.signal.resample_poly(np.concatenate(parts), 2, 1)[AMR_DELAY : AMR_DELAY + len(wave)]
+    return np.pad(out, (0, len(wave) - len(out)))
+
+
+def check_amr() -> None:
+    """Raise ValueError if AMR cannot be encoded: PyAV's wheels have an encoder, few builds of ffmpeg do."""
+    try:
+        import av
+
+        av.codec.Codec(AMR_ENCODER, "w")
+    except (ImportError, ValueError):
+        raise ValueError("AMR needs PyAV's own wheel: pip install 'rawnext[amr]'") from None
 
 
 def coded(wave: np.ndarray, form: str, subtype: str, rate: int, level: float | None = None,

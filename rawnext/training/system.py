@@ -10,7 +10,7 @@ from rawnext.files import PathLike
 from rawnext.losses import LOSSES
 from rawnext.losses.base import MetricLoss
 from rawnext.models import MODELS
-from rawnext.training.augment import BANK_OPERATIONS, OPERATIONS, parse_operation
+from rawnext.training.augment import BANK_OPERATIONS, OPERATIONS, check_amr, parse_operation
 
 
 def load_system(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: PathLike = "") -> Config:
@@ -46,6 +46,8 @@ def check_parts(config: Config, path: PathLike) -> None:
             names = [parse_operation(op)[0] for op in ops]
             for name in names:
                 OPERATIONS.check(name, {})
+            if "amr" in names:
+                check_amr()
             late = names[names.index("reverb"):] if "reverb" in names else []
             if config.train.augment_on == "device" and (others := [x for x in late if x not in BANK_OPERATIONS]):
                 raise ValueError(f"train.augment_on: device: {others[0]} follows reverb, but only workers can apply it")

@@ -18,7 +18,8 @@ from rawnext.errors import InputError
 from rawnext.kaldi.tables import read_table, read_trials
 from rawnext.results.conditions import conditions_of
 
-CODECS = ("ulaw", "alaw", "gsm", "opus:6k", "opus:24k", "opus:256k", "mp3:8k", "mp3:16k", "mp3:64k", "mp3:160k")
+CODECS = ("ulaw", "alaw", "gsm", "amr:4.75k", "amr:7.95k", "amr:12.2k", "opus:6k", "opus:24k", "opus:256k", "mp3:8k",
+          "mp3:16k", "mp3:64k", "mp3:160k")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_length_and_time_are_kept(program, word):
     codec, rng = program["parse_codec"](word), np.random.default_rng(0)
     for num in (1600, 16001, 30011):
         noise = np.convolve(rng.normal(size=num), np.hanning(20), "same").astype(np.float32) / 50
-        changed = codec(noise)
+        changed = codec.change(noise)
         assert changed.shape == noise.shape and (changed != noise).any()
         lags = np.fft.irfft(np.fft.rfft(changed, 2 * num) * np.fft.rfft(noise, 2 * num).conj(), 2 * num)
         assert lags.argmax() in (0, 1, 2, 2 * num - 1), "no delay is left"
@@ -44,15 +45,17 @@ def test_a_lower_bit_rate_is_farther_from_the_original(program, monkeypatch, nam
     monkeypatch.setattr(soundfile, "write", lambda file, *args, **options: (
         written(file, *args, **options), sizes.append(len(file.getvalue()) * 8 / 3000)))
     for rate in rates:
-        distances.append(float(np.mean((program["parse_codec"](f"{name}:{rate}k")(wave) - wave) ** 2)))
+        distances.append(float(np.mean((program["parse_codec"](f"{name}:{rate}k").change(wave) - wave) ** 2)))
     assert distances == sorted(distances, reverse=True) and distances[0] > 2 * distances[-1]
     for size, rate in zip(sizes, rates):
         assert rate * 0.8 - 1 < size < rate * 1.2 + 3, "kbit/s"
 
 
-@pytest.mark.parametrize("word", ["", "amr", "ulaw:64k", "opus", "opus:5k", "opus:257k", "opus:16", "mp3:161k"])
+@pytest.mark.parametrize("word", ["", "amr", "amr:5k", "amr:12k", "ulaw:64k", "opus", "opus:5k", "opus:257k", "opus:16",
+                                  "mp3:161k"])
 def test_unknown_codecs(program, word):
-    with pytest.raises(InputError, match=r"is none of ulaw, alaw, gsm, opus:6k\.\.\.256k, mp3:8k\.\.\.160k"):
+    with pytest.raises(InputError, match=r"is none of ulaw, alaw, gsm, amr:4\.75k, .*, amr:12\.2k, opus:6k\.\.\.256k, "
+                                         r"mp3:8k\.\.\.160k"):
         program["parse_codec"](word)
 
 

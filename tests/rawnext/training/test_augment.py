@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
+import sys
 from collections import Counter
 
 import numpy as np
@@ -8,10 +9,11 @@ import soundfile
 from corpus import write_corpus
 from scipy.signal import convolve
 
-from rawnext.config import load_config
+from rawnext.config import Config, load_config
 from rawnext.data.cuts import CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.segment import AudioFault
+from rawnext.errors import InputError
 from rawnext.training.augment import (
     BLOCK,
     CODECS,
@@ -27,6 +29,7 @@ from rawnext.training.augment import (
     stretch,
     unit_energy,
 )
+from rawnext.training.system import check_parts
 
 
 def test_equals_released_code(parity):
@@ -194,7 +197,7 @@ def test_dropped_bands_are_empty_and_narrow():
     assert max((np.abs(np.fft.rfft(x)) < 1e-2).sum() for x in draws("drop_band", noise, 20)) > 300
 
 
-@pytest.mark.parametrize("name", ["microphone", "telephone", "codec"])
+@pytest.mark.parametrize("name", ["microphone", "telephone", "codec", "amr"])
 @pytest.mark.parametrize("gain", [0.01, 1])
 def test_channels_keep_time_length_and_level(name, gain):
     speech = gain * np.convolve(np.random.default_rng(0).standard_normal(16000), np.hanning(40), "same") / 20
@@ -206,7 +209,7 @@ def test_channels_keep_time_length_and_level(name, gain):
 
 
 def test_silence_passes_every_channel():
-    for name in ("microphone", "telephone", "codec"):
+    for name in ("microphone", "telephone", "codec", "amr"):
         for wave in draws(name, np.zeros(4000, np.float32), 12):
             assert np.isfinite(wave).all() and len(wave) == 4000
 
@@ -224,6 +227,15 @@ def test_every_codec_changes_the_wave_a_little(codec, monkeypatch):
     wave = tone(700)
     for changed in draws("codec", wave, 3):
         assert (changed != wave).any() and np.corrcoef(changed[800:-800], wave[800:-800])[0, 1] > 0.9
+
+
+def test_amr_needs_its_encoder(monkeypatch):
+    with pytest.raises(InputError, match=r"AMR needs PyAV's own wheel: pip install 'rawnext\[amr\]'"):
+        monkeypatch.setattr("rawnext.training.augment.AMR_ENCODER", "libnothing")   # as in other builds of ffmpeg
+        check_parts(Config(augment=[{"ops": ["amr"]}]), "x.yaml")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match=r"x.yaml: AMR needs"):
+        check_parts(Config(augment=[{"ops": ["amr"]}]), "x.yaml")
 
 
 @pytest.mark.parametrize("codec", [codec for codec in CODECS if codec[3]], ids=lambda codec: f"{codec[1]}-{codec[2]}")
