@@ -2,10 +2,12 @@
 """slurm.py and sge.py on real schedulers: both must behave the same."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
+import subprocess
 from itertools import accumulate
 from pathlib import Path
 
@@ -43,6 +45,22 @@ def test_failed_jobs_are_shown_and_run_again(cluster):
     (cluster.folder / "ran").unlink()
     assert cluster.run("--pick", "failed", *call).returncode == 0
     assert sorted(cluster.read("ran").split()) == ["1", "3"]      # an array with a gap
+
+
+def test_a_recipe_passes_any_word_to_its_jobs(cluster, root):
+    """As `launch` of utils/stages.sh does, for folders with any name: nothing in a word is run or replaced."""
+    words = ["d$(touch X)", "`touch X`", "a b", "it's", 'a "b" c', "x; touch X", "JOB", "~", "*", "#", "é", "a\\n", "&"]
+    (cluster.folder / "show.py").write_text("import json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    launch = '. "$0"; cmd=$1; shift; launch "$cmd" 2 "logs of JOB \\$(touch X)/x" python3 show.py "$@"'
+    done = subprocess.run(["bash", "-euc", launch, root / "utils/stages.sh", " ".join(cluster.launcher), *words],
+                          cwd=cluster.folder, env=cluster.environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    logs = sorted(path for path in cluster.folder.rglob("x.*.log"))
+    assert [path.parent.name for path in logs] == ["logs of JOB $(touch X)"] * 2
+    for job, log in enumerate(logs, 1):
+        line, = (line for line in log.read_text().splitlines() if line.startswith("["))
+        assert json.loads(line) == [*words, "--job", str(job), "--num-jobs", "2"]
+    assert not list(cluster.folder.rglob("X"))
 
 
 # Each job waits until a second one runs, so that the result does not depend on the scheduler's speed.
