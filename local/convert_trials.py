@@ -4,10 +4,10 @@
 
   local/convert_trials.py data/test my_trials.txt data/test/trials
 
-Input formats, detected by the first line: `1|0 file file` (VoxCeleb), `enroll test 1|0|target|nontarget`, and CSV
-(commas, semicolons or tabs) with a header line: one of enroll, left or path; one of test, right or path_other; one of
-label, target or same. An utterance is named by its utt id or by the last parts of its file's path; the ending (.wav) is
-ignored.
+Input formats, detected by the first line: `1|0 file file` (VoxCeleb), `enroll test LABEL` with 1|0, target|nontarget
+or tgt|imp, and CSV (commas, semicolons or tabs) with a header line: one of enroll, left or path; one of test, right or
+path_other; one of label, target or same. An utterance is named by its utt id or by the last parts of its file's path;
+the ending (.wav) is ignored.
 """
 
 import argparse
@@ -17,8 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rawnext.errors import InputError, run_main
-from rawnext.files import write_lines
-from rawnext.kaldi.tables import read_table, write_trials
+from rawnext.kaldi.tables import read_table, write_trial_list
 from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
 
@@ -82,16 +81,10 @@ def main() -> None:
     setup_log()
     named = read_trial_list(args.list, args.columns, args.target_is_0)
     utts = find_utts(named.lines, args.data_dir)
-    if args.enroll_map:
-        models = convert_map(args.enroll_map, args.data_dir)
+    models = convert_map(args.enroll_map, args.data_dir) if args.enroll_map else {}
     where = f"{args.data_dir}/wav.scp{f' or {args.enroll_map}' if args.enroll_map else ''}"
     trials = named.renamed(utts, where, {model: model for model in models} if args.enroll_map else None)
-    table = args.out_trials.with_name(f"{args.out_trials.name}.enroll")
-    if args.enroll_map:
-        write_lines(table, (f"{model} {' '.join(models[model])}" for model in sorted(models, key=str.encode)))
-    else:
-        table.unlink(missing_ok=True)
-    write_trials(args.out_trials, trials)
+    write_trial_list(args.out_trials, trials, models)
     log.info("%s: %d trials, %d target", args.out_trials, len(trials.enroll), sum(trials.is_target))
 
 

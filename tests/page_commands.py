@@ -19,7 +19,7 @@ from rawnext.training.system import load_system
 
 # Programs in the pages that are not part of this project.
 OUTSIDE = {"column", "head", "less", "sbatch", "ivector-plda-scoring", "pre-commit", "docker", "git", "pip",
-           "cat", "unzip", "tar"}
+           "cat", "cp", "unzip", "tar"}
 LAST_STAGE = 10
 OF_PAGES = ("conf/statistics_tdnn.yaml",)     # written by the reader of a page
 

@@ -3,6 +3,7 @@
 """Check that a data directory follows Kaldi's rules for speaker verification (needs no transcripts or features).
 
   utils/validate_data_dir.py data/dev
+  utils/validate_data_dir.py --enroll data/sitw_eval_enroll data/sitw_eval_test
 
 Required: utt2spk, spk2utt, wav.scp. Checked if present: segments, reco2dur, spk2gender, utt2dur, utt2num_frames,
 utt2lang, utt2uniq, utt2session, vad.scp, feats.scp, text, cuts.jsonl, all trial lists trials* or trials/* with their
@@ -90,11 +91,12 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
         check_table(path, (fields[0] for _, fields in wav), "wav.scp", faults, SECONDS)
 
 
-def check_trials(path: Path, utts: set[str], spks: set[str], faults: Faults) -> None:
+def check_trials(path: Path, utts: set[str], enroll_utt2spk: dict[str, str], faults: Faults) -> None:
     """A trial list, and the table of its models if it has one; without it, an enrollment may also be a speaker."""
-    enroll_ids, where, table = spks | utts, "utt2spk", path.with_name(f"{path.name}.enroll")
+    table = path.with_name(f"{path.name}.enroll")
+    enroll_ids, where = {*enroll_utt2spk, *enroll_utt2spk.values()}, "utt2spk"
     if table.exists():
-        enroll_ids, where = set(read_models(table, utts, faults)), table.name
+        enroll_ids, where = set(read_models(table, enroll_utt2spk, faults)), table.name
     for number, (enroll, test, kind) in read_rows(path, faults, num_fields=3, is_list=True, num_ids=2):
         if kind not in ("target", "nontarget"):
             faults.add(path, number, f"expected target or nontarget, got {kind!r}")
@@ -104,8 +106,8 @@ def check_trials(path: Path, utts: set[str], spks: set[str], faults: Faults) -> 
             faults.add(path, number, f"{test} is not in utt2spk")
 
 
-def validate(folder: Path) -> Faults:
-    """Collect all faults of a data directory."""
+def validate(folder: Path, enroll: Iterable[Path] = ()) -> Faults:
+    """Collect all faults of a data directory.   enroll: those of the enroll side of its trials, if elsewhere."""
     faults = Faults()
     if not folder.is_dir():
         faults.add(folder, None, "no such folder")
@@ -121,6 +123,8 @@ def validate(folder: Path) -> Faults:
         if (path := folder / name).exists():
             check_table(path, utts, "utt2spk", faults, rule)
     spks = {spk for _, (_, spk) in utt2spk}
+    sides = [read_rows(place / "utt2spk", faults, num_fields=2, num_ids=2) for place in enroll] or [utt2spk]
+    enroll_utt2spk = {utt: spk for rows in sides for _, (utt, spk) in rows}
     for name in properties(folder):
         known = spks if name.startswith("spk2") else set(utts)
         rows = [] if name == "spk2gender" else read_rows(folder / name, faults)
@@ -129,16 +133,18 @@ def validate(folder: Path) -> Faults:
                 faults.add(folder / name, number, f"{key} is not in utt2spk")
     for path in sorted([*folder.glob("trials*"), *folder.glob("trials*/[!.]*")]):
         if path.is_file() and path.suffix != ".enroll":
-            check_trials(path, set(utts), spks, faults)
+            check_trials(path, set(utts), enroll_utt2spk, faults)
     return faults
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path, help="data directory to check")
-    folder = parser.parse_args().data_dir
-    validate(folder).exit_if_any()
-    print(f"Successfully validated data-directory {folder}")
+    parser.add_argument("--enroll", type=Path, action="append", default=[], metavar="DIR",
+                        help="data directory of the enroll side of its trial lists (default: itself)")
+    options = parser.parse_args()
+    validate(options.data_dir, options.enroll).exit_if_any()
+    print(f"Successfully validated data-directory {options.data_dir}")
 
 
 if __name__ == "__main__":

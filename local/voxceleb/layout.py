@@ -23,6 +23,18 @@ DEPTH = 4  # maximum depth of speaker folders below the root
 PREFERENCE = (".wav", ".flac", ".m4a")  # order of preference among an utterance's files; m4a can only be transcoded
 
 
+def chosen_lists(text: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Those of LISTS that are named in a text such as `O E H`.
+
+    Raises: InputError: an unknown one, or none.
+    """
+    if unknown := [name for name in text.split() if name not in LISTS]:
+        raise InputError("--test-lists", None, f"unknown {unknown[0]}; VoxCeleb1 has {', '.join(LISTS)}")
+    if not text.split():
+        raise InputError("--test-lists", None, f"is empty; name one or more of {', '.join(LISTS)}")
+    return {name: files for name, files in LISTS.items() if name in text.split()}
+
+
 def speaker_folders(*roots: PathLike) -> dict[str, list[str]]:
     """Speaker -> its folders anywhere below the roots (dev/aac, vox1_dev_wav/wav, test, wav, ...); follows links.
 

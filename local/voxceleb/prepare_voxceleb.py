@@ -9,6 +9,8 @@
   DATA/vox1_test   the speakers of trial list O, with trials_O
   DATA/vox1        all of VoxCeleb1, with trials_E and trials_H
 
+--test-lists O needs only VoxCeleb1's test part and list O, and leaves DATA/vox1 alone; E and H leave DATA/vox1_test.
+
 trials_X is the cleaned list; trials_X_original is the list as first published, if its file exists. Each directory has a
 table utt2session with the videos.
 """
@@ -17,7 +19,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from layout import LISTS, PAGE, find_audio, find_list, read_meta, speaker_folders
+from layout import LISTS, PAGE, chosen_lists, find_audio, find_list, read_meta, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
 from rawnext.errors import InputError, run_main
@@ -36,11 +38,11 @@ def read_list(path: str, utts: dict[str, str]) -> Trials:
     return named.renamed({name: utts[utt] for name, utt in ids if utt in utts}, "VoxCeleb1 on disk")
 
 
-def read_lists(folder: str, audio: dict[str, str]) -> dict[str, Trials]:
-    """O, O_original, E, ... -> trials; original lists are optional."""
+def read_lists(folder: str, audio: dict[str, str], names: str) -> dict[str, Trials]:
+    """O, O_original, E, ... -> trials, of the lists with these names; original lists are optional."""
     utts = {utt: utt for utt in audio}
     lists = {}
-    for name, (cleaned, original) in LISTS.items():
+    for name, (cleaned, original) in chosen_lists(names).items():
         if (path := find_list(folder, cleaned)) is None:
             raise InputError(Path(folder) / cleaned[0], None, f"no such trial list; get it from {PAGE}vox1.html")
         lists[name] = read_list(path, utts)
@@ -96,11 +98,21 @@ def write_set(utterances: list[Utterance], folder: Path, meta: tuple[dict[str, s
     write_data_dir(utterances, folder, genders, {"utt2session": videos, "spk2nationality": nations})
 
 
+def speakers_of_o(lists: dict[str, Trials]) -> set[str]:
+    """The speakers of O and O_original."""
+    return {utt[:7] for name, trials in lists.items() if name.startswith("O") for side in trials[:2] for utt in side}
+
+
+def only_o(lists: dict[str, Trials]) -> bool:
+    return all(name.startswith("O") for name in lists)
+
+
 def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials],
                meta: tuple[dict[str, str], dict[str, str]]) -> None:
-    tested = {utt[:7] for name, trials in lists.items() if name.startswith("O") for side in trials[:2] for utt in side}
-    write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", meta)
-    write_set(vox1, data / "vox1", meta)
+    if tested := speakers_of_o(lists):
+        write_set([u for u in vox1 if u.spk in tested], data / "vox1_test", meta)
+    if not only_o(lists):
+        write_set(vox1, data / "vox1", meta)
     for name, trials in lists.items():
         path = data / ("vox1_test" if name.startswith("O") else "vox1") / f"trials_{name}"
         write_trials(path, trials)
@@ -109,10 +121,12 @@ def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials],
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test")
+    parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test (list O: test)")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
     parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")
     parser.add_argument("--lists", help="folder of the trial lists (default: --vox1)")
+    parser.add_argument("--test-lists", default=" ".join(LISTS), metavar="NAMES",
+                        help="trial lists to prepare, with their audio (default: %(default)s)")
     parser.add_argument("--dev-speakers", type=int, default=40,
                         help="speakers held out for validation; 0: none (default: 40)")
     parser.add_argument("--seed", type=int, default=1, help="seed of their choice (default: 1)")
@@ -125,9 +139,12 @@ def main() -> None:
         parser.error("--dev-speakers must be 0 or at least 2: one speaker gives no nontarget trials")
     setup_log()
     vox1_audio = find_audio(speaker_folders(options.vox1))
-    lists = read_lists(options.lists or options.vox1, vox1_audio)
+    lists = read_lists(options.lists or options.vox1, vox1_audio, options.test_lists)
     vox2_audio, undecodable = find_vox2(options.vox2, options.vox2_flac)
     check_disjoint(vox1_audio, vox2_audio)
+    if only_o(lists):
+        tested = speakers_of_o(lists)
+        vox1_audio = {utt: path for utt, path in vox1_audio.items() if utt[:7] in tested}
     meta = all_meta(options.vox1, options.vox2, options.lists or options.vox1)
 
     log.info("reading the headers of %d + %d audio files", len(vox1_audio), len(vox2_audio))
@@ -136,7 +153,8 @@ def main() -> None:
     bad = undecodable + bad2 + bad1
     check_bad(bad, len(vox1) + len(vox2) + len(bad), options.data / "bad_audio.tsv", options.max_bad_fraction)
     if bad1:
-        read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1})  # fails if a trial needs a bad file
+        # fails if a trial needs a bad file
+        read_lists(options.lists or options.vox1, {u.utt: u.path for u in vox1}, options.test_lists)
     write_eval(options.data, vox1, lists, meta)
     train, dev = hold_out_speakers(vox2, options.dev_speakers, options.seed)
     if dev:

@@ -106,8 +106,8 @@ def check_bad(bad: Sequence[tuple[str, str]], num_files: int, list_path: PathLik
 def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
                    spk2gender: Mapping[str, str] | None = None,
                    conditions: Mapping[str, Mapping[str, str]] | None = None) -> None:
-    """Write `wav.scp utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz` in Kaldi's order; cuts.jsonl and its
-    index last.
+    """Write `wav.scp [segments] utt2spk spk2utt utt2dur [spk2gender] cuts.jsonl cuts.npz` in Kaldi's order; cuts.jsonl
+    and its index last.
 
     Cuts are at 16 kHz (other rates are resampled while loading) and use the first channel.
 
@@ -122,9 +122,13 @@ def write_data_dir(utterances: Iterable[Utterance], out_dir: PathLike,
     spk2utt = [(spk, " ".join(u.utt for u in group)) for spk, group in groupby(utts, key=lambda u: u.spk)]
     genders = known_genders([spk for spk, _ in spk2utt], spk2gender or {}, out / "spk2gender")
     # a manifest must never be present with the tables of another one
-    for name in ("cuts.jsonl", INDEX, "spk2gender"):
+    for name in ("cuts.jsonl", INDEX, "spk2gender", "segments"):
         (out / name).unlink(missing_ok=True)
-    write_lines(out / "wav.scp", (f"{u.utt} {u.path}" for u in utts))
+    files = {u.recording or u.utt: u.path for u in utts}
+    write_lines(out / "wav.scp", (f"{name} {files[name]}" for name in sorted(files)))
+    if any(u.recording for u in utts):
+        write_lines(out / "segments", (f"{u.utt} {u.recording or u.utt} {u.start / u.sample_rate} "
+                                       f"{(u.start + u.num_samples) / u.sample_rate}" for u in utts))
     write_lines(out / "utt2spk", (f"{u.utt} {u.spk}" for u in utts))
     write_lines(out / "spk2utt", (f"{spk} {its_utts}" for spk, its_utts in spk2utt))
     write_lines(out / "utt2dur", (f"{u.utt} {num_samples_16k(u) / SAMPLE_RATE}" for u in utts))

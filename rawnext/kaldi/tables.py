@@ -262,6 +262,16 @@ def write_trials(path: PathLike, trials: Trials) -> None:
     write_lines(path, (f"{e} {t} {'target' if y else 'nontarget'}" for e, t, y in zip(*trials)))
 
 
+def write_trial_list(path: PathLike, trials: Trials, models: Mapping[str, Iterable[str]]) -> None:
+    """A trial list, and the table TRIALS.enroll of the models that it names; without models, that is removed."""
+    table = Path(f"{os.fspath(path)}.enroll")
+    if models:
+        write_lines(table, (f"{model} {' '.join(models[model])}" for model in sorted(models, key=str.encode)))
+    else:
+        table.unlink(missing_ok=True)
+    write_trials(path, trials)
+
+
 def read_scores(path: PathLike) -> tuple[list[str], list[str], np.ndarray]:
     """Read `enroll test score`: two columns of N ids and (N,) float64 scores, all finite."""
     enroll, test, scores = read_pairs(path, _scores, _score)

@@ -16,7 +16,7 @@ from rawnext.kaldi.csv_table import Columns, read_csv
 from rawnext.kaldi.tables import Trials, read_scored_trials, read_trials
 from rawnext.kaldi.words import check_id, to_number
 
-LABELS = {"1": True, "target": True, "0": False, "nontarget": False}
+LABELS = {"1": True, "target": True, "tgt": True, "0": False, "nontarget": False, "imp": False}
 COLUMNS: Columns = {"enroll": (r"enrol|left|^(path|wav|file|audio|utt)[_ ]?[1a]?$", None),
                     "test": (r"test|right|other|^(path|wav|file|audio|utt)[_ ]?[2b]$", None),
                     "label": (r"label|target|same|^key$", None)}
@@ -33,6 +33,12 @@ class NamedTrials(NamedTuple):
     test: array
     is_target: np.ndarray
     lines: dict[str, int]
+
+    @property
+    def test_lines(self) -> dict[str, int]:
+        """Each name of the test side -> the first line that has it."""
+        used = set(self.test)
+        return {name: line for index, (name, line) in enumerate(self.lines.items()) if index in used}
 
     def renamed(self, utts: Mapping[str, str], where: str, enroll_utts: Mapping[str, str] | None = None) -> Trials:
         """The trials by utt ids.
@@ -65,7 +71,7 @@ def read_trial_list(path: Path, columns: str = "", target_is_0: bool = False) ->
     rows = read_csv(path, COLUMNS, columns, "--columns") if is_csv(path) else word_rows(path)
     for number, (left, right, label) in rows:
         if (kind := LABELS.get(label.lower())) is None:
-            raise InputError(path, number, f"expected a label 1, 0, target or nontarget, got {label[:60]!r}")
+            raise InputError(path, number, f"expected a label {', '.join(LABELS)}, got {label[:60]!r}")
         for side, name in ((enroll, left), (test, right)):
             side.append(index_of.setdefault(name, len(index_of)))
             lines.setdefault(name, number)

@@ -2,6 +2,7 @@
 """egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
 
 import json
+import shutil
 import subprocess
 
 import kaldi_native_io
@@ -60,6 +61,37 @@ def test_results_carry_protocol_list_and_paper(run):
     text = (folder / "exp/tiny/RESULTS.md").read_text()
     assert "*1.54*" in text and "*published*" in text, "the paper's figure next to ours"
     assert "37,611" in text, "and that our list is not the paper's"
+
+
+def test_list_o_alone_and_the_others_later(root, corpora, tmp_path):
+    """With VoxCeleb1's test part: no other list is prepared, scored or in the tables. Then with all of it."""
+    own, folder = tmp_path / "corpora", tmp_path / "recipe"
+    shutil.copytree(corpora, own)
+    for path in [*own.glob("vox1/list_test_*.txt"), *own.glob("vox1/vox1_dev_wav")]:
+        path.rename(own / path.name)
+    write_experiment(folder / "exp/tiny")
+
+    page = example(root, "docs/howto/voxceleb.md", "./run.sh --test-lists O")
+
+    def stages(first, last, *lists):
+        done = recipe(root, folder, own, "--stage", first, "--stop-stage", last, "--protocols", "native", "--durations",
+                      "", *lists, page=page)
+        return done.returncode, done.stderr
+
+    code, message = stages("0", "1", "--test-lists", "O E")
+    assert code == 1 and "list_test_all2.txt: no such file" in message and "list_test_hard" not in message
+    for first, last in (("0", "1"), ("4", "8")):
+        code, message = stages(first, last)
+        assert code == 0, message[-3000:]
+    table = [line.split("\t") for line in (folder / "exp/tiny/results.tsv").read_text().splitlines()]
+    assert {row[table[0].index("list")] for row in table[1:]} == {"O"}
+    assert not (folder / "data/vox1").exists() and "Vox1-E" not in (folder / "exp/tiny/RESULTS.md").read_text()
+    for path in [*own.glob("list_test_*.txt"), *own.glob("vox1_dev_wav")]:
+        path.rename(own / "vox1" / path.name)
+    code, message = stages("0", "1", "--test-lists", "O E H")
+    assert code == 0 and "wrote data/vox1/wav.scp" in message, message[-3000:]
+    assert "nothing to do" in stages("1", "1", "--test-lists", "O E H")[1]
+    assert stages("1", "1", "--test-lists", "X") == (1, "./run.sh: --test-lists: unknown X; VoxCeleb1 has O, E, H\n")
 
 
 def test_kaldi_reads_the_embeddings(run):

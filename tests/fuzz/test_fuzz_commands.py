@@ -74,6 +74,7 @@ steps/tasks.py plan --eval data:trials --durations 5 --backends cosine --dev dat
 steps/train.py --check --device cpu --config small.yaml --train data new
 steps/train_backend.py {E} data/utt2spk back
 steps/vad_segments.py data speech
+local/cnceleb/prepare_cnceleb.py data out
 local/convert_trials.py data data/trials out
 local/csv/prepare_csv.py table.csv out
 local/noise/make_coded.py --codecs ulaw data coded
@@ -81,7 +82,9 @@ local/noise/make_noisy.py data banks noisy
 local/noise/prepare_banks.py --synthesise banks2
 local/open/embed_resemblyzer.py data new
 local/open/prepare_open.py --train x=data --dev-speakers 2 out
+local/sitw/prepare_sitw.py data out
 local/unpack_tar.py a.tar folder
+local/voices/prepare_voices.py data out
 local/voxceleb/check_voxceleb.py --vox1 data --vox2 data --musan data
 local/voxceleb/prepare_voxceleb.py --vox1 data --vox2 data out
 local/voxceleb/transcode_vox2.py data out
@@ -242,7 +245,8 @@ def options_of(words: list[str], monkeypatch) -> list[str]:
 VALID = dict.fromkeys((  # exit status 1: they need corpora, networks
     "steps/import_official.py", "steps/activation_map.py", "local/noise/prepare_banks.py", "local/noise/make_noisy.py",
     "local/open/embed_resemblyzer.py", "local/voxceleb/check_voxceleb.py", "local/voxceleb/prepare_voxceleb.py",
-    "local/voxceleb/transcode_vox2.py", "rawnext serve"), 1)
+    "local/voxceleb/transcode_vox2.py", "local/cnceleb/prepare_cnceleb.py", "local/sitw/prepare_sitw.py",
+    "local/voices/prepare_voices.py", "rawnext serve"), 1)
 
 
 @pytest.mark.slow

@@ -149,6 +149,42 @@ def test_normalised_scores(folder, options, t_cohort, z_cohort, top):
         assert score == pytest.approx(expected, abs=2e-4)
 
 
+def normalised(folder, cosines, *options):
+    done = folder.run("normalize.py", "--enroll", "test.scp", "--test", "test.scp", "--cohort", "train.scp", "--top",
+                      "5", *options, cosines, "normalised")
+    assert (done.returncode, done.stderr) == (0, SMALL.format("train.scp"))
+    return read_scores(folder.path / "normalised")[2]
+
+
+def test_models_of_one_utterance_score_as_the_utterance(folder):
+    write_lines(folder.path / "singles", (f"m-{a} {a}" for a in dict.fromkeys(a for a, _ in folder.pairs)))
+    write_lines(folder.path / "of_singles", (f"m-{line}" for line in (folder.path / "trials").read_text().splitlines()))
+    for backend, *model in (("cosine",), ("cosine_mean", "--model", "model"), ("plda", "--model", "model")):
+        whole = folder.score(backend, *model)
+        ours = folder.score(backend, *model, "--enroll-map", "singles", trials="of_singles")
+        np.testing.assert_allclose(ours, whole, atol=2e-6)
+    folder.score("cosine", "--enroll-map", "singles", trials="of_singles")
+    ours = normalised(folder, "cosine.scores", "--enroll-map", "singles")
+    folder.score("cosine")
+    np.testing.assert_allclose(ours, normalised(folder, "cosine.scores"), atol=2e-5)
+
+
+def test_models_are_normalised_by_their_mean_unit_vector(folder):
+    raw = folder.score("cosine", "--enroll-map", "map", trials="models")
+    ours = normalised(folder, "cosine.scores", "--enroll-map", "map")
+    units = {utt: x / np.linalg.norm(x) for utt, x in folder.vectors.items()}
+    means = {"m6": np.mean([units[f"s6-{u}"] for u in range(2)], axis=0),
+             "m7": np.mean([units[f"s7-{u}"] for u in range(3)], axis=0)}
+
+    def z(score, x):
+        nearest = np.sort([cosine(x, c) for c in folder.train])[-5:]
+        return (score - nearest.mean()) / nearest.std()
+
+    expected = [(z(score, means[model]) + z(score, folder.vectors[utt])) / 2
+                for score, model, utt in zip(raw, ("m6", "m7", "m7"), ("s6-3", "s6-3", "s7-3"))]
+    np.testing.assert_allclose(ours, expected, atol=2e-4)
+
+
 @pytest.mark.parametrize(("step", "args", "message"), [
     ("score.py", ["--backend", "plda", "--model", "none"], "none/mean.vec: no such file"),
     ("score.py", ["--backend", "plda", "--model", "wrong"], "wrong/plda: 2 dimensions, but transform.mat gives 4"),

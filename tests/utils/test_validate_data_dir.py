@@ -43,8 +43,8 @@ def data(tmp_path):
     return write(tmp_path / "data", GOOD)
 
 
-def validate(folder: Path) -> tuple[int, str, list[str]]:
-    done = subprocess.run([sys.executable, PROGRAM, folder], capture_output=True, text=True)
+def validate(folder: Path, *options: str | Path) -> tuple[int, str, list[str]]:
+    done = subprocess.run([sys.executable, PROGRAM, *options, folder], capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr.replace(f"{folder}/", "").splitlines()
 
 
@@ -116,6 +116,17 @@ MODELS = {"trials_m": "a-m1 a-2 target\na-m1 b-1 nontarget\n", "trials_m.enroll"
 
 def test_a_list_with_models_passes(data):
     assert validate(write(data, {**MODELS, "utt2session": "".join(f"{utt} -x\n" for utt in UTTS)}))[::2] == (0, [])
+
+
+def test_the_enroll_side_of_lists_may_be_elsewhere(data, tmp_path):
+    other = write(tmp_path / "other", {"utt2spk": "x-1 x\nx-2 x\n"})
+    write(data, {"trials": "x-1 a-1 nontarget\n", "trials_m": "m a-1 nontarget\n", "trials_m.enroll": "m x-1 x-2\n",
+                 "trials_dir/E": "x a-1 nontarget\n"})
+    assert validate(data)[2] == [f"{fault} is not in utt2spk" for fault in (
+        "trials:1: x-1", "trials_dir/E:1: x", "trials_m.enroll:1: x-1")]
+    assert validate(data, "--enroll", other)[::2] == (0, [])
+    write(data, {"trials": "a-1 x-1 nontarget\n"})
+    assert validate(data, "--enroll", other)[2] == [f"trials:1: {utt} is not in utt2spk" for utt in ("a-1", "x-1")]
 
 
 @pytest.mark.parametrize("name, text, fault", [

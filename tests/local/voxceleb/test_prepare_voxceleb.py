@@ -210,6 +210,51 @@ def test_lists_may_lie_elsewhere(prepare, vox1, tmp_path):
     assert (tmp_path / "data/vox1_test/trials_O").exists()
 
 
+@pytest.fixture
+def test_part(vox1):
+    """VoxCeleb1 as someone has it who only tests on list O."""
+    shutil.rmtree(vox1 / "vox1_dev_wav")
+    for name in ("E", "H"):
+        (vox1 / f"{FILES[name]}2.txt").unlink()
+        (vox1 / f"{FILES[name]}.txt").unlink()
+    return vox1
+
+
+def test_list_o_needs_the_test_part_alone(run, prepare, test_part, vox2, tmp_path):
+    assert "list_test_all2.txt: no such trial list" in prepare(rc=1)
+    prepare("--test-lists", "O")
+    assert (tmp_path / "data/vox1_test/trials_O").read_text() == expected(PAIRS["O"])
+    assert not (tmp_path / "data/vox1").exists()
+    checked = ("check_voxceleb.py", "--vox1", test_part, "--vox2", vox2, "--test-lists")
+    assert (done := run(*checked, "O")).returncode == 0 and done.stderr == ""
+    assert [line.split("/")[-2] for line in run(*checked, "O H").stderr.splitlines()] == ["voxceleb"]
+    shutil.rmtree(test_part / "vox1_test_wav/wav/id10271")
+    lacking, = run(*checked, "O").stderr.splitlines()
+    assert "1 of 2 speakers of the lists are missing" in lacking and "unpack vox1_test_wav.zip" in lacking
+
+
+def test_list_o_reads_its_speakers_alone(prepare, vox1, tmp_path):
+    (vox1 / "vox1_dev_wav/wav/id10001/_bbbbbbbbbb/00001.wav").write_bytes(b"")
+    prepare(rc=1)
+    prepare("--test-lists", "O")
+    assert column(tmp_path / "data/vox1_test/spk2utt") == ["id10270", "id10271"]
+
+
+def test_lists_e_and_h_leave_that_of_o_alone(prepare, vox1, tmp_path):
+    (vox1 / "veri_test2.txt").unlink()
+    prepare("--test-lists", "H E")
+    assert not (tmp_path / "data/vox1_test").exists()
+    assert {path.name for path in (tmp_path / "data/vox1").glob("trials*")} == {
+        f"trials_{name}{kind}" for name in "EH" for kind in ("", "_original")}
+
+
+@pytest.mark.parametrize("names, why", [("O X", "unknown X; VoxCeleb1 has O, E, H"), (" ", "is empty")])
+def test_lists_that_do_not_exist(run, prepare, vox1, vox2, names, why):
+    for message in (prepare("--test-lists", names, rc=1),
+                    run("check_voxceleb.py", "--vox1", vox1, "--vox2", vox2, "--test-lists", names).stderr):
+        assert f"--test-lists: {why}" in message and len(message.splitlines()) == 1
+
+
 @pytest.mark.parametrize("line, why", [
     ("1 id10270/-aaaaaaaaaa/00001.wav id10270/-aaaaaaaaaa/00009.wav\n",
      "veri_test2.txt:3: id10270/-aaaaaaaaaa/00009.wav is not in VoxCeleb1"),

@@ -22,6 +22,7 @@ from rawnext.data.manifest import (
     scan_audio,
     write_data_dir,
 )
+from rawnext.data.wav import limits, read_sources
 from rawnext.errors import AudioError, InputError
 
 
@@ -205,6 +206,18 @@ def test_rewriting_removes_the_old_tables(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"cuts.jsonl", "cuts.npz", "wav.scp", "utt2spk", "spk2utt",
                                                           "utt2dur"}
     assert all(b"old" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@given(start=st.integers(0, 70_000), num=st.integers(3000, 20_000), rate=st.sampled_from([16000, 44100, 8000]))
+def test_segments_name_their_samples(tmp_path_factory, start, num, rate):
+    folder = tmp_path_factory.mktemp("segments")
+    whole = utterance("a-1", "a", "/x/1.wav", 90_000, rate)
+    write_data_dir([whole._replace(utt="a-2", start=start, num_samples=num, recording="a-1"), whole], folder)
+    sources = read_sources(folder, False)
+    assert [limits(source, 90_000, rate) for source in sources] == [(0, 90_000), (start, start + num)]
+    assert (folder / "wav.scp").read_text() == "a-1 /x/1.wav\n"
+    write_data_dir([whole], folder)
+    assert not (folder / "segments").exists()
 
 
 def test_resampling_channels_and_unknown_gender_are_logged_once(tmp_path, caplog):
