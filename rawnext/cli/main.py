@@ -5,6 +5,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from rawnext import __version__
 from rawnext.cli import diarize, embed, evaluate, gallery, model, score, serve, verify
 from rawnext.errors import InputError, run_main
 
@@ -17,6 +18,7 @@ variable RAWNEXT_MODEL sets it for all commands. Without either, the model that 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("rawnext", description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for part in (embed, verify, gallery, score, evaluate, diarize, model, serve):
         part.add_to(commands)
