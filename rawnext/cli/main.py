@@ -11,8 +11,10 @@ from rawnext.errors import InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
-MODEL is an experiment folder of a recipe or a folder written by `rawnext export --safetensors`. The environment
-variable RAWNEXT_MODEL sets it for all commands. Without either, the model that comes with the package is used."""
+MODEL is an experiment folder of a recipe, a folder written by `rawnext export --safetensors`, or the address of such a
+folder: hf:OWNER/NAME[@REVISION] on the Hugging Face Hub, or https://HOST/ARCHIVE#sha256=HEX, a tar archive. The
+environment variable RAWNEXT_MODEL sets it for all commands. Without either, the model that comes with the package is
+used."""
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from rawnext.cli.options import add_json, print_json
+from rawnext.cli.options import add_json, model_folder, print_json
 from rawnext.errors import InputError, printable
 
 EXPORT = """Export a trained model for other programs.
@@ -24,12 +24,12 @@ in [-1, 1], zero-padded, and lengths (B,) int64 in samples, at least 1,600. Outp
 def add_to(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("info", help="describe a model",
                                  description="Print size, configuration, training and calibrations of a model.")
-    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("model", metavar="MODEL")
     add_json(parser)
     parser.set_defaults(run=info)
     parser = commands.add_parser("export", help="export a model to ONNX or safetensors", description=EXPORT,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", type=Path)
+    parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--onnx", metavar="FILE", type=Path, help="file to write")
     parser.add_argument("--safetensors", metavar="DIR", type=Path, help="folder to write")
     parser.add_argument("--licence", "--license", default="unknown", metavar="NAME",
@@ -43,7 +43,8 @@ def info(args: argparse.Namespace) -> None:
     from rawnext.export.release import describe
     from rawnext.inference.extract import load_model
 
-    facts = describe(args.model, *load_model(args.model))
+    folder = model_folder(args)
+    facts = describe(folder, *load_model(folder))
     if args.json:
         print_json(**facts)
         return
@@ -60,12 +61,13 @@ def info(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     if not (args.onnx or args.safetensors):
         raise InputError("rawnext export", None, "needs --onnx FILE, --safetensors DIR, or both")
+    folder = model_folder(args)
     if args.safetensors:
         from rawnext.export.release import export_safetensors
 
-        export_safetensors(args.model, args.safetensors, args.licence, args.training_data, args.results)
+        export_safetensors(folder, args.safetensors, args.licence, args.training_data, args.results)
         print(f"wrote {args.safetensors}/model.safetensors, config.yaml and README.md")
     if args.onnx:
         from rawnext.export.onnx import export_onnx
 
-        print(f"wrote {args.onnx}: {export_onnx(args.model, args.onnx)}")
+        print(f"wrote {args.onnx}: {export_onnx(folder, args.onnx)}")
