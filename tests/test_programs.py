@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [path for folder in ("rawnext", "steps", "local", "utils", "bench", "docs")
-         for path in sorted((ROOT / folder).rglob("*.py"))]
-SCRIPTS = [path for path in FILES if ROOT / "rawnext" not in path.parents and path.name != "conf.py"]
+         for path in sorted((ROOT / folder).rglob("*.py"))] + [ROOT / "hubconf.py"]
+SCRIPTS = [path for path in FILES if ROOT / "rawnext" not in path.parents and path.parent not in (ROOT, ROOT / "docs")]
 PROGRAMS = [path for path in SCRIPTS if path.read_bytes().startswith(b"#!")]
 
 
