@@ -75,6 +75,7 @@ class Train:
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has its full margin; linear in between
     log_every: int = 50  # steps
+    wandb: str = ""  # project of Weights & Biases that gets the curves of tensorboard too; empty: none
     save_minutes: float = 10  # between checkpoints; there is one at each epoch's end too
     save_every: int = 0  # steps between checkpoints, in addition; 0: none
     keep: int = 3  # newest checkpoints
