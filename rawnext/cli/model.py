@@ -18,7 +18,8 @@ lists too. Every command accepts this folder as MODEL.
 
 --onnx (pip install 'rawnext[onnx]') writes a file that runs without this package. Inputs: wave (B, T) float32 at 16 kHz
 in [-1, 1], zero-padded, and lengths (B,) int64 in samples, at least 1,600. Output: embedding (B, D), equal to that of
-`rawnext embed`. The file is written only if ONNX Runtime reproduces PyTorch's embeddings at 0.1 to 30 s."""
+`rawnext embed`. The file is written only if ONNX Runtime reproduces PyTorch's embeddings at 0.1 to 30 s. With --int8
+the matrices have 8 bits, and the embeddings differ a little."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -31,6 +32,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--onnx", metavar="FILE", type=Path, help="file to write")
+    parser.add_argument("--int8", action="store_true", help="8 bits for the matrices of --onnx: a smaller file, less "
+                        "accurate")
     parser.add_argument("--safetensors", metavar="DIR", type=Path, help="folder to write")
     parser.add_argument("--licence", "--license", default="unknown", metavar="NAME",
                         help="licence of the weights, as named by Hugging Face: apache-2.0, cc-by-4.0, other")
@@ -61,6 +64,8 @@ def info(args: argparse.Namespace) -> None:
 def export(args: argparse.Namespace) -> None:
     if not (args.onnx or args.safetensors):
         raise InputError("rawnext export", None, "needs --onnx FILE, --safetensors DIR, or both")
+    if args.int8 and not args.onnx:
+        raise InputError("--int8", None, "needs --onnx FILE")
     folder = model_folder(args)
     if args.safetensors:
         from rawnext.export.release import export_safetensors
@@ -70,4 +75,4 @@ def export(args: argparse.Namespace) -> None:
     if args.onnx:
         from rawnext.export.onnx import export_onnx
 
-        print(f"wrote {args.onnx}: {export_onnx(folder, args.onnx)}")
+        print(f"wrote {args.onnx}: {export_onnx(folder, args.onnx, args.int8)}")
