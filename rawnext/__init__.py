@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rawnext.data.media import read_audio
     from rawnext.inference.extractor import Extractor
 
+__version__ = "0.1.0"  # pyproject.toml reads it
 __all__ = ["Extractor", "read_audio"]
 
 

@@ -24,6 +24,7 @@ YAML_BYTES = 1 << 20
 MOST_ALIASES = 20
 MOST_NESTED = 50  # brackets; PyYAML's time grows with the cube of their number, 4 s for 3,000
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"  # the model that comes with the package
+ADDRESS = ("hf:", "https://", "http://")  # beginnings of a model's name that are not a path
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Train:
     margin_from: float = 0  # epoch until which a margin loss has margin 0
     margin_full: float = 0  # epoch from which it has its full margin; linear in between
     log_every: int = 50  # steps
+    wandb: str = ""  # project of Weights & Biases that gets the curves of tensorboard too; empty: none
     save_minutes: float = 10  # between checkpoints; there is one at each epoch's end too
     save_every: int = 0  # steps between checkpoints, in addition; 0: none
     keep: int = 3  # newest checkpoints
@@ -133,7 +135,15 @@ def load_config(paths: Sequence[PathLike], overrides: Sequence[str] = (), init: 
 
 
 def model_folder(name: PathLike) -> Path:
-    """A model's folder; the name `pretrained` is the model of the package, if there is no such folder."""
+    """A model's folder; the name `pretrained` is the model of the package, if there is no such folder.
+
+    An address, such as hf:OWNER/NAME or https://HOST/ARCHIVE#sha256=HEX, is downloaded (rawnext/download.py).
+    Raises: InputError: it cannot be downloaded.
+    """
+    if str(name).startswith(ADDRESS):
+        from rawnext.download import download
+
+        return download(str(name))
     return PRETRAINED if str(name) == "pretrained" and not Path(name).exists() else Path(name)
 
 

@@ -22,13 +22,17 @@ def normal(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+NOT_INSTALLED = {"huggingface-hub", "wandb"}  # of extras that make env leaves out
+
+
 def test_every_dependency_is_pinned_within_its_bounds(root, lock):
     text = (root / "pyproject.toml").read_text()
     own = [Requirement(line) for line in re.findall(r'^  "([\w.-]+[<>=][^"]*)",', text, re.M)]
     assert len(own) > 20
     for requirement in own:
         assert len(requirement.specifier) == 2, f"{requirement}: a lower and an upper bound"
-        assert lock.get(normal(requirement.name), "0") in requirement.specifier, f"{requirement}: make lock"
+        if (name := normal(requirement.name)) not in NOT_INSTALLED:
+            assert lock.get(name, "0") in requirement.specifier, f"{requirement}: make lock"
     assert list(lock) == sorted(lock)
 
 

@@ -5,18 +5,22 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from rawnext import __version__
 from rawnext.cli import diarize, embed, evaluate, gallery, model, score, serve, verify
 from rawnext.errors import InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
-MODEL is an experiment folder of a recipe or a folder written by `rawnext export --safetensors`. The environment
-variable RAWNEXT_MODEL sets it for all commands. Without either, the model that comes with the package is used."""
+MODEL is an experiment folder of a recipe, a folder written by `rawnext export --safetensors`, or the address of such a
+folder: hf:OWNER/NAME[@REVISION] on the Hugging Face Hub, or https://HOST/ARCHIVE#sha256=HEX, a tar archive. The
+environment variable RAWNEXT_MODEL sets it for all commands. Without either, the model that comes with the package is
+used."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("rawnext", description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for part in (embed, verify, gallery, score, evaluate, diarize, model, serve):
         part.add_to(commands)

@@ -39,8 +39,9 @@ def add_audio(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", metavar="MODEL", type=Path, default=os.environ.get(MODEL_VARIABLE),
-                        help=f"folder of the trained model (default: ${MODEL_VARIABLE}, or the model of the package)")
+    parser.add_argument("-m", "--model", metavar="MODEL", default=os.environ.get(MODEL_VARIABLE),
+                        help=f"folder or address of the trained model (default: ${MODEL_VARIABLE}, or the model of the "
+                             "package)")
     parser.add_argument("--device", default="auto",
                         help="cpu, cuda, cuda:1, ...; auto (the default): a GPU if available")
     parser.add_argument("--longest", type=float, metavar="SECONDS",
@@ -90,12 +91,13 @@ def load_judge(args: argparse.Namespace) -> "Judge":
 
 def model_folder(args: argparse.Namespace) -> Path:
     """The folder of the model named by the options; without a name that of the package, which is reported once."""
-    from rawnext.config import PRETRAINED
+    from rawnext import config
 
     if not args.model:
-        args.model = PRETRAINED
-        print(f"rawnext: no --model: using the model of the package ({PRETRAINED}/README.md)", file=sys.stderr)
-    return Path(args.model)
+        args.model = config.PRETRAINED
+        print(f"rawnext: no --model: using the model of the package ({args.model}/README.md)", file=sys.stderr)
+    args.model = config.model_folder(args.model)
+    return args.model
 
 
 def print_doubts(doubts: Iterable[str], about: str = "") -> None:

@@ -86,10 +86,12 @@ class Extractor:
         """Load the model of an experiment folder or of a folder from `rawnext export --safetensors`.
 
         Args:
-            folder: `pretrained` is the model that comes with the package.
+            folder: `pretrained` is the model that comes with the package; hf:OWNER/NAME[@REVISION] is a repository of
+                the Hugging Face Hub, and https://HOST/ARCHIVE#sha256=HEX a tar archive of an exported model. Both are
+                downloaded once.
             device: cpu, cuda, cuda:1, ...; auto: a GPU if there is one.   longest_s, warn, vad: see the class.
-        Raises: InputError: a file is missing, damaged or belongs to another model, there is no such device, or the
-            package of the voice activity detection is not installed.
+        Raises: InputError: a file is missing, damaged or belongs to another model, there is no such device, the model
+            cannot be downloaded, or the package of the voice activity detection is not installed.
         """
         try:
             place = choose_device(device) if device in DEVICES else torch.device(device)

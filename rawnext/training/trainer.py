@@ -44,6 +44,7 @@ from rawnext.training.dataset import EpochDataset, TrainingLoader, fit_batch, re
 from rawnext.training.optim import build_optimizer, follow, learning_rate, margin_share
 from rawnext.training.precision import amp_type, describe, set_gpu_options
 from rawnext.training.preemption import SAVE, STOP, Preempted, StopRequest
+from rawnext.training.scalars import Scalars, check_wandb
 from rawnext.training.task import build_task
 from rawnext.training.teacher import read_teacher
 
@@ -67,7 +68,8 @@ class Trainer:
             of them after each epoch.
         init: folder of a trained experiment to start from; empty: new weights.
         teacher: scp of another network's embeddings to learn from; empty: none.
-    Raises: InputError: batch.speakers cannot be divided among the processes; see build_task and read_teacher.
+    Raises: InputError: batch.speakers cannot be divided among the processes; see build_task, read_teacher and
+            check_wandb.
     """
 
     def __init__(self, config: Config, table: CutTable, banks: Mapping[str, CutTable], exp: Path, device: torch.device,
@@ -84,6 +86,7 @@ class Trainer:
         self.teacher = read_teacher(teacher, table, config) if teacher else None
         self.data = {"train": sha256(table.path), **{name: sha256(bank.path) for name, bank in banks.items()},
                      **({"teacher": self.teacher.sha256} if self.teacher else {})}
+        check_wandb(config.train.wandb)
         report_undrawn(table, config)
         sync = config.train.sync_batchnorm
         torch.manual_seed(config.seed)
@@ -111,7 +114,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.runs: list[dict[str, str]] = []  # the first, and each that computed with something else
         self.sums = dict(SUMS)
-        self.writer: Any = None
+        self.scalars: Scalars
         self.saved_at = time.monotonic()
         self.stop: StopRequest
         self.saver: checkpoint.Saver
@@ -135,9 +138,7 @@ class Trainer:
             if state is None:
                 self.set_aside()
             save_config(self.config, self.exp / "config.yaml")  # not before `restore` has accepted it
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.exp / "tensorboard"), purge_step=self.step)
+            self.scalars = Scalars(self.exp, self.config, self.step)
         self.note_run()
         folder, keep = self.exp / "checkpoints", self.config.train.keep
         with StopRequest(self.device) as self.stop, checkpoint.Saver(folder, keep) as self.saver:
@@ -318,8 +319,7 @@ class Trainer:
         log.info("epoch=%d step=%d/%d loss=%.4f acc=%.3f lr=%.2e utts_per_s=%.1f data_wait=%.3f bad=%d", self.epoch + 1,
                  self.step_in_epoch, steps_per_epoch, row["loss"], row["acc"], row["lr"], row["utts_per_s"],
                  row["data_wait"], self.num_bad)
-        for name in ("loss", "acc", "utts_per_s", "data_wait", "lr"):
-            self.writer.add_scalar(name, row[name], self.step)
+        self.scalars.add({name: row[name] for name in ("loss", "acc", "utts_per_s", "data_wait", "lr")}, self.step)
 
     def means(self) -> dict[str, float]:
         """The epoch so far: loss and accuracy of all processes, times of this one, and the learning rate."""
@@ -336,7 +336,7 @@ class Trainer:
             row.update(found := self.validation(self.task.model))
             if found:
                 log.info("epoch=%d eer_dev=%.4g min_dcf_dev=%.4g", self.epoch + 1, row["eer_dev"], row["min_dcf_dev"])
-                self.writer.add_scalar("eer_dev", row["eer_dev"], self.step)
+                self.scalars.add({"eer_dev": row["eer_dev"]}, self.step)
         self.epoch, self.step_in_epoch, self.sums = self.epoch + 1, 0, dict(SUMS)
         if self.averaged is not None and self.config.train.epochs - self.epoch < self.config.train.average:
             self.averaged.update_parameters(self.task.model)

@@ -12,6 +12,7 @@ import soundfile
 from corpus import voice
 from tiny_model import write_experiment
 
+import rawnext
 from rawnext.cli.main import all_actions, build_parser, main
 from rawnext.errors import InputError
 
@@ -38,6 +39,15 @@ def test_help_is_quick_and_imports_no_torch(root):
     code = ("import sys\nfrom rawnext.cli.main import build_parser\nbuild_parser()\n"
             "assert not sys.modules.keys() & {'torch', 'soundfile', 'scipy.signal'}")
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_version_is_that_of_the_package_and_the_citation(root, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"rawnext {rawnext.__version__}\n"
+    assert f"\nversion: {rawnext.__version__}\n" in (root / "CITATION.cff").read_text()
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "rawnext.__version__"}
 
 
 def test_error_in_a_list_from_standard_input_is_one_line(root, tmp_path):

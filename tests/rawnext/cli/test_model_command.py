@@ -122,10 +122,13 @@ def test_damaged_safetensors_are_refused(exp, tmp_path):
 @pytest.mark.slow
 def test_onnx_metadata_state_their_source(exp, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rawnext.export.onnx, "SECONDS", (0.1, 0.5))
-    main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx")])
+    main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx"), "--int8"])
     assert capsys.readouterr().out.count("\n") == 1
     origin = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert origin["model_sha256"] == sha256(exp / "model.pt") and origin["commit"] and origin["sample_rate"] == "16000"
     assert origin["config"] == (exp / "config.yaml").read_text()
+    assert origin["framework"] == "rawnext" and origin["output_dim"] == "8" and origin["weights"] == "int8"
+    with pytest.raises(InputError, match="--int8: needs --onnx"):
+        main(["export", str(exp), "--int8", "--safetensors", str(tmp_path / "a")])
     with pytest.raises(InputError, match="needs --onnx FILE"):
         main(["export", str(exp)])

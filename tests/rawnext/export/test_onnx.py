@@ -45,6 +45,26 @@ def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd
         assert all(np.abs(vector - expected).max() < tolerance * np.abs(expected).max() for vector in found)
 
 
+@pytest.mark.slow
+def test_matrices_of_8_bits(tmp_path, monkeypatch, capfd):
+    """A smaller file with integer products and float convolutions, whose embeddings are near the model's."""
+    name, options = SYSTEMS[4]
+    model = randomise(MODELS.build(name, {**options, "channels": 128})).float()
+    monkeypatch.setattr(export, "SECONDS", (0.1, 0.5))
+    small, large = tmp_path / "int8.onnx", tmp_path / "float.onnx"
+    assert 1e-3 < export.write_onnx(model, small, {"made_from": "a test"}, int8=True) < 0.2
+    export.write_onnx(model, large, {})
+    assert capfd.readouterr() == ("", "") and {path.name for path in tmp_path.iterdir()} == {small.name, large.name}
+    assert small.stat().st_size < 0.9 * large.stat().st_size
+    file = onnx.load(small)
+    kinds = {node.op_type for node in file.graph.node}
+    assert "MatMulInteger" in kinds and "Conv" in kinds and "ConvInteger" not in kinds
+    assert {prop.key: prop.value for prop in file.metadata_props} == {"made_from": "a test"}
+    monkeypatch.setattr(export, "MAX_DIFFERENCE_INT8", 1e-4)
+    with pytest.raises(RuntimeError, match="differ from PyTorch"):
+        export.write_onnx(model, tmp_path / "new.onnx", {}, int8=True)
+
+
 def test_mel_energies_without_complex_numbers():
     features = LogMel(40, 20, 7600, norm="none")
     wave = torch.randn(2, 5000)
