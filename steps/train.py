@@ -110,12 +110,13 @@ def make_validator(dev: str, config, num_workers: int):
     import numpy as np
     import torch
 
-    from rawnext.data.wav import check_sources, load_waves, read_sources
+    from rawnext.data.wav import check_sources, load_wave, read_sources
     from rawnext.dist import is_main, rank_world, sum_over_processes
     from rawnext.inference.extract import device_of, embed_all
     from rawnext.kaldi.tables import check_trial_ids, read_trials
     from rawnext.scoring.cosine import cosine_scores
     from rawnext.scoring.metrics import eer, min_dcf
+    from rawnext.training.dataset import epoch_loader
 
     sources = read_sources(dev)
     if is_main():
@@ -125,12 +126,31 @@ def make_validator(dev: str, config, num_workers: int):
     check_trial_ids(trials, Path(dev) / "trials", row_of, f"{dev}/wav.scp")
     enroll, test = (np.array([row_of[utt] for utt in side]) for side in trials[:2])
     rank, world = rank_world()
+    own = range(rank, len(sources), world)
+
+    class Waves(torch.utils.data.Dataset):
+        """This process's share; an error in a data worker is returned, so that it keeps its type."""
+
+        def __len__(self) -> int:
+            return len(own)
+
+        def __getitem__(self, item: int):
+            source = sources[own[item]]
+            try:
+                return source.utt, torch.from_numpy(load_wave(source))
+            except InputError as error:
+                return source.utt, error
+
+    def waves():
+        for utt, wave in epoch_loader(Waves(), num_workers):
+            if isinstance(wave, InputError):
+                raise wave
+            yield utt, wave.numpy()
 
     def validate(model) -> dict[str, float]:
         embeddings = torch.zeros(len(sources), model.embedding_dim)
-        waves = load_waves(sources[rank::world], num_workers)
-        for row, (_, vector) in enumerate(embed_all(model, waves, "native", config)):
-            embeddings[rank + world * row] = torch.from_numpy(vector)
+        for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
+            embeddings[row] = torch.from_numpy(vector)
         x = sum_over_processes(embeddings.to(device_of(model))).cpu().numpy()
         if not is_main():
             return {}
