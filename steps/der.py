@@ -34,9 +34,7 @@ def main() -> None:
         raise InputError(args.hypothesis, None, f"{unknown[0]} is not in {args.reference}")
     rows = {name: diarization_errors(turns, hypothesis.get(name, []), args.collar, args.ignore_overlap)
             for name, turns in reference.items()}
-    total = Errors()
-    for errors in rows.values():
-        total = total.plus(errors)
+    total = Errors(*map(sum, zip(*rows.values())))
     if total.total == 0:
         raise InputError(args.reference, None, "has no speech that is scored")
     if not args.json:

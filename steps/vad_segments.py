@@ -49,9 +49,8 @@ def main() -> None:
             first, last = source.start_s + start, source.start_s + end
             # the last frame may be shorter than the others
             known = source.end_s if source.end_s >= 0 else source.start_s + len(decisions[source.utt]) / 100 - 0.01
-            last = min(last, known)
             segments[f"{source.utt}-{round(100 * start):07d}-{round(100 * end):07d}"] = (
-                utt2spk[source.utt], f"{recordings[source.path]} {first:.5f} {last:.5f}{channel}")
+                utt2spk[source.utt], f"{recordings[source.path]} {first:.5f} {min(last, known):.5f}{channel}")
     if not segments:
         raise InputError(args.data_dir / "vad.scp", None, "has no speech in any utterance")
     write_lines(args.out_dir / "wav.scp", (f"{key} {path}" for path, key in recordings.items()))

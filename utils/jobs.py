@@ -52,9 +52,7 @@ class Request:
     name: str | None = None  # JOB, or the identifier used in its place
     start: int = 1
     end: int = 1
-    mem: str | None = None
     gpu: int = 0
-    time: str | None = None
     num_threads: int | None = None
     num_nodes: int = 1
     max_jobs_run: int | None = None
@@ -139,7 +137,8 @@ def _take_option(words: deque[str], request: Request) -> None:
     elif option in TEXT_OPTIONS:
         if option == "--pick" and values[0] not in PICKS:
             raise LauncherError(f"--pick must be one of {', '.join(PICKS)}, got '{values[0]}'")
-        setattr(request, attribute, values[0])
+        if option in ("--pick", "--config"):
+            setattr(request, attribute, values[0])
     else:
         _warn_if_misspelled(option, values)
         if not option.startswith("--"):

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -238,9 +239,7 @@ def hold_out_speakers(utterances: Sequence[Utterance], num: int,
     Returns: (train, dev), each in the given order; the same seed and speakers give the same choice.
     Raises: InputError: there are not enough speakers, or none would be left to train on.
     """
-    counts: dict[str, int] = {}
-    for u in utterances:
-        counts[u.spk] = counts.get(u.spk, 0) + 1
+    counts = Counter(u.spk for u in utterances)
     fit = sorted(spk for spk, count in counts.items() if count >= 2)
     if num > len(fit) or num >= len(counts):
         raise InputError("held-out speakers", None, f"{num} were requested; {len(fit)} of {len(counts)} speakers have "

@@ -22,9 +22,6 @@ class Errors(NamedTuple):
     false_alarm: float = 0.0
     confusion: float = 0.0
 
-    def plus(self, other: "Errors") -> "Errors":
-        return Errors(*(a + b for a, b in zip(self, other)))
-
 
 def activity(turns: Sequence[Turn], times: np.ndarray) -> np.ndarray:
     """(S, N) bool: who of S speakers talks in the intervals between N + 1 times, which include all starts and ends."""

@@ -42,7 +42,7 @@ def parse(line: str):
 def test_parse_takes_options_before_and_after_the_range():
     request = parse("--mem 4G -V N=3:5 --num-threads 2 -pe smp 4 --gpu 1 x.N.log cmd --job N --gpu 7")
     assert (request.name, list(request.jobs)) == ("N", [3, 4, 5])
-    assert (request.mem, request.num_threads, request.gpu) == ("4G", 2, 1)
+    assert (request.long_options["mem"], request.num_threads, request.gpu) == ("4G", 2, 1)
     assert request.command == "cmd --job N --gpu 7"               # options after the log belong to the command
     assert request.short_options == [["-V"], ["-pe", "smp", "4"]]         # for the scheduler
     assert str(request.log_path(4)) == "x.4.log"
@@ -58,7 +58,7 @@ def test_job_name_is_replaced_everywhere():
 def test_long_options():
     request = parse("--num-threads 02 --time 1-0 --own x --max-jobs-run 7 -tc 3 --pick all --config f -q a --mem 1 x c")
     assert request.long_options == {"num_threads": "2", "time": "1-0", "own": "x", "max_jobs_run": "3", "mem": "1"}
-    assert (request.time, request.num_nodes, request.short_options) == ("1-0", 1, [["-q", "a"]])
+    assert (request.long_options["time"], request.num_nodes, request.short_options) == ("1-0", 1, [["-q", "a"]])
 
 
 def test_smallest_job_limit_applies():

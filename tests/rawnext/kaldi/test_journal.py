@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rawnext.errors import InputError
-from rawnext.kaldi.journal import num_common, whole_entries, write_journal
+from rawnext.kaldi.journal import whole_entries, write_journal
 
 UTTS = [(f"spk{i // 4}-é{i}", f"/audio/{i}.wav 100") for i in range(11)]
 HEAD = ["model abc", "protocol native"]
@@ -170,11 +170,6 @@ def test_only_whole_float_vectors_with_their_keys_are_kept(tmp_path):
     ark.write_bytes(b"a \0BFV \4\xff\xff\xff\xff" + bytes(100))
     assert whole_entries(ark, ["a"]) == []
 
-
-@given(st.lists(st.sampled_from("ab")), st.lists(st.sampled_from("ab")))
-def test_num_common_is_the_length_of_the_common_prefix(old, new):
-    n = num_common(old, new)
-    assert old[:n] == new[:n] and (n == min(len(old), len(new)) or old[n] != new[n])
 
 
 SLOW = """

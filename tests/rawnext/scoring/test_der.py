@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The diarization error rate: values computed by hand, and a count of frames by another way."""
 
+import runpy
+import sys
 from itertools import permutations
 
 import numpy as np
 import pytest
 
-from rawnext.kaldi.rttm import Turn
-from rawnext.scoring.der import Errors, diarization_errors
+from rawnext.kaldi.rttm import Turn, write_rttm
+from rawnext.scoring.der import diarization_errors
 
 
 def turns(text):
@@ -62,6 +64,12 @@ def test_random_turns_agree_with_a_count_of_frames():
         assert diarization_errors(*sides) == pytest.approx(by_frames(*sides, 120))
 
 
-def test_rates_are_weighted_by_speech():
-    total = Errors(10, 1, 0, 0).plus(Errors(30, 0, 3, 4))
-    assert sum(total[1:]) / total.total == pytest.approx(8 / 40)
+def test_the_total_is_weighted_by_speech(root, tmp_path, monkeypatch, capsys):
+    write_rttm(tmp_path / "ref", [Turn("r1", 0, 10, "a"), Turn("r2", 0, 30, "a")])
+    write_rttm(tmp_path / "hyp", [Turn("r1", 1, 10, "x"), Turn("r2", 0, 33, "x")])
+    monkeypatch.setattr(sys, "argv", ["der.py", str(tmp_path / "ref"), str(tmp_path / "hyp")])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(root / "steps/der.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "r1 10.00 10.00 0.00 0.00 10.0", "r2 10.00 0.00 10.00 0.00 30.0", "TOTAL 10.00 2.50 7.50 0.00 40.0"]
