@@ -39,7 +39,7 @@ def add_audio(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--model", metavar="MODEL", default=os.environ.get(MODEL_VARIABLE),
+    parser.add_argument("-m", "--model", metavar="MODEL", default=os.environ.get(MODEL_VARIABLE) or None,
                         help=f"folder or address of the trained model (default: ${MODEL_VARIABLE}, or the model of the "
                              "package)")
     parser.add_argument("--device", default="auto",
@@ -93,7 +93,7 @@ def model_folder(args: argparse.Namespace) -> Path:
     """The folder of the model named by the options; without a name that of the package, which is reported once."""
     from rawnext import config
 
-    if not args.model:
+    if args.model is None:  # an empty name is an error, as of a shell's variable that is not set
         args.model = config.PRETRAINED
         print(f"rawnext: no --model: using the model of the package ({args.model}/README.md)", file=sys.stderr)
     args.model = config.model_folder(args.model)

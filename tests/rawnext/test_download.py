@@ -180,6 +180,13 @@ def test_addresses_that_are_refused(cache, address, why):
     assert "\n" not in str(caught.value) and not [*cache.rglob("*")]
 
 
+def test_an_empty_name_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", voice(0, 0, 1), 16000)
+    with pytest.raises(InputError, match="config.yaml: no such file"):
+        main(["embed", "-m", "", "a.wav"])
+
+
 def test_the_cache_is_where_users_expect_it(monkeypatch):
     for name, value, folder in (("HOME", "/home/a", "/home/a/.cache/rawnext"), ("XDG_CACHE_HOME", "/c", "/c/rawnext"),
                                 ("RAWNEXT_CACHE", "/r", "/r")):
