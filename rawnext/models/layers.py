@@ -19,6 +19,8 @@ def conv1d(layer: nn.Module, x: Tensor) -> Tensor:
     """Convolution over frames with the layer's kernel, stride, padding, dilation, groups: (B, L, I) -> (B, L', O)."""
     assert isinstance(layer, nn.Conv1d) and isinstance(layer.padding, tuple)
     options = (layer.stride[0], layer.padding[0], layer.dilation[0], layer.groups)
+    if layer.kernel_size == (1,) and layer.padding == (0,) and layer.stride != (1,):
+        x, options = x[:, :: layer.stride[0]], (1, *options[1:])  # see MaskedConv2d in resnet34.py
     dense3 = options == (1, 1, 1, 1) and layer.kernel_size == (3,) and layer.bias is None
     if dense3 and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
         return _DenseConv3.apply(x, layer.weight)

@@ -35,7 +35,12 @@ class MaskedConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=bias, groups=groups)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return super().forward(zero_tail_2d(x, lengths))
+        x = zero_tail_2d(x, lengths)
+        if self.kernel_size == (1, 1):
+            # The stride of a 1x1 convolution selects values. Left to torch 2.13, its gradient overwrites memory on a
+            # CPU with AVX-512 if there are fewer than 16 channels.
+            return F.conv2d(x[..., :: self.stride[0], :: self.stride[1]], self.weight, self.bias, groups=self.groups)
+        return super().forward(x)
 
 
 def plain_conv(inputs: int, outputs: int, kernel: int, stride: int, height: int) -> MaskedConv2d:

@@ -9,11 +9,12 @@ from rawnext.models.layers import conv1d, upsample
 
 
 @pytest.mark.parametrize("options", [dict(padding=1), dict(padding=1, groups=2), dict(stride=3),
-                                     dict(padding=2, dilation=2), dict(padding=1, bias=True)])
+                                     dict(padding=2, dilation=2), dict(padding=1, bias=True),
+                                     dict(kernel_size=1, stride=2)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_convolution(options, dtype):
     torch.manual_seed(0)
-    layer = nn.Conv1d(4, 6, 3, **{"bias": False, **options}, dtype=dtype)
+    layer = nn.Conv1d(4, 6, **{"kernel_size": 3, "bias": False, **options}, dtype=dtype)
     gradients = []
     x, g = torch.randn(2, 11, 4, dtype=dtype), None
     for run in (lambda x: conv1d(layer, x), lambda x: layer(x.transpose(1, 2)).transpose(1, 2)):

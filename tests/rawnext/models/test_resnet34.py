@@ -22,6 +22,7 @@ from model_checks import (
 from rawnext.config import load_config, split_name
 from rawnext.models import MODELS
 from rawnext.models.official import RESNET34, convert
+from rawnext.models.resnet34 import MaskedConv2d
 
 QUARTER = (16, 32, 64, 128)
 # model, options, parameters, GMACs for 32,240 samples with the mel matrix
@@ -225,3 +226,18 @@ def test_keys_of_a_training_checkpoint():
     keys = {"module.__S__.torchfb.1.mel_scale.fb": "features.mel.mel_scale.fb",
             "module.__S__.attention": "pooling.attention", "__S__.layer1.0.se.fc.0.bias": "layer1.0.se.0.bias"}
     assert rename({**keys, "module.__L__.w": "", "__S__.torchfb.0.flipped_filter": ""}) == {v: v for v in keys.values()}
+
+
+@pytest.mark.parametrize("channels", [4, 8, 16])
+@pytest.mark.parametrize("size", [(32, 110), (5, 7)])
+def test_strides_of_1x1_convolutions(channels, size):
+    """As torch in float64. In float32, torch's gradient overwrote memory, which ended small systems' training."""
+    layer = MaskedConv2d(channels, 6, 1, 2)
+    x = torch.randn(4, channels, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    exact, weight = x.detach().double().requires_grad_(), layer.weight.detach().double().requires_grad_()
+    y, wanted = layer(x), torch.nn.functional.conv2d(exact, weight, stride=2)
+    g = torch.randn_like(y)
+    y.backward(g)
+    wanted.backward(g.double())
+    for one, other in ((y, wanted), (x.grad, exact.grad), (layer.weight.grad, weight.grad)):
+        torch.testing.assert_close(one, other.float(), rtol=1e-4, atol=1e-4)
