@@ -138,7 +138,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int = 0) -> None:
     Raises: InputError: the archive is damaged, too large or refused.
     """
     if not hasattr(tarfile, "data_filter"):
-        raise InputError(archive, None, "this Python cannot unpack safely; use 3.10.12, 3.11.4, or later")
+        raise InputError(archive, None, "this Python cannot unpack safely; use 3.11.4 or later")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(archive) as tar:

@@ -56,4 +56,4 @@ def stamp() -> dict[str, str]:
     return {"commit": commit(),
             "command": command(),
             "hardware": hardware(),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}

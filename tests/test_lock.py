@@ -147,4 +147,4 @@ def test_make_newest_removes_the_upper_bounds(root):
     done = subprocess.run(["sed", "-E", change, root / "pyproject.toml"], capture_output=True, text=True, check=True)
     own = [Requirement(line) for line in re.findall(r'^  "([\w.-]+[<>=][^"]*)",', done.stdout, re.M)]
     assert len(own) > 20 and all("<" not in str(requirement.specifier) for requirement in own)
-    assert 'requires-python = ">=3.10,<3.13"' in done.stdout
+    assert 'requires-python = ">=3.11,<3.13"' in done.stdout

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the Python environment .venv of this checkout.   utils/setup_env.sh     (or: make env)
-#   PYTHON=python3.12     the Python to use (3.10, 3.11 or 3.12)
+#   PYTHON=python3.12     the Python to use (3.11 or 3.12)
 #   TORCH="torch==2.13.0" the torch to install; TORCH_INDEX_URL=...  the package index it comes from
 #   NEWEST=1              the newest packages within pyproject.toml's bounds, in place of those of requirements.lock
 set -euo pipefail
@@ -14,17 +14,17 @@ die() {
   exit 1
 }
 
-version_ok() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2> /dev/null; }
+version_ok() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2> /dev/null; }
 
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
+  for candidate in ${PYTHON:-python3 python3.12 python3.11}; do
     if version_ok "$candidate"; then
       echo "$candidate"
       return
     fi
   done
-  die "no Python 3.10, 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11 python3.10}); set PYTHON=/path/to/python3"
+  die "no Python 3.11 or 3.12 found (tried: ${PYTHON:-python3 python3.12 python3.11}); set PYTHON=/path/to/python3"
 }
 
 python=$(find_python)
@@ -36,7 +36,7 @@ pip_install() { .venv/bin/python -m pip --disable-pip-version-check install -q -
 install_torch() { pip_install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$@" "$TORCH"; }
 
 # The tested versions hold for the Python that they were tested on, and for later ones: tests/test_lock.py compares what
-# the packages require. 3.10 lacks some of them.
+# the packages require.
 constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT
 minor=$(.venv/bin/python -c 'import sys; print(sys.version_info[1])')

@@ -68,7 +68,7 @@ class Service:
             work = asyncio.get_running_loop().run_in_executor(self.worker, self.analyse, body, int(channel))
             try:
                 return JSONResponse(await asyncio.wait_for(work, self.limits.wait_s))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise HTTPException(503, f"not finished within {self.limits.wait_s:g} s") from None
 
     def analyse(self, data: bytearray, channel: int) -> dict[str, Any]:

@@ -100,7 +100,7 @@ async def read_body(request: Request, max_bytes: int, seconds: float = BODY_S) -
 
     try:
         await asyncio.wait_for(read(), seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise HTTPException(408, f"did not arrive within {seconds:g} s") from None
     except ClientDisconnect:
         raise HTTPException(400, "incomplete request") from None

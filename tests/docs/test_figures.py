@@ -2,9 +2,9 @@
 """The pictures of the pages show the current code and its numbers."""
 
 import re
+import tomllib
 
 import pytest
-import tomllib
 import torch
 
 from rawnext.models import MODELS

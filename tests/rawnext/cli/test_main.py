@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from argparse import SUPPRESS
 from importlib import import_module
 
@@ -15,11 +16,6 @@ from tiny_model import write_experiment
 import rawnext
 from rawnext.cli.main import all_actions, build_parser, main
 from rawnext.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.11's tomllib reads pyproject.toml")
 
 PROGRAM = "import sys; sys.argv[0] = 'rawnext'; from rawnext.cli.main import program; program()"
 

@@ -89,10 +89,10 @@ def test_body_within_the_limit_is_read():
 
 
 @pytest.mark.parametrize(("chunks", "options", "status", "num_taken"), [
-    ([b"x" * 4] * 9, {}, 413, 3), ([b"x" * 4] * 9, {"length": 11}, 413, 0), ([b"x", None], {}, 400, 2),
-    ([b"x"] * 9, {"delay": 0.04}, 408, 2)])
+    ([b"x" * 4] * 9, {}, 413, {3}), ([b"x" * 4] * 9, {"length": 11}, 413, {0}), ([b"x", None], {}, 400, {2}),
+    ([b"x"] * 9, {"delay": 0.04}, 408, {0, 1, 2})])   # on a busy machine, fewer than two arrive in time
 def test_large_interrupted_and_slow_bodies_are_refused(chunks, options, status, num_taken):
     asked, taken = request(chunks, **options)
     with pytest.raises(HTTPException) as caught:
         asyncio.run(read_body(asked, 10, seconds=0.1))
-    assert caught.value.status_code == status and len(taken) == num_taken
+    assert caught.value.status_code == status and len(taken) in num_taken
