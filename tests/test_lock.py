@@ -62,9 +62,11 @@ def test_no_dependency_of_the_package_has_a_strong_copyleft():
     assert len(seen) > 20
 
 
-def test_actions_are_named_by_their_digests(root):
+def test_actions_and_images_are_named_by_their_digests(root):
     uses = re.findall(r"uses: (\S+)", (root / ".github/workflows/test.yml").read_text())
     assert uses and all(re.search(r"@[0-9a-f]{40}$", action) for action in uses)
+    images = re.findall(r"^FROM (\S+)", (root / "Dockerfile").read_text(), re.M)
+    assert images and all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images)
 
 
 def test_the_lock_holds_for_later_pythons_too(root, lock):
