@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONNX files: any batch size, any length, masks, and refusal of files that differ from PyTorch."""
 
+import logging
+
 import numpy as np
 import onnx
 import pytest
@@ -46,8 +48,9 @@ def test_embeddings_equal_the_models(name, options, tmp_path, monkeypatch, capfd
 
 
 @pytest.mark.slow
-def test_matrices_of_8_bits(tmp_path, monkeypatch, capfd):
+def test_matrices_of_8_bits(tmp_path, monkeypatch, capfd, caplog):
     """A smaller file with integer products and float convolutions, whose embeddings are near the model's."""
+    caplog.set_level(logging.WARNING)   # as without the INFO of programs that other tests ran in this process
     name, options = SYSTEMS[4]
     model = randomise(MODELS.build(name, {**options, "channels": 128})).float()
     monkeypatch.setattr(export, "SECONDS", (0.1, 0.5))
