@@ -167,6 +167,7 @@ def drop_capabilities() -> None:
 
 def run(words: list[str], folder: Path) -> tuple[int, str]:
     """Exit status, negative for a signal, and standard error of a command line in `folder`."""
+    reader = os.open(folder / "fifo", os.O_RDWR | os.O_NONBLOCK)   # else a program that writes to it waits for one
     pid = os.fork()
     if pid == 0:
         code = 99
@@ -199,6 +200,7 @@ def run(words: list[str], folder: Path) -> tuple[int, str]:
                     stream.flush()
             os._exit(code & 255)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    os.close(reader)
     return code, (folder.parent / "err.txt").read_text(errors="replace")
 
 
