@@ -73,6 +73,11 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
         text = error.object[max(0, error.start - 40):error.end]
         print(printable(f"{Path(sys.argv[0]).name}: {text}: not UTF-8 text"), file=sys.stderr)
         sys.exit(fault_code)
+    except RuntimeError as error:  # of Path.resolve, before Python 3.13
+        if not str(error).startswith("Symlink loop from "):
+            raise
+        print(printable(f"{Path(sys.argv[0]).name}: {error}"), file=sys.stderr)
+        sys.exit(fault_code)
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # from a library that writes its own files, such as tensorboard

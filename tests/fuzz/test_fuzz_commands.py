@@ -280,6 +280,14 @@ def test_odd_words(inputs, monkeypatch, line):
             assert last.isprintable(), f"{changed}: {errors}"
 
 
+@pytest.mark.parametrize("line", ["steps/make_shar.py data loop", "steps/vad_segments.py data loop",
+                                  "steps/cut_data_dir.py --durations 0.1 --trials data/trials data loop",
+                                  "local/noise/make_coded.py --codecs ulaw data loop"])
+def test_outputs_at_a_link_to_itself_are_one_line(inputs, line):
+    code, errors = run(shlex.split(line), copied(inputs))
+    assert code == 1 and "loop" in errors.splitlines()[-1] and "Traceback" not in errors, errors
+
+
 @pytest.mark.parametrize("kind", ["closed", "folder", "fifo"])
 def test_locks_that_cannot_be_taken_are_one_line(inputs, kind):
     folder = copied(inputs)
