@@ -139,6 +139,8 @@ def unpack(archive: Path, folder: Path, most_bytes: int = 0) -> None:
     """
     if not hasattr(tarfile, "data_filter"):
         raise InputError(archive, None, "this Python cannot unpack safely; use 3.11.4 or later")
+    if archive.exists() and not archive.is_file():  # a FIFO would be waited for
+        raise InputError(archive, None, "not a file")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(archive) as tar:

@@ -288,6 +288,11 @@ def test_outputs_at_a_link_to_itself_are_one_line(inputs, line):
     assert code == 1 and "loop" in errors.splitlines()[-1] and "Traceback" not in errors, errors
 
 
+def test_an_archive_that_is_a_fifo_is_refused(inputs):
+    code, errors = run(["local/unpack_tar.py", "fifo", "folder"], copied(inputs))
+    assert (code, errors) == (1, "unpack_tar.py: fifo: not a file\n")
+
+
 @pytest.mark.parametrize("kind", ["closed", "folder", "fifo"])
 def test_locks_that_cannot_be_taken_are_one_line(inputs, kind):
     folder = copied(inputs)
