@@ -11,6 +11,7 @@ audio.
 """
 
 import argparse
+import math
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +47,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("exp_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
-    if args.duration and args.duration < 0.1:
+    if args.duration and not 0.1 <= args.duration < math.inf:
         parser.error("--duration: at least 0.1 s")
-    if args.min_duration and args.min_duration < 0.1:
+    if args.min_duration and not 0.1 <= args.min_duration < math.inf:
         parser.error("--min-duration: at least 0.1 s")
     return args
 

@@ -48,7 +48,9 @@ def main() -> None:
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
     device = choose_device(args.device)
-    config = load_system(args.config.split(), shlex.split(args.set))
+    with as_input_error("--set"):
+        overrides = shlex.split(args.set)
+    config = load_system(args.config.split(), overrides)
     with as_input_error(args.config):
         model = MODELS.build(*split_name(config.model))
     if not isinstance(model, MelStats):

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, run_main
+from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, as_input_error, run_main
 from rawnext.files import read_object
 from rawnext.identity import KEY
 from rawnext.log import setup_log
@@ -64,7 +64,9 @@ def main() -> None:
 
     setup_log()
     args.init = args.init and str(model_folder(args.init))
-    config = load_system(args.config.split(), shlex.split(args.set), args.init)
+    with as_input_error("--set"):
+        overrides = shlex.split(args.set)
+    config = load_system(args.config.split(), overrides, args.init)
     if args.check:
         task = build_task(config, config.batch.speakers)
         if args.init:

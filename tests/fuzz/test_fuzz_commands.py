@@ -288,6 +288,17 @@ def test_outputs_at_a_link_to_itself_are_one_line(inputs, line):
     assert code == 1 and "loop" in errors.splitlines()[-1] and "Traceback" not in errors, errors
 
 
+@pytest.mark.parametrize(("words", "last"), [
+    (["steps/extract.py", "--duration", "nan", "data", "exp", "out"], "extract.py: error: --duration: at least 0.1 s"),
+    (["steps/fit_lda.py", "--set", "'", "--config", "small.yaml", "--train", "data", "new"],
+     "fit_lda.py: --set: No closing quotation"),
+    (["steps/train.py", "--check", "--set", "'", "--config", "small.yaml", "new"],
+     "train.py: --set: No closing quotation")])
+def test_odd_options_are_one_line(inputs, words, last):
+    code, errors = run(words, copied(inputs))
+    assert code in (1, 2, 65) and errors.splitlines()[-1] == last
+
+
 def test_an_archive_that_is_a_fifo_is_refused(inputs):
     code, errors = run(["local/unpack_tar.py", "fifo", "folder"], copied(inputs))
     assert (code, errors) == (1, "unpack_tar.py: fifo: not a file\n")
