@@ -310,7 +310,7 @@ def method_notes(rows: list[Row]) -> list[str]:
         which = [f"{title_of(row)}, {label_of(row['duration'])}" for row in rows if row.get("interval_note") == note]
         lines.append(f"{note[0].upper()}{note[1:]}. Of {which[0]}"
                      + (f" and {len(which) - 1} other evaluations." if len(which) > 1 else "."))
-    if speakers := sorted({row["num_speakers"] for row in rows if "eer_interval" in row}):
+    if speakers := sorted({row["num_speakers"] for row in rows if {"eer_interval", "num_speakers"} <= row.keys()}):
         lines.append("EER [from, to]: 95 % interval by a bootstrap over the test speakers "
                      f"({', '.join(map(str, speakers))} of them), bias-corrected percentiles: "
                      "docs/reference/metrics.md.")
