@@ -184,7 +184,7 @@ def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
             raise InputError(path, number + 1, "not UTF-8 text") from None
 
 
-# of a data directory, whose keys are utterances
+# Tables of a data directory that have a line for each utterance
 UTT_TABLES = ("utt2spk", "segments", "utt2dur", "utt2num_frames", "utt2lang", "utt2uniq", "utt2session", "utt2corpus",
               "text", "feats.scp", "vad.scp")
 

@@ -222,7 +222,7 @@ def main() -> None:
         except TooShort as error:  # the output of a command, or speech, whose length was not known
             if not args.min_duration:
                 raise
-            # All others are found at once: each time, the network is loaded and its last utterances embedded again.
+            # Find all others now: after each TooShort the network is loaded, and the last utterances embedded, again.
             rest = sources[sources.index(error.source):]
             short |= {source.utt: short_line(args, source, seconds) for source, seconds in find_short_ones(args, rest)}
     print(f"extract.py: {len(sources)} embeddings in {name}.ark, {kept} of them from an earlier run")

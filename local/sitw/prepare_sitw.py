@@ -27,8 +27,8 @@ from typing import NamedTuple
 from rawnext.data.listed import existing_folder, listed_file, rows, scan_all, write_lists
 from rawnext.data.manifest import Utterance, write_data_dir
 from rawnext.errors import InputError, run_main
-from rawnext.kaldi.tables import to_number
 from rawnext.kaldi.trial_forms import NamedTrials, read_trial_list
+from rawnext.kaldi.words import to_number
 from rawnext.log import setup_log
 
 log = logging.getLogger(__name__)

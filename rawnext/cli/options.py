@@ -101,9 +101,9 @@ def model_folder(args: argparse.Namespace) -> Path:
 
 
 def print_doubts(doubts: Iterable[str], about: str = "") -> None:
-    """Warnings on standard error.   about: the file."""
+    """Warnings on standard error.   about: the file; empty: the result."""
     for doubt in doubts:
-        print(printable(f"rawnext: {about}{': ' * bool(about)}{doubt}"), file=sys.stderr)
+        print(printable(": ".join(filter(None, ("rawnext", about, doubt)))), file=sys.stderr)
 
 
 def ark_scp(text: str) -> tuple[Path, Path]:

@@ -16,6 +16,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -56,8 +57,7 @@ def write_journal(name: Path, head: Sequence[str], utts: Sequence[tuple[str, str
         if ark.exists():
             os.replace(ark, partial)
         ends = whole_entries(partial, ids)
-        num_same = len(os.path.commonprefix([old_lines, lines]))  # noqa: RUF071 (of lists)
-        kept = max(0, min(len(ends), num_same - len(head)))
+        kept = max(0, min(len(ends), num_common(old_lines, lines) - len(head)))
         kept -= kept % chunk if kept < len(ids) or old_lines != lines else 0
         with open(partial, "ab") as file:
             file.truncate(ends[kept - 1] if kept else 0)
@@ -113,6 +113,11 @@ def whole_entries(ark: Path, utts: Iterable[str]) -> list[int]:
                 break
             ends.append(file.tell())
     return ends
+
+
+def num_common(old: Sequence[str], new: Sequence[str]) -> int:
+    """Length of the common first part of two lists."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new)))
 
 
 def replace_text(file: TextIO, lines: Sequence[str]) -> None:

@@ -71,16 +71,21 @@ def intervals(scores: np.ndarray, is_target: np.ndarray, speakers: np.ndarray, w
     Without an error all samples of speakers have the same figures, and the EER's interval is an upper bound.
     """
     units = units_of(is_target, speakers)
-    estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()),
-                                     1 if units.too_few else REPLICATES)
+    if units.too_few:
+        return no_interval(units)
+    estimate, replicates = bootstrap([scores], is_target, speakers, list(wanted.values()))
     return interval_entries(units, list(wanted), estimate[0], replicates[:, 0], eer_percent)
+
+
+def no_interval(units: Units) -> dict[str, Any]:
+    return {"interval_note": f"no interval: {units.too_few}"}
 
 
 def interval_entries(units: Units, names: list[str], estimate: np.ndarray, replicates: np.ndarray,
                      eer_percent: float) -> dict[str, Any]:
     """What intervals returns, of M measures with these names: (M,) estimates and (R, M) of the samples."""
     if units.too_few:
-        return {"interval_note": f"no interval: {units.too_few}"}
+        return no_interval(units)
     ends, varies = interval(estimate, replicates).T.tolist(), np.ptp(replicates, axis=0) > 0
     found = {f"{name}_interval": pair for name, pair, known in zip(names, ends, varies) if known}
     if eer_percent == 0:
