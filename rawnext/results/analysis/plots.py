@@ -174,7 +174,7 @@ def training_panel(axis, name: str, tables: Mapping[str, Mapping[str, np.ndarray
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(LogFormatter())
     else:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * axis.get_ylim()[1])  # no line on the frame
     if not last:
         axis.set(xticks=[], yticks=[])
         axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", color=GREY)
