@@ -168,7 +168,7 @@ def training_panel(axis, name: str, tables: Mapping[str, Mapping[str, np.ndarray
             axis.plot(table["epoch"][known], values, color=COLOURS[place % len(COLOURS)], marker=".", label=system)
             last.append(f"{system} ends at {values[-1]:.3g}")
     axis.set(ylabel=label, xlabel="epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.grid(alpha=0.3)
     if name == "lr" and any((table[name] > 0).any() for table in tables.values()):
         axis.set_yscale("log")
