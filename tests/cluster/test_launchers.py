@@ -15,7 +15,8 @@ import pytest
 from cluster import eventually
 
 DATE = r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \d{4}"
-WAIT = "touch began.$1; sleep 300 & wait $!"          # a long job; bash handles signals at once during `wait`
+# A long job. bash handles signals at once during `wait`. It is a loop because a scheduler may end `sleep` before bash.
+WAIT = "touch began.$1; for _ in {1..300}; do sleep 1 & wait $!; done"
 
 
 def test_an_array_and_its_logs(cluster):
