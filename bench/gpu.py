@@ -11,7 +11,6 @@ extraction: utterances of 4 to 20 s, in batches and one by one, by both protocol
 --dry: a tiny model on the CPU, which tests this program.
 """
 
-import argparse
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from bench.timing import Ratio, compare, in_turns, print_rows, ratio
 from bench.training import Step, counts
 from rawnext.config import Config, Extract, load_config, split_name
 from rawnext.dist import SyncBatchNorm, choose_device
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.inference.extract import embed_native, embed_paper
 from rawnext.models import MODELS
 from rawnext.models.folded import folded
@@ -171,7 +170,7 @@ PARTS: dict[str, Callable[[Bench], Iterator[Ratio]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--dry", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("parts", nargs="+", choices=PARTS, help="what to measure")
     args = parser.parse_args()

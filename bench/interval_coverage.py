@@ -10,14 +10,13 @@ of the p-values be below 0.05. `independent` is the interval that treats trials 
 prints the CPU seconds and peak memory of 1,000 samples on lists like VoxCeleb1's instead.
 """
 
-import argparse
 import resource
 import time
 from functools import partial
 
 import numpy as np
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.scoring.bootstrap import Measure, bootstrap, interval, p_value
 from rawnext.scoring.det import det_points
 from rawnext.scoring.metrics import eer_of, min_dcf_of
@@ -73,7 +72,7 @@ def print_times() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--speakers", type=int, nargs="+", default=[20, 40, 100], help="per test set (%(default)s)")
     parser.add_argument("--rounds", type=int, default=200, help="test sets per size (%(default)s)")
     parser.add_argument("--replicates", type=int, default=400, help="samples per bootstrap (%(default)s)")

@@ -8,14 +8,13 @@ The middle --seconds of each test utterance are multiplied by the stated gains, 
 last column both sides have random gains. Samples stay floating-point numbers: nothing is clipped or rounded.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import load_wave, read_sources
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.kaldi.tables import read_trials
 from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.metrics import eer
@@ -29,7 +28,7 @@ def embed(extractor, waves: list[np.ndarray], gains_db: np.ndarray) -> np.ndarra
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll", type=Path, required=True, help="data directory of the enroll side")
     parser.add_argument("--test", type=Path, required=True, help="data directory of the test side")
     parser.add_argument("--trials", type=Path, required=True)

@@ -9,7 +9,6 @@ the same level. Turns are 0.2 to 1 s apart; with --overlap, this share of them b
 one before. White noise is 40 dB below the speech. A speaker is used again when all others have been.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.vad import SHIFT, Energy, speech_frames
 from rawnext.data.wav import load_wave, read_sources
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.rttm import Turn, write_rttm
 from rawnext.kaldi.tables import read_table
@@ -71,7 +70,7 @@ def conversation(name: str, voices: Mapping[str, Sequence[np.ndarray]], num_turn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--num", type=int, default=24, help="conversations (default %(default)s)")
     parser.add_argument("--speakers", default="2 3 4", metavar="'N ...'",
                         help="numbers of speakers, in turn (default %(default)s)")

@@ -9,13 +9,12 @@ of it and two sorts. Writes the scores, one per line. Prints JSON: eer (%), num_
 (`loop_s`) and of writing (`write_s`).
 """
 
-import argparse
 import json
 import time
 
 import numpy as np
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 
 TOP = 300
 
@@ -46,7 +45,7 @@ def eer(scores: np.ndarray, is_target: np.ndarray) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", metavar="SCP", help="cohort embeddings for AS-norm (default: plain cosines)")
     parser.add_argument("--first", type=int, metavar="N", help="score only the first N trials")
     parser.add_argument("embeddings", metavar="SCP")

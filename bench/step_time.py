@@ -8,16 +8,15 @@ Prints parameters, GMACs per utterance and CPU seconds per step (forward, backwa
 rounds, in one thread, on random waveforms of the configuration's batch and crop, without reading or augmentation.
 """
 
-import argparse
 import time
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 
 SPEAKERS = 113  # classes of the losses, as in egs/speechocean762
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="steps of each system (default 5)")
     parser.add_argument("config", nargs="+", help="YAML files, one per system")
     args = parser.parse_args()

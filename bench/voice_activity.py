@@ -9,7 +9,6 @@ most energy are between two pauses of 1 to 3 s each (seed 0), all of it with whi
 a recording of --noise 15 dB below it.
 """
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.wav import load_wave, read_sources
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.metrics import eer
 
@@ -46,7 +45,7 @@ def between_pauses(speech: np.ndarray, noise: np.ndarray | None, rng: np.random.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll", type=int, default=2, help="enroll utterances of each speaker (default: 2)")
     parser.add_argument("--test", type=int, default=4, help="test utterances of each speaker (default: 4)")
     parser.add_argument("--noise", type=Path, help="folder with recordings of noise")

@@ -10,13 +10,12 @@ path_other; one of label, target or same. An utterance is named by its utt id or
 the ending (.wav) is ignored.
 """
 
-import argparse
 import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.tables import read_table, write_trial_list
 from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
@@ -68,7 +67,7 @@ def convert_map(path: Path, data_dir: Path) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--columns", default="", metavar="ENROLL,TEST,LABEL",
                         help="columns of a CSV: names, or numbers from 1")
     parser.add_argument("--target-is-0", action="store_true", help="label 0 means the same speaker, 1 different ones")

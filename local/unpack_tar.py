@@ -7,15 +7,14 @@
 Names and links that leave the folder, and devices, are refused (tarfile's filter "data", PEP 706).
 """
 
-import argparse
 from pathlib import Path
 
 from rawnext.download import unpack
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("folder", type=Path, help="must not exist")
     options = parser.parse_args()

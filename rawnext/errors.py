@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors in the user's input, and the exit codes of programs."""
 
+import argparse
 import contextlib
 import errno
 import io
@@ -8,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def printable(text: str) -> str:
@@ -22,6 +23,16 @@ def warn(path: str | os.PathLike[str], why: str) -> None:
     steps/verification.sh repeats these lines of its jobs' logs.
     """
     print(printable(f"{Path(sys.argv[0]).name}: WARNING: {os.fspath(path)}: {why}"), file=sys.stderr)
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, but it keeps the lines of the description, and its errors are printable, whatever was typed."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 class InputError(Exception):

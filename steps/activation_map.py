@@ -13,7 +13,7 @@ picture.
 import argparse
 from pathlib import Path
 
-from rawnext.errors import InputError, as_input_error, run_main
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
@@ -22,7 +22,7 @@ TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll", metavar="UTT[,UTT...]", help="utterances of the reference, in the data directory")
     parser.add_argument("--time-only", action="store_true",
                         help="average gradients over frequency only: each frame has its own channel weights")

@@ -7,21 +7,20 @@ steps/average_speakers.py data/vox1/spk2utt exp/rawnext/embeddings/vox1
 Reads DIR/embedding.scp; writes DIR/spk_embedding.{ark,scp} and DIR/num_utts.ark (text, `spk count`).
 """
 
-import argparse
 from collections.abc import Iterator
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import read_lines, write_lines
 from rawnext.kaldi.ark import read_vectors, write_vectors
 from rawnext.kaldi.tables import read_table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--skipped", type=Path, metavar="FILE",
                         help="utterances without an embedding, the first word of each line")
     parser.add_argument("spk2utt", type=Path)

@@ -12,7 +12,7 @@ Table 4.
 import argparse
 from pathlib import Path
 
-from rawnext.errors import InputError, as_input_error, run_main
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
 
@@ -20,7 +20,7 @@ POLICIES = ("tiled", "native")
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--durations", default="1 2 3 4 5 6 7 8 9 10", metavar="'S ...'",
                         help="seconds (default %(default)s)")
     parser.add_argument("--policy", choices=POLICIES, default="tiled", help="tiled: repeat cuts up to the longest "

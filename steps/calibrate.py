@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, as_input_error, run_main, warn
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
 from rawnext.files import replaced_together, write_lines
 from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
 from rawnext.kaldi.tables import Trials, read_scored_trials, read_scores, read_table, read_trials, write_scores
@@ -146,9 +146,9 @@ def apply(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(required=True, metavar="fit|apply")
-    common = argparse.ArgumentParser(add_help=False)
+    common = ArgumentParser(add_help=False)
     common.add_argument("--backend", required=True, help="back end of the scores; a model is for one of them")
     common.add_argument("--protocol", required=True, help="protocol of the embeddings; a model is for one of them")
     common.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")

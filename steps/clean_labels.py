@@ -11,13 +11,12 @@ OUT_DIR/utt_list has the utterances to keep, for utils/subset_data_dir.py --utt-
 utterances and one of each speaker that agrees best with the label.
 """
 
-import argparse
 import html
 from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.embeddings import read_side
@@ -46,7 +45,7 @@ def page(data_dir: str, doubtful: list[list[str]], typical: dict[str, str]) -> l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--threshold", type=float, help="keep utterances with a cosine from this one on")
     limit.add_argument("--share", type=float, help="drop this share (0 to 1) of the utterances that have a cosine")

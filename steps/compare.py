@@ -7,17 +7,16 @@ steps/compare.py --out exp/COMPARISON.md exp/rawnext exp/resnext exp/ecapa_tdnn
 Each experiment must have completed stage 8.
 """
 
-import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 from rawnext.results.comparison import comparison
 from rawnext.results.rows import read_rows, title_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the tables to FILE, too")
     parser.add_argument("--plot", type=Path, metavar="FILE", action="append",
                         help="draw EER against duration, too, as .png or .pdf (may be repeated)")

@@ -17,13 +17,13 @@ import numpy as np
 
 from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_spans, read_tables, seconds_of, write_cut_dir
 from rawnext.data.wav import read_sources
-from rawnext.errors import InputError, as_input_error, run_main
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import Trials, check_trial_ids, read_trials, write_trials
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--durations", required=True, metavar="'S ...'", help="seconds; OUT/full is always written")
     parser.add_argument("--policy", choices=POLICIES, default="centre", help="part to keep (default %(default)s)")
     parser.add_argument("--short", choices=SHORT, default="keep", help="shorter utterances (default %(default)s)")

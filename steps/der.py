@@ -8,15 +8,14 @@ As NIST's md-eval.pl: the share of the reference's speech that is missed, false 
 Recordings that the reference does not name are an error; those that only it names are missed.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--collar", type=float, default=0, metavar="S",
                         help="do not score S seconds before and after each start and end of the reference (default: 0)")
     parser.add_argument("--ignore-overlap", action="store_true", help="score only the time of one speaker or none")

@@ -11,14 +11,14 @@ import argparse
 import json
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
 
 def parse() -> argparse.Namespace:
     from rawnext.cli.diarize import add_settings
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
     parser.add_argument("--vad", choices=("energy", "silero", "scp", "rttm"), default="energy",

@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rawnext.errors import run_main, warn
+from rawnext.errors import ArgumentParser, run_main, warn
 from rawnext.files import read_object, write_lines
 from rawnext.identity import KEY, network_of, one_model, origin
 from rawnext.kaldi.tables import read_scored_trials
@@ -46,7 +46,7 @@ def summary(row: dict[str, Any]) -> str:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--exp", required=True, type=Path, help="experiment, with config.yaml")
     parser.add_argument("--list", required=True, help="name of the trial list")
     parser.add_argument("--data-set", required=True)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
 ADVICE = "; --min-duration 0.1 skips them, and steps/make_cuts.py --min-duration 0.1 removes them from the tables"
@@ -24,7 +24,7 @@ CHUNKS = {"native": 64, "paper": 16}  # utterances that are batched together; a 
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
     parser.add_argument("--protocol", choices=tuple(CHUNKS), default="native",

@@ -7,19 +7,18 @@ steps/fit_lda.py --config conf/small/mel_lda.yaml --train data/train exp/mel_lda
 Writes config.yaml, model.pt and train_info.json as steps/train.py does; later stages are the same.
 """
 
-import argparse
 import shlex
 import sys
 import time
 from pathlib import Path
 
-from rawnext.errors import InputError, as_input_error, run_main, warn
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
 from rawnext.kaldi.tables import read_table
 from rawnext.log import setup_log
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="conf/small/mel_lda.yaml",
                         help="YAML files, separated by spaces (default %(default)s)")
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="options that override the files'")

@@ -11,13 +11,12 @@ false-negative identification rate (FNIR) with its 95 % interval over speakers, 
 docs/reference/metrics.md.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, as_input_error, run_main
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.kaldi.tables import read_table
 from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.embeddings import read_side
@@ -42,7 +41,7 @@ def line(row: Row) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll-utts", type=int, default=3, metavar="N",
                         help="utterances to enroll of each speaker (default %(default)s)")
     parser.add_argument("--sizes", type=lambda text: [int(word) for word in text.split()], metavar='"S S..."',

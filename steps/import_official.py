@@ -12,14 +12,13 @@ The model's options are read off the weights; unknown keys are refused by name. 
 and `__S__.` are removed. RawNeXt's gate mixes as the released code does (official_gate).
 """
 
-import argparse
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path,
                         help="state dict, or a dict that holds one under model, model_state_dict or state_dict")
     parser.add_argument("exp", type=Path, help="experiment folder to create")

@@ -19,14 +19,14 @@ from rawnext.data.audio import Header
 from rawnext.data.cuts import INDEX, SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_utterances, known_genders, num_samples_16k, read_headers, write_cuts
 from rawnext.data.wav import LEAST_S, Source, channel_of, is_short, limits, read_sources, refuse_short
-from rawnext.errors import AudioError, InputError, run_main
+from rawnext.errors import ArgumentParser, AudioError, InputError, run_main
 from rawnext.files import UTT_TABLES, condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--min-duration", type=float, default=0, metavar="S", help="remove utterances below S seconds")
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
     parser.add_argument("--audio-dir", type=Path, help="folder for the output of commands")

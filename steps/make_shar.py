@@ -13,14 +13,14 @@ of `lhotse shar export`, only the tables are made, for the tar files where they 
 import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.log import setup_log
 
 UTTS = 5000  # a shard of VoxCeleb2 is 0.7 GB of FLAC
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--format", choices=("flac", "wav"), default="flac", help="wav is read without a decoder and "
                         "takes twice the space (default: flac)")
     parser.add_argument("--shard-utts", type=int, default=UTTS, help="utterances in a tar file; a process keeps "

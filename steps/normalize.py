@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, as_input_error, run_main, warn
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
 from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_scores, read_table, write_scores
 from rawnext.scoring.embeddings import read_side, read_sides
@@ -69,7 +69,7 @@ def read_cohort(args: argparse.Namespace, scp: str, own: set[str], model: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll", required=True, metavar="SCP", help="embeddings of the enroll side")
     parser.add_argument("--test", required=True, metavar="SCP", help="embeddings of the test side; may be the same")
     parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")

@@ -9,16 +9,15 @@ Differences A - B (below 0: A is better) with their 95 % intervals and two-sided
 speakers for both (docs/reference/metrics.md). Both score files cover all trials of the list.
 """
 
-import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.results.evaluation import TITLES, paired_files
 from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--utt2spk", type=Path, metavar="FILE", help="speakers (default: utt2spk next to the trials)")
     parser.add_argument("--enroll-utt2spk", type=Path, metavar="FILE",
                         help="speakers of the enroll side (default: --utt2spk)")

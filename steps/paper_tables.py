@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 from rawnext.results.paper import COLUMNS, assign, build, measured, page
 from rawnext.results.rows import read_tsv
@@ -21,7 +21,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--table", required=True, choices=list(COLUMNS), help="number of the table")
     parser.add_argument("--protocol", default="paper", choices=("paper", "native"),
                         help="protocol of extraction (default %(default)s)")

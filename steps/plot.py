@@ -5,10 +5,9 @@
 steps/plot.py exp/rawnext
 """
 
-import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.pipeline.tasks import PAPER
 from rawnext.results.rows import Row, read_evaluated, read_paper, read_rows, read_training, title_of
 
@@ -37,7 +36,7 @@ def duration_panels(rows: list[Row], paper: list[dict[str, str]]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("exp", type=Path, help="experiment with config.yaml, train.tsv and scores/**/*.json")
     args = parser.parse_args()
 

@@ -8,12 +8,11 @@ utt2norm: Euclidean length of the embedding; some networks give uncertain speech
 cosine with the nearest embeddings of the cohort, high if the utterance resembles many speakers; only with --cohort.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import as_input_error, run_main
+from rawnext.errors import ArgumentParser, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.identity import one_model
 from rawnext.scoring.embeddings import read_side
@@ -25,7 +24,7 @@ def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", metavar="SCP", help="embeddings of the cohort")
     parser.add_argument("--top", type=int, default=TOP, help="nearest cohort embeddings (default %(default)s)")
     parser.add_argument("embeddings", type=Path, metavar="DIR", help="folder with embedding.scp")

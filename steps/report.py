@@ -11,7 +11,7 @@ are those of the first experiment on one list, at its longest and its shortest d
 import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 from rawnext.pipeline.tasks import PAPER
 
@@ -24,7 +24,7 @@ def count(text: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html in the first EXP)")
     parser.add_argument("--errors", type=count, default=10, metavar="N",
                         help="number of errors of each kind, 0 for none (default %(default)s)")

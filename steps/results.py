@@ -5,10 +5,9 @@
 steps/results.py exp/rawnext
 """
 
-import argparse
 from pathlib import Path
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
@@ -26,7 +25,7 @@ from rawnext.results.rows import (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("exp", type=Path, help="experiment, with config.yaml and scores/**/*.json")
     args = parser.parse_args()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, run_main, warn
+from rawnext.errors import ArgumentParser, InputError, run_main, warn
 from rawnext.files import newest
 from rawnext.identity import network_of, one_model, origin, weights_path, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_trials, read_unlabelled, write_scores
@@ -72,7 +72,7 @@ def plda(folder: Path, sides: Sides, normalize_length: bool) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--enroll", required=True, metavar="SCP", help="embeddings of the enroll side")
     parser.add_argument("--test", required=True, metavar="SCP", help="embeddings of the test side; may be the same")
     parser.add_argument("--enroll-map", metavar="FILE", help="trials name models: lines `model utt utt...`")

@@ -9,19 +9,18 @@ recordings, and utt_segments (`utt segment segment ...`), for steps/score.py --s
 its utterance and the last ends with it. An utterance that is not longer than a segment has one, all of it.
 """
 
-import argparse
 from pathlib import Path
 
 from rawnext.data.cutting import Cut, read_spans, read_tables, spread, write_cut_dir
 from rawnext.data.wav import read_sources
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import write_lines
 
 WHOLE = Cut(0, "centre", "keep", 0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--segments", type=int, default=10, metavar="N",
                         help="segments of an utterance, which may overlap, 2 or more (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, metavar="S",

@@ -12,11 +12,10 @@ trials, so this accuracy is slightly optimistic for unseen trials. The threshold
 printed, too.
 """
 
-import argparse
 import csv
 import io
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_scored_trials, read_scores, read_unlabelled
 from rawnext.scoring.metrics import best_threshold, eer
@@ -25,7 +24,7 @@ SAME, DIFFERENT = 0, 1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--dev-scores", required=True, help="scores of validation trials: lines `enroll test score`")
     parser.add_argument("--dev-trials", required=True, help="their list: lines `enroll test target|nontarget`")
     parser.add_argument("--pairs", required=True, help="pairs: lines `enroll test idx`")

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.pipeline.plan import ROLES, check_folders, make_plan, read_plan, settle_plan
 from rawnext.pipeline.records import EMBEDDINGS, Pending, begin, finish, pending, read_pending, write_pending
 from rawnext.pipeline.tasks import STEPS, Experiment
@@ -83,7 +83,7 @@ def record(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     actions = parser.add_subparsers(required=True, metavar="plan|todo|run|record")
     action = actions.add_parser("plan", help="write EXP/plan.tsv")
     action.set_defaults(run=plan)

@@ -17,14 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, InputError, as_input_error, run_main
+from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import read_object
 from rawnext.identity import KEY
 from rawnext.log import setup_log
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="", help="YAML files, separated by spaces; later ones take precedence")
     parser.add_argument("--set", default="", metavar="KEY=VALUE...", help="overriding options: 'optim.lr=5e-4 seed=2'")
     parser.add_argument("--init", default="", metavar="EXP", help="trained experiment to start from (`pretrained`: the "

@@ -14,12 +14,11 @@ steps/train_backend.py --adapt exp/x/embeddings/calls_native/embedding.scp --ada
     exp/x/embeddings/cohort_native/embedding.scp exp/x/cohort/utt2spk exp/x/backend/calls
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from rawnext.errors import InputError, as_input_error, run_main, warn
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
 from rawnext.files import replaced_together
 from rawnext.identity import one_model, write_origin
 from rawnext.kaldi.tables import read_table
@@ -61,7 +60,7 @@ def adapted(x: np.ndarray, target: np.ndarray, by_coral: bool, path: str) -> np.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--lda-dim", type=int, default=200,
                         help="LDA's dimension, at most that of the embeddings and speakers - 1 (default %(default)s)")
     parser.add_argument("--total-covariance-factor", type=float, default=0.0,

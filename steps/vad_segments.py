@@ -8,15 +8,14 @@ An utterance UTT gives UTT-START-END, with times in hundredths of a second; OUT_
 spk2utt. Utterances without speech are left out and counted.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the counts as a JSON object")
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)

@@ -8,20 +8,19 @@ An utterance, recording or speaker with different lines in two directories is an
 result for training.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from data_tables import Faults, group_by_speaker, properties, read_rows
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import UTT_TABLES, write_lines
 
 TWO_COLUMNS = ("utt2spk", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("out_dir", type=Path, help="data directory to write")
     parser.add_argument("data_dirs", type=Path, nargs="+", help="data directories to join")
     options = parser.parse_args()

@@ -9,14 +9,13 @@ tables of utterances and speakers, and writes spk2utt; the old tables go to DATA
 first is kept. cuts.jsonl is removed if it differs from the tables; steps/make_cuts.py makes it again.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
 from data_tables import Faults, check_cuts, group_by_speaker, properties, read_text
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import UTT_TABLES, write_lines
 
 
@@ -34,7 +33,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", type=Path)
     folder = parser.parse_args().data_dir
     for name in ("utt2spk", "wav.scp"):

@@ -11,7 +11,6 @@ unused. Each kind is one line with its first place, `file:line: why`. The enroll
 TRIALS.enroll as `model utt utt ...`. See docs/howto/trials.md.
 """
 
-import argparse
 import statistics
 import sys
 from collections import Counter
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from data_tables import Faults, check_cuts, read_models, read_utt2spk
 
-from rawnext.errors import printable, run_main
+from rawnext.errors import ArgumentParser, printable, run_main
 
 # (trials, targets) of the first published list -> its name, trials of the cleaned one (VoxCeleb's web page)
 ORIGINALS = {(37_720, 18_860): ("O", 37_611), (581_480, 290_743): ("E", 579_818), (552_536, 276_270): ("H", 550_894)}
@@ -146,7 +145,7 @@ def judge(counts: Counts, ids: Ids, train: Path | None, train_spks: set[str], fo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=Path, help="training data directory; its speakers should not be tested")
     parser.add_argument("--test", type=Path, action="append",
                         help="data directory of the trials (several: --test A --test B); default: that of the list")

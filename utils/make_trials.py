@@ -23,7 +23,7 @@ from pathlib import Path
 from data_tables import Faults, group_by_speaker, read_rows, read_utt2spk
 from trial_pairs import ModelPairs, Pair, UttPairs, share
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 
 Trial = tuple[str, str, tuple[str, ...]]  # enroll, test of the target trial, tests of the nontarget trials
@@ -134,7 +134,7 @@ def write_trials(path: Path, trials: Iterable[Trial], models: dict[str, list[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="random seed; default: 1")
     number = parser.add_mutually_exclusive_group()
     number.add_argument("--targets-per-speaker", type=int, default=160, metavar="N",

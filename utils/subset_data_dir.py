@@ -11,13 +11,12 @@ that DATA_DIR has.
 steps/make_cuts.py prepares the result for training.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from data_tables import Faults, group_by_speaker, properties, read_text, read_utt2spk
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import UTT_TABLES, write_lines
 
 
@@ -47,7 +46,7 @@ def copy_table(source: Path, out: Path, kept: set[str]) -> list[list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--per-spk", type=int, metavar="N", help="maximum utterances per speaker")
     parser.add_argument("--speakers", type=int, metavar="N", help="maximum number of speakers")
     parser.add_argument("--utt-list", type=Path, metavar="FILE", help="utterances to keep, the first word of each line")

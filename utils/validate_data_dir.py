@@ -11,7 +11,6 @@ models in trials*.enroll, and the ids of other tables utt2X and spk2X. Each faul
 10 per file); the exit code is 1 if there are any.
 """
 
-import argparse
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows
 
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.kaldi.words import to_number
 
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
@@ -138,7 +137,7 @@ def validate(folder: Path, enroll: Iterable[Path] = ()) -> Faults:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", type=Path, help="data directory to check")
     parser.add_argument("--enroll", type=Path, action="append", default=[], metavar="DIR",
                         help="data directory of the enroll side of its trial lists (default: itself)")

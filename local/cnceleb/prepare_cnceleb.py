@@ -26,7 +26,7 @@ from pathlib import Path
 
 from rawnext.data.listed import SUFFIXES, existing_folder, listed_file, rows, scan_all, write_lists
 from rawnext.data.manifest import Utterance, hold_out_speakers, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.tables import read_enroll_map
 from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
@@ -109,7 +109,7 @@ def prepare_test(root: Path, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("train", "test"), help="prepare one set alone (default: both)")
     parser.add_argument("--dev-speakers", type=int, default=20,
                         help="training speakers held out for validation; 0: none (default: 20)")

@@ -12,7 +12,6 @@ id; left; right; in any case, also as parts of longer names); the log shows them
 file name, they have the order above. Separators are commas, semicolons or tabs. Relative paths begin at --wav-dir.
 """
 
-import argparse
 import logging
 import os
 import re
@@ -24,7 +23,7 @@ from typing import NamedTuple
 from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, num_samples_16k, scan_audio, write_data_dir
 from rawnext.data.wav import LEAST_SAMPLES
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import write_lines
 from rawnext.kaldi.csv_table import read_csv
 from rawnext.kaldi.words import check_id
@@ -105,7 +104,7 @@ def scan(path: Path, waves: Sequence[Wave], num_jobs: int, list_path: Path, max_
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("train", type=Path, metavar="TRAIN_CSV")
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--pairs", type=Path, metavar="PAIRS_CSV", help="pairs to compare (default: none)")

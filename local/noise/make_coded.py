@@ -25,7 +25,7 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.pool import worker_pool
 from rawnext.data.wav import Source, check_sources, load_wave, read_sources
-from rawnext.errors import InputError, as_input_error, run_main
+from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import atomic_path, read_lines, write_lines
 from rawnext.kaldi.tables import Trials, read_conditions, read_table, read_trials, write_trials
 from rawnext.log import progress, setup_log
@@ -83,7 +83,7 @@ def write_coded(source: Source, codecs: list[Codec], folder: Path) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--codecs", required=True, metavar="'C ...'", help="such as ulaw opus:16k mp3:32k")
     parser.add_argument("--trials", type=Path, help="lines `enroll test target|nontarget` (default: DATA_DIR/trials)")
     parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: %(default)s)")

@@ -8,7 +8,6 @@ Utt ids are kept, so the trials of DATA_DIR stay valid (enroll clean, test noisy
 BANKS/rirs and BANKS/musan_noise, drawn for each utterance from the seed and its id. Writes FLAC to OUT_DIR/audio.
 """
 
-import argparse
 import random
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import soundfile
 from rawnext.data.cuts import SAMPLE_RATE, CutTable
 from rawnext.data.manifest import scan_audio, write_data_dir
 from rawnext.data.wav import check_sources, load_wave, read_sources
-from rawnext.errors import run_main
+from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import atomic_path
 from rawnext.kaldi.tables import read_conditions, read_table
 from rawnext.log import progress, setup_log
@@ -26,7 +25,7 @@ from rawnext.training.augment import OPERATIONS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="seed of the draws (default: 1)")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("banks", type=Path, help="folder with the data directories rirs and musan_noise")

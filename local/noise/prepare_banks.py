@@ -11,7 +11,6 @@ moves every second noise and every second room to a folder for a noisy test set 
 id up to its last hyphen; if all responses are of one room, every second response is taken.
 """
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 from synthesise_banks import synthesise
 
 from rawnext.data.manifest import Utterance, check_bad, scan_audio, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
 
@@ -54,7 +53,7 @@ def every_second(utterances: Sequence[Utterance], by_room: bool) -> set[Utteranc
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--musan", default="", help="folder with noise/*/*.wav, music/*/*.wav and speech/*/*.wav")
     parser.add_argument("--rirs", default="", help="RIRS_NOISES")
     parser.add_argument("--synthesise", action="store_true", help="replace those that are not given")

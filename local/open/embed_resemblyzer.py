@@ -9,7 +9,6 @@ than Resemblyzer's window of 1.6 s are left out: train.py --teacher then takes t
 `pip install resemblyzer` (which needs librosa and webrtcvad) next to this recipe's packages.
 """
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, centre_crop
 from rawnext.data.segment import read_segment
 from rawnext.data.speed import change_speed, with_copies
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.ark import write_vectors
 from rawnext.log import progress, setup_log
 
@@ -55,7 +54,7 @@ def embed(encoder, table: CutTable, speed: float, duration: float) -> Iterator[t
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="data directory with cuts.jsonl")
     parser.add_argument("exp", type=Path, help="where the embeddings go")
     parser.add_argument("--speeds", default="", help="speeds of copies that are embedded too (batch.speeds)")

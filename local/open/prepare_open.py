@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.tables import read_conditions, read_table
 from rawnext.kaldi.words import check_id
 from rawnext.log import setup_log
@@ -86,7 +86,7 @@ def write(utterances: list[Utterance], folder: Path, genders: dict[str, str], ta
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("--train", action="append", default=[], metavar="NAME=FOLDER", help="a training corpus")
     parser.add_argument("--test", action="append", default=[], metavar="NAME=FOLDER", help="a corpus for DATA/NAME")

@@ -19,14 +19,13 @@ FILE`), SET/lists/enroll-assist.lst (`MODEL FILE START END`, in seconds), SET/ke
 SET/keys/meta.lst (`FILE SPEAKER GENDER MICROPHONE SESSION START END NUMBER_OF_SPEAKERS ...`).
 """
 
-import argparse
 import logging
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from rawnext.data.listed import existing_folder, listed_file, rows, scan_all, write_lists
 from rawnext.data.manifest import Utterance, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.trial_forms import NamedTrials, read_trial_list
 from rawnext.kaldi.words import to_number
 from rawnext.log import setup_log
@@ -148,7 +147,7 @@ def prepare(root: Path, out: str, num_jobs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=SETS, help="prepare one set alone (default: both)")
     parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: 4)")
     parser.add_argument("corpus", type=Path, help="folder with dev and eval")

@@ -26,14 +26,13 @@ The layout is that of the archives, as in the recipes by D. Snyder (make_voices_
 FILE is sid_dev/sp0000/NAME.wav, or sid_eval/NAME.wav, in the key also NAME.wav. A line of the map is `NAME NAME`.
 """
 
-import argparse
 import re
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from rawnext.data.listed import existing_folder, listed_file, rows, scan_all, write_lists
 from rawnext.data.manifest import write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.trial_forms import read_trial_list
 from rawnext.log import setup_log
 
@@ -116,7 +115,7 @@ def prepare(where: Layout, out: str, num_jobs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=SETS, help="prepare one set alone (default: both)")
     parser.add_argument("--nj", type=int, default=4, help="parallel processes (default: 4)")
     parser.add_argument("corpus", type=Path, help="folder of the unpacked archives")

@@ -5,7 +5,6 @@
   local/voxceleb/check_voxceleb.py --vox1 /corpora/VoxCeleb1 --vox2 /corpora/VoxCeleb2 --musan /corpora/musan
 """
 
-import argparse
 import glob
 import os
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from layout import LISTS, PAGE, SPEAKER, chosen_lists, find_list, speaker_folders
 
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 VOX1 = f"vox1_dev_wav.zip and vox1_test_wav.zip from {PAGE}vox1.html"
 VOX1_TEST = f"vox1_test_wav.zip from {PAGE}vox1.html"  # all that list O needs
@@ -66,7 +65,7 @@ def missing_files(option: str, root: str, patterns: list[str], where: str) -> It
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test (list O: test)")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test, as m4a, wav or flac")
     parser.add_argument("--musan", help="MUSAN; checked if given")

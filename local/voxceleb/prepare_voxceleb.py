@@ -15,14 +15,13 @@ trials_X is the cleaned list; trials_X_original is the list as first published, 
 table utt2session with the videos.
 """
 
-import argparse
 import logging
 from pathlib import Path
 
 from layout import LISTS, PAGE, chosen_lists, find_audio, find_list, read_meta, speaker_folders
 
 from rawnext.data.manifest import Utterance, check_bad, hold_out_speakers, scan_audio, write_data_dir
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import read_lines
 from rawnext.kaldi.tables import Trials, write_trials
 from rawnext.kaldi.trial_forms import read_trial_list
@@ -120,7 +119,7 @@ def write_eval(data: Path, vox1: list[Utterance], lists: dict[str, Trials],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--vox1", required=True, help="VoxCeleb1, dev and test (list O: test)")
     parser.add_argument("--vox2", required=True, help="VoxCeleb2, dev and test")
     parser.add_argument("--vox2-flac", help="FLAC copies made by local/voxceleb/transcode_vox2.py, if VoxCeleb2 is m4a")

@@ -8,7 +8,6 @@ Writes OUT_DIR/id00012/<video>/00001.flac. Finished files are skipped, so run a 
 cannot decode are listed in OUT_DIR/undecodable.JOB.tsv (path, reason). Files in wav or flac format are used in place.
 """
 
-import argparse
 import logging
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from layout import find_audio, speaker_folders
 
 from rawnext.data.manifest import check_bad
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.files import atomic_path
 from rawnext.log import progress, setup_log
 
@@ -64,7 +63,7 @@ def transcode_all(audio: dict[str, str], out_dir: Path) -> list[tuple[str, str]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, from 1 (default: 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default: 1)")
     parser.add_argument("--max-bad-fraction", type=float, default=0.001,

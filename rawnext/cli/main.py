@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from rawnext import __version__
 from rawnext.cli import diarize, embed, evaluate, gallery, model, score, serve, verify
-from rawnext.errors import InputError, run_main
+from rawnext.errors import ArgumentParser, InputError, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
@@ -18,8 +18,7 @@ used."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("rawnext", description=DESCRIPTION,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser("rawnext", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for part in (embed, verify, gallery, score, evaluate, diarize, model, serve):

@@ -23,9 +23,8 @@ VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import i
 
 def add_command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None],
                 summary: str, description: str) -> argparse.ArgumentParser:
-    """A subcommand that calls `run`; its description keeps its lines."""
-    parser = commands.add_parser(name, help=summary, description=description,
-                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+    """A subcommand that calls `run`; `description` keeps its lines."""
+    parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run)
     return parser
 

@@ -28,6 +28,7 @@ from fuzzing import TIMES
 from tiny_model import calibrate, inform, write_experiment
 
 from rawnext.cli.main import program
+from rawnext.errors import ArgumentParser
 from rawnext.kaldi.ark import write_vectors
 from rawnext.scoring.decision import MODEL_PATH
 
@@ -238,6 +239,7 @@ def options_of(words: list[str], monkeypatch) -> list[str]:
             program() if words[0] == "rawnext" else runpy.run_path(str(ROOT / words[0]), run_name="__main__")
         except Found as found:
             parser = found.args[0]
+    assert isinstance(parser, ArgumentParser)   # its errors are printable
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             parser = action.choices[words[1]]
@@ -293,7 +295,8 @@ def test_outputs_at_a_link_to_itself_are_one_line(inputs, line):
     (["steps/fit_lda.py", "--set", "'", "--config", "small.yaml", "--train", "data", "new"],
      "fit_lda.py: --set: No closing quotation"),
     (["steps/train.py", "--check", "--set", "'", "--config", "small.yaml", "new"],
-     "train.py: --set: No closing quotation")])
+     "train.py: --set: No closing quotation"),
+    (["rawnext", "info", "--\x1b[2J", "exp"], r"rawnext: error: unrecognized arguments: --\x1b[2J")])
 def test_odd_options_are_one_line(inputs, words, last):
     code, errors = run(words, copied(inputs))
     assert code in (1, 2, 65) and errors.splitlines()[-1] == last
