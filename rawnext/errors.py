@@ -29,7 +29,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse's, but it keeps the lines of the description, and its errors are printable, whatever was typed."""
 
     def __init__(self, *args: Any, **options: Any):
-        super().__init__(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        options["formatter_class"] = argparse.RawDescriptionHelpFormatter
+        super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
