@@ -8,7 +8,7 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +283,15 @@ def split_name(part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
+def config_text(config: Config) -> str:
+    """The complete, merged configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
 def save_config(config: Config, path: PathLike) -> None:
-    """Write the complete, merged configuration as YAML."""
-    write_lines(path, OmegaConf.to_yaml(OmegaConf.structured(config)).rstrip().split("\n"))
+    write_lines(path, config_text(config).rstrip().split("\n"))
+
+
+def to_publish(config: Config) -> Config:
+    """The configuration without the name of its owner's project."""
+    return replace(config, train=replace(config.train, wandb=""))

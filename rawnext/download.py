@@ -8,6 +8,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ NEEDED = ("config.yaml", "model.safetensors")  # the files of an exported model
 FILES = [*NEEDED, "train_info.json", "calibration/*.json"]
 MODEL_BYTES = 1 << 30  # of an archive, and of its content
 TIMEOUT_S = 30
+ABANDONED_S = 86400  # age of an unfinished download whose process was killed
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError)
 
@@ -62,6 +64,9 @@ def from_web(address: str) -> Path:
     folder = cache() / pinned[1]
     if folder.is_dir():
         return folder
+    for left in folder.parent.glob(".new.*"):
+        if left.stat().st_mtime < time.time() - ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
     with writable(folder), tempfile.TemporaryDirectory(prefix=".new.", dir=folder.parent) as temporary:
         archive, digest = Path(temporary) / "archive", hashlib.sha256()
         with open(archive, "wb") as file:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.onnx.errors import OnnxExporterError
 
+from rawnext.config import config_text, to_publish
 from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.identity import weights_path
@@ -84,13 +85,13 @@ def export_onnx(exp: PathLike, path: PathLike, int8: bool = False) -> str:
     Returns: a description of the file's size and accuracy.
     Raises: InputError: see write_onnx; or the experiment's model cannot be read.
     """
-    model, _ = load_model(exp)
+    model, config = load_model(exp)
     weights = weights_path(exp)
     # the first four have the names and meanings that sherpa-onnx gives them
     metadata = {"framework": "rawnext", "sample_rate": str(SAMPLE_RATE), "output_dim": str(model.embedding_dim),
                 "normalize_samples": "1", "input": "waveform", "weights": "int8" if int8 else "float32",
                 "model_sha256": sha256(weights), **stamp(),
-                "config": (Path(exp) / "config.yaml").read_text(encoding="utf-8")}
+                "config": config_text(to_publish(config))}
     difference = write_onnx(model, path, metadata, int8)
     return (f"{Path(path).stat().st_size / 2**20:.1f} MiB; embeddings differ from PyTorch's by at most "
             f"{difference:.1e} of the largest value, at {SECONDS[0]} to {SECONDS[-1]} s")

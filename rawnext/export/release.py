@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rawnext.config import Config
+from rawnext.config import Config, save_config, to_publish
 from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, read_object, write_lines
 from rawnext.identity import KEY, WEIGHTS, network_of, one_model, weights_path
@@ -103,8 +103,7 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
         one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: network_of(read_judge(exp).model)})
     rows = evaluations(exp, facts[KEY]) if with_results else []
     lines = card(exp.resolve().name, facts, rows, licence, training_data)
-    with atomic_path(folder / "config.yaml") as temporary:
-        shutil.copyfile(exp / "config.yaml", temporary)
+    save_config(to_publish(config), folder / "config.yaml")
     for name in (INFO, MODEL_PATH):
         (folder / name).unlink(missing_ok=True)  # of another model, from an export that was killed
         if (exp / name).exists():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -105,6 +106,17 @@ def test_an_archive_is_downloaded_once(server, cache, files, top, tmp_path, monk
     main(["embed", "-m", str(extractor.folder), "a.wav"])
     one, other = capsys.readouterr().out.splitlines()
     assert one == other and server.requests == ["/moved", "/m.tar.gz"]
+
+
+def test_what_a_killed_download_left_is_deleted(server, cache, files):
+    """By a later download, a day after; a younger one may be another process's."""
+    content = tar(files)
+    server.files = {"/m.tar.gz": content}
+    for name, age in ((".new.old", 90000), (".new.young", 3600)):
+        (cache / name / "content").mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age,) * 2)
+    folder = module.download(pin(f"{server.url}/m.tar.gz", content))
+    assert {*cache.iterdir()} == {folder, cache / ".new.young"}
 
 
 def test_every_command_takes_an_address(tmp_path, monkeypatch):

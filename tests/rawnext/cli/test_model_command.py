@@ -16,6 +16,7 @@ from tiny_model import OPTIONS, calibrate, inform, write_experiment
 import rawnext.export.onnx
 from rawnext import Extractor
 from rawnext.cli.main import main
+from rawnext.config import load_config, save_config
 from rawnext.errors import InputError
 from rawnext.scoring.decision import MODEL_PATH
 from rawnext.stamp import sha256
@@ -94,11 +95,12 @@ def test_model_card_states_licence_data_and_results(exp, tmp_path):
 
 
 def test_a_release_names_no_files_or_lists_of_its_maker(exp, tmp_path):
-    """The calibration's trials and score files, the model it was trained from, and the lists it was tested on."""
+    """The calibration's trials and score files, the model it was trained from, its test lists, and W&B's project."""
     out = tmp_path / "release"
     calibrate(exp, fitted_on={"trials": "private/trials", "score_files": [f"{tmp_path}/scores"], "num_trials": 100})
     info = json.loads((exp / "train_info.json").read_text())
     (exp / "train_info.json").write_text(json.dumps({**info, "init": f"{tmp_path}/old"}))
+    save_config(load_config([exp / "config.yaml"], ["train.wandb=private"]), exp / "config.yaml")
     main(["export", str(exp), "--safetensors", str(out)])
     for path in out.rglob("*"):
         if path.is_file() and path.suffix != ".safetensors":
@@ -122,11 +124,12 @@ def test_damaged_safetensors_are_refused(exp, tmp_path):
 @pytest.mark.slow
 def test_onnx_metadata_state_their_source(exp, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rawnext.export.onnx, "SECONDS", (0.1, 0.5))
+    save_config(load_config([exp / "config.yaml"], ["train.wandb=private"]), exp / "config.yaml")
     main(["export", str(exp), "--onnx", str(tmp_path / "x.onnx"), "--int8"])
     assert capsys.readouterr().out.count("\n") == 1
     origin = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert origin["model_sha256"] == sha256(exp / "model.pt") and origin["commit"] and origin["sample_rate"] == "16000"
-    assert origin["config"] == (exp / "config.yaml").read_text()
+    assert origin["config"] == (exp / "config.yaml").read_text().replace("wandb: private", "wandb: ''")
     assert origin["framework"] == "rawnext" and origin["output_dim"] == "8" and origin["weights"] == "int8"
     with pytest.raises(InputError, match="--int8: needs --onnx"):
         main(["export", str(exp), "--int8", "--safetensors", str(tmp_path / "a")])
