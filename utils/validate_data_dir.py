@@ -19,7 +19,7 @@ from pathlib import Path
 from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows
 
 from rawnext.errors import ArgumentParser, run_main
-from rawnext.kaldi.words import to_number
+from rawnext.kaldi.words import refusal, to_number
 
 Rule = tuple[Callable[[str], bool], str]  # whether a table's second field is valid; what it should be
 
@@ -84,8 +84,8 @@ def check_audio(folder: Path, utts: list[str], faults: Faults) -> None:
                 faults.add(path, number, f"expected a channel of 0 or more, got {place[2]!r}")
     wav = check_table(folder / "wav.scp", recos, source, faults)
     for number, fields in wav:
-        if fields[1].startswith("~"):
-            faults.add(folder / "wav.scp", number, f"{fields[1]}: only a shell expands ~; write the full path")
+        if why := refusal(fields[1], allow_pipes=True):
+            faults.add(folder / "wav.scp", number, f"{fields[0]} {why}")
     if (path := folder / "reco2dur").exists():
         check_table(path, (fields[0] for _, fields in wav), "wav.scp", faults, SECONDS)
 

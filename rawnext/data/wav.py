@@ -18,7 +18,7 @@ from rawnext.data.pipes import path_of, run_pipe
 from rawnext.errors import AudioError, InputError
 from rawnext.files import PathLike, atomic_path, read_lines
 from rawnext.kaldi.tables import check_sorted, read_table
-from rawnext.kaldi.words import check_id, to_number
+from rawnext.kaldi.words import check_id, refusal, to_number
 
 log = logging.getLogger(__name__)
 
@@ -92,17 +92,6 @@ def read_sources(data_dir: PathLike, allow_pipes: bool = False) -> list[Source]:
         raise InputError(segments, None, "is empty")
     check_sorted(segments, (source.utt for source in sources))
     return sources
-
-
-def refusal(path: str, allow_pipes: bool) -> str:
-    """Why a path of wav.scp is refused; empty if it is accepted."""
-    if path.endswith("|") and not allow_pipes:
-        return "is a command; --allow-pipes runs it, if you trust the author of this list"
-    if path.startswith("|") or path in ("-", "|"):
-        return f"is {path[:60]!r}, not a file"
-    if path.startswith("~"):
-        return f"is {path}; write it without '~', as Kaldi requires"
-    return ""
 
 
 def read_segments(path: Path, wavs: dict[str, str]) -> Iterator[Source]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids and numbers in Kaldi's tables, in the form that every program reads. Needs only Python's standard library."""
+"""Ids, numbers and paths in Kaldi's tables, as every program reads them. Needs only Python's standard library."""
 
 import re
 
@@ -22,3 +22,14 @@ def check_id(text: str, path: PathLike, line: int | None = None) -> str:
 def to_number(text: str) -> float:
     """A number in the form that every program reads; NaN for anything else (only Python also reads 1_000)."""
     return float(text) if NUMBER.fullmatch(text) else float("nan")
+
+
+def refusal(path: str, allow_pipes: bool) -> str:
+    """Why a path of wav.scp is refused; empty if it is accepted."""
+    if path.endswith("|") and not allow_pipes:
+        return "is a command; --allow-pipes runs it, if you trust the author of this list"
+    if path.startswith("|") or path == "-":
+        return f"is {path[:60]!r}, not a file"
+    if path.startswith("~"):
+        return f"is {path}; write it without '~', as Kaldi requires"
+    return ""
