@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.timing import Growth, Ratio, compare, growth
+from bench.timing import Ratio, compare
 
 SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a sixteenth of it
 STEP = 8 * UTTS
@@ -207,13 +207,6 @@ def rows(place: str | None = None) -> list[Ratio]:
     """One core against plain programs; place: folder for the temporary corpus."""
     with tempfile.TemporaryDirectory(dir=place) as folder:
         return list(measured(Path(folder)))
-
-
-def growth_rows(place: str | None = None) -> list[Growth]:
-    """Seconds as the number of utterances grows."""
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        ours = Ours(write_corpora(Path(folder)), configuration())
-        return [growth("crops with noise and reverberation, utterances", STEP, ours.run)]
 
 
 def notes(place: str | None = None) -> list[str]:
