@@ -19,7 +19,7 @@ from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_spans, read
 from rawnext.data.wav import read_sources
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
-from rawnext.kaldi.tables import Trials, check_trial_ids, read_trials, write_trials
+from rawnext.kaldi.tables import Trials, indices_of, read_trials, write_trials
 
 
 def parse() -> argparse.Namespace:
@@ -55,7 +55,8 @@ def main() -> None:
         cuts = [Cut(seconds, args.policy, args.short, args.seed) for seconds in seconds_of(args.durations)]
     sources, tables = read_sources(args.data_dir, args.allow_pipes), read_tables(args.data_dir)
     trials = read_trials(args.trials)
-    check_trial_ids(trials, args.trials, {source.utt for source in sources}, args.data_dir)
+    for side in trials[:2]:
+        indices_of(side, {source.utt: row for row, source in enumerate(sources)}, args.trials, args.data_dir)
     sources = sources_of(trials, sources)
     spans = {source.utt: span for source, span in zip(sources, read_spans(args.data_dir, sources))}
     before = len(sources), len(trials.enroll)

@@ -6,7 +6,7 @@ All user input is checked here; an error becomes an InputError with file, line a
 
 import os
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -249,13 +249,6 @@ def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
     if not enroll:
         raise InputError(path, None, "is empty")
     return enroll, test, list(chain.from_iterable(idx))
-
-
-def check_trial_ids(trials: Trials, path: PathLike, known: Collection[str], where: PathLike) -> None:
-    """Raise InputError unless all ids of the trial list `path` are known; where: the place that lists known ids."""
-    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
-        if missing := [utt for utt in pair if utt not in known]:
-            raise InputError(path, line, f"{missing[0]} is not in {where}")
 
 
 def write_trials(path: PathLike, trials: Trials) -> None:
