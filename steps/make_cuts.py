@@ -11,7 +11,6 @@ files: the output of commands in wav.scp is written to --audio-dir as FLAC. utt2
 frames of 25 ms every 10 ms; if there is a feats.scp, it is left alone.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -23,19 +22,6 @@ from rawnext.errors import ArgumentParser, AudioError, InputError, run_main
 from rawnext.files import UTT_TABLES, condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
-
-
-def parse() -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--min-duration", type=float, default=0, metavar="S", help="remove utterances below S seconds")
-    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
-    parser.add_argument("--audio-dir", type=Path, help="folder for the output of commands")
-    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
-    parser.add_argument("data_dir", type=Path)
-    args = parser.parse_args()
-    if args.allow_pipes and not args.audio_dir:
-        parser.error("--allow-pipes: --audio-dir is needed")
-    return args
 
 
 def write_outputs(sources: list[Source], audio_dir: Path, data_dir: Path) -> list[Source]:
@@ -96,7 +82,15 @@ def num_frames(utterance: Utterance) -> int:
 
 
 def main() -> None:
-    args = parse()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--min-duration", type=float, default=0, metavar="S", help="remove utterances below S seconds")
+    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--audio-dir", type=Path, help="folder for the output of commands")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
+    parser.add_argument("data_dir", type=Path)
+    args = parser.parse_args()
+    if args.allow_pipes and not args.audio_dir:
+        parser.error("--allow-pipes: --audio-dir is needed")
     setup_log()
     data = args.data_dir
     sources = read_sources(data, args.allow_pipes)

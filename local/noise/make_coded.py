@@ -11,7 +11,6 @@ and each trial once with each of them. The enroll side is that of DATA_DIR. OUT_
 uncoded utterances, so that the figures by condition have a row for each codec.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -82,7 +81,7 @@ def write_coded(source: Source, codecs: list[Codec], folder: Path) -> None:
             soundfile.write(temporary, steps, SAMPLE_RATE, format="FLAC")
 
 
-def parse() -> argparse.Namespace:
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--codecs", required=True, metavar="'C ...'", help="such as ulaw opus:16k mp3:32k")
     parser.add_argument("--trials", type=Path, help="lines `enroll test target|nontarget` (default: DATA_DIR/trials)")
@@ -90,11 +89,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
+    args = parser.parse_args()
     setup_log()
     codecs = [Codec(UNCODED), *map(parse_codec, dict.fromkeys(args.codecs.split()))]
     data, out, path = args.data_dir, args.out_dir, args.trials or args.data_dir / "trials"
