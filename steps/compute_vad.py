@@ -16,7 +16,7 @@ from rawnext.log import setup_log
 
 
 def main() -> None:
-    from rawnext.data.vad import KINDS, Energy
+    from rawnext.data.vad import KINDS, SHIFT, Energy, check_kind, speech_frames
 
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("out_dir", type=Path)
     args = parser.parse_args()
     setup_log()
-    from rawnext.data.vad import SHIFT, Energy, check_kind, speech_frames
     from rawnext.data.wav import check_sources, load_waves, read_sources, share_of
     from rawnext.kaldi.ark import write_vectors
     from rawnext.log import progress

@@ -34,7 +34,8 @@ def main() -> None:
     given = dict(text.partition("=")[::2] for text in args.lists)
     if odd := set(given) - {"O", "E", "H"}:
         parser.error(f"--list: {min(odd)!r} is not one of O, E, H")
-    lists = {given.get(letter, letter): letter for letter in "OEH"}
+    lists = {letter: letter for letter in "OEH" if letter not in given}
+    lists |= {name: letter for letter, name in given.items()}
     from rawnext.config import read_yaml
 
     layout = [line for line in read_tsv(CONF / "paper_tables.tsv") if line["table"] == args.table]
