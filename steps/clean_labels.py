@@ -79,7 +79,6 @@ def main() -> None:
     rows = [[keys[i], names[speaker[i]], own[i], names[found.nearest[i]], f"{found.other[i]:.4f}"] for i in order]
     for name in ("utt_list", "page.html"):  # of other options
         (args.out_dir / name).unlink(missing_ok=True)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     write_lines(args.out_dir / "labels.tsv", ("\t".join(row) for row in [
         ["utt", "spk", "cosine", "nearest_other_spk", "its_cosine"], *rows]))
     if args.threshold is not None or args.share is not None:

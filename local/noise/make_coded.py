@@ -76,7 +76,6 @@ def write_coded(source: Source, codecs: list[Codec], folder: Path) -> None:
         changed = codec.change(wave) if codec.change else wave
         steps = np.clip(np.rint(changed * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         path = folder / f"{utt_of(source.utt, codec)}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             soundfile.write(temporary, steps, SAMPLE_RATE, format="FLAC")
 

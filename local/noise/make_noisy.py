@@ -44,7 +44,6 @@ def main() -> None:
         for name in ("reverb", "noise"):
             wave = OPERATIONS[name](wave, rng, banks)
         path = args.out_dir / "audio" / f"{source.utt}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             soundfile.write(temporary, wave / max(1.0, np.abs(wave).max()), SAMPLE_RATE, format="FLAC")
         files.append((source.utt, spk_of[source.utt], str(path)))
