@@ -59,7 +59,7 @@ def main() -> None:
     table = args.data_dir / "utt2spk"
     utt2spk = read_table(table, one_word=True)
     sessions = args.data_dir / "utt2session"
-    utt2session = read_table(sessions) if sessions.exists() else {}
+    utt2session = read_table(sessions, optional=True)
     keys, x, _, _ = read_side(args.embeddings, wanted=utt2spk)
     if missing := next(iter(utt2spk.keys() - set(keys)), ""):
         raise InputError(args.embeddings, None, f"has no embedding of {missing}, which is in {table}")

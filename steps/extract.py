@@ -96,8 +96,7 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
     from rawnext.data.wav import LEAST_S, find_short, is_short, known_seconds, refuse_short, share_of
     from rawnext.kaldi.tables import read_table
 
-    path = args.data_dir / "utt2dur"
-    utt2dur = read_table(path, one_word=True) if path.exists() else {}
+    utt2dur = read_table(args.data_dir / "utt2dur", one_word=True, optional=True)
     share = share_of(sources, args.job, args.num_jobs, args.data_dir)
     if args.vad == "scp":
         from rawnext.data.vad import read_decisions

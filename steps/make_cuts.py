@@ -43,7 +43,7 @@ def write_outputs(sources: list[Source], audio_dir: Path, data_dir: Path) -> lis
 def read_utterances(sources: list[Source], data_dir: Path, least: float, num_jobs: int) -> tuple[list, list[str]]:
     """Utterances, and `utt seconds` of those that are shorter than `least` seconds."""
     utt2spk = read_table(data_dir / "utt2spk", one_word=True)
-    segments = read_table(data_dir / "segments") if (data_dir / "segments").exists() else {}
+    segments = read_table(data_dir / "segments", optional=True)
     paths = list(dict.fromkeys(source.path for source in sources))
     headers = dict(zip(paths, progress(read_headers(paths, num_jobs), total=len(paths))))
     utterances, short, refused = [], [], []
@@ -100,7 +100,7 @@ def main() -> None:
     check_utterances(utterances, data / "utt2spk")
     by_speaker = [(spk, list(group)) for spk, group in itertools.groupby(utterances, key=lambda u: u.spk)]
     gender = data / "spk2gender"
-    genders = known_genders([spk for spk, _ in by_speaker], read_table(gender) if gender.exists() else {}, gender)
+    genders = known_genders([spk for spk, _ in by_speaker], read_table(gender, optional=True), gender)
     for name in ("cuts.jsonl", INDEX):  # never with the tables of another manifest
         (data / name).unlink(missing_ok=True)
     if short:

@@ -114,9 +114,8 @@ def main() -> None:
     for name in (name for name in conditions if name.startswith("utt2")):
         conditions[name] = {copy: conditions[name][utt] for copy, utt, _ in copies if utt in conditions[name]}
     conditions["utt2codec"] = {copy: name for copy, _, name in copies}
-    gender = data / "spk2gender"
     files = [(copy, spk_of[utt], str(out / "audio" / f"{copy}.flac")) for copy, utt, _ in copies]
-    write_data_dir(scan_audio(files, args.nj)[0], out, read_table(gender) if gender.exists() else None, conditions)
+    write_data_dir(scan_audio(files, args.nj)[0], out, read_table(data / "spk2gender", optional=True), conditions)
     models, their_copy = Path(f"{path}.enroll"), out / f"{path.name}.enroll"
     their_copy.unlink(missing_ok=True)
     if models.exists():

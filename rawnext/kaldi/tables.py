@@ -62,12 +62,16 @@ def check_words(words: list[str]) -> list[str]:
     return words
 
 
-def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
+def read_table(path: PathLike, one_word: bool = False, optional: bool = False) -> dict[str, str]:
     """A Kaldi table `key value...`, one entry a line, in the order of the file.
 
-    Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+    Args:
+        one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+        optional: without the file, the table is empty.
     Raises: InputError: a line without a value, a key that cannot be an id, a repeated key.
     """
+    if optional and not os.path.exists(path):
+        return {}
     try:
         table, lines = dict[str, str](), 0
         for keys, values in read_columns(path, 2):

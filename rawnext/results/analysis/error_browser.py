@@ -85,9 +85,8 @@ def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple
 @lru_cache(maxsize=4)
 def directory(data_dir: str) -> tuple[dict[str, Source], dict[str, str]]:
     """utt -> its audio, and utt -> spk, of a data directory."""
-    utt2spk = Path(data_dir) / "utt2spk"
     return ({source.utt: source for source in read_sources(data_dir)},
-            read_table(utt2spk, one_word=True) if utt2spk.exists() else {})
+            read_table(Path(data_dir) / "utt2spk", one_word=True, optional=True))
 
 
 @lru_cache(maxsize=1024)
