@@ -25,13 +25,8 @@ from rawnext.results.conditions import NOTE
 from rawnext.results.report import commands, stamps, system_name
 from rawnext.results.rows import (
     Row,
-    columns_of,
-    eer_definitions,
-    headline,
     key_of,
     label_of,
-    lowest,
-    notes,
     read_evaluated,
     read_paper,
     read_rows,
@@ -39,6 +34,7 @@ from rawnext.results.rows import (
     read_tsv,
     title_of,
 )
+from rawnext.results.tables import columns_of, eer_definitions, headline, lowest, notes
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 PAGE = Path(__file__).parent / "page"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from rawnext.results.conditions import group_table, measured_cell, shown_rows
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, key_of, label_of, result_table, seconds, title_of
-from rawnext.results.rows import Table as TextTable
+from rawnext.results.rows import Row, key_of, label_of, seconds, title_of
+from rawnext.results.tables import Table as TextTable
+from rawnext.results.tables import result_table
 
 
 class System(NamedTuple):
@@ -31,7 +32,7 @@ Table = tuple[list[str], list[list[Cell]]]  # header and lines
 
 
 def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
-    """The EER by list and duration, a column for each system and back end; see rawnext.results.rows.result_table."""
+    """The EER by list and duration, a column for each system and back end; see rawnext.results.tables.result_table."""
     rows = [{**row, "system": s.name} for s in systems for row in s.rows]
     return sortable(result_table(rows, paper, "eer"))
 
