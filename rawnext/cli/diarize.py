@@ -17,8 +17,8 @@ from rawnext.cli.options import (
     load_extractor,
     model_folder,
     operating,
-    print_json,
 )
+from rawnext.cli.output import print_json
 from rawnext.errors import InputError, printable
 from rawnext.identity import network_of, one_model
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor, print_json
+from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor
+from rawnext.cli.output import print_json
 from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
 from rawnext.kaldi.tables import read_table, write_speakers

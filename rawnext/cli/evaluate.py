@@ -6,7 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from rawnext.cli.options import add_command, add_json, print_json
+from rawnext.cli.options import add_command, add_json
+from rawnext.cli.output import print_json
 from rawnext.errors import InputError, as_input_error, warn
 
 DESCRIPTION = """Evaluate a score file of any program: EER, minDCF, minimum Cllr and, of LLRs, actual DCF and Cllr.

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rawnext.cli.options import (
-    add_audio,
-    add_command,
-    add_json,
-    ark_scp,
-    load_extractor,
-    load_judge,
-    print_doubts,
-    print_facts,
-    print_json,
-)
+from rawnext.cli.options import add_audio, add_command, add_json, ark_scp, load_extractor, load_judge
+from rawnext.cli.output import print_doubts, print_facts, print_json
 from rawnext.errors import InputError
 
 if TYPE_CHECKING:

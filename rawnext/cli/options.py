@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options and output shared by several commands."""
+"""Options shared by several commands."""
 
 import argparse
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rawnext.errors import as_input_error, printable
+from rawnext.errors import as_input_error
 from rawnext.identity import VAD, network_of, one_model
 
 if TYPE_CHECKING:
@@ -99,41 +97,12 @@ def model_folder(args: argparse.Namespace) -> Path:
     return args.model
 
 
-def print_doubts(doubts: Iterable[str], about: str = "") -> None:
-    """Warnings on standard error.   about: the file; empty: the result."""
-    for doubt in doubts:
-        print(printable(": ".join(filter(None, ("rawnext", about, doubt)))), file=sys.stderr)
-
-
 def ark_scp(text: str) -> tuple[Path, Path]:
     """`ARK,SCP`, optionally with Kaldi's prefix `ark,scp:`.   Raises: argparse.ArgumentTypeError: any other form."""
     names = text.removeprefix("ark,scp:").split(",")
     if len(names) != 2 or not all(names) or names[0] == names[1]:
         raise argparse.ArgumentTypeError(f"want ARK,SCP such as emb.ark,emb.scp, got {text!r}")
     return Path(names[0]), Path(names[1])
-
-
-def print_json(**values: Any) -> None:
-    """Print one line of JSON; None, NaN and infinity become null."""
-    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
-              for key, value in values.items()}
-    text = json.dumps(finite, ensure_ascii=False)
-    print(text if text.isprintable() else json.dumps(finite))
-
-
-def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Facts as JSON, or one a line, the parts of lists and dicts on their own lines."""
-    if as_json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-        if nested is None:
-            print(printable(f"{key}: {value}"))
-        else:
-            print(f"{key}:{'' if value else ' none'}")
-            for name, part in nested:
-                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rawnext.cli.options import add_audio, add_command, load_extractor, load_judge, print_doubts, print_json
+from rawnext.cli.options import add_audio, add_command, load_extractor, load_judge
+from rawnext.cli.output import print_doubts, print_json
 from rawnext.errors import InputError
 
 if TYPE_CHECKING:

@@ -3,16 +3,8 @@
 
 import argparse
 
-from rawnext.cli.options import (
-    add_audio,
-    add_command,
-    add_operating,
-    load_extractor,
-    load_judge,
-    operating,
-    print_doubts,
-    print_json,
-)
+from rawnext.cli.options import add_audio, add_command, add_operating, load_extractor, load_judge, operating
+from rawnext.cli.output import print_doubts, print_json
 
 DESCRIPTION = """Do two recordings have the same speaker?
 
