@@ -12,6 +12,8 @@ Table 4.
 import argparse
 from pathlib import Path
 
+from rawnext.data.cutting import read_spans
+from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
@@ -21,9 +23,6 @@ POLICIES = ("tiled", "native")
 
 def choose(args: argparse.Namespace) -> tuple[list, int]:
     """The utterances to use, and the number of utterances shorter than the longest duration."""
-    from rawnext.data.cutting import read_spans
-    from rawnext.data.wav import read_sources
-
     sources = read_sources(args.data_dir, args.allow_pipes)
     long = [span.seconds >= args.durations[-1] for span in read_spans(args.data_dir, sources)]
     chosen = [source for source, enough in zip(sources, long) if enough or args.short == "tile"]
@@ -58,7 +57,6 @@ def main() -> None:
         parser.error("--durations: want seconds, each 0.1 or more")
     setup_log()
 
-    from rawnext.data.wav import load_wave
     from rawnext.dist import choose_device
     from rawnext.inference.extract import load_model
     from rawnext.results.analysis.branches import blocks_of, branches_of, check_branches, summary, table, variation

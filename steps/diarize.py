@@ -11,13 +11,12 @@ import argparse
 import json
 from pathlib import Path
 
+from rawnext.cli.diarize import add_settings, gallery_judge, naming, settings
 from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
 
 def parse() -> argparse.Namespace:
-    from rawnext.cli.diarize import add_settings
-
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
     parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
@@ -60,7 +59,6 @@ def speech_of(args: argparse.Namespace, utts: list[str]) -> dict:
 def main() -> None:
     args = parse()
     setup_log()
-    from rawnext.cli.diarize import gallery_judge, naming, settings
     from rawnext.data.wav import check_sources, read_sources, share_of
     from rawnext.files import write_lines
     from rawnext.kaldi.tables import read_table

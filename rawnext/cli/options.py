@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rawnext.data.vad import KINDS
 from rawnext.errors import as_input_error
 from rawnext.identity import VAD, network_of, one_model
+from rawnext.scoring.decision import Judge, Operating, read_judge
 
 if TYPE_CHECKING:
     from rawnext.inference.extractor import Extractor
-    from rawnext.scoring.decision import Judge, Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
-VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import is slow
 
 
 def add_command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None],
@@ -47,7 +47,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_vad(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vad", choices=VAD_KINDS, default="",
+    parser.add_argument("--vad", choices=KINDS, default="",
                         help="embed the speech alone, found by its energy or by the network of silero-vad (default: "
                              "all of the audio)")
 
@@ -61,7 +61,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
-def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "Extractor":
+def load_extractor(args: argparse.Namespace, judge: Judge | None = None) -> "Extractor":
     """The model named by the options.   Raises: InputError: it cannot be loaded, or the calibration is for another."""
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
@@ -74,10 +74,8 @@ def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "E
     return extractor
 
 
-def load_judge(args: argparse.Namespace) -> "Judge":
+def load_judge(args: argparse.Namespace) -> Judge:
     """The calibration of the model named by the options; that of other voice activity detection is doubtful."""
-    from rawnext.scoring.decision import read_judge
-
     judge = read_judge(model_folder(args))
     fitted = judge.model.partition(VAD)[2]
     if judge.calibration is None or fitted == args.vad:
@@ -106,8 +104,6 @@ def ark_scp(text: str) -> tuple[Path, Path]:
 
 
 def add_operating(parser: argparse.ArgumentParser) -> None:
-    from rawnext.scoring.decision import Operating
-
     default = Operating()
     parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
                         help="prior probability of a target pair (default %(default)s)")
@@ -117,10 +113,8 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
                         help="cost of a false alarm (default %(default)s)")
 
 
-def operating(args: argparse.Namespace) -> "Operating":
+def operating(args: argparse.Namespace) -> Operating:
     """Prior and costs from the options.   Raises: InputError: out of range."""
-    from rawnext.scoring.decision import Operating
-
     point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)
     point.check()
     return point
