@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of calibration: the model as JSON, durations and qualities of trial sides, tables of thresholds."""
+"""Files of calibration: the model as JSON, durations and qualities of trial sides."""
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -15,14 +15,12 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, newest, read_json, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table
 from rawnext.kaldi.words import to_number
-from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
+from rawnext.scoring.calibration import MEASURES, Calibration, measure
 
 FORM = "calibration 1"
 FEWEST_TRIALS = 10  # of each kind, for each weight
 FEWEST_SPEAKERS = 10
 LARGEST = 1e9  # a weight or an offset beyond this is not a calibration's
-COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",
-           "false alarm % (one score)")
 
 
 class ScoreFile(NamedTuple):
@@ -170,27 +168,3 @@ def weaknesses(model: Mapping[str, Any]) -> list[str]:
         found.append("all target trials score higher than all nontarget trials; too few or too easy trials to show how "
                      "large an LLR may be")
     return found
-
-
-Tables = list[tuple[ScoreFile, list[OperatingPoint]]]
-
-
-def threshold_rows(tables: Tables, backend: str) -> Iterator[list[str]]:
-    """One row for each condition and prior, with COLUMNS. A threshold on a cosine above 1 is `unreachable`."""
-    for file, points in tables:
-        sides = [f"{seconds:g} s" if seconds else "full" for seconds in (file.enroll, file.test)]
-        for point in points:
-            yield [*sides, f"{point.prior:g}", f"{point.llr:.3f}",
-                   "unreachable" if backend == "cosine" and point.score > 1 else f"{point.score:.4f}",
-                   *(f"{100 * rate:.3f}" for rate in point[3:])]
-
-
-def thresholds_page(tables: Tables, backend: str, protocol: str, fitted_on: str) -> list[str]:
-    """Lines of thresholds.md."""
-    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables, backend)]
-    return [f"# Thresholds: {backend}, protocol {protocol}", "",
-            "Accept a trial if its LLR reaches the column *llr*. If only raw scores are available, accept if the score "
-            "reaches *score*, which is right for a trial of the list's median duration. Prior: expected share of "
-            "target trials, with costs of 1. For other costs use the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",
-            *(f"| {' | '.join(cells)} |" for cells in lines), "",
-            f"Error rates: on {fitted_on}, on which the calibration was fitted; expect worse on other trials."]
