@@ -40,9 +40,8 @@ def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
 def sortable(table: TextTable) -> Table:
     """A table of texts; a cell that begins with a number is sorted by it, and `full` comes last."""
     header, *lines = table
-    first = ((text, text.strip("*").partition(" ")[0].replace(",", "")) for line in lines for text in line)
-    flat = [Cell(text, 1e9 if text == "full" else number_in(word)) for text, word in first]
-    return header, [flat[start:start + len(header)] for start in range(0, len(flat), len(header))]
+    return header, [[Cell(text, 1e9 if text == "full" else number_in(text.strip("*").split(" ")[0].replace(",", "")))
+                     for text in line] for line in lines]
 
 
 def group_tables(systems: Sequence[System]) -> dict[str, list[tuple[str, Table]]]:
