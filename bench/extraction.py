@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.timing import Growth, Ratio, growth, in_turns, ratio
+from bench.timing import Ratio, in_turns, ratio
 from rawnext.config import Extract
 from rawnext.inference.extract import embed_native, embed_paper
 from rawnext.models import MODELS
@@ -34,11 +34,6 @@ def noise(num: int) -> Waves:
 
 def hours(waves: Waves) -> float:
     return sum(map(len, waves)) / RATE / 3600
-
-
-def random_model():
-    torch.manual_seed(0)
-    return MODELS.build("rawnext", {}).eval()
 
 
 def alone(model, waves: Waves) -> Waves:
@@ -70,12 +65,7 @@ def pairs(what: str, options: dict[str, Embed], waves: Waves, which: Sequence[tu
 
 def rows() -> list[Ratio]:
     torch.set_num_threads(1)
-    options, waves = ways(random_model()), noise(6)
+    torch.manual_seed(0)
+    options, waves = ways(MODELS.build("rawnext", {}).eval()), noise(6)
     return [*pairs("whole utterances", options, waves, WHOLE), *pairs("whole utterances", options, waves[:2], SEGMENTS),
             *pairs("1 s of each", options, [wave[:RATE] for wave in waves], WHOLE[1:])]
-
-
-def growth_rows() -> list[Growth]:
-    """Batches of a folded model on 1, 4 and 16 utterances."""
-    model, most = folded(random_model()), noise(16)
-    return [growth("utterances, 4 to 20 s each", 1, lambda num: embed_native(model, most[:num]), 1)]

@@ -14,8 +14,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import soundfile
+import torch
+from scipy.signal import convolve
 
-from bench.timing import Growth, Ratio, compare, growth
+from bench.timing import Ratio, compare
+from rawnext.config import load_config
+from rawnext.data.cuts import CutTable
+from rawnext.data.manifest import scan_audio, write_data_dir
+from rawnext.data.segment import load, read_segment
+from rawnext.data.shar import read_shar, write_shar
+from rawnext.training.augment import needed_banks, reverberate, unit_energy
+from rawnext.training.dataset import EpochDataset, epoch_loader, to_device
 
 SPEAKERS, UTTS = 128, 4  # in the corpus; a batch is a sixteenth of it
 STEP = 8 * UTTS
@@ -37,10 +47,6 @@ def lengths() -> dict[str, list[tuple[str, str, float]]]:
 
 def write_corpora(folder: Path, kind: str = "wav") -> Path:
     """Write the data directories of `lengths` with their audio, as wav or flac."""
-    import soundfile
-
-    from rawnext.data.manifest import scan_audio, write_data_dir
-
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(60 * 16000 + 1000).astype(np.float32) / 10
     for name, files in lengths().items():
@@ -73,8 +79,6 @@ class Plain:
         return wave
 
     def stretch(self, path: str) -> np.ndarray:
-        import soundfile
-
         wave, _ = soundfile.read(path, dtype="float32")
         if len(wave) < self.samples:
             wave = np.pad(wave, (0, self.samples - len(wave)), "wrap")
@@ -90,9 +94,6 @@ class Plain:
         return wave + np.sum(noises, axis=0)
 
     def reverberated(self, wave: np.ndarray) -> np.ndarray:
-        import soundfile
-        from scipy.signal import convolve
-
         response, _ = soundfile.read(self.rng.choice(self.files["rirs"]), dtype="float32")
         return convolve(wave, response / np.sqrt(np.sum(response**2)), mode="full")[: self.samples]
 
@@ -101,19 +102,11 @@ class Ours:
     """The work of a training's data worker; with `finish` also the part left to the device, on this core."""
 
     def __init__(self, folder: Path, config, finish: bool = True):
-        from rawnext.data.cuts import CutTable
-        from rawnext.training.augment import needed_banks
-        from rawnext.training.dataset import EpochDataset
-
         banks = {name: CutTable(folder / name) for name in needed_banks(config.augment)}
         self.data, self.finish = EpochDataset(CutTable(folder / "train"), config, banks, 0, 0, 1), finish
 
     def run(self, num: int):
         """Prepare `num` utterances in batches; returns the waveforms of the last batch."""
-        import torch
-
-        from rawnext.training.dataset import to_device
-
         for item in range(num // STEP):
             batch = self.data[item]
             wave = to_device(batch, torch.device("cpu"))[0] if self.finish else batch["wave"]
@@ -121,15 +114,11 @@ class Ours:
 
 
 def configuration(*changes: str, augment: bool = True):
-    from rawnext.config import load_config
-
     path = Path(__file__).resolve().parents[1] / "conf/augment.yaml"
     return load_config([path] if augment else [], [f"batch.speakers={STEP // 2}", "crop.short_from=0", *changes])
 
 
 def measured(folder: Path) -> Iterator[Ratio]:
-    import torch
-
     torch.set_num_threads(1)
     write_corpora(folder)
     num, config, on_device = 2 * STEP, configuration(), configuration("train.augment_on=device")
@@ -151,9 +140,6 @@ def measured(folder: Path) -> Iterator[Ratio]:
 
 def tars(folder: Path, kind: str, num: int) -> Ratio:
     """Crops from files, and from the tar files of steps/make_shar.py."""
-    from rawnext.data.manifest import write_data_dir
-    from rawnext.data.shar import read_shar, write_shar
-
     files = folder if kind == "wav" else write_corpora(folder / kind, kind)
     out, config = folder / f"{kind}_tars/train", configuration(augment=False)
     write_shar(files / "train", out / "shar", kind, STEP, 1)
@@ -166,11 +152,6 @@ def tars(folder: Path, kind: str, num: int) -> Ratio:
 
 def segments(folder: Path, num: int) -> Ratio:
     """The lower bound: read 59,050 samples of each file."""
-    import soundfile
-
-    from rawnext.data.cuts import CutTable
-    from rawnext.data.segment import load
-
     def libsndfile(path: str, start: int, stop: int) -> np.ndarray:
         return soundfile.read(path, start=start, stop=stop, dtype="float32", always_2d=True)[0][:, 0]
 
@@ -185,12 +166,6 @@ def segments(folder: Path, num: int) -> Ratio:
 
 def reverberation(folder: Path) -> Ratio:
     """Convolution alone, with RIRs of all lengths."""
-    from scipy.signal import convolve
-
-    from rawnext.data.cuts import CutTable
-    from rawnext.data.segment import read_segment
-    from rawnext.training.augment import reverberate, unit_energy
-
     table, samples = CutTable(folder / "rirs"), configuration().crop.samples
     wave = np.random.default_rng(0).standard_normal(samples, np.float32)
     cuts = [table[i] for i in range(len(table))]
@@ -209,17 +184,8 @@ def rows(place: str | None = None) -> list[Ratio]:
         return list(measured(Path(folder)))
 
 
-def growth_rows(place: str | None = None) -> list[Growth]:
-    """Seconds as the number of utterances grows."""
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        ours = Ours(write_corpora(Path(folder)), configuration())
-        return [growth("crops with noise and reverberation, utterances", STEP, ours.run)]
-
-
 def notes(place: str | None = None) -> list[str]:
     """Number of cores that feed a GPU, by the CPU time of a data worker that reads an epoch and hands it over."""
-    from rawnext.training.dataset import epoch_loader
-
     lines = []
     with tempfile.TemporaryDirectory(dir=place) as folder:
         write_corpora(Path(folder))

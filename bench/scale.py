@@ -11,8 +11,10 @@ corpus takes 3.5 GB of disk, in --dir.
 """
 
 import argparse
+import math
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.timing import Usage, exponent, run_program
+from bench.timing import Usage, run_program
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT_S = 5.0  # a task that takes less CPU time is repeated, to reduce noise
@@ -106,7 +108,8 @@ def growth(sizes: Sequence[int], cpu_s: Sequence[float]) -> float | None:
     work = [(n - sizes[0], t - cpu_s[0]) for n, t in zip(sizes[1:], cpu_s[1:]) if t > cpu_s[0]]
     if len(work) < 2 or cpu_s[-1] - cpu_s[0] < max(LEAST_S, cpu_s[0]):
         return None
-    return exponent(*zip(*work))
+    log_sizes, log_s = ([math.log(value) for value in column] for column in zip(*work))
+    return statistics.linear_regression(log_sizes, log_s).slope
 
 
 def run(options: argparse.Namespace) -> tuple[list[int], dict[str, list[Usage]]]:

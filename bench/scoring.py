@@ -17,14 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.timing import Growth, Ratio, Usage, growth, in_turns, ratio, run_program
+from bench.timing import Ratio, Usage, in_turns, ratio, run_program
 from rawnext.files import write_lines
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import Trials, read_scores, read_trials, write_trials
-from rawnext.results.evaluation import evaluation
 from rawnext.scoring.cosine import cosine_scores
 from rawnext.scoring.embeddings import read_sides
-from rawnext.scoring.metrics import EER_DEFINITION
 from rawnext.scoring.snorm import TOP
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,9 +37,7 @@ class Size(NamedTuple):
 
 
 SIZES = Size("O", 37_611, 4_708), Size("E", 579_818, 145_160), Size("H", 550_894, 137_924)  # cleaned lists
-GROWTH = Size("growth", 36_239, 9_072)  # a sixteenth of E
 COHORT, FIRST, ROUNDS = 6_000, 1_000, {"O": 5}
-SCORES = 62_500  # for the metrics alone; 16 times as many are a million
 DIM, SPEAKER_UTTS, NOISE, SEED = 512, 116, 2.5, 0  # NOISE: std within speakers; between them it is 1
 
 
@@ -156,18 +152,3 @@ def rows() -> list[Ratio]:
     # `alone` last: memory of this process counts in the peaks of the programs that it starts
     measured = [(size, whole(size, False), whole(size, True)[0]) for size in SIZES]
     return [row for size, (plain, loop_s), asnorm in measured for row in (plain, alone(size, loop_s), asnorm)]
-
-
-def growth_rows() -> list[Growth]:
-    """Cost as trials and utterances grow together."""
-    for times in (1, 4, 16):
-        lists().add(Size(str(GROWTH.trials * times), GROWTH.trials * times, GROWTH.utts * times))
-    return [growth("trials, plain, files to metrics", GROWTH.trials, lambda num: programs(str(num), False), 1),
-            growth("trials, AS-norm, files to metrics", GROWTH.trials, lambda num: programs(str(num), True), 1),
-            growth("scores, all metrics", SCORES, metrics)]
-
-
-def metrics(num: int) -> None:
-    """All measures of this many scores, one per cent of them targets."""
-    scores, is_target = np.random.default_rng(SEED).standard_normal(num), np.arange(num) % 100 == 0
-    evaluation(scores + 3 * is_target, is_target, EER_DEFINITION, llr=True)

@@ -22,7 +22,7 @@ def programs() -> list[Path]:
     found = [path for folder in ("steps", "local", "local/*", "utils", "bench", "egs/*")
              for path in ROOT.glob(f"{folder}/*")
              if path.is_file() and not path.is_symlink() and os.access(path, os.X_OK)]
-    return sorted(path for path in found if "--help" in path.read_text() or "argparse" in path.read_text())
+    return sorted(path for path in found if "--help" in path.read_text() or ".parse_args(" in path.read_text())
 
 
 def first_step_seconds(folder: str) -> float:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs timed alternately in one run, so that other load on the machine affects all of them, and result tables."""
 
-import math
 import os
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from types import ModuleType
 from typing import NamedTuple
 
@@ -33,15 +31,6 @@ class Ratio(NamedTuple):
     low: float
     high: float
     kept: str = ""
-
-
-class Growth(NamedTuple):
-    """Seconds of the same work at several sizes, and the exponent of seconds ~ size^exponent."""
-
-    what: str
-    sizes: tuple[int, ...]
-    seconds: tuple[float, ...]
-    exponent: float
 
 
 class Usage(NamedTuple):
@@ -99,28 +88,11 @@ def ratio(what: str, amount: float, unit: str, before: tuple[str, Sequence[float
                  amount / statistics.median(after[1]), statistics.median(ratios), min(ratios), max(ratios), kept)
 
 
-def growth(what: str, base: int, run: Callable[[int], object], rounds: int = 3) -> Growth:
-    """Time `run(size)` at 1, 4 and 16 times `base`, the minimum over the rounds, and fit the exponent."""
-    sizes = (base, 4 * base, 16 * base)
-    seconds = tuple(map(min, in_turns([partial(run, size) for size in sizes], rounds)))
-    return Growth(what, sizes, seconds, exponent(sizes, seconds))
-
-
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Slope of log(seconds) over log(sizes), by least squares."""
-    return statistics.linear_regression([math.log(n) for n in sizes], [math.log(s) for s in seconds]).slope
-
-
 def ratio_row(row: Ratio) -> str:
     """Line of a Markdown table."""
     rates = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in (row.rate_before, row.rate_after))
     return (f"| {row.what} | {row.before} | {row.after} | {' -> '.join(rates)} {row.unit} | "
             f"**{row.ratio:.2f}** ({row.low:.2f}-{row.high:.2f}) | {row.kept} |")
-
-
-def growth_row(row: Growth) -> str:
-    cells = ", ".join(f"{size:,}: {seconds:.3g}" for size, seconds in zip(row.sizes, row.seconds))
-    return f"| {row.what} | {cells} | {row.exponent:.2f} |"
 
 
 def print_rows(rows: Iterable[Ratio]) -> None:
@@ -132,12 +104,9 @@ def print_rows(rows: Iterable[Ratio]) -> None:
 
 
 def print_part(part: ModuleType) -> None:
-    """Print what the functions rows, growth_rows and notes of a module of bench/ return, as far as it has them."""
+    """Print what the functions rows and notes of a module of bench/ return, as far as it has them."""
     print(f"\n## {part.__name__.removeprefix('bench.')}\n")
     if hasattr(part, "rows"):
         print_rows(part.rows())
-    if hasattr(part, "growth_rows"):
-        print("| work | size: seconds | exponent |\n|---|---|---:|")
-        print(*map(growth_row, part.growth_rows()), "", sep="\n")
     if hasattr(part, "notes"):
         print(*part.notes(), sep="\n")

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.published import PublishedTask
-from bench.timing import Growth, Program, Ratio, compare, growth, in_turns
+from bench.timing import Program, Ratio, compare, in_turns
 from rawnext.config import Config
 from rawnext.models.layers import channels_last_conv1d
 from rawnext.training.optim import build_optimizer
@@ -134,14 +134,6 @@ def rows(config: Config | None = None, batch: int = BATCH, rounds: int = 3) -> l
     return [*found, compare("the optimiser alone", 1, "steps",
                             ("Adam, tensor by tensor", published[1].optimizer.step),
                             ("fused", ours.optimizer.step), rounds)]
-
-
-def growth_rows() -> list[Growth]:
-    """Steps of 2, 8 and 32 utterances, of a third of the paper's crop to fit into a CPU's memory."""
-    config = Config()
-    config = dataclasses.replace(config, crop=dataclasses.replace(config.crop, samples=3**9 + 1, short_from=0))
-    steps = {batch: Step(config, batch) for batch in (2, 8, 32)}
-    return [growth("step, by utterances of 1.2 s", 2, lambda batch: steps[batch](), 2)]
 
 
 def notes() -> list[str]:

@@ -76,26 +76,23 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
     the user named; any other exception is a bug."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8 text
         sys.stdout.reconfigure(errors="backslashreplace")
+    why = ""
     try:
         main()
     except InputError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(fault_code)
+        why = str(error)
     except UnicodeEncodeError as error:  # Python's sign for bytes of a name or argument that are not UTF-8
-        text = error.object[max(0, error.start - 40):error.end]
-        print(printable(f"{Path(sys.argv[0]).name}: {text}: not UTF-8 text"), file=sys.stderr)
-        sys.exit(fault_code)
+        why = f"{error.object[max(0, error.start - 40):error.end]}: not UTF-8 text"
     except RuntimeError as error:  # of Path.resolve, before Python 3.13
-        if not str(error).startswith("Symlink loop from "):
+        why = str(error)
+        if not why.startswith("Symlink loop from "):
             raise
-        print(printable(f"{Path(sys.argv[0]).name}: {error}"), file=sys.stderr)
-        sys.exit(fault_code)
     except BrokenPipeError:  # `... | head` closed our output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:  # from a library that writes its own files, such as tensorboard
         if error.errno not in UNWRITABLE:
             raise
-        file = f"{error.filename}: " if error.filename is not None else ""
-        print(printable(f"{Path(sys.argv[0]).name}: {file}{error.strerror}"), file=sys.stderr)
-        sys.exit(fault_code)
-    sys.exit(0)
+        why = f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror}"
+    if why:
+        print(printable(f"{Path(sys.argv[0]).name}: {why}"), file=sys.stderr)
+    sys.exit(fault_code if why else 0)

@@ -10,7 +10,6 @@ that are most active in the map, then without as many other frames. If the secon
 picture.
 """
 
-import argparse
 from pathlib import Path
 
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
@@ -19,23 +18,6 @@ from rawnext.log import setup_log
 
 MOST_OTHERS = 20  # utterances of the speaker in the reference
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 7000)
-
-
-def parse() -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--enroll", metavar="UTT[,UTT...]", help="utterances of the reference, in the data directory")
-    parser.add_argument("--time-only", action="store_true",
-                        help="average gradients over frequency only: each frame has its own channel weights")
-    parser.add_argument("--allow-pipes", action="store_true",
-                        help="run wav.scp's commands `... |`; only if you trust them")
-    parser.add_argument("exp_dir", type=Path, help="experiment, or exported model")
-    parser.add_argument("data_dir", type=Path, help="data directory with wav.scp and utt2spk")
-    parser.add_argument("utt", help="utterance to draw")
-    parser.add_argument("out", type=Path, help="output file, .png or .pdf")
-    args = parser.parse_args()
-    if args.out.suffix not in (".png", ".pdf"):
-        parser.error(f"{args.out}: want .png or .pdf")
-    return args
 
 
 def others_of(utt: str, data_dir: Path) -> list[str]:
@@ -63,7 +45,19 @@ def read_waves(utts: list[str], data_dir: Path, allow_pipes: bool) -> list:
 
 
 def main() -> None:
-    args = parse()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--enroll", metavar="UTT[,UTT...]", help="utterances of the reference, in the data directory")
+    parser.add_argument("--time-only", action="store_true",
+                        help="average gradients over frequency only: each frame has its own channel weights")
+    parser.add_argument("--allow-pipes", action="store_true",
+                        help="run wav.scp's commands `... |`; only if you trust them")
+    parser.add_argument("exp_dir", type=Path, help="experiment, or exported model")
+    parser.add_argument("data_dir", type=Path, help="data directory with wav.scp and utt2spk")
+    parser.add_argument("utt", help="utterance to draw")
+    parser.add_argument("out", type=Path, help="output file, .png or .pdf")
+    args = parser.parse_args()
+    if args.out.suffix not in (".png", ".pdf"):
+        parser.error(f"{args.out}: want .png or .pdf")
     setup_log()
     enroll = args.enroll.split(",") if args.enroll else others_of(args.utt, args.data_dir)
     samples, *enroll_samples = read_waves([args.utt, *enroll], args.data_dir, args.allow_pipes)

@@ -12,6 +12,8 @@ Table 4.
 import argparse
 from pathlib import Path
 
+from rawnext.data.cutting import read_spans
+from rawnext.data.wav import load_wave, read_sources
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
 from rawnext.log import progress, setup_log
@@ -19,7 +21,19 @@ from rawnext.log import progress, setup_log
 POLICIES = ("tiled", "native")
 
 
-def parse() -> argparse.Namespace:
+def choose(args: argparse.Namespace) -> tuple[list, int]:
+    """The utterances to use, and the number of utterances shorter than the longest duration."""
+    sources = read_sources(args.data_dir, args.allow_pipes)
+    long = [span.seconds >= args.durations[-1] for span in read_spans(args.data_dir, sources)]
+    chosen = [source for source, enough in zip(sources, long) if enough or args.short == "tile"]
+    if not chosen:
+        raise InputError(args.data_dir, None, f"has no utterance of {args.durations[-1]:g} s; give shorter ones, "
+                                              "or --short tile")
+    num = min(args.num_utts or len(chosen), len(chosen))
+    return [chosen[i * len(chosen) // num] for i in range(num)], long.count(False)
+
+
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--durations", default="1 2 3 4 5 6 7 8 9 10", metavar="'S ...'",
                         help="seconds (default %(default)s)")
@@ -41,29 +55,8 @@ def parse() -> argparse.Namespace:
         args.durations = []
     if not args.durations or not 0.1 <= args.durations[0] <= args.durations[-1] < 1000:
         parser.error("--durations: want seconds, each 0.1 or more")
-    return args
-
-
-def choose(args: argparse.Namespace) -> tuple[list, int]:
-    """The utterances to use, and the number of utterances shorter than the longest duration."""
-    from rawnext.data.cutting import read_spans
-    from rawnext.data.wav import read_sources
-
-    sources = read_sources(args.data_dir, args.allow_pipes)
-    long = [span.seconds >= args.durations[-1] for span in read_spans(args.data_dir, sources)]
-    chosen = [source for source, enough in zip(sources, long) if enough or args.short == "tile"]
-    if not chosen:
-        raise InputError(args.data_dir, None, f"has no utterance of {args.durations[-1]:g} s; give shorter ones, "
-                                              "or --short tile")
-    num = min(args.num_utts or len(chosen), len(chosen))
-    return [chosen[i * len(chosen) // num] for i in range(num)], long.count(False)
-
-
-def main() -> None:
-    args = parse()
     setup_log()
 
-    from rawnext.data.wav import load_wave
     from rawnext.dist import choose_device
     from rawnext.inference.extract import load_model
     from rawnext.results.analysis.branches import blocks_of, branches_of, check_branches, summary, table, variation

@@ -23,23 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
-from rawnext.files import replaced_together, write_lines
+from rawnext.files import replaced_together
 from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write_origin
 from rawnext.kaldi.tables import Trials, read_scored_trials, read_scores, read_table, read_trials, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
-from rawnext.scoring.calibration_files import (
-    COLUMNS,
-    ScoreFile,
-    Tables,
-    read_model,
-    save_model,
-    score_file,
-    threshold_rows,
-    thresholds_page,
-    trial_measures,
-    weaknesses,
-)
+from rawnext.scoring.calibration_files import ScoreFile, read_model, save_model, score_file, trial_measures, weaknesses
 from rawnext.scoring.metrics import cllr, min_cllr
+from rawnext.scoring.thresholds import write_thresholds
 from rawnext.stamp import sha256, stamp
 
 PRIORS = (0.5, 0.1, 0.05, 0.01, 0.001)  # in the table of thresholds
@@ -100,15 +90,14 @@ def fit(args: argparse.Namespace) -> None:
     by = scores if calibration.num_scores == 1 else llr
     list_of = fitted_on(args, pool[0][1]) | {"separable": bool(by[is_target].min() > by[~is_target].max())}
     model = args.out / "model.json"
-    tables: Tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
+    tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
     with replaced_together(args.out) as folder:
         save_model(folder / model.name, calibration, names, {
             "backend": args.backend, "protocol": args.protocol, KEY: fingerprint, "prior": args.prior,
             "fitted_on": list_of, **stamp()})
-        write_lines(folder / "thresholds.tsv", map("\t".join, [COLUMNS, *threshold_rows(tables, args.backend)]))
-        write_lines(folder / "thresholds.md", thresholds_page(tables, args.backend, args.protocol, where))
+        write_thresholds(folder, tables, args.backend, args.protocol, where)
     files_of_systems = args.scores[0].paths if calibration.num_scores > 1 else ["score"]
     print(f"{model}: LLR = {calibration.offset:.4g}"
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip([*files_of_systems, *names], calibration.weights))

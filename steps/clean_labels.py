@@ -59,7 +59,7 @@ def main() -> None:
     table = args.data_dir / "utt2spk"
     utt2spk = read_table(table, one_word=True)
     sessions = args.data_dir / "utt2session"
-    utt2session = read_table(sessions) if sessions.exists() else {}
+    utt2session = read_table(sessions, optional=True)
     keys, x, _, _ = read_side(args.embeddings, wanted=utt2spk)
     if missing := next(iter(utt2spk.keys() - set(keys)), ""):
         raise InputError(args.embeddings, None, f"has no embedding of {missing}, which is in {table}")
@@ -79,7 +79,6 @@ def main() -> None:
     rows = [[keys[i], names[speaker[i]], own[i], names[found.nearest[i]], f"{found.other[i]:.4f}"] for i in order]
     for name in ("utt_list", "page.html"):  # of other options
         (args.out_dir / name).unlink(missing_ok=True)
-    args.out_dir.mkdir(parents=True, exist_ok=True)
     write_lines(args.out_dir / "labels.tsv", ("\t".join(row) for row in [
         ["utt", "spk", "cosine", "nearest_other_spk", "its_cosine"], *rows]))
     if args.threshold is not None or args.share is not None:

@@ -8,7 +8,6 @@ One number for each 10 ms, as Kaldi's compute-vad writes for features with snip-
 begin with --vad- are Kaldi's, for --vad energy.
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from rawnext.errors import ArgumentParser, run_main
 from rawnext.log import setup_log
 
 
-def parse() -> argparse.Namespace:
-    from rawnext.data.vad import KINDS, Energy
+def main() -> None:
+    from rawnext.data.vad import KINDS, SHIFT, Energy, check_kind, speech_frames
 
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
@@ -31,13 +30,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
+    args = parser.parse_args()
     setup_log()
-    from rawnext.data.vad import SHIFT, Energy, check_kind, speech_frames
     from rawnext.data.wav import check_sources, load_waves, read_sources, share_of
     from rawnext.kaldi.ark import write_vectors
     from rawnext.log import progress

@@ -9,7 +9,6 @@ whole (--short keep), repeated to its duration (tile), or dropped with its trial
 longest cut, so that every duration has the same trials). OUT/cuts.tsv counts short and dropped utterances.
 """
 
-import argparse
 from itertools import compress
 from pathlib import Path
 
@@ -19,20 +18,7 @@ from rawnext.data.cutting import POLICIES, SHORT, Cut, name_of, read_spans, read
 from rawnext.data.wav import read_sources
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import write_lines
-from rawnext.kaldi.tables import Trials, check_trial_ids, read_trials, write_trials
-
-
-def parse() -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--durations", required=True, metavar="'S ...'", help="seconds; OUT/full is always written")
-    parser.add_argument("--policy", choices=POLICIES, default="centre", help="part to keep (default %(default)s)")
-    parser.add_argument("--short", choices=SHORT, default="keep", help="shorter utterances (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of --policy random (default %(default)s)")
-    parser.add_argument("--trials", type=Path, required=True, help="lines `enroll test target|nontarget`")
-    parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
+from rawnext.kaldi.tables import Trials, indices_of, read_trials, write_trials
 
 
 def drop_trials(trials: Trials, dropped: set[str], path: Path) -> Trials:
@@ -50,12 +36,22 @@ def sources_of(trials: Trials, sources: list) -> list:
 
 
 def main() -> None:
-    args = parse()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--durations", required=True, metavar="'S ...'", help="seconds; OUT/full is always written")
+    parser.add_argument("--policy", choices=POLICIES, default="centre", help="part to keep (default %(default)s)")
+    parser.add_argument("--short", choices=SHORT, default="keep", help="shorter utterances (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of --policy random (default %(default)s)")
+    parser.add_argument("--trials", type=Path, required=True, help="lines `enroll test target|nontarget`")
+    parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("out_dir", type=Path)
+    args = parser.parse_args()
     with as_input_error("--durations"):
         cuts = [Cut(seconds, args.policy, args.short, args.seed) for seconds in seconds_of(args.durations)]
     sources, tables = read_sources(args.data_dir, args.allow_pipes), read_tables(args.data_dir)
     trials = read_trials(args.trials)
-    check_trial_ids(trials, args.trials, {source.utt for source in sources}, args.data_dir)
+    for side in trials[:2]:
+        indices_of(side, {source.utt: row for row, source in enumerate(sources)}, args.trials, args.data_dir)
     sources = sources_of(trials, sources)
     spans = {source.utt: span for source, span in zip(sources, read_spans(args.data_dir, sources))}
     before = len(sources), len(trials.enroll)

@@ -11,28 +11,9 @@ import argparse
 import json
 from pathlib import Path
 
+from rawnext.cli.diarize import add_settings, gallery_judge, naming, settings
 from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
-
-
-def parse() -> argparse.Namespace:
-    from rawnext.cli.diarize import add_settings
-
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
-    parser.add_argument("--vad", choices=("energy", "silero", "scp", "rttm"), default="energy",
-                        help="where the speech is from (default: its energy)")
-    parser.add_argument("--reco2num-spk", type=Path, metavar="FILE", help="the number of speakers of each recording")
-    add_settings(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
-                        help="auto (default): a GPU if available; cuda: an error if there is none")
-    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording")
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("exp_dir", type=Path)
-    parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
 
 
 def speech_of(args: argparse.Namespace, utts: list[str]) -> dict:
@@ -58,9 +39,22 @@ def speech_of(args: argparse.Namespace, utts: list[str]) -> dict:
 
 
 def main() -> None:
-    args = parse()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--job", type=int, default=1, help="number of this job, 1 or more (default 1)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="number of jobs (default 1)")
+    parser.add_argument("--vad", choices=("energy", "silero", "scp", "rttm"), default="energy",
+                        help="where the speech is from (default: its energy)")
+    parser.add_argument("--reco2num-spk", type=Path, metavar="FILE", help="the number of speakers of each recording")
+    add_settings(parser)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="auto (default): a GPU if available; cuda: an error if there is none")
+    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each recording")
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("exp_dir", type=Path)
+    parser.add_argument("out_dir", type=Path)
+    args = parser.parse_args()
     setup_log()
-    from rawnext.cli.diarize import gallery_judge, naming, settings
     from rawnext.data.wav import check_sources, read_sources, share_of
     from rawnext.files import write_lines
     from rawnext.kaldi.tables import read_table

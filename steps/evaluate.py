@@ -45,7 +45,7 @@ def summary(row: dict[str, Any]) -> str:
                       *(f"{title} {row[name]:.3f}" for name, title in TITLES.items() if name in row and name != "eer")])
 
 
-def options() -> argparse.Namespace:
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--exp", required=True, type=Path, help="experiment, with config.yaml")
     parser.add_argument("--list", required=True, help="name of the trial list")
@@ -65,11 +65,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--no-conditions", action="store_true", help="no figures by condition")
     parser.add_argument("scores", help="lines `enroll test score`, in any order")
     parser.add_argument("trials", help="lines `enroll test target|nontarget`")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = options()
+    args = parser.parse_args()
     config = args.exp / "config.yaml"
     config_sha256 = sha256(config)
     train = read_object(args.exp / "train_info.json")

@@ -15,9 +15,17 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
+from rawnext.data import vad, wav
+from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.errors import ArgumentParser, InputError, run_main
-from rawnext.log import setup_log
+from rawnext.files import write_lines
+from rawnext.identity import COMPUTATION, KEY, network_of, versions, weights_path, with_vad
+from rawnext.kaldi.journal import write_journal
+from rawnext.kaldi.tables import read_table
+from rawnext.log import progress, setup_log
+from rawnext.stamp import sha256
 
 ADVICE = "; --min-duration 0.1 skips them, and steps/make_cuts.py --min-duration 0.1 removes them from the tables"
 CHUNKS = {"native": 64, "paper": 16}  # utterances that are batched together; a killed job loses at most one chunk
@@ -57,9 +65,6 @@ def parse() -> argparse.Namespace:
 def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
     """Inputs of all embeddings: model, configuration and options. The model's fingerprint is taken from the lines of an
     earlier run in `sources`, if its files are the same: reading it takes seconds, for torch."""
-    from rawnext.identity import COMPUTATION, KEY, network_of, weights_path, with_vad
-    from rawnext.stamp import sha256
-
     lines = [f"computation {COMPUTATION}",
              *(f"{path.name} {sha256(path)}" for path in (weights_path(args.exp_dir), args.exp_dir / "config.yaml"))]
     old = sources.read_text(encoding="utf-8").split("\n", 4)[:4] if sources.is_file() else [""]
@@ -77,10 +82,6 @@ def common_lines(args: argparse.Namespace, sources: Path) -> list[str]:
 def source_line(args: argparse.Namespace, source) -> str:
     """Inputs of an utterance's embedding: path, size and time (or SHA-256) of its audio, or of the files that a command
     names; start, end and channel of the segment; a checksum of its decisions in vad.scp."""
-    from zlib import crc32
-
-    from rawnext.identity import versions
-
     channel = f" channel {source.channel}" if source.channel > 0 else ""
     decisions = f" vad {crc32(args.decisions[source.utt].tobytes()):08x}" if args.vad == "scp" else ""
     audio = versions(source.path, args.checksum)
@@ -93,30 +94,25 @@ def find_share(args: argparse.Namespace, sources: list, list_path: Path) -> tupl
 
     Raises: InputError: the job has no share; without the option, segments or utt2dur have lengths below 0.1 s.
     """
-    from rawnext.data.wav import LEAST_S, find_short, is_short, known_seconds, refuse_short, share_of
-    from rawnext.kaldi.tables import read_table
-
-    path = args.data_dir / "utt2dur"
-    utt2dur = read_table(path, one_word=True) if path.exists() else {}
-    share = share_of(sources, args.job, args.num_jobs, args.data_dir)
+    utt2dur = read_table(args.data_dir / "utt2dur", one_word=True, optional=True)
+    share = wav.share_of(sources, args.job, args.num_jobs, args.data_dir)
     if args.vad == "scp":
-        from rawnext.data.vad import read_decisions
-
-        args.decisions = read_decisions(args.data_dir / "vad.scp", (source.utt for source in share))
+        args.decisions = vad.read_decisions(args.data_dir / "vad.scp", (source.utt for source in share))
     if not args.min_duration:
-        lengths = [(source, known_seconds(source, utt2dur)) for source in sources]
-        refuse_short([pair for pair in lengths if is_short(pair[1], LEAST_S)], LEAST_S, ADVICE)
+        lengths = [(source, wav.known_seconds(source, utt2dur)) for source in sources]
+        wav.refuse_short([pair for pair in lengths if wav.is_short(pair[1], wav.LEAST_S)], wav.LEAST_S, ADVICE)
         return share, {}
-    found = find_short(share, args.min_duration, utt2dur)
+    found = wav.find_short(share, args.min_duration, utt2dur)
     if args.vad == "scp":  # of others, speech below the minimum is found during extraction
         speech_s = [(source, int(args.decisions[source.utt].sum()) / 100) for source in share]
-        found += [pair for pair in speech_s if is_short(pair[1], args.min_duration)]
+        found += [pair for pair in speech_s if wav.is_short(pair[1], args.min_duration)]
     short = {source.utt: short_line(args, source, seconds) for source, seconds in found}
     # these are decoded to know their length
     unknown = {source.utt: source for source in share if source.is_pipe or args.vad}
     for line in list_path.read_text(encoding="utf-8").splitlines() if unknown and list_path.exists() else ():
         utt, seconds = line.split()[0], float(line.split()[1])
-        if utt in unknown and is_short(seconds, args.min_duration) and line == short_line(args, unknown[utt], seconds):
+        if utt in unknown and wav.is_short(seconds, args.min_duration) and (
+                line == short_line(args, unknown[utt], seconds)):
             short[utt] = line
     return share, short
 
@@ -130,49 +126,37 @@ def speech_of(args: argparse.Namespace, waves: Iterator[tuple], sources: list) -
 
     Raises: TooShort: less speech than --min-duration, or 0.1 s.   InputError: decisions about another number of frames.
     """
-    from rawnext.data import vad
-    from rawnext.data.cuts import SAMPLE_RATE
-    from rawnext.data.wav import LEAST_S, TooShort, is_short
-
-    least_s = args.min_duration or LEAST_S
+    least_s = args.min_duration or wav.LEAST_S
     for source, (utt, wave) in zip(sources, waves):
         frames = vad.fit(args.decisions[utt], len(wave)) if args.vad == "scp" else vad.speech_frames(wave, args.vad)
         if frames is None:
             raise InputError(args.data_dir / "vad.scp", None, f"{utt}: {len(args.decisions[utt])} decisions about "
                                                               f"{len(wave) / SAMPLE_RATE:.2f} s; want one each 0.01 s")
         speech = vad.select(wave, frames)
-        if is_short(seconds := len(speech) / SAMPLE_RATE, least_s):
+        if wav.is_short(seconds := len(speech) / SAMPLE_RATE, least_s):
             advice = "" if args.min_duration else ADVICE
-            raise TooShort(source, seconds, f" with speech; at least {least_s:g} s{advice}")
+            raise wav.TooShort(source, seconds, f" with speech; at least {least_s:g} s{advice}")
         yield utt, speech
 
 
 def find_short_ones(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(source, seconds) of those with less audio, or speech, than --min-duration; all are decoded."""
-    from rawnext.data.wav import TooShort, load_waves
-
     for source in sources:
-        waves = load_waves([source], least_samples=least_samples(args))
+        waves = wav.load_waves([source], least_samples=least_samples(args))
         try:
             deque(speech_of(args, waves, [source]) if args.vad else waves, maxlen=0)
-        except TooShort as error:
+        except wav.TooShort as error:
             yield error.source, error.seconds
 
 
 def least_samples(args: argparse.Namespace) -> int:
-    from rawnext.data.cuts import SAMPLE_RATE
-    from rawnext.data.wav import LEAST_S
-
-    return round((args.min_duration or LEAST_S) * SAMPLE_RATE)
+    return round((args.min_duration or wav.LEAST_S) * SAMPLE_RATE)
 
 
 def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     """(utt, (D,) embedding) of each source."""
-    from rawnext.data.wav import LEAST_S, find_short, load_waves, refuse_short
-    from rawnext.log import progress
-
     if not args.min_duration:  # else they have been checked
-        refuse_short(find_short(sources), LEAST_S, ADVICE)
+        wav.refuse_short(wav.find_short(sources), wav.LEAST_S, ADVICE)
     import torch
 
     from rawnext.dist import choose_device
@@ -183,7 +167,7 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
     gpu = device.type != "cpu"
     torch.set_num_threads(1 if gpu else args.num_threads)
     model, config = load_model(args.exp_dir, device)
-    waves = load_waves(sources, args.num_threads if gpu else 0, least_samples(args))
+    waves = wav.load_waves(sources, args.num_threads if gpu else 0, least_samples(args))
     waves = speech_of(args, waves, sources) if args.vad else waves
     waves = progress(waves, desc=f"extract.{args.job}", unit="utt", total=len(sources))
     yield from embed_all(folded(model), waves, args.protocol, config.extract, args.duration,
@@ -192,8 +176,6 @@ def embed(args: argparse.Namespace, sources: list) -> Iterator[tuple]:
 
 def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int:
     """Write NAME.ark, NAME.scp and NAME.sources.   Returns: the number of embeddings of an earlier run."""
-    from rawnext.kaldi.journal import write_journal
-
     return write_journal(name, common_lines(args, name.with_name(f"{name.name}.sources")),
                          [(source.utt, source_line(args, source)) for source in sources], CHUNKS[args.protocol],
                          lambda first: embed(args, sources[first:]))
@@ -202,16 +184,11 @@ def write_embeddings(args: argparse.Namespace, name: Path, sources: list) -> int
 def main() -> None:
     args = parse()
     setup_log()
-    from rawnext.data.wav import TooShort, read_sources
-    from rawnext.files import write_lines
-
     name = args.out_dir / f"embedding.{args.job}"
     list_path = name.with_name(f"{name.name}.short")
     if args.vad:
-        from rawnext.data.vad import check_kind
-
-        check_kind(args.vad)
-    share, short = find_share(args, read_sources(args.data_dir, args.allow_pipes), list_path)
+        vad.check_kind(args.vad)
+    share, short = find_share(args, wav.read_sources(args.data_dir, args.allow_pipes), list_path)
     while True:
         if args.min_duration:
             write_lines(list_path, (short[utt] for utt in sorted(short)))
@@ -219,7 +196,7 @@ def main() -> None:
         try:
             kept = write_embeddings(args, name, sources)
             break
-        except TooShort as error:  # the output of a command, or speech, whose length was not known
+        except wav.TooShort as error:  # the output of a command, or speech, whose length was not known
             if not args.min_duration:
                 raise
             # Find all others now: after each TooShort the network is loaded, and the last utterances embedded, again.

@@ -11,7 +11,6 @@ files: the output of commands in wav.scp is written to --audio-dir as FLAC. utt2
 frames of 25 ms every 10 ms; if there is a feats.scp, it is left alone.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
@@ -23,19 +22,6 @@ from rawnext.errors import ArgumentParser, AudioError, InputError, run_main
 from rawnext.files import UTT_TABLES, condition_tables, read_lines, write_lines
 from rawnext.kaldi.tables import read_table
 from rawnext.log import progress, setup_log
-
-
-def parse() -> argparse.Namespace:
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--min-duration", type=float, default=0, metavar="S", help="remove utterances below S seconds")
-    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
-    parser.add_argument("--audio-dir", type=Path, help="folder for the output of commands")
-    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
-    parser.add_argument("data_dir", type=Path)
-    args = parser.parse_args()
-    if args.allow_pipes and not args.audio_dir:
-        parser.error("--allow-pipes: --audio-dir is needed")
-    return args
 
 
 def write_outputs(sources: list[Source], audio_dir: Path, data_dir: Path) -> list[Source]:
@@ -57,7 +43,7 @@ def write_outputs(sources: list[Source], audio_dir: Path, data_dir: Path) -> lis
 def read_utterances(sources: list[Source], data_dir: Path, least: float, num_jobs: int) -> tuple[list, list[str]]:
     """Utterances, and `utt seconds` of those that are shorter than `least` seconds."""
     utt2spk = read_table(data_dir / "utt2spk", one_word=True)
-    segments = read_table(data_dir / "segments") if (data_dir / "segments").exists() else {}
+    segments = read_table(data_dir / "segments", optional=True)
     paths = list(dict.fromkeys(source.path for source in sources))
     headers = dict(zip(paths, progress(read_headers(paths, num_jobs), total=len(paths))))
     utterances, short, refused = [], [], []
@@ -96,7 +82,15 @@ def num_frames(utterance: Utterance) -> int:
 
 
 def main() -> None:
-    args = parse()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--min-duration", type=float, default=0, metavar="S", help="remove utterances below S seconds")
+    parser.add_argument("--allow-pipes", action="store_true", help="run commands `... |` in wav.scp, if you trust it")
+    parser.add_argument("--audio-dir", type=Path, help="folder for the output of commands")
+    parser.add_argument("--nj", type=int, default=2, help="parallel processes (default: 2)")
+    parser.add_argument("data_dir", type=Path)
+    args = parser.parse_args()
+    if args.allow_pipes and not args.audio_dir:
+        parser.error("--allow-pipes: --audio-dir is needed")
     setup_log()
     data = args.data_dir
     sources = read_sources(data, args.allow_pipes)
@@ -106,7 +100,7 @@ def main() -> None:
     check_utterances(utterances, data / "utt2spk")
     by_speaker = [(spk, list(group)) for spk, group in itertools.groupby(utterances, key=lambda u: u.spk)]
     gender = data / "spk2gender"
-    genders = known_genders([spk for spk, _ in by_speaker], read_table(gender) if gender.exists() else {}, gender)
+    genders = known_genders([spk for spk, _ in by_speaker], read_table(gender, optional=True), gender)
     for name in ("cuts.jsonl", INDEX):  # never with the tables of another manifest
         (data / name).unlink(missing_ok=True)
     if short:

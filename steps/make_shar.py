@@ -10,7 +10,6 @@ are 16-bit, at the rate of the files; an interrupted export continues. If DATA i
 of `lhotse shar export`, only the tables are made, for the tar files where they are.
 """
 
-import argparse
 from pathlib import Path
 
 from rawnext.errors import ArgumentParser, run_main
@@ -19,7 +18,7 @@ from rawnext.log import setup_log
 UTTS = 5000  # a shard of VoxCeleb2 is 0.7 GB of FLAC
 
 
-def parse() -> argparse.Namespace:
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--format", choices=("flac", "wav"), default="flac", help="wav is read without a decoder and "
                         "takes twice the space (default: flac)")
@@ -33,11 +32,6 @@ def parse() -> argparse.Namespace:
         parser.error("--shard-utts: want at least 1")
     if args.data_dir.resolve() == args.out_dir.resolve():
         parser.error("OUT must not be DATA")
-    return args
-
-
-def main() -> None:
-    args = parse()
     setup_log()
     from rawnext.data.cuts import INDEX, CutTable
     from rawnext.data.manifest import write_data_dir

@@ -27,8 +27,7 @@ from rawnext.scoring.snorm import FEWEST, TOP, cohort_stats, default_top, normal
 
 def speakers(utt2spk: Path | None, scp: str) -> dict[str, str]:
     """utt -> speaker by a table, or by one next to the embeddings; empty if there is none."""
-    path = utt2spk or Path(scp).parent / "utt2spk"
-    return read_table(path, one_word=True) if utt2spk or path.exists() else {}
+    return read_table(utt2spk or Path(scp).parent / "utt2spk", one_word=True, optional=utt2spk is None)
 
 
 def own_speakers(args: argparse.Namespace, enroll_ids: Sequence[str], test_ids: Sequence[str]) -> set[str]:

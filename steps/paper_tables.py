@@ -8,7 +8,6 @@ steps/paper_tables.py --table 2 "RawNet2 softmax=exp/mine" exp/rawnext
 An experiment is placed under the row named by its configuration (`paper:`), or by SYSTEM in SYSTEM=EXP.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from rawnext.results.rows import read_tsv
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
-def parse() -> argparse.Namespace:
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--table", required=True, choices=list(COLUMNS), help="number of the table")
     parser.add_argument("--protocol", default="paper", choices=("paper", "native"),
@@ -35,13 +34,8 @@ def parse() -> argparse.Namespace:
     given = dict(text.partition("=")[::2] for text in args.lists)
     if odd := set(given) - {"O", "E", "H"}:
         parser.error(f"--list: {min(odd)!r} is not one of O, E, H")
-    args.lists = {letter: letter for letter in "OEH" if letter not in given}
-    args.lists = {**args.lists, **{name: letter for letter, name in given.items()}}
-    return args
-
-
-def main() -> None:
-    args = parse()
+    lists = {letter: letter for letter in "OEH" if letter not in given}
+    lists |= {name: letter for letter, name in given.items()}
     from rawnext.config import read_yaml
 
     layout = [line for line in read_tsv(CONF / "paper_tables.tsv") if line["table"] == args.table]
@@ -49,7 +43,7 @@ def main() -> None:
     for exp in others:
         print(f"paper_tables.py: {exp} belongs to no row of Table {args.table}; name one with SYSTEM={exp}",
               file=sys.stderr)
-    rows = {system: {str(exp): measured(exp, args.protocol, args.backend, args.data_set, args.lists)
+    rows = {system: {str(exp): measured(exp, args.protocol, args.backend, args.data_set, lists)
                      for exp in exps} for system, exps in found.items()}
     lines = build(args.table, layout, read_tsv(CONF / "paper.tsv"), rows)
     text = page(args.table, lines, [row for by in rows.values() for some in by.values() for row in some],

@@ -11,17 +11,8 @@ from rawnext.errors import ArgumentParser, run_main
 from rawnext.files import write_lines
 from rawnext.pipeline.tasks import PAPER
 from rawnext.results.report import results_page
-from rawnext.results.rows import (
-    aligned,
-    check_unchanged,
-    headline,
-    lowest,
-    notes,
-    read_paper,
-    read_rows,
-    tables,
-    tsv,
-)
+from rawnext.results.rows import check_unchanged, read_paper, read_rows
+from rawnext.results.tables import aligned, headline, lowest, notes, tables, tsv
 
 
 def main() -> None:

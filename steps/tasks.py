@@ -43,7 +43,7 @@ def todo(args: argparse.Namespace) -> None:
     experiment = Experiment(args.exp, rows, args.conf, args.set, args.init, args.teacher, args.train, args.dev,
                             args.cohort_utts, args.measures, args.checksum, adapt, args.adaptation)
     what, tasks_of = STEPS[args.step]
-    tasks = tasks_of(experiment, args.role)
+    tasks = list({task.outputs[0]: task for task in tasks_of(experiment, args.role)}.values())  # each output once
     items = pending(args.exp, tasks, args.again)
     if args.step == "train":
         for item in items:

@@ -109,13 +109,12 @@ def make_validator(dev: str, config, num_workers: int):
     Every process must call it. Each embeds a share of the utterances; the main one scores the trials, and the others
     return {}.
     """
-    import numpy as np
     import torch
 
     from rawnext.data.wav import check_sources, load_wave, read_sources
     from rawnext.dist import is_main, rank_world, sum_over_processes
     from rawnext.inference.extract import device_of, embed_all
-    from rawnext.kaldi.tables import check_trial_ids, read_trials
+    from rawnext.kaldi.tables import indices_of, read_trials
     from rawnext.scoring.cosine import cosine_scores
     from rawnext.scoring.metrics import eer, min_dcf
     from rawnext.training.dataset import epoch_loader
@@ -125,8 +124,7 @@ def make_validator(dev: str, config, num_workers: int):
         check_sources(sources)
     row_of = {source.utt: row for row, source in enumerate(sources)}
     trials = read_trials(Path(dev) / "trials")
-    check_trial_ids(trials, Path(dev) / "trials", row_of, f"{dev}/wav.scp")
-    enroll, test = (np.array([row_of[utt] for utt in side]) for side in trials[:2])
+    enroll, test = (indices_of(side, row_of, Path(dev) / "trials", f"{dev}/wav.scp") for side in trials[:2])
     rank, world = rank_world()
     own = range(rank, len(sources), world)
 

@@ -32,7 +32,7 @@ def main() -> None:
     sources = read_sources(args.data_dir, args.allow_pipes)
     decisions = read_decisions(args.data_dir / "vad.scp", (source.utt for source in sources))
     table = args.data_dir / "utt2spk"
-    utt2spk = read_table(table, one_word=True) if table.exists() else {source.utt: source.utt for source in sources}
+    utt2spk = read_table(table, one_word=True, optional=True) or {source.utt: source.utt for source in sources}
     with_segments = (args.data_dir / "segments").exists()
     recordings = {path: key for key, path in read_table(args.data_dir / "wav.scp").items()}
     segments, silent, seconds = dict[str, tuple[str, str]](), 0, 0.0

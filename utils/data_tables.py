@@ -3,7 +3,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # also without path.sh: these modules need no package
 
 from rawnext.errors import InputError, printable
-from rawnext.files import UTT_TABLES, readable
+from rawnext.files import UTT_TABLES, condition_tables, readable
 from rawnext.kaldi.words import check_id
 
 Row = tuple[int, list[str]]  # line number, fields
-PROPERTY = re.compile(r"(?:utt|spk)2\w+")  # other tables; they need not have all utterances or speakers
 MAX_FAULTS = 10  # printed per file: an unsorted list of a million lines needs no million messages
 
 
@@ -164,9 +162,9 @@ def check_cuts(folder: Path, utt2spk: Mapping[str, str], faults: Faults) -> None
 
 
 def properties(*folders: Path) -> list[str]:
-    """Names of the tables utt2X and spk2X that any of these data directories has besides UTT_TABLES and spk2utt."""
-    names = {path.name for folder in folders for path in folder.glob("*2*") if path.is_file()}
-    return sorted(name for name in names if PROPERTY.fullmatch(name) and name not in (*UTT_TABLES, "spk2utt"))
+    """Names of the tables utt2X and spk2X that any of these data directories has besides UTT_TABLES and spk2utt; they
+    need not have all utterances or speakers."""
+    return sorted({path.name for folder in folders for path in condition_tables(folder)} - {*UTT_TABLES})
 
 
 def group_by_speaker(utt2spk: Mapping[str, str]) -> dict[str, list[str]]:

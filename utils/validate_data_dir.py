@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows
+from data_tables import Faults, Row, check_cuts, group_by_speaker, properties, read_models, read_rows, read_utt2spk
 
 from rawnext.errors import ArgumentParser, run_main
 from rawnext.kaldi.words import refusal, to_number
@@ -34,9 +34,9 @@ UTT_TABLES: dict[str, Rule | None] = {
 
 
 def check_table(path: Path, wanted: Iterable[str], source: str, faults: Faults, rule: Rule | None = None,
-                num_fields: int = 0, num_ids: int = 1) -> list[Row]:
+                num_ids: int = 1) -> list[Row]:
     """Read a table, which must have exactly the keys `wanted` of the table `source`, and values by the rule."""
-    rows = read_rows(path, faults, 2 if rule else num_fields, num_ids=num_ids)
+    rows = read_rows(path, faults, 2 if rule else 0, num_ids=num_ids)
     missing = dict.fromkeys(wanted if rows else ())  # a table without lines has already been reported
     known = set(missing)
     for number, fields in rows:
@@ -114,18 +114,18 @@ def validate(folder: Path, enroll: Iterable[Path] = ()) -> Faults:
     utt2spk = read_rows(folder / "utt2spk", faults, num_fields=2, num_ids=2)
     if not utt2spk:  # every other check would only repeat that
         return faults
+    speaker = {utt: spk for _, (utt, spk) in utt2spk}
     utts = [fields[0] for _, fields in utt2spk]
     check_speakers(folder, utt2spk, faults)
     check_audio(folder, utts, faults)
-    check_cuts(folder, {utt: spk for _, (utt, spk) in utt2spk}, faults)
+    check_cuts(folder, speaker, faults)
     for name, rule in UTT_TABLES.items():
         if (path := folder / name).exists():
             check_table(path, utts, "utt2spk", faults, rule)
-    spks = {spk for _, (_, spk) in utt2spk}
-    sides = [read_rows(place / "utt2spk", faults, num_fields=2, num_ids=2) for place in enroll] or [utt2spk]
-    enroll_utt2spk = {utt: spk for rows in sides for _, (utt, spk) in rows}
+    sides = [read_utt2spk(place, faults) for place in enroll] or [speaker]
+    enroll_utt2spk = {utt: spk for side in sides for utt, spk in side.items()}
     for name in properties(folder):
-        known = spks if name.startswith("spk2") else set(utts)
+        known = set(speaker.values()) if name.startswith("spk2") else speaker.keys()
         rows = [] if name == "spk2gender" else read_rows(folder / name, faults)
         for number, (key, *_) in rows:
             if key not in known:

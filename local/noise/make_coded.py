@@ -11,7 +11,6 @@ and each trial once with each of them. The enroll side is that of DATA_DIR. OUT_
 uncoded utterances, so that the figures by condition have a row for each codec.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -77,12 +76,11 @@ def write_coded(source: Source, codecs: list[Codec], folder: Path) -> None:
         changed = codec.change(wave) if codec.change else wave
         steps = np.clip(np.rint(changed * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         path = folder / f"{utt_of(source.utt, codec)}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             soundfile.write(temporary, steps, SAMPLE_RATE, format="FLAC")
 
 
-def parse() -> argparse.Namespace:
+def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--codecs", required=True, metavar="'C ...'", help="such as ulaw opus:16k mp3:32k")
     parser.add_argument("--trials", type=Path, help="lines `enroll test target|nontarget` (default: DATA_DIR/trials)")
@@ -90,11 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--allow-pipes", action="store_true", help="accept commands `... |` in wav.scp")
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out_dir", type=Path)
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
+    args = parser.parse_args()
     setup_log()
     codecs = [Codec(UNCODED), *map(parse_codec, dict.fromkeys(args.codecs.split()))]
     data, out, path = args.data_dir, args.out_dir, args.trials or args.data_dir / "trials"
@@ -120,9 +114,8 @@ def main() -> None:
     for name in (name for name in conditions if name.startswith("utt2")):
         conditions[name] = {copy: conditions[name][utt] for copy, utt, _ in copies if utt in conditions[name]}
     conditions["utt2codec"] = {copy: name for copy, _, name in copies}
-    gender = data / "spk2gender"
     files = [(copy, spk_of[utt], str(out / "audio" / f"{copy}.flac")) for copy, utt, _ in copies]
-    write_data_dir(scan_audio(files, args.nj)[0], out, read_table(gender) if gender.exists() else None, conditions)
+    write_data_dir(scan_audio(files, args.nj)[0], out, read_table(data / "spk2gender", optional=True), conditions)
     models, their_copy = Path(f"{path}.enroll"), out / f"{path.name}.enroll"
     their_copy.unlink(missing_ok=True)
     if models.exists():

@@ -35,7 +35,6 @@ def main() -> None:
     sources = read_sources(args.data_dir)
     check_sources(sources)
     spk_of = read_table(args.data_dir / "utt2spk", one_word=True)
-    gender = args.data_dir / "spk2gender"
     banks = {name: CutTable(args.banks / name) for name in ("rirs", "musan_noise")}
     files = []
     for source in progress(sources, total=len(sources)):
@@ -44,11 +43,10 @@ def main() -> None:
         for name in ("reverb", "noise"):
             wave = OPERATIONS[name](wave, rng, banks)
         path = args.out_dir / "audio" / f"{source.utt}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             soundfile.write(temporary, wave / max(1.0, np.abs(wave).max()), SAMPLE_RATE, format="FLAC")
         files.append((source.utt, spk_of[source.utt], str(path)))
-    write_data_dir(scan_audio(files, 1)[0], args.out_dir, read_table(gender) if gender.exists() else None,
+    write_data_dir(scan_audio(files, 1)[0], args.out_dir, read_table(args.data_dir / "spk2gender", optional=True),
                    read_conditions(args.data_dir))
 
 

@@ -103,7 +103,6 @@ def write_bank(waves: list[np.ndarray], name: str, data: Path) -> list[Utterance
     for number, wave in enumerate(waves):
         utt = f"{name}-{number:03d}"
         path = data.resolve() / "synthetic" / f"{utt}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             soundfile.write(temporary, wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
         utterances.append(Utterance(utt, utt, str(path), len(wave), SAMPLE_RATE, 1))

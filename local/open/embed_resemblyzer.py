@@ -78,7 +78,6 @@ def main() -> None:
                 vectors[utts[copy * len(table) + index]] = vector
         if args.means:
             vectors.update(zip(speakers[copy * len(sums) :], (sums / np.linalg.norm(sums, axis=1, keepdims=True))))
-    args.exp.mkdir(parents=True, exist_ok=True)
     write_vectors(args.exp / "embedding.ark", args.exp / "embedding.scp", sorted(vectors.items()))
 
 

@@ -39,8 +39,7 @@ def read_kaldi(folder: Path) -> tuple[list[File], dict[str, str]]:
         if not near.exists() and (folder.parent / path).exists():  # speechocean762 writes paths from its top folder
             near = folder.parent / path
         files.append((utt, spk_of[utt], str(near)))
-    table = folder / "spk2gender"
-    return files, read_table(table, one_word=True) if table.exists() else {}
+    return files, read_table(folder / "spk2gender", one_word=True, optional=True)
 
 
 def read_librispeech(folder: Path) -> tuple[list[File], dict[str, str]]:

@@ -3,11 +3,13 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rawnext.cli.options import (
-    VAD_KINDS,
     add_channel,
     add_command,
     add_json,
@@ -17,19 +19,17 @@ from rawnext.cli.options import (
     load_extractor,
     model_folder,
     operating,
-    print_json,
 )
+from rawnext.cli.output import print_json
+from rawnext.data.vad import KINDS, check_kind
 from rawnext.errors import InputError, printable
 from rawnext.identity import network_of, one_model
+from rawnext.inference.clustering import Options
+from rawnext.kaldi.rttm import write_rttm
+from rawnext.scoring.decision import Judge, read_judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-
-    from rawnext.inference.clustering import Options
     from rawnext.inference.diarization import Windows
-    from rawnext.scoring.decision import Judge
 
 DESCRIPTION = """Who speaks when in a recording?
 
@@ -46,7 +46,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser = add_command(commands, "diarize", run, "who speaks when in a recording", DESCRIPTION)
     parser.add_argument("input", metavar="AUDIO", help="recording")
     parser.add_argument("-o", "--output", metavar="RTTM", type=Path, help="output file (default: standard output)")
-    parser.add_argument("--vad", dest="detector", choices=VAD_KINDS, default="energy",
+    parser.add_argument("--vad", dest="detector", choices=KINDS, default="energy",
                         help="find speech by its energy (default) or by the network of silero-vad")
     add_settings(parser)
     add_channel(parser)
@@ -56,8 +56,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options of windows, clustering and names."""
-    from rawnext.inference.clustering import Options
-
     default = Options()
     parser.add_argument("--num-speakers", type=int, default=default.num_speakers, metavar="N",
                         help="number of speakers; 0: it is estimated (default)")
@@ -74,22 +72,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add_operating(parser)
 
 
-def settings(args: argparse.Namespace) -> "Options":
+def settings(args: argparse.Namespace) -> Options:
     """The settings of the options.   Raises: InputError: out of range."""
-    from rawnext.inference.clustering import Options
-
     found = Options(args.window, args.shift, args.num_speakers, args.max_speakers, args.threshold)
     found.check()
     return found
 
 
-def gallery_judge(args: argparse.Namespace, model: Path) -> "Judge | None":
+def gallery_judge(args: argparse.Namespace, model: Path) -> Judge | None:
     """What decides which speakers get a name of --gallery; None without that option.
 
     Raises: InputError: there is no such gallery, or no calibration; a prior or cost is out of range.
     """
-    from rawnext.scoring.decision import read_judge
-
     operating(args)
     if not args.gallery:
         return None
@@ -101,7 +95,7 @@ def gallery_judge(args: argparse.Namespace, model: Path) -> "Judge | None":
     return judge
 
 
-def naming(args: argparse.Namespace, judge: "Judge | None", model: Path,
+def naming(args: argparse.Namespace, judge: Judge | None, model: Path,
            fingerprint: str) -> "Callable[[Windows, np.ndarray], dict[int, str]]":
     """The function that returns the names of a recording's groups of windows: {group: name}.
 
@@ -121,10 +115,8 @@ def naming(args: argparse.Namespace, judge: "Judge | None", model: Path,
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import as_id, files
-    from rawnext.data.vad import check_kind
     from rawnext.data.wav import check_sources
     from rawnext.inference.diarization import diarize, turns_of
-    from rawnext.kaldi.rttm import write_rttm
 
     options = settings(args)
     check_kind(args.detector)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor, print_json
+from rawnext.cli.options import add_audio, add_command, ark_scp, load_extractor
+from rawnext.cli.output import print_json
 from rawnext.errors import InputError, as_input_error
 from rawnext.files import write_lines
+from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_table, write_speakers
 
 if TYPE_CHECKING:
@@ -119,8 +121,6 @@ def hundredths(seconds: float) -> str:
 
 def write(rows: Iterable[Row], args: argparse.Namespace, sources: Iterable["Source"]) -> list[Row]:
     """Write the ark and scp, and the tables of windows; return the rows."""
-    from rawnext.kaldi.ark import write_vectors
-
     ark, scp = args.output
     written: list[Row] = []
 

@@ -6,8 +6,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from rawnext.cli.options import add_command, add_json, print_json
+from rawnext.cli.options import add_command, add_json
+from rawnext.cli.output import print_json
 from rawnext.errors import InputError, as_input_error, warn
+from rawnext.kaldi.trial_forms import read_any_scores
+from rawnext.results.evaluation import TITLES, check_kinds, evaluation
+from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS, act_dcf_of, min_cllr_of, min_dcf, min_dcf_of
+from rawnext.scoring.trial_speakers import known_speakers, speaker_tables
 
 DESCRIPTION = """Evaluate a score file of any program: EER, minDCF, minimum Cllr and, of LLRs, actual DCF and Cllr.
 
@@ -23,8 +28,6 @@ folder of TRIALS."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
-    from rawnext.scoring.metrics import EER_DEFINITION, EER_DEFINITIONS
-
     parser = add_command(commands, "eval", run, "EER, detection costs and Cllr of a score file", DESCRIPTION)
     parser.add_argument("scores", metavar="SCORES", help="lines `enroll test score`, or `score`")
     parser.add_argument("trials", metavar="TRIALS", nargs="?", help="trial list")
@@ -42,11 +45,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from rawnext.kaldi.trial_forms import read_any_scores
-    from rawnext.results.evaluation import check_kinds, evaluation
-    from rawnext.scoring.metrics import act_dcf_of, min_cllr_of, min_dcf, min_dcf_of
-    from rawnext.scoring.trial_speakers import known_speakers, speaker_tables
-
     more, point = {"min_cllr": min_cllr_of}, {}
     if any(value is not None for value in (args.p_target, args.c_miss, args.c_fa)):
         if args.p_target is None:
@@ -79,8 +77,6 @@ def run(args: argparse.Namespace) -> None:
 
 def print_row(row: dict) -> None:
     """The measures as text, one a line."""
-    from rawnext.results.evaluation import TITLES
-
     at = "({:g}; {:g}, {:g})".format(*(row.get(name, 0) for name in ("p_target", "c_miss", "c_fa")))
     titles = TITLES | {"eer": "EER", "min_dcf": f"minDCF{at}", "act_dcf": f"actual DCF{at}"}
     width = max(len(title) for name, title in titles.items() if name in row)

@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rawnext.cli.options import (
-    add_audio,
-    add_command,
-    add_json,
-    ark_scp,
-    load_extractor,
-    load_judge,
-    print_doubts,
-    print_facts,
-    print_json,
-)
+from rawnext.cli.options import add_audio, add_command, add_json, ark_scp, load_extractor, load_judge
+from rawnext.cli.output import print_doubts, print_facts, print_json
 from rawnext.errors import InputError
+from rawnext.kaldi.words import check_id
+from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors
+from rawnext.training.lock import lock_folder
 
 if TYPE_CHECKING:
     from rawnext.scoring.gallery import Gallery
@@ -122,8 +116,6 @@ def info(args: argparse.Namespace) -> None:
 
 
 def remove(args: argparse.Namespace) -> None:
-    from rawnext.training.lock import lock_folder
-
     if not args.gallery[1].parent.is_dir():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     with lock_folder(args.gallery[1].parent):
@@ -138,9 +130,7 @@ def remove(args: argparse.Namespace) -> None:
 
 def enroll(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_listed, files, speaker_table
-    from rawnext.kaldi.words import check_id
     from rawnext.scoring.gallery import Gallery
-    from rawnext.training.lock import lock_folder
 
     if bool(args.table) == bool(args.name) or bool(args.name) != bool(args.inputs):
         raise InputError("rawnext enroll", None, "wants either NAME and AUDIO or --table")
@@ -175,7 +165,6 @@ def enroll(args: argparse.Namespace) -> None:
 
 def identify(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_listed, files
-    from rawnext.scoring.decision import SAME_AUDIO, gallery_posteriors
     from rawnext.scoring.gallery import Gallery
 
     if args.top < 1:

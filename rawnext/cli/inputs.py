@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rawnext.cli.options import print_doubts
+from rawnext.cli.output import print_doubts
 from rawnext.data.audio import is_audio_name
 from rawnext.data.media import file_source
 from rawnext.data.wav import Source, check_sources, decode, read_sources

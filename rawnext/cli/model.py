@@ -4,7 +4,8 @@
 import argparse
 from pathlib import Path
 
-from rawnext.cli.options import add_command, add_json, model_folder, print_facts
+from rawnext.cli.options import add_command, add_json, model_folder
+from rawnext.cli.output import print_facts
 from rawnext.errors import InputError
 
 EXPORT = """Export a trained model for other programs.

@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options and output shared by several commands."""
+"""Options shared by several commands."""
 
 import argparse
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rawnext.errors import as_input_error, printable
+from rawnext.data.vad import KINDS
+from rawnext.errors import as_input_error
 from rawnext.identity import VAD, network_of, one_model
+from rawnext.scoring.decision import Judge, Operating, read_judge
 
 if TYPE_CHECKING:
     from rawnext.inference.extractor import Extractor
-    from rawnext.scoring.decision import Judge, Operating
 
 MODEL_VARIABLE = "RAWNEXT_MODEL"
-VAD_KINDS = ("energy", "silero")  # those of rawnext/data/vad.py, whose import is slow
 
 
 def add_command(commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], None],
@@ -49,7 +47,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_vad(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--vad", choices=VAD_KINDS, default="",
+    parser.add_argument("--vad", choices=KINDS, default="",
                         help="embed the speech alone, found by its energy or by the network of silero-vad (default: "
                              "all of the audio)")
 
@@ -63,7 +61,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
-def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "Extractor":
+def load_extractor(args: argparse.Namespace, judge: Judge | None = None) -> "Extractor":
     """The model named by the options.   Raises: InputError: it cannot be loaded, or the calibration is for another."""
     folder = model_folder(args)
     from rawnext.inference.extractor import LONGEST_S, Extractor
@@ -76,10 +74,8 @@ def load_extractor(args: argparse.Namespace, judge: "Judge | None" = None) -> "E
     return extractor
 
 
-def load_judge(args: argparse.Namespace) -> "Judge":
+def load_judge(args: argparse.Namespace) -> Judge:
     """The calibration of the model named by the options; that of other voice activity detection is doubtful."""
-    from rawnext.scoring.decision import read_judge
-
     judge = read_judge(model_folder(args))
     fitted = judge.model.partition(VAD)[2]
     if judge.calibration is None or fitted == args.vad:
@@ -99,12 +95,6 @@ def model_folder(args: argparse.Namespace) -> Path:
     return args.model
 
 
-def print_doubts(doubts: Iterable[str], about: str = "") -> None:
-    """Warnings on standard error.   about: the file; empty: the result."""
-    for doubt in doubts:
-        print(printable(": ".join(filter(None, ("rawnext", about, doubt)))), file=sys.stderr)
-
-
 def ark_scp(text: str) -> tuple[Path, Path]:
     """`ARK,SCP`, optionally with Kaldi's prefix `ark,scp:`.   Raises: argparse.ArgumentTypeError: any other form."""
     names = text.removeprefix("ark,scp:").split(",")
@@ -113,32 +103,7 @@ def ark_scp(text: str) -> tuple[Path, Path]:
     return Path(names[0]), Path(names[1])
 
 
-def print_json(**values: Any) -> None:
-    """Print one line of JSON; None, NaN and infinity become null."""
-    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
-              for key, value in values.items()}
-    text = json.dumps(finite, ensure_ascii=False)
-    print(text if text.isprintable() else json.dumps(finite))
-
-
-def print_facts(facts: Mapping[str, Any], as_json: bool) -> None:
-    """Facts as JSON, or one a line, the parts of lists and dicts on their own lines."""
-    if as_json:
-        print_json(**facts)
-        return
-    for key, value in facts.items():
-        nested = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-        if nested is None:
-            print(printable(f"{key}: {value}"))
-        else:
-            print(f"{key}:{'' if value else ' none'}")
-            for name, part in nested:
-                print(printable(f"  {'-' if isinstance(value, list) else f'{name}:'} {part}"))
-
-
 def add_operating(parser: argparse.ArgumentParser) -> None:
-    from rawnext.scoring.decision import Operating
-
     default = Operating()
     parser.add_argument("--prior", type=float, default=default.prior, metavar="P",
                         help="prior probability of a target pair (default %(default)s)")
@@ -148,10 +113,8 @@ def add_operating(parser: argparse.ArgumentParser) -> None:
                         help="cost of a false alarm (default %(default)s)")
 
 
-def operating(args: argparse.Namespace) -> "Operating":
+def operating(args: argparse.Namespace) -> Operating:
     """Prior and costs from the options.   Raises: InputError: out of range."""
-    from rawnext.scoring.decision import Operating
-
     point = Operating(args.prior, args.cost_miss, args.cost_false_alarm)
     point.check()
     return point

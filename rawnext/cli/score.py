@@ -7,8 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rawnext.cli.options import add_audio, add_command, load_extractor, load_judge, print_doubts, print_json
+from rawnext.cli.options import add_audio, add_command, load_extractor, load_judge
+from rawnext.cli.output import print_doubts, print_json
 from rawnext.errors import InputError
+from rawnext.identity import write_origin
+from rawnext.kaldi.tables import indices_of, write_scores
+from rawnext.kaldi.trial_forms import read_any_pairs
+from rawnext.scoring.cosine import cosine_scores
 
 if TYPE_CHECKING:
     from rawnext.data.wav import Source
@@ -36,10 +41,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_sources
     from rawnext.data.wav import check_sources
-    from rawnext.identity import write_origin
-    from rawnext.kaldi.tables import indices_of, write_scores
-    from rawnext.kaldi.trial_forms import read_any_pairs
-    from rawnext.scoring.cosine import cosine_scores
 
     if Path(args.output).is_dir():
         raise InputError(args.output, None, "is a folder; name a file")

@@ -3,16 +3,9 @@
 
 import argparse
 
-from rawnext.cli.options import (
-    add_audio,
-    add_command,
-    add_operating,
-    load_extractor,
-    load_judge,
-    operating,
-    print_doubts,
-    print_json,
-)
+from rawnext.cli.options import add_audio, add_command, add_operating, load_extractor, load_judge, operating
+from rawnext.cli.output import print_doubts, print_json
+from rawnext.scoring.decision import doubts_of
 
 DESCRIPTION = """Do two recordings have the same speaker?
 
@@ -34,7 +27,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from rawnext.cli.inputs import embed_listed, files
-    from rawnext.scoring.decision import doubts_of
 
     point = operating(args)
     judge = load_judge(args)

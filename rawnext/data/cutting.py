@@ -43,8 +43,7 @@ def read_spans(data_dir: PathLike, sources: Sequence[Source]) -> list[Span]:
     Raises: InputError: audio that check_sources refuses, or a command of unknown length.
     """
     check_sources(sources)
-    path = Path(data_dir) / "utt2dur"
-    utt2dur = read_table(path, one_word=True) if path.exists() else {}
+    utt2dur = read_table(Path(data_dir) / "utt2dur", one_word=True, optional=True)
     return [span_of_command(source, utt2dur.get(source.utt, "")) if source.is_pipe else span_of_file(source)
             for source in sources]
 
@@ -115,13 +114,12 @@ class Tables(NamedTuple):
 def read_tables(data_dir: Path) -> Tables:
     """Read the tables of a data directory.   Raises: InputError: one is missing or damaged."""
     speaker, wav = read_table(data_dir / "utt2spk", one_word=True), read_table(data_dir / "wav.scp")
-    segments, gender = data_dir / "segments", data_dir / "spk2gender"
-    recording = ({utt: place.split()[0] for utt, place in read_table(segments).items()} if segments.exists() else
-                 {utt: utt for utt in wav})
+    segments = read_table(data_dir / "segments", optional=True)
+    recording = {utt: place.split()[0] for utt, place in segments.items()} or {utt: utt for utt in wav}
     if lacking := next((utt for utt in recording if utt not in speaker), None):
         raise InputError(data_dir / "utt2spk", None, f"{lacking} is missing")
-    return Tables(speaker, recording, wav, read_table(gender, one_word=True) if gender.exists() else {},
-                  read_conditions(data_dir))
+    gender = read_table(data_dir / "spk2gender", one_word=True, optional=True)
+    return Tables(speaker, recording, wav, gender, read_conditions(data_dir))
 
 
 def write_cut_dir(out: Path, tables: Tables, sources: Sequence[Source], spans: Sequence[Span], cut: Cut) -> int:

@@ -94,9 +94,8 @@ def is_complete(shard: Shard, table: CutTable) -> bool:
 
 def write_shard(shard: Shard) -> int:
     """Write a shard under temporary names and rename it.   Returns: see write_shar."""
-    table, gender = CutTable(shard.data_dir), shard.data_dir / "spk2gender"
-    genders = read_table(gender, one_word=True) if gender.exists() else {}
-    recordings, cuts = shard.names
+    table, (recordings, cuts) = CutTable(shard.data_dir), shard.names
+    genders = read_table(shard.data_dir / "spk2gender", one_word=True, optional=True)
     num_rounded = 0
     with writable(shard.folder / recordings), TemporaryDirectory(dir=shard.folder.parent, prefix=TEMPORARY) as folder:
         # not by lhotse's SharWriter, which has other decoders and prints a traceback when the disk is full

@@ -8,8 +8,9 @@ Frame f covers samples 160 f ... 160 f + 160 at 16 kHz, so T samples have ceil(T
 snip-edges=false have (T + 80) // 160, with snip-edges=true up to three fewer; `fit` takes the decisions of both.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,6 @@ INT16 = 32768.0
 DITHER = 1.0  # Kaldi's default: the standard deviation, on the scale of int16, of the noise added to the samples
 BLOCK = 60 * SAMPLE_RATE  # of a whole waveform, at a time
 PIECE, CONTEXT, STATE = 512, 64, 128  # of silero's network at 16 kHz: samples, samples before them, size of its state
-MOST_PIECES = 512  # in one call
 MOST_FRAMES = 1 << 23  # of a recording: 23 hours
 SLACK = 3  # frames by which Kaldi's decisions may be fewer or more
 JOIN_S, LEAST_S = 0.3, 0.1  # of `regions`
@@ -183,12 +183,9 @@ def silero():
 
 def silero_frames(blocks: Iterable[np.ndarray]) -> np.ndarray:
     """(F,) bool by the network and the package's rules: at least 0.25 s of speech, pauses from 0.1 s, 30 ms around."""
-    network = silero()
+    probabilities, num_samples = silero_probabilities(blocks)
     from silero_vad import get_speech_timestamps_from_probs
 
-    lengths: list[int] = []
-    probabilities = np.concatenate([np.zeros(0, np.float32), *silero_probabilities(network.session, blocks, lengths)])
-    num_samples = sum(lengths)
     found = get_speech_timestamps_from_probs(probabilities.tolist(), audio_length_samples=num_samples)
     frames = np.zeros(-(-num_samples // SHIFT), bool)
     for part in found:  # one for each stretch of speech
@@ -196,31 +193,18 @@ def silero_frames(blocks: Iterable[np.ndarray]) -> np.ndarray:
     return frames
 
 
-def silero_probabilities(session, blocks: Iterable[np.ndarray], lengths: list[int]) -> Iterator[np.ndarray]:
-    """(n,) probabilities of speech of consecutive pieces of 512 samples; the last one is padded with zeros.
+def silero_probabilities(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, int]:
+    """(N,) probabilities of speech of consecutive pieces of 512 samples, and the number of samples.
 
     As SileroVADSequence.audio_forward, which needs the whole recording.
-    Args: session: of the network.   lengths: takes the number of samples of each block.
     """
-    hidden = cell = np.zeros((1, 1, STATE), np.float32)
-    context = np.zeros(CONTEXT, np.float32)
-    for pieces in silero_pieces(blocks, lengths):
-        before = np.concatenate([context[None], pieces[:-1, -CONTEXT:]])
-        context = pieces[-1, -CONTEXT:]
-        found, hidden, cell = session.run(["speech_probs", "hn", "cn"], {
-            "input": np.concatenate([before, pieces], axis=1), "h": hidden, "c": cell})
-        yield found.reshape(-1)
-
-
-def silero_pieces(blocks: Iterable[np.ndarray], lengths: list[int]) -> Iterator[np.ndarray]:
-    """(n, 512) samples, n at most MOST_PIECES."""
-    rest = np.zeros(0, np.float32)
-    for block in blocks:
-        lengths.append(len(block))
-        rest = np.concatenate([rest, block])
-        whole = len(rest) // PIECE * PIECE
-        for start in range(0, whole, PIECE * MOST_PIECES):
-            yield rest[start : min(whole, start + PIECE * MOST_PIECES)].reshape(-1, PIECE)
-        rest = rest[whole:]
-    if len(rest):
-        yield np.pad(rest, (0, PIECE - len(rest)))[None]
+    session, state, found, num_samples = silero().session, [np.zeros((1, 1, STATE), np.float32)] * 2, [], 0
+    rest = np.zeros(CONTEXT, np.float32)
+    for block in chain(blocks, [np.zeros(PIECE - 1, np.float32)]):  # zeros fill the last piece
+        rest, num_samples = np.concatenate([rest, block]), num_samples + len(block)
+        if (num := (len(rest) - CONTEXT) // PIECE) > 0:
+            pieces = np.ascontiguousarray(sliding_window_view(rest, CONTEXT + PIECE)[::PIECE])
+            part, *state = session.run(["speech_probs", "hn", "cn"], {"input": pieces, "h": state[0], "c": state[1]})
+            found.append(part.reshape(-1))
+            rest = rest[num * PIECE :]
+    return np.concatenate([np.zeros(0, np.float32), *found]), num_samples - (PIECE - 1)

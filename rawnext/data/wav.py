@@ -298,7 +298,6 @@ def file_of(command: str, path: Path) -> Path:
     output = path_of(pipe_output(command))
     header = read_header(output)
     waves = [read_samples(output, channel=channel).wave for channel in range(header.channels)]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         soundfile.write(temporary, np.stack(waves, 1), header.rate, format="FLAC")
     return path

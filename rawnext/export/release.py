@@ -12,7 +12,8 @@ from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, read_object, write_lines
 from rawnext.identity import KEY, WEIGHTS, network_of, one_model, weights_path
 from rawnext.inference.extract import load_model
-from rawnext.results.rows import Row, markdown, read_rows
+from rawnext.results.rows import Row, read_rows
+from rawnext.results.tables import markdown
 from rawnext.scoring.decision import MODEL_PATH, read_judge
 from rawnext.training.checkpoint import fingerprint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs

@@ -2,7 +2,7 @@
 """RTTM files, which list who speaks when: `SPEAKER RECORDING CHANNEL START DURATION <NA> <NA> SPEAKER <NA> <NA>`."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from rawnext.errors import InputError
@@ -33,14 +33,6 @@ def read_rttm(path: PathLike) -> dict[str, list[Turn]]:
     Raises: InputError: a line has another form, or no line has a turn.
     """
     found: dict[str, list[Turn]] = {}
-    for turn in turns_of(path):
-        found.setdefault(turn.recording, []).append(turn)
-    if not found:
-        raise InputError(path, None, "has no line of type SPEAKER")
-    return found
-
-
-def turns_of(path: PathLike) -> Iterator[Turn]:
     for number, line in read_lines(path):
         words = line.split()
         if words[0] in OTHERS or words[0].startswith(";;"):
@@ -50,7 +42,11 @@ def turns_of(path: PathLike) -> Iterator[Turn]:
         start, duration = map(to_number, words[3:5])
         if not (0 <= start < math.inf and 0 <= duration < math.inf):
             raise InputError(path, number, f"want start and duration of 0 or more, got {' '.join(words[3:5])[:60]}")
-        yield Turn(words[1], start, start + duration, check_id(words[7], path, number))
+        turn = Turn(words[1], start, start + duration, check_id(words[7], path, number))
+        found.setdefault(turn.recording, []).append(turn)
+    if not found:
+        raise InputError(path, None, "has no line of type SPEAKER")
+    return found
 
 
 def write_rttm(path: PathLike, turns: Iterable[Turn]) -> None:

@@ -6,7 +6,7 @@ All user input is checked here; an error becomes an InputError with file, line a
 
 import os
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -62,12 +62,16 @@ def check_words(words: list[str]) -> list[str]:
     return words
 
 
-def read_table(path: PathLike, one_word: bool = False) -> dict[str, str]:
+def read_table(path: PathLike, one_word: bool = False, optional: bool = False) -> dict[str, str]:
     """A Kaldi table `key value...`, one entry a line, in the order of the file.
 
-    Args: one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+    Args:
+        one_word: the value must be a single word (utt2spk, spk2gender, utt2dur); else it is the rest of the line.
+        optional: without the file, the table is empty.
     Raises: InputError: a line without a value, a key that cannot be an id, a repeated key.
     """
+    if optional and not os.path.exists(path):
+        return {}
     try:
         table, lines = dict[str, str](), 0
         for keys, values in read_columns(path, 2):
@@ -249,13 +253,6 @@ def read_unlabelled(path: PathLike) -> tuple[list[str], list[str], list[str]]:
     if not enroll:
         raise InputError(path, None, "is empty")
     return enroll, test, list(chain.from_iterable(idx))
-
-
-def check_trial_ids(trials: Trials, path: PathLike, known: Collection[str], where: PathLike) -> None:
-    """Raise InputError unless all ids of the trial list `path` are known; where: the place that lists known ids."""
-    for line, pair in enumerate(zip(trials.enroll, trials.test), 1):
-        if missing := [utt for utt in pair if utt not in known]:
-            raise InputError(path, line, f"{missing[0]} is not in {where}")
 
 
 def write_trials(path: PathLike, trials: Trials) -> None:

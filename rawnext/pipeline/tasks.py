@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of stages 3 to 9, made from the rows of a plan."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from rawnext.stamp import ROOT
 PAPER = ROOT / "conf" / "paper.tsv"
 TABLES = ("wav.scp", "segments", "utt2spk", "spk2utt", "utt2dur", "utt2num_frames", "reco2dur", "spk2gender")
 TRAINED = ("cosine_mean", "lda", "plda")  # back ends with a model of steps/train_backend.py
+NORMALISED = ("norm", "matched", "speakers")  # ends of the names of those that normalise cosines
 BANKS = ("musan_noise", "musan_music", "musan_speech", "rirs")
 
 
@@ -68,14 +69,9 @@ def enroll_map(row: Row) -> tuple[str, ...]:
     return ("--enroll-map", table) if Path(table).exists() else ()
 
 
-def once(tasks: Iterable[Task]) -> list[Task]:
-    """Each first output once: two rows may need the same file."""
-    return list({task.outputs[0]: task for task in tasks}.values())
-
-
 # --- training and embeddings
 
-def train(e: Experiment, role: str) -> list[Task]:
+def train(e: Experiment, role: str) -> Iterator[Task]:
     """The training, without what only changes its speed. steps/train.py continues by itself."""
     banks = Path(e.train).parent
     command = ("steps/train.py", "--config", e.conf, "--set", e.set, "--init", e.init, "--train", e.train,
@@ -86,25 +82,24 @@ def train(e: Experiment, role: str) -> list[Task]:
     inputs += [e.teacher, *map(str, arks_of(e.teacher))] if e.teacher and Path(e.teacher).is_file() else []
     inputs += [f"{e.dev}/{name}" for name in ("wav.scp", "trials") if e.dev]
     outputs = (f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train.tsv", "train_info.json"))
-    return [Task(command, tuple(inputs), tuple(outputs))]
+    yield Task(command, tuple(inputs), tuple(outputs))
 
 
-def fit(e: Experiment, role: str) -> list[Task]:
+def fit(e: Experiment, role: str) -> Iterator[Task]:
     """The baseline without a network."""
     command = ("steps/fit_lda.py", "--config", e.conf, "--set", e.set, "--train", e.train, str(e.exp))
     inputs = (CODE, *e.conf.split(), e.audio(e.train), *(f"{e.train}/{name}" for name in TABLES[:3]))
-    return [Task(command, inputs, tuple(f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train_info.json")))]
+    yield Task(command, inputs, tuple(f"{e.exp}/{name}" for name in ("model.pt", "config.yaml", "train_info.json")))
 
 
-def cohort(e: Experiment, role: str) -> list[Task]:
-    if not e.needs_cohort():
-        return []
-    command = ("utils/subset_data_dir.py", "--per-spk", str(e.cohort_utts), e.train, e.cohort)
-    return [Task(command, tuple(f"{e.train}/{name}" for name in TABLES),
-                 tuple(f"{e.cohort}/{name}" for name in ("wav.scp", "utt2spk", "spk2utt")))]
+def cohort(e: Experiment, role: str) -> Iterator[Task]:
+    if e.needs_cohort():
+        command = ("utils/subset_data_dir.py", "--per-spk", str(e.cohort_utts), e.train, e.cohort)
+        yield Task(command, tuple(f"{e.train}/{name}" for name in TABLES),
+                   tuple(f"{e.cohort}/{name}" for name in ("wav.scp", "utt2spk", "spk2utt")))
 
 
-def embed(e: Experiment, role: str) -> list[Task]:
+def embed(e: Experiment, role: str) -> Iterator[Task]:
     """Both sides of the rows of a role, and with those of `eval` the cohort and the data to adapt to."""
     wanted = []
     for row in e.of_role(role):
@@ -116,30 +111,23 @@ def embed(e: Experiment, role: str) -> list[Task]:
                 wanted.append((row.protocol, row.test_seconds, e.cohort))
             if e.adapt and row.uncalibrated in TRAINED:
                 wanted.append((row.protocol, "full", e.adapt))
-    found = []
     for protocol, seconds, data in sorted(set(wanted)):
         folder = e.folder(data, protocol, seconds)
         duration = "0" if seconds == "full" else seconds
         command = ("steps/extract.sh", "--protocol", protocol, "--duration", duration, data, str(e.exp), folder)
         inputs = (CODE, str(weights_path(e.exp)), f"{e.exp}/config.yaml", e.audio(data),
                   *(f"{data}/{name}" for name in ("wav.scp", "segments", "spk2utt")))
-        found.append(Task(command, inputs, (EMBEDDINGS + folder,)))
-    return found
+        yield Task(command, inputs, (EMBEDDINGS + folder,))
 
 
 # --- scores
-
-def score(e: Experiment, rows: Iterable[Row], backends: Iterable[str]) -> list[Task]:
-    """The uncalibrated score files of rows, by these back ends."""
-    return once(score_task(e, row, row.uncalibrated) for row in rows if row.uncalibrated in backends)
-
 
 def score_task(e: Experiment, row: Row, backend: str) -> Task:
     enroll, test = e.sides(row)
     out, cosines = e.scores(row, backend), e.scores(row, "cosine")
     sides = ("--enroll", f"{enroll}/embedding.scp", "--test", f"{test}/embedding.scp", *enroll_map(row))
     inputs = [CODE, EMBEDDINGS + enroll, EMBEDDINGS + test, row.trials, f"{row.trials}.enroll"]
-    if backend.endswith(("norm", "matched", "speakers")):
+    if backend.endswith(NORMALISED):
         cohort_folder = e.folder(e.cohort, row.protocol)
         members = f"{cohort_folder}/{'spk_' * backend.endswith('speakers')}embedding.scp"
         tables = [("--cohort-utt2spk", f"{e.cohort}/utt2spk"), ("--enroll-utt2spk", f"{row.enroll}/utt2spk"),
@@ -166,24 +154,24 @@ def score_task(e: Experiment, row: Row, backend: str) -> Task:
     return Task(command, tuple(dict.fromkeys(inputs)), (out,), (calibrated, f"{calibrated}.json"))
 
 
-def score_embeddings(e: Experiment, role: str) -> list[Task]:
+def score_embeddings(e: Experiment, role: str) -> Iterator[Task]:
     """Back ends that need only the embeddings, and the cosines that score normalisation starts from."""
-    rows = e.of_role(role)
-    normalised = [row for row in rows if row.uncalibrated.endswith(("norm", "matched", "speakers"))]
-    return once([*score(e, rows, FROM_EMBEDDINGS), *(score_task(e, row, "cosine") for row in normalised)])
+    for row in e.of_role(role):
+        backend = "cosine" if row.uncalibrated.endswith(NORMALISED) else row.uncalibrated
+        if backend in FROM_EMBEDDINGS:
+            yield score_task(e, row, backend)
 
 
-def score_trained(e: Experiment, role: str) -> list[Task]:
+def score_trained(e: Experiment, role: str) -> Iterator[Task]:
     """Back ends that need training speakers."""
-    return score(e, e.of_role(role), FROM_COHORT)
+    return (score_task(e, row, row.uncalibrated) for row in e.of_role(role) if row.uncalibrated in FROM_COHORT)
 
 
 def backend_files(e: Experiment, protocol: str) -> tuple[str, ...]:
     return tuple(f"{e.exp}/backend/{protocol}/{name}" for name in ("mean.vec", "transform.mat", "plda"))
 
 
-def train_backends(e: Experiment, role: str) -> list[Task]:
-    found = []
+def train_backends(e: Experiment, role: str) -> Iterator[Task]:
     for protocol in dict.fromkeys(row.protocol for row in e.rows if row.uncalibrated in TRAINED):
         folder = e.folder(e.cohort, protocol)
         target = e.folder(e.adapt, protocol) if e.adapt else ""
@@ -191,27 +179,22 @@ def train_backends(e: Experiment, role: str) -> list[Task]:
                    *(("--adapt", f"{target}/embedding.scp", "--adaptation", e.adaptation) if target else ()),
                    f"{folder}/embedding.scp", f"{e.cohort}/utt2spk", f"{e.exp}/backend/{protocol}")
         inputs = (CODE, EMBEDDINGS + folder, f"{e.cohort}/utt2spk", *([EMBEDDINGS + target] if target else []))
-        found.append(Task(command, inputs, backend_files(e, protocol)))
-    return found
+        yield Task(command, inputs, backend_files(e, protocol))
 
 
 # --- calibration
 
-def quality(e: Experiment, role: str) -> list[Task]:
+def quality(e: Experiment, role: str) -> Iterator[Task]:
     """Quality of the utterances on both sides of the rows, if a measure needs more than durations."""
     of_cohort = "cohort_mean" in e.measures
-    if not of_cohort and "norm" not in e.measures:
-        return []
-    found = []
-    for row in e.of_role(role):
+    for row in e.of_role(role) if of_cohort or "norm" in e.measures else ():
         if row.is_calibrated or role == "calibration":
             folder = e.folder(e.cohort, row.protocol)
             for side in e.sides(row):
                 command = ("steps/quality.py", *(("--cohort", f"{folder}/embedding.scp") if of_cohort else ()), side)
                 inputs = (CODE, EMBEDDINGS + side, *([EMBEDDINGS + folder] if of_cohort else []))
                 outputs = (f"{side}/utt2norm", *([f"{side}/utt2cohort_mean"] if of_cohort else []))
-                found.append(Task(command, inputs, outputs))
-    return once(found)
+                yield Task(command, inputs, outputs)
 
 
 def with_sides(e: Experiment, row: Row) -> tuple[str, list[str]]:
@@ -224,24 +207,21 @@ def with_sides(e: Experiment, row: Row) -> tuple[str, list[str]]:
                    f"{row.trials}.enroll", *tables]
 
 
-def fit_calibration(e: Experiment, role: str) -> list[Task]:
+def fit_calibration(e: Experiment, role: str) -> Iterator[Task]:
     """A calibration of each back end and protocol, fitted on the held-out trials at all durations."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in e.of_role("calibration"):
         groups.setdefault((row.protocol, row.backend), []).append(row)
-    found = []
     for (protocol, backend), rows in groups.items():
         files, inputs = zip(*(with_sides(e, row) for row in rows))
         data, trials, out = rows[0].test, rows[0].trials, f"{e.exp}/calibration/{backend}/{protocol}"
         command = ("steps/calibrate.py", "fit", "--backend", backend, "--protocol", protocol, "--data", data,
                    "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures, "--out", out, *files)
-        found.append(Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs)])),
-                          tuple(f"{out}/{name}" for name in ("model.json", "thresholds.tsv", "thresholds.md"))))
-    return found
+        yield Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs)])),
+                   tuple(f"{out}/{name}" for name in ("model.json", "thresholds.tsv", "thresholds.md")))
 
 
-def apply_calibration(e: Experiment, role: str) -> list[Task]:
-    found = []
+def apply_calibration(e: Experiment, role: str) -> Iterator[Task]:
     for row in e.of_role("eval"):
         if row.is_calibrated:
             named, inputs = with_sides(e, row)
@@ -249,14 +229,12 @@ def apply_calibration(e: Experiment, role: str) -> list[Task]:
             command = ("steps/calibrate.py", "apply", "--backend", row.uncalibrated, "--protocol", row.protocol,
                        "--enroll-data", row.enroll, "--test-data", row.test, *enroll_map(row), "--model", model, named,
                        e.scores(row))
-            found.append(Task(command, tuple(dict.fromkeys([CODE, model, *inputs])), (e.scores(row),)))
-    return found
+            yield Task(command, tuple(dict.fromkeys([CODE, model, *inputs])), (e.scores(row),))
 
 
 # --- results
 
-def evaluate(e: Experiment, role: str) -> list[Task]:
-    found = []
+def evaluate(e: Experiment, role: str) -> Iterator[Task]:
     for row in e.of_role("eval"):
         scores, data = e.scores(row), str(Path(row.trials).parent)
         if row.is_calibrated and not Path(scores).exists():
@@ -272,20 +250,19 @@ def evaluate(e: Experiment, role: str) -> list[Task]:
         inputs = (CODE, scores, row.trials, f"{e.exp}/config.yaml", f"{e.exp}/train_info.json", f"{data}/utt2spk",
                   f"{row.enroll}/utt2spk", f"{row.trials}.enroll",
                   *(str(table) for folder in (data, row.enroll) for table in condition_tables(folder)))
-        found.append(Task(command, tuple(dict.fromkeys(inputs)), (f"{scores}.json",)))
-    return found
+        yield Task(command, tuple(dict.fromkeys(inputs)), (f"{scores}.json",))
 
 
 def evaluations(e: Experiment) -> list[str]:
     return sorted(map(str, (e.exp / "scores").glob("**/*.json")))
 
 
-def results(e: Experiment, role: str) -> list[Task]:
+def results(e: Experiment, role: str) -> Iterator[Task]:
     inputs = (CODE, *evaluations(e), f"{e.exp}/config.yaml", str(PAPER))
-    return [Task(("steps/results.py", str(e.exp)), inputs, (f"{e.exp}/results.tsv", f"{e.exp}/RESULTS.md"))]
+    yield Task(("steps/results.py", str(e.exp)), inputs, (f"{e.exp}/results.tsv", f"{e.exp}/RESULTS.md"))
 
 
-def pictures(e: Experiment, role: str) -> list[Task]:
+def pictures(e: Experiment, role: str) -> Iterator[Task]:
     """The figures, and the HTML page, which also has the audio of trials."""
     figures = ["det.png", "durations.png", *(["training.png"] if Path(f"{e.exp}/train.tsv").exists() else [])]
     scored = [path.removesuffix(".json") for path in evaluations(e)]
@@ -295,11 +272,11 @@ def pictures(e: Experiment, role: str) -> list[Task]:
     heard = (*(AUDIO + folder for folder in data), *(f"{folder}/{name}" for folder in data for name in TABLES[:3]),
              *(f"{e.exp}/analysis/branch_variation.{kind}" for kind in ("tsv", "png")),
              *dict.fromkeys(f"{row.trials}.enroll" for row in e.of_role("eval")))
-    return [Task(("steps/plot.py", str(e.exp)), inputs, tuple(f"{e.exp}/figures/{name}" for name in figures)),
-            Task(("steps/report.py", str(e.exp)), (*inputs, *heard), (f"{e.exp}/report.html",))]
+    yield Task(("steps/plot.py", str(e.exp)), inputs, tuple(f"{e.exp}/figures/{name}" for name in figures))
+    yield Task(("steps/report.py", str(e.exp)), (*inputs, *heard), (f"{e.exp}/report.html",))
 
 
-STEPS: dict[str, tuple[str, Callable[[Experiment, str], list[Task]]]] = {
+STEPS: dict[str, tuple[str, Callable[[Experiment, str], Iterable[Task]]]] = {
     # step: (what one of its tasks makes, its tasks)
     "train": ("trained model", train),
     "fit": ("fitted model", fit),

@@ -8,20 +8,8 @@ from typing import Any
 
 from rawnext.results.evaluation import paired_eer
 from rawnext.results.report import code_block, commands, list_table, number, stamps
-from rawnext.results.rows import (
-    MEASURES,
-    Row,
-    Table,
-    durations_of,
-    figure,
-    is_numbers,
-    key_of,
-    label_of,
-    list_order,
-    markdown,
-    method_notes,
-    read_rows,
-)
+from rawnext.results.rows import MEASURES, Row, durations_of, is_numbers, key_of, label_of, list_order, read_rows
+from rawnext.results.tables import Table, figure, markdown, method_notes
 
 TITLES = {"eer": "EER %", "min_dcf_05": "minDCF", "cllr": "Cllr"}
 

@@ -24,7 +24,8 @@ from rawnext.files import PathLike, condition_tables
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
 from rawnext.kaldi.words import to_number
 from rawnext.results.evaluation import Difference, interval_entries, measures
-from rawnext.results.rows import MEASURES, Row, Table, alternatives, headline_row
+from rawnext.results.rows import MEASURES, Row
+from rawnext.results.tables import Table, alternatives, headline_row
 from rawnext.scoring.bootstrap import REPLICATES, bootstrap_parts, interval, p_value, units_of
 
 EDGES = {"age": (13, 18, 31, 46, 61), "dur": (2, 4, 8, 16)}  # years and seconds; other numbers: quartiles

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rawnext.errors import InputError
 from rawnext.registry import nearest
-from rawnext.results.rows import PAPER_NAMES, Row, Table, figure, label_of, markdown, notes, read_rows
+from rawnext.results.rows import Row, label_of, read_rows
+from rawnext.results.tables import PAPER_NAMES, Table, figure, markdown, notes
 
 EERS = tuple((f"EER % {label_of(duration)}", "O", duration, "eer") for duration in ("1", "2", "5", "full"))
 COLUMNS = {  # table -> (title, list, duration, measure) of each column

@@ -6,18 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rawnext.results.conditions import NOTE, group_table, shown_rows
-from rawnext.results.rows import (
-    Row,
-    Table,
-    eer_definitions,
-    headline,
-    label_of,
-    lowest,
-    markdown,
-    notes,
-    tables,
-    title_of,
-)
+from rawnext.results.rows import Row, label_of, title_of
+from rawnext.results.tables import Table, eer_definitions, headline, lowest, markdown, notes, tables
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of calibration: the model as JSON, durations and qualities of trial sides, tables of thresholds."""
+"""Files of calibration: the model as JSON, durations and qualities of trial sides."""
 
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -15,14 +15,12 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, newest, read_json, write_lines
 from rawnext.kaldi.tables import read_enroll_map, read_table
 from rawnext.kaldi.words import to_number
-from rawnext.scoring.calibration import MEASURES, Calibration, OperatingPoint, measure
+from rawnext.scoring.calibration import MEASURES, Calibration, measure
 
 FORM = "calibration 1"
 FEWEST_TRIALS = 10  # of each kind, for each weight
 FEWEST_SPEAKERS = 10
 LARGEST = 1e9  # a weight or an offset beyond this is not a calibration's
-COLUMNS = ("enroll", "test", "prior", "llr", "score", "miss %", "false alarm %", "miss % (one score)",
-           "false alarm % (one score)")
 
 
 class ScoreFile(NamedTuple):
@@ -60,49 +58,32 @@ def score_file(text: str) -> ScoreFile:
     raise ValueError(f"want SCORES:ENROLL:TEST, the sides `full` or seconds, got {text!r}")
 
 
-def read_durations(data: PathLike, cut: float = 0, enroll_map: PathLike | None = None) -> dict[str, float]:
-    """utt -> seconds by utt2dur, at most `cut` if that is not 0; with enroll_map, model -> total seconds of its utts.
+def read_quantity(quantity: str, data: Path, cut: float, folder: str) -> tuple[dict[str, float], Path]:
+    """utt -> value of a quantity, and the table that has it: the data directory's utt2dur (at most `cut` seconds, if
+    that is not 0), or utt2QUANTITY in the embeddings' folder (steps/quality.py).
 
-    Raises: InputError: utt2dur is missing, a duration is not above 0, or an utterance of a model has none.
+    Raises: InputError: the table or folder is missing, a duration is not above 0, or a value is not a finite number.
     """
-    path = Path(data) / "utt2dur"
-    if not path.exists():
-        raise InputError(path, None, "no such file; the measures need durations")
-    seconds = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
-    for number, (utt, value) in enumerate(seconds.items(), 1):
-        if not 0 < value < np.inf:
-            raise InputError(path, number, f"{utt}: want seconds above 0")
-        seconds[utt] = min(value, cut or value)
-    return seconds if enroll_map is None else of_models(seconds, enroll_map, path, sum)
-
-
-def of_models(values: Mapping[str, float], enroll_map: PathLike, path: Path,
-              over: Callable[[list[float]], float]) -> dict[str, float]:
-    """model -> `over` of its utterances' values.   Raises: InputError: an utterance has no value in `path`."""
-    models = read_enroll_map(enroll_map, values, path)
-    return {model: over([values[utt] for utt in utts]) for model, utts in models.items()}
-
-
-def read_quality(quantity: str, folder: str, enroll_map: PathLike | None = None) -> dict[str, float]:
-    """utt -> value by utt2QUANTITY in the embeddings' folder (steps/quality.py); with enroll_map, model -> mean.
-
-    Raises: InputError: the table or folder is missing, or a value is not a finite number.
-    """
-    if not folder:
+    if quantity == "duration":
+        path, why, least, wanted = data / "utt2dur", "the measures need durations", 0.0, "want seconds above 0"
+    elif folder:
+        path, why = Path(folder) / f"utt2{quantity}", "steps/quality.py writes it"
+        least, wanted = -np.inf, "not a number"
+    else:
         raise InputError("SCORES:ENROLL:TEST:DIR:DIR", None, f"{quantity} needs the folders of the embeddings")
-    path = Path(folder) / f"utt2{quantity}"
     if not path.exists():
-        raise InputError(path, None, "no such file; steps/quality.py writes it")
+        raise InputError(path, None, f"no such file; {why}")
     values = {utt: to_number(text) for utt, text in read_table(path, one_word=True).items()}
     for number, (utt, value) in enumerate(values.items(), 1):
-        if not np.isfinite(value):
-            raise InputError(path, number, f"{utt}: not a number")
-    return values if enroll_map is None else of_models(values, enroll_map, path, fmean)
+        if not least < value < np.inf:
+            raise InputError(path, number, f"{utt}: {wanted}")
+    return {utt: min(value, cut) for utt, value in values.items()} if cut and quantity == "duration" else values, path
 
 
 def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str], test: Sequence[str], enroll_data: Path,
                    test_data: Path, enroll_map: PathLike | None = None) -> np.ndarray:
-    """(N, M) measures of a score file's N trials, by name.
+    """(N, M) measures of a score file's N trials, by name. A model of enroll_map has the total seconds of its
+    utterances, and the mean of their other quantities.
 
     Raises: InputError: a quantity of an utterance is not known.
     """
@@ -110,14 +91,15 @@ def trial_measures(names: Sequence[str], file: ScoreFile, enroll: Sequence[str],
         return np.empty((len(enroll), 0))
     def side(quantity: str, ids: Sequence[str], data: Path, cut: float, folder: str,
              models: PathLike | None = None) -> np.ndarray:
-        if quantity == "duration":
-            known, where = read_durations(data, cut, models), data / "utt2dur"
-        else:
-            known, where = read_quality(quantity, folder, models), Path(folder) / f"utt2{quantity}"
+        known, path = read_quantity(quantity, data, cut, folder)
+        if models is not None:
+            over = sum if quantity == "duration" else fmean
+            known = {model: over([known[utt] for utt in utts])
+                     for model, utts in read_enroll_map(models, known, path).items()}
         values = np.array([known.get(name, np.nan) for name in ids])
         if np.isnan(values).any():
             line = int(np.argmax(np.isnan(values)))
-            raise InputError(file.path, line + 1, f"{ids[line]} has no {quantity} in {models or where}")
+            raise InputError(file.path, line + 1, f"{ids[line]} has no {quantity} in {models or path}")
         return values
 
     return measure(names, {quantity: (side(quantity, enroll, enroll_data, file.enroll, file.enroll_dir, enroll_map),
@@ -170,27 +152,3 @@ def weaknesses(model: Mapping[str, Any]) -> list[str]:
         found.append("all target trials score higher than all nontarget trials; too few or too easy trials to show how "
                      "large an LLR may be")
     return found
-
-
-Tables = list[tuple[ScoreFile, list[OperatingPoint]]]
-
-
-def threshold_rows(tables: Tables, backend: str) -> Iterator[list[str]]:
-    """One row for each condition and prior, with COLUMNS. A threshold on a cosine above 1 is `unreachable`."""
-    for file, points in tables:
-        sides = [f"{seconds:g} s" if seconds else "full" for seconds in (file.enroll, file.test)]
-        for point in points:
-            yield [*sides, f"{point.prior:g}", f"{point.llr:.3f}",
-                   "unreachable" if backend == "cosine" and point.score > 1 else f"{point.score:.4f}",
-                   *(f"{100 * rate:.3f}" for rate in point[3:])]
-
-
-def thresholds_page(tables: Tables, backend: str, protocol: str, fitted_on: str) -> list[str]:
-    """Lines of thresholds.md."""
-    lines = [COLUMNS, ["---"] * 2 + ["---:"] * (len(COLUMNS) - 2), *threshold_rows(tables, backend)]
-    return [f"# Thresholds: {backend}, protocol {protocol}", "",
-            "Accept a trial if its LLR reaches the column *llr*. If only raw scores are available, accept if the score "
-            "reaches *score*, which is right for a trial of the list's median duration. Prior: expected share of "
-            "target trials, with costs of 1. For other costs use the prior P C_miss / (P C_miss + (1 - P) C_fa).", "",
-            *(f"| {' | '.join(cells)} |" for cells in lines), "",
-            f"Error rates: on {fitted_on}, on which the calibration was fitted; expect worse on other trials."]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of trials from embeddings."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -45,12 +47,16 @@ def length_norm(x: ArrayLike) -> np.ndarray:
     return units * units.dtype.type(np.sqrt(units.shape[-1]))
 
 
+def blocks(num: int, width: int, most: int) -> Iterator[slice]:
+    """Parts of `num` rows of `width` numbers, `most` numbers (or a row) at a time."""
+    step = max(1, most // width)
+    return (slice(start, start + step) for start in range(0, num, step))
+
+
 def dot_products(enroll: np.ndarray, test: np.ndarray, enroll_index: np.ndarray, test_index: np.ndarray) -> np.ndarray:
     """(T,) products enroll[enroll_index] . test[test_index] of (M, D) and (N, D), in their precision."""
     scores = np.empty(len(enroll_index), dtype=np.result_type(enroll, test))
-    step = max(1, BLOCK // enroll.shape[1])
-    for start in range(0, len(scores), step):
-        part = slice(start, start + step)
+    for part in blocks(len(scores), enroll.shape[1], BLOCK):
         np.einsum("td,td->t", enroll[enroll_index[part]], test[test_index[part]], out=scores[part])
     return scores
 
@@ -90,9 +96,7 @@ def siamese_scores(enroll: ArrayLike, test: ArrayLike, enroll_index: ArrayLike, 
         raise ValueError(f"enroll embeddings have {enroll.shape[1]} dimensions, test embeddings {test.shape[1]}, the "
                          f"head {len(weight)}")
     scores = np.empty(len(enroll_index))
-    step = max(1, BLOCK // len(weight))
-    for start in range(0, len(scores), step):
-        part = slice(start, start + step)
+    for part in blocks(len(scores), len(weight), BLOCK):
         scores[part] = np.abs(enroll[enroll_index[part]] - test[test_index[part]]) @ weight
     return -(scores + bias)
 
@@ -114,10 +118,9 @@ def segment_pair_scores(enroll: np.ndarray, test: np.ndarray, enroll_index: np.n
                             enroll_index, test_index)
     square, test_square = (np.einsum("msd,msd->ms", x, x, dtype=np.float64) for x in (enroll, test))  # about 1
     scores = np.empty(len(enroll_index))
-    step = max(1, BLOCK // max(enroll[0].size, test[0].size))
-    for start in range(0, len(scores), step):
-        first, second = enroll_index[start:start + step], test_index[start:start + step]
+    for part in blocks(len(scores), max(enroll[0].size, test[0].size), BLOCK):
+        first, second = enroll_index[part], test_index[part]
         products = enroll[first].astype(np.float64) @ test[second].transpose(0, 2, 1)
         distances = np.sqrt(np.maximum(square[first][:, :, None] + test_square[second][:, None] - 2 * products, 0))
-        scores[start:start + step] = -np.einsum("ts,tsr,tr->t", weight[first], distances, test_weight[second])
+        scores[part] = -np.einsum("ts,tsr,tr->t", weight[first], distances, test_weight[second])
     return scores

@@ -13,7 +13,7 @@ from rawnext.files import PathLike
 from rawnext.identity import one_model, origin_of_embeddings
 from rawnext.kaldi.ark import read_matrix
 from rawnext.kaldi.tables import indices_of, read_enroll_map, read_table
-from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.cosine import blocks, unit_vectors
 from rawnext.scoring.kaldi_models import read_transform, read_vector
 
 SAME = 1e-6  # relative differences of numbers up to this are rounding
@@ -52,8 +52,7 @@ class Transform(NamedTuple):
         if self.linear is None or self.offset is None:
             return x - self.mean.astype(np.float32)
         out = np.empty((len(x), len(self.linear)), np.float32)
-        for start in range(0, len(x), BLOCK):
-            part = slice(start, start + BLOCK)
+        for part in blocks(len(x), 1, BLOCK):
             out[part] = (x[part] - self.mean) @ self.linear.T + self.offset
         return out
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.cosine import blocks, unit_vectors
 
 BLOCK = 1 << 24  # numbers at a time
 
@@ -33,9 +33,7 @@ def label_agreement(x: np.ndarray, speaker: np.ndarray, session: np.ndarray) -> 
     totals, parts = sums(x, speaker, num), sums(x, pair, int(pair.max()) + 1)
     own, other, nearest = np.empty(len(x)), np.empty(len(x)), np.empty(len(x), np.int64)
     means = (totals / np.maximum(np.linalg.norm(totals, axis=1, keepdims=True), 1e-12)).astype(x.dtype).T
-    step = max(1, BLOCK // max(means.shape))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
+    for part in blocks(len(x), max(means.shape), BLOCK):
         rest, cosines = totals[speaker[part]] - parts[pair[part]], x[part] @ means
         with np.errstate(invalid="ignore", divide="ignore"):
             own[part] = np.einsum("nd,nd->n", x[part], rest) / np.linalg.norm(rest, axis=1)

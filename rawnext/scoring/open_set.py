@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.scoring.bootstrap import bootstrap, interval, units_of
+from rawnext.scoring.cosine import blocks
 from rawnext.scoring.det import Det, det_points
 
 SEARCHES = 1 << 24  # scores in memory at a time, beyond the matrix itself
@@ -59,11 +60,10 @@ def search(scores: np.ndarray, speaker: np.ndarray, size: int, repeats: int, see
         gallery = np.sort(random.permutation(scores.shape[1])[:size])
         is_mated = np.isin(speaker, gallery)
         highest, best = np.empty(len(scores), scores.dtype), np.empty(len(scores), np.int64)
-        step = max(1, SEARCHES // size)
-        for start in range(0, len(scores), step):
-            part = scores[start:start + step, gallery]
-            place = part.argmax(axis=1)
-            highest[start:start + step], best[start:start + step] = part[np.arange(len(part)), place], gallery[place]
+        for part in blocks(len(scores), size, SEARCHES):
+            found = scores[part, gallery]
+            place = found.argmax(axis=1)
+            highest[part], best[part] = found[np.arange(len(found)), place], gallery[place]
         missed = is_mated & (best != speaker)
         parts.append(Searches(np.where(missed, -np.inf, highest), is_mated, speaker,
                               np.where(is_mated, speaker, best)))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rawnext.scoring.cosine import floating, lengths, unit_vectors
+from rawnext.scoring.cosine import blocks, floating, lengths, unit_vectors
 
 TOP = 300  # nearest members of the cohort that AS-norm uses, at most QUARTER of it
 QUARTER = 4  # with 100 to 400 members, a quarter of them is better than 300 or all (docs/reference/backend.md)
@@ -55,8 +55,7 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0, keys: Sequence
     step, cores = max(1, BLOCK // len(cohort)), len(os.sched_getaffinity(0))
     buffer = np.empty((min(step, len(x)), len(cohort)), np.result_type(x, cohort))
     with ThreadPoolExecutor(cores) as pool:  # numpy sorts and adds without the GIL
-        for start in range(0, len(x), step):
-            part = slice(start, start + step)
+        for part in blocks(len(x), len(cohort), BLOCK):
             cosines = np.matmul(units := x[part] / length[part], cohort.T, out=buffer[:len(units)])
             shares = pool.map(partial(_nearest, top=top), np.array_split(cosines, cores))
             stats.mean[part], stats.std[part] = (np.concatenate(figures) for figures in zip(*shares))

@@ -53,15 +53,6 @@ def test_a_ratio(monkeypatch):
     assert timing.ratio_row(row) == "| work | slow | fast | 1.5 -> 6 utts/s | **3.00** (3.00-4.00) |  |"
 
 
-@pytest.mark.parametrize("power", [0.5, 1, 2])
-def test_exponents(power, monkeypatch):
-    monkeypatch.setattr(timing, "in_turns", lambda programs, rounds: [[9e9, 0.1 * program() ** power]
-                                                                      for program in programs])
-    row = timing.growth("work", 10, lambda size: size)
-    assert row.sizes == (10, 40, 160) and row.exponent == pytest.approx(power)
-    assert timing.growth_row(row).endswith(f"| {power:.2f} |")
-
-
 @pytest.mark.slow
 def test_training_rows():
     rows = training.rows(TINY, batch=2, rounds=1)

@@ -36,10 +36,3 @@ def test_sizes_of_lists(bench):
     assert len(trials.enroll) == 1000 and len({*trials.enroll, *trials.test}) == 300
     same = [one.split("-")[0] == other.split("-")[0] for one, other in zip(trials.enroll, trials.test)]
     assert same == trials.is_target.tolist() and sum(same) == 500
-
-
-def test_growth_rows(bench, monkeypatch):
-    monkeypatch.setattr(bench, "GROWTH", bench.Size("growth", 400, 300))
-    monkeypatch.setattr(bench, "programs", lambda name, asnorm: bench.read_trials(bench.lists().folder / name))
-    monkeypatch.setattr(bench, "SCORES", 500)
-    assert [row.sizes for row in bench.growth_rows()] == [(400, 1600, 6400)] * 2 + [(500, 2000, 8000)]

@@ -30,7 +30,8 @@ from rawnext.export.release import export_safetensors
 from rawnext.files import read_json, read_lines, write_lines
 from rawnext.inference.extract import load_model
 from rawnext.models import MODELS
-from rawnext.results.rows import notes, read_row, tables
+from rawnext.results.rows import read_row
+from rawnext.results.tables import notes, tables
 from rawnext.scoring.decision import MODEL_PATH, Operating, read_judge
 from rawnext.scoring.gallery import Gallery
 from rawnext.scoring.kaldi_models import read_vector

@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from rawnext.files import write_lines
-from rawnext.results.rows import OFFICIAL_TRIALS, headline, lowest, order, read_paper, result_table, row_sha256
+from rawnext.results.rows import OFFICIAL_TRIALS, order, read_paper, row_sha256
+from rawnext.results.tables import headline, lowest, result_table
 
 pytestmark = pytest.mark.usefixtures("forked_programs")
 

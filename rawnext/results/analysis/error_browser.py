@@ -5,7 +5,7 @@ import base64
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -15,8 +15,11 @@ from rawnext.data.cuts import SAMPLE_RATE, centre_crop
 from rawnext.data.wav import Source, load_wave, read_sources
 from rawnext.errors import InputError
 from rawnext.kaldi.tables import Trials, read_enroll_map, read_table
-from rawnext.results.rows import Row, seconds
+from rawnext.results.analysis.curves import Curves
+from rawnext.results.rows import label_of, seconds, title_of
 
+KINDS = ("highest nontarget scores: different speakers accepted as the same",
+         "lowest target scores: the same speaker rejected as different")
 HEARD_S = 10          # longer speech is cut to its first seconds
 MP3_LEVEL = 0.8       # libsndfile's scale, 0 to 1
 WAVE_COLUMNS = 180
@@ -56,12 +59,13 @@ def worst(trials: Trials, scores: np.ndarray, num: int) -> tuple[list[int], list
             target[np.argsort(scores[target], kind="stable")[:num]].tolist())
 
 
-def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple[str, list[Error]]]:
-    """(kind, the worst errors of this kind) of an evaluation; the sound is the input of the embedding.
+def errors(curves: Curves, trials: Trials, scores: np.ndarray, num: int) -> list[dict[str, Any]]:
+    """The lists of an evaluation's worst errors, one of each kind; the sound is the input of the embedding.
 
     The enroll side is in the directory named by the row's `enroll`, the test side in the folder of the trials. For a
     model of several utterances (TRIALS.enroll) the first one is played.
     """
+    row, duration = curves.row, label_of(curves.row["duration"])
     models = read_enroll_map(f"{row['trials']}.enroll") if Path(f"{row['trials']}.enroll").exists() else {}
     test_dir = str(Path(row["trials"]).parent)
     cut = 0.0 if row["duration"] == "full" else seconds(row["duration"])
@@ -77,17 +81,16 @@ def errors(row: Row, trials: Trials, scores: np.ndarray, num: int) -> list[tuple
         return [Error(rank, float(scores[i]), enrolled(trials.enroll[i]), clip(test_dir, trials.test[i], cut))
                 for rank, i in enumerate(lines, 1)]
 
-    nontargets, targets = worst(trials, scores, num)
-    return [("highest nontarget scores: different speakers accepted as the same", listed(nontargets)),
-            ("lowest target scores: the same speaker rejected as different", listed(targets))]
+    return [{"key": f"{duration}, {kind.split(':')[0]}", "what": f"{curves.system}, {title_of(row)}",
+             "kind": kind, "duration": duration, "threshold": curves.marks[0][1], "errors": listed(lines)}
+            for kind, lines in zip(KINDS, worst(trials, scores, num))]
 
 
 @lru_cache(maxsize=4)
 def directory(data_dir: str) -> tuple[dict[str, Source], dict[str, str]]:
     """utt -> its audio, and utt -> spk, of a data directory."""
-    utt2spk = Path(data_dir) / "utt2spk"
     return ({source.utt: source for source in read_sources(data_dir)},
-            read_table(utt2spk, one_word=True) if utt2spk.exists() else {})
+            read_table(Path(data_dir) / "utt2spk", one_word=True, optional=True))
 
 
 @lru_cache(maxsize=1024)

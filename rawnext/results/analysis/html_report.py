@@ -19,26 +19,12 @@ from rawnext.files import PathLike
 from rawnext.registry import nearest
 from rawnext.results.analysis import plots
 from rawnext.results.analysis.curves import Curves, curves_of
-from rawnext.results.analysis.error_browser import Error, data_uri, errors
+from rawnext.results.analysis.error_browser import data_uri, errors
 from rawnext.results.analysis.report_tables import System, cells, eer_table, group_tables, measure_table, trial_lists
 from rawnext.results.conditions import NOTE
 from rawnext.results.report import commands, stamps, system_name
-from rawnext.results.rows import (
-    Row,
-    columns_of,
-    eer_definitions,
-    headline,
-    key_of,
-    label_of,
-    lowest,
-    notes,
-    read_evaluated,
-    read_paper,
-    read_rows,
-    read_training,
-    read_tsv,
-    title_of,
-)
+from rawnext.results.rows import Row, key_of, read_evaluated, read_paper, read_rows, read_training, read_tsv, title_of
+from rawnext.results.tables import columns_of, eer_definitions, headline, lowest, notes
 from rawnext.scoring.metrics import EER_DEFINITIONS
 
 PAGE = Path(__file__).parent / "page"
@@ -162,20 +148,13 @@ def scored_parts(systems: Sequence[System], num_errors: int,
             trials, scores = read_evaluated(row)
             curves.append(curves_of(system.name, row, trials.is_target, scores))
             if system is systems[0] and row in chosen and "enroll" in row:
-                heard += listed_errors(curves[-1], errors(row, trials, scores, num_errors))
+                heard += errors(curves[-1], trials, scores, num_errors)
         conditions.append(Condition(title_of(groups[key][0][1]), score_pictures(curves)))
     if not heard:
         lacks.append("errors to listen to: " + (
             "evaluations that name the enroll side's directory; stage 8 writes them" if num_errors else
             "--errors 10 shows them"))
     return conditions, heard, lacks
-
-
-def listed_errors(curves: Curves, kinds: Sequence[tuple[str, list[Error]]]) -> list[dict[str, Any]]:
-    duration = label_of(curves.row["duration"])
-    return [{"key": f"{duration}, {kind.split(':')[0]}", "what": f"{curves.system}, {title_of(curves.row)}",
-             "kind": kind, "duration": duration, "threshold": curves.marks[0][1], "errors": found}
-            for kind, found in kinds]
 
 
 def score_pictures(curves: list[Curves]) -> list[Picture]:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from rawnext.results.conditions import group_table, measured_cell, shown_rows
 from rawnext.results.evaluation import TITLES
-from rawnext.results.rows import Row, key_of, label_of, result_table, seconds, title_of
-from rawnext.results.rows import Table as TextTable
+from rawnext.results.rows import Row, key_of, label_of, seconds, title_of
+from rawnext.results.tables import Table as TextTable
+from rawnext.results.tables import result_table
 
 
 class System(NamedTuple):
@@ -31,7 +32,7 @@ Table = tuple[list[str], list[list[Cell]]]  # header and lines
 
 
 def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
-    """The EER by list and duration, a column for each system and back end; see rawnext.results.rows.result_table."""
+    """The EER by list and duration, a column for each system and back end; see rawnext.results.tables.result_table."""
     rows = [{**row, "system": s.name} for s in systems for row in s.rows]
     return sortable(result_table(rows, paper, "eer"))
 
@@ -39,9 +40,8 @@ def eer_table(systems: Sequence[System], paper: list[dict[str, str]]) -> Table:
 def sortable(table: TextTable) -> Table:
     """A table of texts; a cell that begins with a number is sorted by it, and `full` comes last."""
     header, *lines = table
-    first = ((text, text.strip("*").partition(" ")[0].replace(",", "")) for line in lines for text in line)
-    flat = [Cell(text, 1e9 if text == "full" else number_in(word)) for text, word in first]
-    return header, [flat[start:start + len(header)] for start in range(0, len(flat), len(header))]
+    return header, [[Cell(text, 1e9 if text == "full" else number_in(text.strip("*").split(" ")[0].replace(",", "")))
+                     for text in line] for line in lines]
 
 
 def group_tables(systems: Sequence[System]) -> dict[str, list[tuple[str, Table]]]:

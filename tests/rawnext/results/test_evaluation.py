@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import beta
 
 from rawnext.results.evaluation import evaluation, paired_test
-from rawnext.results.rows import headline, read_row
+from rawnext.results.rows import read_row
+from rawnext.results.tables import headline
 from rawnext.scoring.bootstrap import units_of
 
 INTERVALS = {"eer_interval", "min_dcf_01_interval", "min_dcf_05_interval"}
