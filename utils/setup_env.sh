@@ -96,6 +96,7 @@ else
 fi
 
 # Importing what the recipe imports compiles it, so that its first programs start as fast as later ones.
+unset PYTHONDONTWRITEBYTECODE
 .venv/bin/python - << 'PY'
 import kaldiio, lhotse, matplotlib.pyplot, omegaconf, scipy.signal, scipy.stats, torch
 import torch.distributed.run, torch.utils.flop_counter, torch.utils.tensorboard
