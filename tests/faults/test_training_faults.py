@@ -209,6 +209,7 @@ def test_processes_do_not_outlive_torchrun(root, corpus, tmp_path, unbroken):
     os.kill(training.pid, signal.SIGKILL)
     assert training.end() == -signal.SIGKILL
     wait_for(lambda: not alive(pids))
+    assert "stopped by SIGTERM" in training.text, "they trained to the end"
     assert Training(root, corpus, exp, workers=1, dev=True).end() == 0
     assert_same(exp, unbroken(1))
 
