@@ -30,6 +30,18 @@ LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.laun
          "matplotlib.backends.backend_agg", "jinja2", "PIL.Image", "tqdm", "yaml")
 
 
+def import_packages() -> None:
+    """Import the large packages and the project, so that forks of this process need not."""
+    gc.disable()
+    for name in LARGE:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(importlib.import_module("rawnext").__path__, "rawnext."):
+        if not module.name.startswith("rawnext.serve"):    # its packages may be missing
+            importlib.import_module(module.name)
+    gc.enable()
+    gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+
+
 def serve(path: str) -> None:
     """Start a program for each connection, pass signals to it, report its exit status; without its client, kill it."""
     programs: dict[int, Program] = {}   # by the numbers of its connection and of its process's descriptor
@@ -184,14 +196,7 @@ def stack(context: int = 1) -> list[inspect.FrameInfo]:
 
 
 if __name__ == "__main__":
-    gc.disable()
-    for name in LARGE:
-        importlib.import_module(name)
-    for module in pkgutil.walk_packages(importlib.import_module("rawnext").__path__, "rawnext."):
-        if not module.name.startswith("rawnext.serve"):    # its packages may be missing
-            importlib.import_module(module.name)
-    gc.enable()
-    gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+    import_packages()
     for finalizer in list(weakref.finalize._registry):    # thousands of torch's, which take 50 ms at the end of a fork
         finalizer.atexit = False
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)    # 10 ms
