@@ -56,11 +56,12 @@ fi
 if nvidia-smi -L > /dev/null 2>&1; then
   log "an NVIDIA GPU is here: $TORCH comes with CUDA"
 elif [ -z "${TORCH_INDEX_URL:-}" ]; then
-  log "no NVIDIA GPU here. To avoid gigabytes of CUDA, stop this and run again with" \
+  log "no NVIDIA GPU here. If this downloads gigabytes, that is CUDA: stop it and run again with" \
     "TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"
 fi
 
-# uv installs with a tenth of pip's processor time, and does not read pip's settings, from files or PIP_*: these last.
+# uv installs with a tenth of pip's processor time. It does not read pip's settings, which are passed on: those of files,
+# then those of PIP_*.
 while read -r name value; do
   case $name in
     index-url) export UV_DEFAULT_INDEX=$value ;;
