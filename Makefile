@@ -80,8 +80,7 @@ lock: env .venv/.docs
 	echo "# tested versions: constraints of utils/setup_env.sh, written by make lock" >> .requirements.lock
 	set -o pipefail && .venv/bin/python -m pip --disable-pip-version-check freeze --all --exclude pip --exclude rawnext \
 	  --exclude-editable | sed 's/+.*//' | tr A-Z_ a-z- | LC_ALL=C sort -t= -k1,1 >> .requirements.lock
-	.venv/bin/python -m pip --disable-pip-version-check install -q --upgrade --target .venv/.uv uv
-	grep -v '^torch' .requirements.lock | .venv/.uv/bin/uv pip compile -q --no-deps --no-header --no-annotate \
+	grep -v '^torch' .requirements.lock | .venv/bin/uv pip compile -q --no-deps --no-header --no-annotate \
 	  --generate-hashes --python .venv/bin/python -o .requirements.hashes -
 	sed -i "1i # sha256 of the files of requirements.lock's packages, which utils/setup_env.sh checks; written by make lock" .requirements.hashes
 	mv .requirements.hashes requirements.hashes

@@ -13,6 +13,7 @@ fi
 export PATH="$RAWNEXT_ROOT/utils:$PATH"
 export PYTHONPATH="$RAWNEXT_ROOT${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONUNBUFFERED=1
+unset PYTHONDONTWRITEBYTECODE                 # set in some containers: each program would compile all that it imports
 export LC_ALL=C                               # Kaldi's sort order
 export LHOTSE_AUDIO_BACKEND=LibsndfileBackend # the others fail with a torchaudio without its extension
 # Training on a CPU spends a fifth of its time on giving memory back to the system and asking for it again.

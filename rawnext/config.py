@@ -195,7 +195,7 @@ def merge(base, update, path: PathLike):
         for key in ("model", "losses", "augment"):
             if key in update and (key != "model" or (OmegaConf.is_dict(update[key]) and "name" in update[key])):
                 OmegaConf.update(base, key, {} if key == "model" else [], merge=False)
-        return OmegaConf.merge(base, update)
+        return OmegaConf.unsafe_merge(base, update)  # changes `base`, as above: copying it takes 10 ms
     except OmegaConfBaseException as error:
         key = str(error.full_key)
         place = known_keys(key.rpartition(".")[0])

@@ -45,7 +45,10 @@ def test_every_version_of_the_lock_but_torch_has_hashes(root, lock):
     lines = [line for line in rest if "==" not in line]
     assert len(lines) > len(versions) and all(re.fullmatch(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?", x) for x in lines)
     script = (root / "utils/setup_env.sh").read_text()
-    assert "HASHES=requirements.hashes" in script and "pip_install --no-deps --require-hashes -r $HASHES" in script
+    assert "HASHES=requirements.hashes" in script and " install --no-deps --require-hashes -r $HASHES" in script
+    uv = re.search(r"install .*--require-hashes -r <\(sed -n '(.*?)' \$HASHES\)", script)
+    done = subprocess.run(["sed", "-n", uv[1], "requirements.hashes"], cwd=root, capture_output=True, text=True)
+    assert re.fullmatch(rf"uv=={lock['uv']} \\\n( {{4}}--hash=sha256:\w{{64}}( \\)?\n)+", done.stdout)
 
 
 def test_no_dependency_of_the_package_has_a_strong_copyleft():
@@ -117,8 +120,8 @@ def test_make_lock_writes_the_installed_versions(root, tmp_path):
     repository(root, tmp_path)
     program(tmp_path / ".venv/bin/python", 'case "$*" in *" freeze "*" --exclude-editable") echo "torch==2.13.0+cpu"; '
                                            'echo Jinja2==3.1; echo ml_dtypes==1;; *) echo "# python 3.11";; esac')
-    program(tmp_path / ".venv/.uv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; '
-                                           '*) exit 1;; esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')
+    program(tmp_path / ".venv/bin/uv", 'case "$*" in *"--generate-hashes --python .venv/bin/python -o "*) ;; '
+                                       '*) exit 1;; esac; grep == | sed "s/$/ --hash=x/" > .requirements.hashes')
     done = subprocess.run(["make", "-o", "env", "-o", ".venv/.docs", "lock"], cwd=tmp_path, capture_output=True,
                           text=True)
     assert done.returncode == 0, done.stderr

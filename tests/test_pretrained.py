@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from programs import forking
 
 from rawnext import Extractor, read_audio
 from rawnext.cli.main import main
@@ -34,7 +35,8 @@ def pack(root, tmp_path_factory):
                              f"ls={root}/egs/mini/pack/librispeech", "--train",
                              f"so={root}/egs/mini/pack/speechocean762", data),
                             ("utils/make_trials.py", "--seed", "1", data / "test", data / "test/trials")):
-        subprocess.run([sys.executable, root / program, *map(str, words)], check=True, capture_output=True)
+        subprocess.run([sys.executable, root / program, *map(str, words)], check=True, capture_output=True,
+                       env=forking())
     return read_sources(data / "test"), read_trials(data / "test/trials")
 
 

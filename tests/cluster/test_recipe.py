@@ -13,7 +13,7 @@ from cluster import eventually
 from programs import forking
 from recipe import run_recipe
 
-QUICK = "batch.speakers=4 batch.min_utts_per_speaker=2 batch.max_utts_per_speaker=2"
+QUICK = "batch.speakers=4 batch.min_utts_per_speaker=2 batch.max_utts_per_speaker=2 crop.samples=4375"
 SET = f"train.epochs=1 {QUICK}"
 
 

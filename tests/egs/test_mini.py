@@ -131,7 +131,7 @@ def test_two_files_of_ones_own(reader):
 def test_the_page_opens(reader):
     folder, _, serve = reader
     with subprocess.Popen([*serve, "--port", "0", "--no-browser"], cwd=folder, stdout=subprocess.PIPE, text=True,
-                          stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
+                          stderr=subprocess.STDOUT, env=forking({**os.environ, "PYTHONUNBUFFERED": "1"})) as server:
         try:
             found = (re.search(r"http://127\.0\.0\.1:\d+\S*", line) for line in server.stdout)
             address = next(filter(None, found), None)

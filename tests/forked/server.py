@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports the large packages, then runs each program that it is asked for in a fork: server.py SOCKET.
+"""Imports the large packages and the project, then runs each program that it is asked for in a fork: server.py SOCKET.
 
 It ends when its standard input does. tests/forked/sitecustomize.py is the client.
 """
@@ -12,11 +12,13 @@ import importlib
 import inspect
 import marshal
 import os
+import pkgutil
 import runpy
 import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 import weakref
@@ -26,6 +28,18 @@ LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.laun
          "torch.utils.flop_counter", "torch._dynamo", "lhotse", "soundfile", "kaldiio", "omegaconf", "scipy.fft",
          "scipy.linalg", "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "matplotlib.pyplot",
          "matplotlib.backends.backend_agg", "jinja2", "PIL.Image", "tqdm", "yaml")
+
+
+def import_packages() -> None:
+    """Import the large packages and the project, so that forks of this process need not."""
+    gc.disable()
+    for name in LARGE:
+        importlib.import_module(name)
+    for module in pkgutil.walk_packages(importlib.import_module("rawnext").__path__, "rawnext."):
+        if not module.name.startswith("rawnext.serve"):    # its packages may be missing
+            importlib.import_module(module.name)
+    gc.enable()
+    gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
 
 
 def serve(path: str) -> None:
@@ -114,6 +128,7 @@ def run(files, words: list[str], environment: dict[str, str], folder: str, mask:
     os.umask(mask)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None    # TMPDIR may be another
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         mode, errors = "w" if number else "r", "backslashreplace" if number == 2 else "surrogateescape"
         stream = os.fdopen(number, mode, encoding="utf-8", errors=errors, closefd=False)
@@ -181,11 +196,7 @@ def stack(context: int = 1) -> list[inspect.FrameInfo]:
 
 
 if __name__ == "__main__":
-    gc.disable()
-    for name in LARGE:
-        importlib.import_module(name)
-    gc.enable()
-    gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+    import_packages()
     for finalizer in list(weakref.finalize._registry):    # thousands of torch's, which take 50 ms at the end of a fork
         finalizer.atexit = False
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)    # 10 ms

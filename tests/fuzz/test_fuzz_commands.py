@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import voice, write_corpus
+from forked.server import import_packages
 from fuzzing import TIMES
 from tiny_model import calibrate, inform, write_experiment
 
@@ -123,6 +124,7 @@ def test_all_programs_have_a_command():
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """A folder of valid inputs, with audio outside of it."""
+    import_packages()
     folder = tmp_path_factory.mktemp("inputs")
     write_corpus(folder.parent / "corpus")
     shutil.copytree(folder.parent / "corpus", folder / "data", ignore=shutil.ignore_patterns("audio"))

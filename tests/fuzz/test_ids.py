@@ -89,7 +89,8 @@ def test_valid_ids_pass_all_stages(root, tmp_path, ids):
     save_config(Config(model=model), exp / "config.yaml")
     checkpoint.save(exp / "model.pt", {"model": MODELS.build(*split_name(model)).state_dict()})
     command = 'cd "$0" && exec steps/extract.sh --nj 2 "$@"'
-    done = subprocess.run(["bash", "-c", command, root, data, exp, out], capture_output=True, text=True, timeout=200)
+    done = subprocess.run(["bash", "-c", command, root, data, exp, out], capture_output=True, text=True, timeout=200,
+                          env=forking())
     assert done.returncode == 0, done.stdout + done.stderr
     with kaldi_native_io.SequentialFloatVectorReader(f"scp:{out}/embedding.scp") as reader:
         kaldis = {key: np.array(value) for key, value in reader}

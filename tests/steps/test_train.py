@@ -43,7 +43,7 @@ def train(root, corpus, exp, *options, launcher=()):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_gpu_that_cannot_be_used_is_an_error_before_work_starts(root, corpus, tmp_path, processes):
-    launcher = ["-X", "utf8", str(root / "steps/torchrun.py"), "--nproc-per-node", "2"] if processes == 2 else []
+    launcher = [str(root / "steps/torchrun.py"), "--nproc-per-node", "2"] if processes == 2 else []
     done = train(root, tmp_path / "nowhere", tmp_path / "exp", "--device", "cuda", launcher=launcher)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert re.search(r"^train.py: --device cuda: no GPU can be used: ", done.stderr, re.M)

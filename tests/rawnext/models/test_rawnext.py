@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RawNeXt: parity with the released code, any length, a batch equals its utterances."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -22,10 +24,16 @@ SWITCHES = [{**PLAIN, "dla": False}, PLAIN, {"dla": False, "up": False, "gate": 
             {"up": False}, {"gate": False}, {}]
 
 
+@functools.lru_cache(maxsize=1)
+def weights(path):
+    """(fixture, its weights), which take a second to make; of the last file only, since some have 80 MB."""
+    z = np.load(path)
+    return z, convert(state_dict(z))
+
+
 def official(path, fast: bool):
     """(fixture, its model in float64)"""
-    z = np.load(path)
-    state = convert(state_dict(z))
+    z, state = weights(path)
     options = rawnext_options(state)
     options.pop("name")
     model = MODELS.build("rawnext", {**options, "fast": fast}).double()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from corpus import write_corpus
 from programs import forking, program
+from ranks import run_ranks
 from torch.nn.parallel import DistributedDataParallel
 
 from rawnext.config import load_config
@@ -28,7 +29,7 @@ from rawnext.training.task import SpeakerTask
 from rawnext.training.trainer import Trainer
 
 TINY = """
-model: {name: rawnext, channels: [8, 8, 16, 16, 16, 16], cardinality: 8, embedding_dim: 8}
+model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [2, 2, 2, 2], cardinality: 8, embedding_dim: 8}
 losses: [{name: aam}, {name: angular_prototypical}]
 batch: {speakers: 4}
 crop: {samples: 2500, short_from: 1600}
@@ -103,8 +104,8 @@ def curve(text):
 def test_loss_does_not_depend_on_the_number_of_processes(root, config, corpus, tmp_path):
     """One, two and four processes share the same global batch; the losses differ by rounding only."""
     small = config.with_name("small.yaml")   # few BatchNorms: the processes wait for each other at each
-    small.write_text(TINY.replace("embedding_dim: 8", "embedding_dim: 8, blocks: [1, 1, 1, 1], dla: false, "
-                                  "elastic: false, up: false, gate: false, quiet_init: true"))
+    small.write_text(TINY.replace("[2, 2, 2, 2]", "[1, 1, 1, 1], dla: false, elastic: false, up: false, gate: false, "
+                                  "quiet_init: true"))
     curves = []
     for num in (1, 2, 4):
         exp = tmp_path / str(num)
@@ -151,7 +152,7 @@ def test_two_processes_equal_one(config, corpus, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(two_process_worker, (port, config, corpus, tmp_path), nprocs=2)
+    run_ranks(two_process_worker, (port, config, corpus, tmp_path), 2)
     loss, gradients, state = first_gradients(config, corpus)
     largest = max(float(g.abs().max()) for g in gradients.values())
     for rank in (0, 1):
@@ -212,7 +213,7 @@ def test_too_much_bad_audio_stops_training(config, tmp_path):
 
 
 def test_a_loss_that_explodes_stops_training(config, corpus, tmp_path):
-    wild = load_config([config], ["optim.lr=1e8"])
+    wild = load_config([config], ["optim.lr=1e8", "optim.name=sgd"])
     with pytest.raises(InputError, match="the loss is nan at step"):
         Trainer(wild, CutTable(corpus), {}, tmp_path, torch.device("cpu")).run()
 

@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 from corpus import write_corpus
+from ranks import run_ranks
 from small_models import SMALL_MODELS, small
 from torch.nn.parallel import DistributedDataParallel
 
@@ -97,7 +98,7 @@ def folder(corpus, tmp_path_factory):
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         ports = [str(free.getsockname()[1]) for free in (one, other)]
-    torch.multiprocessing.spawn(worker, (ports, corpus, folder), nprocs=2)
+    run_ranks(worker, (ports, corpus, folder), 2)
     return folder
 
 
