@@ -163,6 +163,8 @@ def read_yaml(path: PathLike):
         if sum(isinstance(event, AliasEvent) for event in parse(text, Loader=SafeLoader)) > MOST_ALIASES:
             raise InputError(path, None, f"more than {MOST_ALIASES} aliases")
         content = OmegaConf.load(io.StringIO(text))
+    except OSError:  # OmegaConf's, for a number
+        content = None
     except (YAMLError, ValueError, RecursionError, OmegaConfBaseException) as error:  # ValueError: not UTF-8
         mark = getattr(error, "problem_mark", None)
         raise InputError(path, mark.line + 1 if mark else None, "not YAML") from None

@@ -93,6 +93,10 @@ def run_main(main: Callable[[], None], fault_code: int = 1) -> NoReturn:
         if error.errno not in UNWRITABLE:
             raise
         why = f"{'' if error.filename is None else f'{error.filename}: '}{error.strerror}"
+    except SystemExit as end:  # sys.exit("why")
+        if isinstance(end.code, str):
+            end.code = printable(end.code)
+        raise
     if why:
         print(printable(f"{Path(sys.argv[0]).name}: {why}"), file=sys.stderr)
     sys.exit(fault_code if why else 0)

@@ -298,6 +298,8 @@ def test_outputs_at_a_link_to_itself_are_one_line(inputs, line):
      "fit_lda.py: --set: No closing quotation"),
     (["steps/train.py", "--check", "--set", "'", "--config", "small.yaml", "new"],
      "train.py: --set: No closing quotation"),
+    (["utils/fix_data_dir.py", "\x1b[2J"], r"fix_data_dir.py: \x1b[2J/utt2spk: no such file"),
+    (["utils/lint_trials.py", "\x1b[2J"], r"\x1b[2J: no such file"),
     (["rawnext", "info", "--\x1b[2J", "exp"], r"rawnext: error: unrecognized arguments: --\x1b[2J")])
 def test_odd_options_are_one_line(inputs, words, last):
     code, errors = run(words, copied(inputs))

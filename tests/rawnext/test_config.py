@@ -38,7 +38,8 @@ def test_a_model_is_replaced_whole_but_its_options_can_be_set(tmp_path):
     ("optim: {lrr: 1}\n", 1, "mean 'lr'"), ("bach: {speakers: 3}\n", 1, "mean 'batch'"),
     ("batch: {speakers: many}\n", 1, "speakers"),
     ("optim: {lr: -1}\n", None, "optim.lr"),
-    ("crop: {samples: 100}\n", None, "crop.samples"), ("- a\n", None, "key: value"), ("a: [\n", 2, "not YAML")])
+    ("crop: {samples: 100}\n", None, "crop.samples"), ("- a\n", None, "key: value"), ("1\n", None, "key: value"),
+    ("a: [\n", 2, "not YAML")])
 def test_faults_name_file_line_and_key(tmp_path, text, line, why):
     path = write(tmp_path, text)
     with pytest.raises(InputError) as caught:
