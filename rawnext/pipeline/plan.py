@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from rawnext.errors import InputError
 from rawnext.files import read_lines, write_lines
-from rawnext.kaldi.words import to_number
 from rawnext.registry import nearest
 
 FROM_EMBEDDINGS = ("cosine", "siamese")  # back ends that need no training speakers
@@ -158,7 +157,10 @@ def words_of(option: str, text: str) -> list[str]:
 
 
 def is_duration(text: str) -> bool:
-    return 0 < to_number(text) < float("inf")
+    try:
+        return 0 < float(text) < float("inf")
+    except ValueError:
+        return False
 
 
 def check_names(path: str | Path, rows: Collection[Row]) -> None:
