@@ -97,6 +97,22 @@ def test_setup_takes_the_versions_of_the_lock(root, lock):
     assert re.fullmatch(r"torch>=[\d.]+,<[\d.]+\n", done.stdout)
 
 
+def test_settings_of_pip_are_passed_to_uv(root):
+    """Those of a command over those of [global], and PIP_* over both; several indexes are words."""
+    script = (root / "utils/setup_env.sh").read_text()
+    loop = re.search(r"^while read -r name value.*?^done [^\n]*$", script, re.M | re.S)[0]
+    settings = [r":env:.cert='/a.pem'", "global.cert='/b.pem'", r"global.extra-index-url='\nhttps://a\nhttps://b'",
+                "global.find-links='/x /y'", "global.index-url='https://c'", "global.quiet='1'",
+                "install.index-url='https://d'"]
+    text = "pip() { cat << 'E'\n" + "\n".join(settings) + f"\nE\n}}\n{loop}\nenv"
+    done = subprocess.run(["bash", "-ec", text], capture_output=True, text=True, check=True,
+                          env={"PATH": os.environ["PATH"]})
+    found = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    wanted = {"SSL_CERT_FILE": "/a.pem", "UV_INDEX": "https://a https://b", "UV_FIND_LINKS": "/x,/y",
+              "UV_DEFAULT_INDEX": "https://d"}
+    assert {name: value for name, value in found.items() if name.startswith(("UV_", "SSL_"))} == wanted
+
+
 def repository(root, folder):
     """A git repository with this Makefile and a small lock."""
     for name in ("Makefile", "pyproject.toml"):
