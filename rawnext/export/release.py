@@ -104,7 +104,8 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
         one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: network_of(read_judge(exp).model)})
     rows = evaluations(exp, facts[KEY]) if with_results else []
     lines = card(exp.resolve().name, facts, rows, licence, training_data)
-    save_config(to_publish(config), folder / "config.yaml")
+    with atomic_path(folder / "config.yaml") as temporary:
+        save_config(to_publish(config), temporary)
     for name in (INFO, MODEL_PATH):
         (folder / name).unlink(missing_ok=True)  # of another model, from an export that was killed
         if (exp / name).exists():
