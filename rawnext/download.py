@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Models at an address: an https archive with its sha256, or a repository of the Hugging Face Hub."""
 
+import contextlib
 import hashlib
 import lzma
 import os
@@ -65,8 +66,9 @@ def from_web(address: str) -> Path:
     if folder.is_dir():
         return folder
     for left in folder.parent.glob(".new.*"):
-        if left.stat().st_mtime < time.time() - ABANDONED_S:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has finished with it
+            if left.stat().st_mtime < time.time() - ABANDONED_S:
+                shutil.rmtree(left, ignore_errors=True)
     with writable(folder), tempfile.TemporaryDirectory(prefix=".new.", dir=folder.parent) as temporary:
         archive, digest = Path(temporary) / "archive", hashlib.sha256()
         with open(archive, "wb") as file:

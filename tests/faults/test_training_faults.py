@@ -164,7 +164,7 @@ def test_sigterm_saves_the_current_step_and_exits_with_75(root, corpus, tmp_path
     """As Slurm sends it: to all processes of the job, 30 s before it kills them."""
     exp = tmp_path / "exp"
     training = Training(root, corpus, exp, processes=2, workers=1, dev=True, TMPDIR=str(temporary))
-    training.until(r"epoch=1 step=1/.* loss=")    # long before validation, whose workers may complain
+    training.until(r"epoch=1 step=1/.* loss=")    # before validation, when a worker may report a lost connection
     pids = family(training.pid)
     one = children(training.pid)[1]
     started = time.monotonic()
@@ -203,15 +203,15 @@ def test_sigterm_without_torchrun_during_validation(root, corpus, tmp_path, unbr
 
 def test_processes_do_not_outlive_torchrun(root, corpus, tmp_path, unbroken):
     exp = tmp_path / "exp"
-    training = Training(root, corpus, exp, workers=1, dev=True, forked=False)
+    training = Training(root, corpus, exp, processes=2, workers=1, dev=True, forked=False)
     training.until("step=3/.* loss=")
     pids = family(training.pid)
     os.kill(training.pid, signal.SIGKILL)
     assert training.end() == -signal.SIGKILL
     wait_for(lambda: not alive(pids))
     assert "stopped by SIGTERM" in training.text, "they trained to the end"
-    assert Training(root, corpus, exp, workers=1, dev=True).end() == 0
-    assert_same(exp, unbroken(1))
+    assert Training(root, corpus, exp, processes=2, workers=1, dev=True).end() == 0
+    assert_same(exp, unbroken(2))
 
 
 def test_truncated_newest_checkpoint_loses_only_its_steps(root, corpus, tmp_path, unbroken):
