@@ -61,11 +61,13 @@ elif [ -z "${TORCH_INDEX_URL:-}" ]; then
 fi
 
 # uv installs with a tenth of pip's processor time. It does not read pip's settings, which are passed on: those of files,
-# then those of PIP_*.
+# then those of PIP_*. Where two indexes have a version, uv takes the files of the first. pip takes the file that fits
+# best, which an extra index may lack, so the main index comes first.
+main_index=https://pypi.org/simple extra_indexes=
 while read -r name value; do
   case $name in
-    index-url) export UV_DEFAULT_INDEX=$value ;;
-    extra-index-url) export UV_INDEX=$value ;;
+    index-url) main_index=$value ;;
+    extra-index-url) extra_indexes=$value ;;
     find-links) export UV_FIND_LINKS=${value// /,} ;;
     trusted-host) export UV_INSECURE_HOST=$value ;;
     cert) export SSL_CERT_FILE=$value ;;
@@ -73,6 +75,7 @@ while read -r name value; do
     default-timeout | timeout) export UV_HTTP_TIMEOUT=$value ;;
   esac
 done < <(pip config list | sed 's/^:env:/z/' | LC_ALL=C sort | sed -nE "s/\\\\n/ /g; s/^[^.]*\.([^=]+)='(.*)'$/\1 \2/p")
+export UV_DEFAULT_INDEX=$main_index UV_INDEX="$main_index $extra_indexes"
 # As pip, take the newest of all indexes.
 install() { .venv/bin/uv pip install -q --python .venv/bin/python --index-strategy unsafe-best-match "$@"; }
 
@@ -81,7 +84,11 @@ if $locked; then
 fi
 # torch comes from one of several indexes, with other files: it is checked by the sha256 of this index only. In the
 # locked case, what else is missing here: the CUDA libraries of this torch.
-install ${TORCH_INDEX_URL:+--default-index "$TORCH_INDEX_URL"} "$TORCH"
+if [ -n "${TORCH_INDEX_URL:-}" ]; then
+  UV_INDEX=$extra_indexes install --default-index "$TORCH_INDEX_URL" "$TORCH"
+else
+  install "$TORCH"
+fi
 # compat: this folder goes into a .pth file; the default is a finder, whose import delays each start of Python by 10 ms.
 install --constraint "$constraints" -e '.[dev]' --config-settings editable_mode=compat
 
@@ -98,6 +105,8 @@ fi
 
 # Importing what the recipe imports compiles it, so that its first programs start as fast as later ones.
 unset PYTHONDONTWRITEBYTECODE
+.venv/bin/python -c 'import soundfile' 2> /dev/null || die "the installed soundfile has no libsndfile for this machine;" \
+  "install the system's, e.g. apt-get install libsndfile1, and run this again"
 .venv/bin/python - << 'PY'
 import kaldiio, lhotse, matplotlib.pyplot, omegaconf, scipy.signal, scipy.stats, torch
 import torch.distributed.run, torch.utils.flop_counter, torch.utils.tensorboard
