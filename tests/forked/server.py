@@ -7,6 +7,7 @@ It ends when its standard input does. tests/forked/sitecustomize.py is the clien
 import array
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import inspect
@@ -40,6 +41,23 @@ def import_packages() -> None:
             importlib.import_module(module.name)
     gc.enable()
     gc.freeze()    # a collection in a fork would copy the memory of all these packages, which takes 0.3 s
+    use_large_pages()
+
+
+def use_large_pages() -> None:
+    """Copy this process's memory to pages of 2 MiB, where the system can (Linux 6.1).
+
+    A fork copies the page table of its process: 6 ms of processor time with them, 20 without.
+    """
+    madvise, collapse, size = ctypes.CDLL(None).madvise, 25, 2 << 20
+    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    with open("/proc/self/maps") as file:
+        areas = [line.split() for line in file]
+    for span, mode, _, _, _, *path in areas:
+        if mode == "rw-p" and path in ([], ["[heap]"]):
+            start, end = (int(number, 16) for number in span.split("-"))
+            for page in range(-(-start // size) * size, end - size + 1, size):
+                madvise(page, size, collapse)
 
 
 def serve(path: str) -> None:

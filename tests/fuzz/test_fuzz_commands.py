@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import voice, write_corpus
-from forked.server import import_packages
+from forked.server import import_packages, use_large_pages
 from fuzzing import TIMES
 from tiny_model import calibrate, inform, write_experiment
 
@@ -125,6 +125,7 @@ def test_all_programs_have_a_command():
 def inputs(tmp_path_factory):
     """A folder of valid inputs, with audio outside of it."""
     import_packages()
+    use_large_pages()
     folder = tmp_path_factory.mktemp("inputs")
     write_corpus(folder.parent / "corpus")
     shutil.copytree(folder.parent / "corpus", folder / "data", ignore=shutil.ignore_patterns("audio"))
