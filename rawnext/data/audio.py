@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samples of audio files: the one reader behind training, extraction, the command line, the page and Python.
+"""Samples of audio files: the one reader for training, extraction, the command line, the page and Python.
 
 libsndfile reads a file if it can read it to its end: at any position, or from the start where a codec cannot seek.
 ffmpeg reads all others: formats that libsndfile does not know, and files whose header does not state their length

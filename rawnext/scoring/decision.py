@@ -95,7 +95,7 @@ class Judge(NamedTuple):
 
 
 def gallery_posteriors(llrs: ArrayLike, prior: float) -> np.ndarray:
-    """(..., S + 1) probabilities that the speaker is one of the S of a gallery, and, last, nobody of them.
+    """(..., S + 1) probabilities that the speaker is one of the S of a gallery, and, last, none of them.
 
     Bayes' rule over S + 1 hypotheses; the likelihood of a speaker relative to that of nobody is exp(LLR). The most
     probable of them is the answer with the fewest errors. NaN for NaN.
@@ -112,7 +112,7 @@ def gallery_posteriors(llrs: ArrayLike, prior: float) -> np.ndarray:
 
 
 def doubts_of(verdict: Verdict, judge: Judge, at: Operating) -> list[str]:
-    """Reasons to doubt the decision on a pair, other than those that lie in its recordings."""
+    """Reasons to doubt the decision on a pair, other than those in its recordings."""
     found = []
     if verdict.score > SAME_AUDIO:
         found.append("Both sides are the same audio, or nearly; other recordings may score differently.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds that lies on disk as VoxCeleb does."""
+"""egs/voxceleb/run.sh from corpora to RESULTS.md, on a corpus of seconds with the layout of VoxCeleb."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ TINY = ("model.channels=[8,8,16,16,16,16] model.cardinality=8 model.embedding_di
 
 
 def recipe(root, folder, corpora, *more, page=("./run.sh",)):
-    """A command of a page, or run.sh, with the options that make it small behind its own, and others behind these."""
+    """A command of a page, or run.sh, with its own options, those that make it small, and others, in this order."""
     return run_recipe(root, "voxceleb", folder, *page[1:], *options(folder, corpora), *more)
 
 

@@ -57,7 +57,7 @@ DEFAULTS = ["0", "9", "toy", "conf/a.yaml # b", "false", "", "4"]
 
 def test_defaults_and_arguments(toy):
     assert fields(toy()) == [*DEFAULTS, "0"]
-    assert fields(toy("a b", "--stage", "3")) == [*DEFAULTS, "3", "a b", "--stage", "3"]  # options stand in front
+    assert fields(toy("a b", "--stage", "3")) == [*DEFAULTS, "3", "a b", "--stage", "3"]  # options are before it
     assert fields(toy("-1")) == [*DEFAULTS, "1", "-1"]
 
 

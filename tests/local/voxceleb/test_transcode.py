@@ -81,7 +81,7 @@ def test_finished_files_are_left_and_missing_ones_made(transcode, vox2, tmp_path
 @needs_ffmpeg
 def test_undecodable_files_are_listed(transcode, vox2, tmp_path):
     vox2[1].write_bytes(b"")
-    vox2[2].write_bytes(vox2[2].read_bytes()[:-200])  # the index stands first: all but the end can be decoded
+    vox2[2].write_bytes(vox2[2].read_bytes()[:-200])  # the index is first: all but the end can be decoded
     message = transcode(rc=1)
     assert f"{tmp_path}/flac/undecodable.1.tsv: 2 of 5 audio files cannot be read" in message
     rows = [line.split("\t") for line in (tmp_path / "flac/undecodable.1.tsv").read_text().splitlines()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No training step waits for a GPU, whether to read or to copy a value. The meta device stands for a GPU."""
+"""No training step waits for a GPU, whether to read or to copy a value. The meta device represents a GPU."""
 
 import contextlib
 import copy

@@ -107,7 +107,7 @@ def sample(seed):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A network that tells the four apart; attention, as a frame then has a weight of its own."""
+    """A network that distinguishes the four; attention, as a frame then has a weight of its own."""
     torch.manual_seed(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -187,7 +187,7 @@ def test_axes_tell_seconds_and_hertz(monkeypatch):
     assert overlay.get_yticks().tolist() == [3, 7.5]
     assert [tick.get_text() for tick in overlay.get_yticklabels()] == ["1000", "4000"]
     left, right, bottom, top = overlay.images[1].get_extent()
-    assert left + 50.5 * (right - left) / 101 == pytest.approx(0.5), "frame 50 stands at half a second"
+    assert left + 50.5 * (right - left) / 101 == pytest.approx(0.5), "frame 50 is at half a second"
     assert bottom + 3.5 * (top - bottom) / 10 == pytest.approx(3)
     assert overlay.images[1].origin == "lower" and overlay.get_xlabel() == "time (s)"
     assert wave.get_title() == "title"
