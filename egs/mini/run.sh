@@ -11,7 +11,7 @@ set -euo pipefail
 stage=1                  # first and last stage to run; what is up to date is left alone
 pack=pack                # the speech
 data=data                # where the data directories go
-name=rawnext             # results go to exp/$name
+name=demo                # results go to exp/$name
 conf=conf/mini/tune.yaml # YAML files of the system, merged from left to right
 init=                    # trained experiment to start from; empty: the model of the package (tune.yaml) or new weights
 protocols=native

@@ -52,7 +52,7 @@ def test_from_nothing_to_scores(root, mini):
     speakers = {name: set(CutTable(mini / "data" / name).speakers) for name in ("train", "dev", "test")}
     assert len(speakers["train"]) >= 60 and len(speakers["test"]) >= 20
     assert not (speakers["train"] & speakers["dev"]) and not ((speakers["train"] | speakers["dev"]) & speakers["test"])
-    assert (mini / "exp/rawnext/model.pt").stat().st_size > 0
+    assert (mini / "exp/demo/model.pt").stat().st_size > 0
     page = example(root, "docs/tutorial/first_five_minutes.md", "head")
     done = subprocess.run(page, cwd=mini, capture_output=True, text=True)
     assert re.fullmatch(r"(\S+ \S+ -?[\d.]+\n){3}", done.stdout)
@@ -73,7 +73,7 @@ def test_the_last_line_has_the_eer_the_page_and_a_command_that_works(root, mini,
 
 
 def test_scored_again_and_another_system(root, mini):
-    scores = mini / "exp/rawnext/scores/cosine/test/trials_native"
+    scores = mini / "exp/demo/scores/cosine/test/trials_native"
     before = scores.read_text()
     scores.unlink()
     page = example(root, "docs/tutorial/first_five_minutes.md", "./run.sh --stage 5")
@@ -107,7 +107,7 @@ def test_the_pack_is_small_complete_and_licensed(root):
 
 @pytest.fixture(params=["README.md", "docs/tutorial/first_five_minutes.md"])
 def reader(root, mini, request):
-    """Where the reader of a page stands, with two files; its `rawnext verify`, and its `rawnext serve`."""
+    """The folder of a page's reader, with two files; its `rawnext verify`, and its `rawnext serve`."""
     if not which("ffmpeg"):
         pytest.skip("no ffmpeg, which b.m4a needs")
     if request.param == "README.md":
