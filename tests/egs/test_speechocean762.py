@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""egs/speechocean762 from a download to a comparison of systems, on a corpus of seconds with the layout of the real one."""
+"""egs/speechocean762 from a download to a comparison of systems, on a tiny corpus with the layout of the real one."""
 
 import shutil
 import subprocess
