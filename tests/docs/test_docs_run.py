@@ -51,8 +51,9 @@ NOT_RUN = {
 }
 
 DATA = ("new", "dev", "test", "train", "vox1_test", "one", "other", "all", "all_train", "all_dev")
-EXPERIMENTS = {"a": "", "b": "", "c": "", "x": "", "mine": "", "dtdy_resnet34": "", "rawnext": "RawNeXt softmax",
-               "resnext": "ResNeXt softmax", "rawnext_aam": "RawNeXt AAM aug"}     # in the paper
+EXPERIMENTS = {"a": "", "b": "", "c": "", "x": "", "mine": "", "demo": "", "dtdy_resnet34": "",
+               "rawnext": "RawNeXt softmax", "resnext": "ResNeXt softmax",
+               "rawnext_aam": "RawNeXt AAM aug"}     # in the paper
 DTDY = {"name": "dtdy_resnet34", "widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1]}
 
 
