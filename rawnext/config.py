@@ -79,7 +79,7 @@ class Train:
     save_minutes: float = 10  # between checkpoints; there is one at each epoch's end too
     save_every: int = 0  # steps between checkpoints, in addition; 0: none
     keep: int = 3  # newest checkpoints
-    timeout_minutes: float = 60  # after which a process that waits for another one fails; longer than a validation
+    timeout_minutes: float = 60  # after which a process that waits for another or a data worker fails; > a validation
     max_bad_fraction: float = 1e-3  # of the drawn utterances that were unreadable and replaced
     average: int = 0  # model.pt has the mean weights of the ends of this many last epochs; 0: those of the last step
     ema: float = 0  # model.pt has a moving average of the weights with this decay per step, such as 0.999; 0: none

@@ -84,7 +84,9 @@ def main() -> None:
     check_tables(table, args.train)
     banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
     with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
-        validate = make_validator(args.dev, config.extract, args.num_workers) if args.dev else None
+        validate = None
+        if args.dev:
+            validate = make_validator(args.dev, config.extract, args.num_workers, config.train.timeout_minutes)
         started = time.time()
         trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init,
                           args.teacher)
@@ -103,7 +105,7 @@ def main() -> None:
     cleanup()
 
 
-def make_validator(dev: str, config, num_workers: int):
+def make_validator(dev: str, config, num_workers: int, timeout_minutes: float = 0):
     """A function model -> {"eer_dev": %, "min_dcf_dev": minDCF at P_target 0.05} on a data directory's trials.
 
     Every process must call it. Each embeds a share of the utterances; the main one scores the trials, and the others
@@ -142,7 +144,7 @@ def make_validator(dev: str, config, num_workers: int):
                 return source.utt, error
 
     def waves():
-        for utt, wave in epoch_loader(Waves(), num_workers):
+        for utt, wave in epoch_loader(Waves(), num_workers, timeout_minutes=timeout_minutes):
             if isinstance(wave, InputError):
                 raise wave
             yield utt, wave.numpy()

@@ -152,9 +152,12 @@ class EpochDataset(Dataset):
         return augment(wave, self.config.augment, rng, self.banks), []
 
 
-def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False,
-                 items: Sequence | None = None) -> DataLoader:
+def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False, items: Sequence | None = None,
+                 timeout_minutes: float = 0) -> DataLoader:
     """A loader of the dataset's items, in order; with `items`, of those, by workers that stay for the next pass.
+
+    Its iterator raises RuntimeError if it waits for an item for longer than `timeout_minutes` (0: no limit): a file
+    system may hang, and so may a worker of Python 3.11, if a thread of torch holds a lock of Python during the fork.
 
     Raises: InputError: the path of the folder for temporary files is too long for the workers' sockets.
     """
@@ -165,7 +168,8 @@ def epoch_loader(dataset: Dataset, num_workers: int, pin_memory: bool = False,
     # a generator of its own: a loader draws a seed from its generator at each start, also when a run is resumed
     return DataLoader(dataset, batch_size=None, sampler=items, num_workers=num_workers, pin_memory=pin_memory,
                       prefetch_factor=4 if num_workers else None, worker_init_fn=ignore_sigterm,
-                      persistent_workers=items is not None and num_workers > 0, generator=torch.Generator())
+                      persistent_workers=items is not None and num_workers > 0, generator=torch.Generator(),
+                      timeout=60 * timeout_minutes if num_workers else 0)
 
 
 class AllEpochs(Dataset):
@@ -185,13 +189,14 @@ class AllEpochs(Dataset):
 class TrainingLoader:
     """Reads epoch after epoch with the same workers, which start at the first batch and end with `close`.
 
-    Args: make: see AllEpochs.   pin_memory: for transfers to a GPU.
+    Args: make: see AllEpochs.   pin_memory: for transfers to a GPU.   timeout_minutes: see epoch_loader.
     """
 
-    def __init__(self, make: Callable[[int], EpochDataset], num_workers: int, pin_memory: bool):
+    def __init__(self, make: Callable[[int], EpochDataset], num_workers: int, pin_memory: bool,
+                 timeout_minutes: float = 0):
         self.data = AllEpochs(make)
         self.items: list[tuple[int, int]] = []
-        self.loader: DataLoader | None = epoch_loader(self.data, num_workers, pin_memory, self.items)
+        self.loader: DataLoader | None = epoch_loader(self.data, num_workers, pin_memory, self.items, timeout_minutes)
 
     def num_steps(self, epoch: int) -> int:
         return self.data.epoch(epoch).num_steps

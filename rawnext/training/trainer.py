@@ -92,7 +92,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.task = build_task(config, len(self.speakers), self.teacher.dim if self.teacher else 0).to(device)
         self.loader = TrainingLoader(partial(EpochDataset, table, config, banks, rank=self.rank, world=self.world,
-                                             teacher=self.teacher), num_workers, device.type == "cuda")
+                                             teacher=self.teacher), num_workers, device.type == "cuda",
+                                     config.train.timeout_minutes)
         set_gpu_options(config, device)
         if (parts := config.train.accumulate) > 1 and is_main():
             log.info("train.accumulate %d: BatchNorm statistics are those of a part, %d utterances", parts,

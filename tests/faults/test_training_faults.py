@@ -28,7 +28,7 @@ model: {name: rawnext, channels: [8, 8, 8, 8, 8, 8], blocks: [1, 1, 1, 1], cardi
   elastic: false, up: false, gate: false}
 batch: {speakers: 4}
 crop: {samples: 2500, short_from: 1600}
-train: {epochs: 2, log_every: 1, save_every: 2, sync_batchnorm: false}
+train: {epochs: 2, log_every: 1, save_every: 2, sync_batchnorm: false, timeout_minutes: 1}
 """
 AGAIN = 75
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -85,6 +86,19 @@ def test_audio_damaged_after_the_check_is_one_line(tmp_path, num_workers):
     (corpus / "audio" / "s01-u1.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"wav.scp:4: s01-u1: "):
         validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
+
+
+def test_a_data_worker_of_the_validation_that_hangs_is_an_error(tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "dev", num_speakers=2, num_utts=2, seconds=0.2)
+    monkeypatch.setattr("rawnext.data.wav.load_wave", lambda source: time.sleep(2))
+    validate = make_validator(corpus, Config().extract, 1, timeout_minutes=0.005)
+    with pytest.raises(RuntimeError, match="timed out after 0.3 s"):
+        validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
+
+
+def test_a_training_does_not_wait_for_a_data_worker_longer_than_its_timeout(root, corpus, tmp_path):
+    done = train(root, corpus, tmp_path / "exp", "--num-workers", "1", "--set", "train.timeout_minutes=1e-6")
+    assert done.returncode == 1 and "DataLoader timed out after " in done.stderr
 
 
 def test_train_info_has_the_command_of_the_first_run_and_the_identity_of_the_model(root, corpus, tmp_path, monkeypatch):

@@ -188,6 +188,14 @@ def test_reading_does_not_advance_the_generator(corpus, num_workers):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_data_worker_that_hangs_is_an_error(corpus, monkeypatch):
+    monkeypatch.setattr(EpochDataset, "__getitem__", lambda self, step: time.sleep(2))
+    make = partial(EpochDataset, CutTable(corpus), load_config([], SMALL), {}, rank=0, world=1)
+    loader = TrainingLoader(make, 1, False, timeout_minutes=0.005)
+    with pytest.raises(RuntimeError, match="timed out after 0.3 s"):
+        next(loader.batches(0, 0))
+
+
 def test_a_tmpdir_too_long_for_the_workers_sockets_is_an_error(corpus, monkeypatch):
     """Python would print a traceback, and training would wait forever."""
     monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
