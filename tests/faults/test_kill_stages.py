@@ -112,7 +112,8 @@ def finished(folder: Path) -> dict[Path, tuple]:
     shares = [path.with_suffix(".ark") for path in folder.glob("exp/*/embeddings/*/embedding.*.scp")]
     prepared = [folder / "data" / name / "cuts.jsonl" for names in PREPARED for name in names
                 if all((folder / "data" / each / ".prepared").exists() for each in names)]
-    checkpoints = [path for path in folder.glob("exp/*/checkpoints/step-*.pt")]
+    # A training that ends after its last step but before its validation saves this step; the next run saves it again.
+    checkpoints = sorted(folder.glob("exp/*/checkpoints/step-*.pt"))[:-1]
     states = {path: path.stat() for path in (*shares, *prepared, *checkpoints) if path.exists()}
     return {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in states.items()}
 
