@@ -125,7 +125,10 @@ class Program(NamedTuple):
     def ended(self, number: int) -> bool:
         """Handle what is to be read from one of the two descriptors. Returns: whether the program has ended."""
         if number == self.connection:
-            signals = os.read(number, 16)
+            try:
+                signals = os.read(number, 16)
+            except ConnectionResetError:    # the client was killed before it had read all
+                signals = b""
             for each in signals or [signal.SIGKILL]:
                 os.kill(self.pid, each)    # until it is waited for, its process id is not another's
             if signals:
