@@ -181,6 +181,18 @@ def drop_band(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
     return scipy.fft.irfft(spectrum, size)[: len(wave)]
 
 
+@OPERATIONS.register("pause")
+def pause(wave: np.ndarray, rng: random.Random, banks: Banks) -> np.ndarray:
+    """A pause of up to 60 % of the crop, before, after or around the speech: white noise 20 to 80 dB below the crop."""
+    num = rng.randint(0, len(wave) * 6 // 10)
+    before = rng.choice((0, num, rng.randint(0, num)))
+    noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(len(wave), dtype=np.float32)
+    noise *= np.float32(rms(wave) * 10 ** (-rng.uniform(20, 80) / 20))
+    speech = slice(before, len(wave) - (num - before))
+    noise[speech] = wave[speech]
+    return noise
+
+
 # --- what a voice passes through: microphones, the telephone, codecs; length and RMS are kept
 
 # Format and subtype of libsndfile, sampling rate, and range of its compression level (0: best, 1: smallest file)

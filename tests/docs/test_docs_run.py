@@ -41,7 +41,7 @@ NOT_RUN = {
     "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
     "make lock": "downloads Sphinx and rewrites requirements.lock; see tests/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
-    "local/open/embed_resemblyzer.py": "needs Resemblyzer, an extra of that recipe",
+    "local/open/embed_teachers.py": "needs networks that are extras of that recipe",
     "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
     "steps/extract.sh data/test rawnext/pretrained exp/pretrained/embeddings/test":
         "a minute; tests/steps/test_extract_exported.py",

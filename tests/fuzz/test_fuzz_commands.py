@@ -82,7 +82,7 @@ local/csv/prepare_csv.py table.csv out
 local/noise/make_coded.py --codecs ulaw data coded
 local/noise/make_noisy.py data banks noisy
 local/noise/prepare_banks.py --synthesise banks2
-local/open/embed_resemblyzer.py data new
+local/open/embed_teachers.py data new
 local/open/prepare_open.py --train x=data --dev-speakers 2 out
 local/sitw/prepare_sitw.py data out
 local/unpack_tar.py a.tar folder
@@ -251,7 +251,7 @@ def options_of(words: list[str], monkeypatch) -> list[str]:
 
 VALID = dict.fromkeys((  # exit status 1: they need corpora, networks
     "steps/import_official.py", "steps/activation_map.py", "local/noise/prepare_banks.py", "local/noise/make_noisy.py",
-    "local/open/embed_resemblyzer.py", "local/voxceleb/check_voxceleb.py", "local/voxceleb/prepare_voxceleb.py",
+    "local/open/embed_teachers.py", "local/voxceleb/check_voxceleb.py", "local/voxceleb/prepare_voxceleb.py",
     "local/voxceleb/transcode_vox2.py", "local/cnceleb/prepare_cnceleb.py", "local/sitw/prepare_sitw.py",
     "local/voices/prepare_voices.py", "rawnext serve"), 1)
 

@@ -189,6 +189,23 @@ def test_dropped_spans_are_silent_and_short():
     assert wave.all(), "the input is changed"
 
 
+def test_pauses_are_quiet_and_at_the_ends():
+    wave = tone(300)
+    places, shares = set(), []
+    for paused in draws("pause", wave, 200):
+        assert paused.dtype == np.float32 and len(paused) == len(wave)
+        speech = np.flatnonzero(paused == wave)
+        first, last = speech.min(), speech.max() + 1
+        assert (paused[first:last] == wave[first:last]).all(), "the pauses are at the ends"
+        rest = np.concatenate([paused[:first], paused[last:]])
+        shares.append(len(rest) / len(wave))
+        places.add((first > 0, last < len(wave)))
+        if len(rest) > 100:
+            assert -81 < 20 * np.log10(np.std(rest) / np.std(wave)) < -18
+    assert max(shares) <= 0.601 and max(shares) > 0.55 and min(shares) < 0.05
+    assert {(True, False), (False, True), (True, True)} <= places
+
+
 def test_dropped_bands_are_empty_and_narrow():
     noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
     for dropped in draws("drop_band", noise, 20):
