@@ -96,7 +96,7 @@ install --constraint "$constraints" -e '.[dev]' --config-settings editable_mode=
 # installed without its dependencies, and its compiled extension is removed if it cannot be loaded.
 install --no-deps "$TORCHAUDIO"
 if .venv/bin/python -c 'import torchaudio' 2> /dev/null; then
-  log "$TORCHAUDIO is complete"
+  log "$TORCHAUDIO works"
 else
   rm -f .venv/lib/python3*/site-packages/torchaudio/lib/*.so
   .venv/bin/python -c 'import torchaudio' || die "$TORCHAUDIO does not work with $TORCH"
