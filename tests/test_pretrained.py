@@ -79,6 +79,14 @@ def test_the_model_loads_without_torchs_compiler():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_the_model_needs_no_torchaudio():
+    """`pip install` of the package does not bring it."""
+    code = ("import sys, numpy; sys.modules['torchaudio'] = None; from rawnext import Extractor; "
+            "wave = numpy.random.default_rng(0).standard_normal(16000, numpy.float32); "
+            "assert Extractor.from_pretrained(device='cpu').embed(wave, 16000).shape == (128,)")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
 @pytest.mark.parametrize(("subtype", "near"), [("FLOAT", 1e-4), ("PCM_16", 0.05)])
 def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypatch, subtype, near):
     """On the command line, the page and in extraction. At -40 dB, 16 bits have noise of their own."""

@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torchaudio":
             raise
-        raise InputError("torchaudio", None, "is not installed; this model or sampling rate needs it: "
+        raise InputError("torchaudio", None, "is not installed; other rates than 16 kHz need it: "
                                              "pip install --no-deps torchaudio") from None
 
 

@@ -25,7 +25,7 @@ from rawnext.errors import InputError
 from rawnext.files import PathLike, atomic_path
 from rawnext.identity import weights_path
 from rawnext.inference.extract import load_model
-from rawnext.models.features import HOP, SAMPLE_RATE, LogMel, repeat_short
+from rawnext.models.features import FFT, HOP, SAMPLE_RATE, LogMel, repeat_short
 from rawnext.models.folded import folded
 from rawnext.stamp import sha256, stamp
 
@@ -38,15 +38,14 @@ MAX_DIFFERENCE_INT8 = 0.5  # of noise; speech differs less
 
 
 class RealMel(nn.Module):
-    """torchaudio's MelSpectrogram in real arithmetic: a convolution with windowed sines and cosines."""
+    """MelSpectrogram in real arithmetic: a convolution with windowed sines and cosines."""
 
     filters: Tensor
     bands: Tensor
 
     def __init__(self, mel: Any):
         super().__init__()
-        spectrogram = mel.spectrogram
-        size, window = spectrogram.n_fft, spectrogram.window.double()
+        size, window = FFT, mel.spectrogram.window.double()
         window = F.pad(window, ((size - len(window)) // 2, (size - len(window) + 1) // 2))
         wave = torch.fft.rfft(torch.eye(size, dtype=torch.float64) * window).T  # (size / 2 + 1, size)
         self.register_buffer("filters", torch.cat([wave.real, wave.imag]).unsqueeze(1).float())
@@ -69,7 +68,7 @@ class Exportable(nn.Module):
         self.model: Any = folded(model)
         for module in list(self.model.modules()):
             if isinstance(module, LogMel):
-                module.mel = RealMel(module.mel)
+                module.mel = RealMel(module.mel)  # type: ignore[assignment]
 
     def forward(self, wave: Tensor, lengths: Tensor) -> Tensor:
         x, lengths = self.model.frontend(wave, lengths)

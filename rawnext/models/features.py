@@ -2,6 +2,7 @@
 """From waveforms to network inputs: level, pre-emphasis, log mel energies, SpecAugment, repeated short utterances."""
 
 import contextlib
+import math
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,36 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.autocast(device.type, enabled=False)
 
 
+class MelSpectrogram(nn.Module):
+    """Energies in bands of the HTK mel scale: a 25 ms Hamming window every 10 ms, 512-point FFT, no padding.
+
+    Its values, and the names of its buffers in saved weights, are those of torchaudio's class of this name. That is not
+    used because torchaudio's wheel pins one torch build, so that this package cannot depend on it.
+    """
+
+    def __init__(self, bands: int, low_hz: float, high_hz: float):
+        super().__init__()
+        self.spectrogram, self.mel_scale = nn.Module(), nn.Module()
+        self.spectrogram.register_buffer("window", torch.hamming_window(400))
+        self.mel_scale.register_buffer("fb", mel_filters(bands, low_hz, high_hz))
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(B, T) -> (B, bands, L), L = (T - 512) // 160 + 1."""
+        window: Tensor = self.spectrogram.window  # type: ignore[assignment]
+        filters: Tensor = self.mel_scale.fb  # type: ignore[assignment]
+        spectrum = torch.stft(wave, FFT, HOP, len(window), window, center=False, return_complex=True)
+        return torch.matmul(spectrum.abs().square().transpose(1, 2), filters).transpose(1, 2)
+
+
+def mel_filters(bands: int, low_hz: float, high_hz: float) -> Tensor:
+    """(257, bands): triangles of height 1 whose corners are equally spaced on the HTK mel scale."""
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (low_hz, high_hz))
+    corners = 700 * (10 ** (torch.linspace(low, high, bands + 2) / 2595) - 1)
+    width = corners.diff()
+    slopes = corners - torch.linspace(0, SAMPLE_RATE // 2, FFT // 2 + 1)[:, None]
+    return torch.minimum(-slopes[:, :-2] / width[:-1], slopes[:, 2:] / width[1:]).clamp(min=0)
+
+
 class LogMel(nn.Module):
     """Log mel energies: a 25 ms Hamming window every 10 ms, 512-point FFT, HTK mel scale, no gradient.
 
@@ -70,16 +101,13 @@ class LogMel(nn.Module):
     def __init__(self, bands: int = 80, low_hz: float = 0.0, high_hz: float = 8000.0, pre_emphasis: float = 0.0,
                  norm: str = "mean"):
         super().__init__()
-        from torchaudio.transforms import MelSpectrogram
-
         if norm not in ("mean", "variance", "none"):
             raise ValueError(f"norm: mean, variance or none, got {norm!r}")
         if not 1 <= bands <= FFT // 2:
             raise ValueError(f"bands: 1 to {FFT // 2}, got {bands}")
         self.bands, self.pre_emphasis, self.norm = bands, pre_emphasis, norm
-        with torch.device("cpu"):  # torchaudio reads values, which a model on the meta device does not have
-            self.mel = MelSpectrogram(SAMPLE_RATE, FFT, 400, HOP, low_hz, high_hz, n_mels=bands, center=False,
-                                      window_fn=torch.hamming_window)
+        with torch.device("cpu"):  # for these values, a model on the meta device would load torch's compiler
+            self.mel = MelSpectrogram(bands, low_hz, high_hz)
 
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

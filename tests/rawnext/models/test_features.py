@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_checks import activation_error
 
-from rawnext.models.features import LogMel, SpecAugment, reflect
+from rawnext.models.features import LogMel, MelSpectrogram, SpecAugment, reflect
 
 NEXT_TDNN = {"low_hz": 20, "high_hz": 7600, "pre_emphasis": 0.97}
 VARIANTS = [{}, NEXT_TDNN, {"bands": 40, "norm": "variance"}, {"bands": 23, "low_hz": 100, "norm": "none"}]
@@ -152,3 +152,16 @@ def test_spec_augment_of_few_frames():
     torch.manual_seed(0)
     for _ in range(50):
         assert SpecAugment(200, 200)(torch.ones(1, 3, 4)).shape == (1, 3, 4)
+
+
+@pytest.mark.parametrize("bands, low, high", [(80, 0.0, 8000.0), (64, 20.0, 7600.0), (40, 300.0, 4000.0)])
+def test_mel_energies_and_buffers_are_those_of_torchaudio(bands, low, high):
+    transforms = pytest.importorskip("torchaudio.transforms")
+    theirs = transforms.MelSpectrogram(16000, 512, 400, 160, low, high, n_mels=bands, center=False,
+                                       window_fn=torch.hamming_window)
+    ours = MelSpectrogram(bands, low, high)
+    wave = torch.randn(2, 5000)
+    torch.testing.assert_close(ours(wave), theirs(wave), rtol=1e-5, atol=1e-3)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=0, atol=1e-6)
