@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from rawnext import __version__
 from rawnext.cli import diarize, embed, evaluate, gallery, model, score, serve, verify
-from rawnext.errors import ArgumentParser, InputError, run_main
+from rawnext.errors import ArgumentParser, run_main
 
 DESCRIPTION = """Speaker embeddings, verification and identification with a trained model.
 
@@ -52,13 +52,7 @@ def all_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command.   words: its command line; None: that of this process."""
     args = build_parser().parse_args(words)
-    try:
-        args.run(args)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "torchaudio":
-            raise
-        raise InputError("torchaudio", None, "is not installed; other rates than 16 kHz need it: "
-                                             "pip install --no-deps torchaudio") from None
+    args.run(args)
 
 
 def program() -> NoReturn:

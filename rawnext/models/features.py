@@ -105,7 +105,8 @@ class LogMel(nn.Module):
             raise ValueError(f"norm: mean, variance or none, got {norm!r}")
         if not 1 <= bands <= FFT // 2:
             raise ValueError(f"bands: 1 to {FFT // 2}, got {bands}")
-        self.bands, self.pre_emphasis, self.norm = bands, pre_emphasis, norm
+        self.bands, self.low_hz, self.high_hz = bands, low_hz, high_hz
+        self.pre_emphasis, self.norm = pre_emphasis, norm
         with torch.device("cpu"):  # for these values, a model on the meta device would load torch's compiler
             self.mel = MelSpectrogram(bands, low_hz, high_hz)
 

@@ -99,7 +99,7 @@ def band_of(hz: float, features: LogMel) -> float:
     def mel(f: float) -> float:
         return 2595 * math.log10(1 + f / 700)
 
-    low, high = mel(features.mel.f_min), mel(features.mel.f_max)
+    low, high = mel(features.low_hz), mel(features.high_hz)
     return (mel(hz) - low) / (high - low) * (features.bands + 1) - 1
 
 

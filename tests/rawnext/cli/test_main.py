@@ -15,7 +15,6 @@ from tiny_model import write_experiment
 
 import rawnext
 from rawnext.cli.main import all_actions, build_parser, main
-from rawnext.errors import InputError
 
 PROGRAM = "import sys; sys.argv[0] = 'rawnext'; from rawnext.cli.main import program; program()"
 
@@ -78,11 +77,12 @@ def test_every_option_has_help():
     assert without_help <= {"enroll", "test", "inputs", "model", "shell"}, without_help  # self-explanatory arguments
 
 
-def test_missing_torchaudio_is_one_line(monkeypatch, tmp_path):
+def test_no_command_needs_torchaudio(monkeypatch, tmp_path, capsys):
+    """`pip install` of the package does not bring it."""
     monkeypatch.chdir(tmp_path)
     soundfile.write("a.wav", voice(0, 0, 1), 8000)
     exp = write_experiment(tmp_path / "exp")
     monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
     monkeypatch.setitem(sys.modules, "torchaudio", None)
-    with pytest.raises(InputError, match="torchaudio: is not installed"):
-        main(["embed", "-m", str(exp), "a.wav"])
+    main(["embed", "-m", str(exp), "a.wav"])
+    assert capsys.readouterr().out
