@@ -172,7 +172,9 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     from scipy.signal import upfirdn
 
     old, new, _ = blocks_of(rate)
-    return upfirdn(taps := resampling_filter(rate), wave, new, old)[len(taps) // 2 // old:][:-(-len(wave) * new // old)]
+    taps = resampling_filter(rate)
+    delay, num = len(taps) // 2 // old, -(-len(wave) * new // old)
+    return upfirdn(taps, wave, new, old)[delay : delay + num]
 
 
 @lru_cache(maxsize=4)

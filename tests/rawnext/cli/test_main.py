@@ -77,7 +77,7 @@ def test_every_option_has_help():
     assert without_help <= {"enroll", "test", "inputs", "model", "shell"}, without_help  # self-explanatory arguments
 
 
-def test_no_command_needs_torchaudio(monkeypatch, tmp_path, capsys):
+def test_resampling_needs_no_torchaudio(monkeypatch, tmp_path, capsys):
     """`pip install` of the package does not bring it."""
     monkeypatch.chdir(tmp_path)
     soundfile.write("a.wav", voice(0, 0, 1), 8000)
