@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from rawnext.config import Config, save_config, to_publish
 from rawnext.errors import InputError, printable
 from rawnext.files import atomic_path, read_json, read_object, write_lines
@@ -113,9 +116,15 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
             write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])
     write_lines(folder / "README.md", lines)
     with atomic_path(target) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        save_file({name: shortest(tensor.contiguous()) for name, tensor in model.state_dict().items()},
                   temporary, {"format": "pt"})
         shutil.copymode(folder / "README.md", temporary)  # safetensors writes it for its owner alone
+
+
+def shortest(tensor: Tensor) -> Tensor:
+    """The tensor in 16 bits if it is a matrix whose values are the same in them (steps/round_weights.py)."""
+    half = tensor.half() if tensor.ndim > 1 and tensor.dtype == torch.float32 else tensor
+    return half if half.to(tensor.dtype).equal(tensor) else tensor
 
 
 # --- the model card: Hugging Face's front matter, then facts for users of the weights

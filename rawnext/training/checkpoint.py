@@ -71,7 +71,7 @@ def is_inflated(path: PathLike) -> bool:
 def load_state(exp: PathLike) -> dict[str, Any]:
     """Content of a trained experiment's weights file; key "model" is the model's state dict.
 
-    Raises: InputError: the file cannot be read.
+    Numbers that an export stores in 16 bits are float32 again.   Raises: InputError: the file cannot be read.
     """
     path = weights_path(exp)
     if path.suffix == ".pt":
@@ -81,9 +81,11 @@ def load_state(exp: PathLike) -> dict[str, Any]:
 
     with readable(path):  # it maps the file, and checks that the header's shapes are those of its size
         try:
-            return {"model": load_file(path)}
+            state = load_file(path)
         except (SafetensorError, ValueError, KeyError) as error:  # KeyError: a type of number that torch lacks
             raise InputError(path, None, f"cannot be read as safetensors: {error}") from None
+    return {"model": {name: tensor.float() if tensor.dtype == torch.float16 else tensor
+                      for name, tensor in state.items()}}
 
 
 def fingerprint(config: Config, state: Mapping[str, Tensor]) -> str:

@@ -174,3 +174,15 @@ def test_import_official(root, tmp_path):
 
     killed_at_each_change(tmp_path, inputs, inputs, [root / "steps/import_official.py", "official.pt", "out"],
                           [read_experiment], 4, once=True)
+
+
+@pytest.mark.parametrize("words", [
+    ["round_weights.py"], ["widen_ecapa.py", "--channels", "12", "--fused", "9", "--embedding-dim", "5"]])
+def test_a_model_made_from_another(root, tmp_path, words):
+    """As import_official."""
+    def inputs(folder):
+        write_experiment(folder / "exp", model={"name": "ecapa_tdnn", "channels": 8, "fused": 6, "embedding_dim": 4,
+                                                "scale": 4, "bottleneck": 4, "attention": 4})
+
+    killed_at_each_change(tmp_path, inputs, inputs, [root / "steps" / words[0], *words[1:], "exp", "out"],
+                          [read_experiment], 4, once=True)

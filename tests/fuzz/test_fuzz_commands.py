@@ -69,6 +69,7 @@ steps/plot.py exp
 steps/quality.py --cohort {E} emb
 steps/report.py exp
 steps/results.py exp
+steps/round_weights.py exp new
 steps/score.py --enroll {E} --test {E} data/trials out
 steps/segment_data_dir.py --segments 2 --seconds 0.1 data pieces
 steps/submission.py --dev-scores scores --dev-trials data/trials --pairs pairs scores sub.csv
@@ -76,6 +77,7 @@ steps/tasks.py plan --eval data:trials --durations 5 --backends cosine --dev dat
 steps/train.py --check --device cpu --config small.yaml --train data new
 steps/train_backend.py {E} data/utt2spk back
 steps/vad_segments.py data speech
+steps/widen_ecapa.py --channels 8 --fused 8 --embedding-dim 8 exp new
 local/cnceleb/prepare_cnceleb.py data out
 local/convert_trials.py data data/trials out
 local/csv/prepare_csv.py table.csv out
@@ -253,7 +255,7 @@ VALID = dict.fromkeys((  # exit status 1: they need corpora, networks
     "steps/import_official.py", "steps/activation_map.py", "local/noise/prepare_banks.py", "local/noise/make_noisy.py",
     "local/open/embed_teachers.py", "local/voxceleb/check_voxceleb.py", "local/voxceleb/prepare_voxceleb.py",
     "local/voxceleb/transcode_vox2.py", "local/cnceleb/prepare_cnceleb.py", "local/sitw/prepare_sitw.py",
-    "local/voices/prepare_voices.py", "rawnext serve"), 1)
+    "local/voices/prepare_voices.py", "steps/widen_ecapa.py", "rawnext serve"), 1)
 
 
 @pytest.mark.slow

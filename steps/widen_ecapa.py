@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Widen a trained ECAPA-TDNN: the new model gives the same scores, and training goes on from there.
 
-local/open/widen_ecapa.py --channels 384 --fused 480 --embedding-dim 192 exp/ecapa_tdnn exp/wide
+steps/widen_ecapa.py --channels 384 --fused 480 --embedding-dim 192 exp/ecapa_tdnn exp/wide
 steps/train.py --init exp/wide ...
 
 Added channels are copies of trained ones. The weights that read a channel and its copies are divided among them at
@@ -37,7 +37,7 @@ def main() -> None:
     config = load_config([args.exp / "config.yaml"])
     if config.model["name"] != "ecapa_tdnn":
         raise InputError(args.exp / "config.yaml", None, f"want model ecapa_tdnn, got {config.model['name']}")
-    state = checkpoint.load(args.exp / "model.pt")
+    state = checkpoint.load_state(args.exp)
     new = {"channels": args.channels, "fused": args.fused, "embedding_dim": args.embedding_dim}
     config.model = {**config.model, **new}
     options = {key: value for key, value in config.model.items() if key != "name"}
@@ -50,7 +50,7 @@ def main() -> None:
     model.load_state_dict(weights)
     save_config(config, args.wide / "config.yaml")
     write_info(args.wide, model, config, widened_from=str(args.exp))
-    heads = {name: widen_head(head, args.embedding_dim) for name, head in state["losses"].items()}
+    heads = {name: widen_head(head, args.embedding_dim) for name, head in state.get("losses", {}).items()}
     checkpoint.save(args.wide / "model.pt", {**state, "model": weights, "losses": heads, "epoch": 0, "step": 0})
     num = sum(p.numel() for p in model.parameters())
     print(f"widen_ecapa.py: wrote {args.wide}/model.pt ({num:,} parameters)")

@@ -15,7 +15,7 @@ WIDE = {**NARROW, "channels": 24, "fused": 20, "embedding_dim": 11}
 
 @pytest.fixture(scope="module")
 def program(root):
-    spec = importlib.util.spec_from_file_location("widen_ecapa", root / "local/open/widen_ecapa.py")
+    spec = importlib.util.spec_from_file_location("widen_ecapa", root / "steps/widen_ecapa.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
