@@ -56,7 +56,7 @@ scale: env
 	. ./path.sh && bench/scale.py
 
 fuzz: env
-	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 tests/fuzz
+	. ./path.sh && FUZZ_TIMES=$(FUZZ_TIMES) pytest -q --durations=10 -o faulthandler_timeout=0 tests/fuzz
 
 .venv/.docs: .venv/.complete
 	.venv/bin/python -m pip --disable-pip-version-check install -q $(if $(NEWEST),,--constraint requirements.lock) -e '.[docs]' \

@@ -176,13 +176,12 @@ def test_import_official(root, tmp_path):
                           [read_experiment], 4, once=True)
 
 
-@pytest.mark.parametrize("words", [
-    ["round_weights.py"], ["widen_ecapa.py", "--channels", "12", "--fused", "9", "--embedding-dim", "5"]])
-def test_a_model_made_from_another(root, tmp_path, words):
-    """As import_official."""
+def test_a_model_made_from_another(root, tmp_path):
+    """As import_official; round_weights.py writes the same files in the same order."""
     def inputs(folder):
         write_experiment(folder / "exp", model={"name": "ecapa_tdnn", "channels": 8, "fused": 6, "embedding_dim": 4,
                                                 "scale": 4, "bottleneck": 4, "attention": 4})
 
-    killed_at_each_change(tmp_path, inputs, inputs, [root / "steps" / words[0], *words[1:], "exp", "out"],
-                          [read_experiment], 4, once=True)
+    killed_at_each_change(tmp_path, inputs, inputs, [
+        root / "steps/widen_ecapa.py", "--channels", "12", "--fused", "9", "--embedding-dim", "5", "exp", "out"],
+        [read_experiment], 4, once=True)
