@@ -22,7 +22,7 @@ from rawnext.errors import InputError
 from rawnext.files import writable
 
 NEEDED = ("config.yaml", "model.safetensors")  # the files of an exported model
-FILES = [*NEEDED, "train_info.json", "calibration/*.json"]
+FILES = [*NEEDED, "train_info.json", "calibration/*.json", "calibration/*.npy"]
 MODEL_BYTES = 1 << 30  # of an archive, and of its content
 TIMEOUT_S = 30
 ABANDONED_S = 86400  # age of an unfinished download whose process was killed

@@ -12,7 +12,8 @@ from rawnext.config import Config, save_config, split_name
 from rawnext.models import MODELS
 from rawnext.scoring.calibration import Calibration
 from rawnext.scoring.calibration_files import save_model
-from rawnext.scoring.decision import MODEL_PATH
+from rawnext.scoring.decision import COHORT, MODEL_PATH, NORMALISED_PATH
+from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "blocks": [1, 1, 1, 1], "dla": False,
@@ -32,6 +33,16 @@ def write_experiment(folder: Path, seed: int = 0, model: dict = OPTIONS, **confi
 def calibrate(exp: Path, names=("inverse_duration",), **about) -> Path:
     """Write a calibration of cosines: LLR = 5 score - 2 - (1 / enroll seconds + 1 / test seconds) / 4."""
     save_model(exp / MODEL_PATH, CALIBRATION, names, {"backend": "cosine", "protocol": "native", **about})
+    return exp
+
+
+def calibrate_normalised(exp: Path, cohort: np.ndarray, **about) -> Path:
+    """Write the same calibration of scores normalised with a (C, D) cohort, and the cohort."""
+    path = (exp / NORMALISED_PATH).with_name(COHORT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, cohort.astype(np.float32))
+    save_model(exp / NORMALISED_PATH, CALIBRATION, ["inverse_duration"], {
+        "backend": "asnorm_speakers", "protocol": "native", "cohort_sha256": sha256(path), **about})
     return exp
 
 

@@ -179,10 +179,8 @@ def identify(args: argparse.Namespace) -> None:
     print_doubts(filter(None, [judge.why, *judge.doubts]))
     x, seconds, doubts, extractor = embed_listed(files(args.inputs, args.channel), lambda: load_extractor(args, judge))
     gallery = Gallery(args.gallery, extractor.fingerprint)
-    names, enrolled = list(gallery.speakers), [speaker.seconds for speaker in gallery.speakers.values()]
-    answers = []
-    for name, duration, scores in zip(args.inputs, seconds, gallery.scores(x)):
-        llrs, outside = judge.llr(scores, enrolled, np.full(len(names), duration))
+    names, answers = list(gallery.speakers), []
+    for name, scores, llrs, outside in zip(args.inputs, gallery.scores(x), *gallery.llrs(x, seconds, judge)):
         chances = gallery_posteriors(llrs, args.prior)
         best = int(chances.argmax())
         answers.append(names[best] if best < len(names) else None)

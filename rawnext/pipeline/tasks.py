@@ -216,9 +216,15 @@ def fit_calibration(e: Experiment, role: str) -> Iterator[Task]:
         files, inputs = zip(*(with_sides(e, row) for row in rows))
         data, trials, out = rows[0].test, rows[0].trials, f"{e.exp}/calibration/{backend}/{protocol}"
         command = ("steps/calibrate.py", "fit", "--backend", backend, "--protocol", protocol, "--data", data,
-                   "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures, "--out", out, *files)
-        yield Task(command, tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs)])),
-                   tuple(f"{out}/{name}" for name in ("model.json", "thresholds.tsv", "thresholds.md")))
+                   "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures)
+        outputs, cohort = ["model.json", "thresholds.tsv", "thresholds.md"], list[str]()
+        if backend == "asnorm_speakers":
+            folder = e.folder(e.cohort, protocol)
+            command += ("--cohort", f"{folder}/spk_embedding.scp")
+            cohort, outputs = [EMBEDDINGS + folder], [*outputs, "cohort.npy"]
+        yield Task((*command, "--out", out, *files),
+                   tuple(dict.fromkeys([CODE, trials, f"{data}/utt2spk", *chain(*inputs), *cohort])),
+                   tuple(f"{out}/{name}" for name in outputs))
 
 
 def apply_calibration(e: Experiment, role: str) -> Iterator[Task]:

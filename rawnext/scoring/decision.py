@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment."""
+"""From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment.
+
+Cosines are normalised before, if the experiment has a calibration of the back end asnorm_speakers and its cohort.
+"""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike
+from rawnext.files import PathLike, newest, readable
 from rawnext.identity import KEY
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model, weaknesses
 from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.snorm import CohortStats, cohort_stats, default_top, normalize_scores
+from rawnext.stamp import sha256
 
 NEAR = math.log(9)  # LLR distance at which, with costs of 1, 1 of 10 decisions is wrong
 SAME_AUDIO = 0.9999  # cosine
 MODEL_PATH = Path("calibration/cosine/native/model.json")  # in an experiment, as stage 7 of the recipes writes it
+NORMALISED_PATH = Path("calibration/asnorm_speakers/native/model.json")
+CALIBRATIONS = (NORMALISED_PATH, MODEL_PATH)  # the first that is there is used
+COHORT = "cohort.npy"  # next to NORMALISED_PATH: (C, D) float32, one row for each speaker
 
 
 class Operating(NamedTuple):
@@ -64,7 +73,7 @@ class Judge(NamedTuple):
 
     names: of the calibration's measures.   why: why there is no calibration; empty if there is one.
     doubts: reasons to doubt the calibration.   path: its file.   model: fingerprint of the model that it is for; empty:
-    not known.
+    not known.   cohort: (C, D), if the calibration is one of scores normalised with it (AS-norm); otherwise None.
     """
 
     calibration: Calibration | None
@@ -73,9 +82,33 @@ class Judge(NamedTuple):
     doubts: tuple[str, ...] = ()
     path: str = ""
     model: str = ""
+    cohort: np.ndarray | None = None
+
+    def stats(self, x: np.ndarray) -> CohortStats | None:
+        """Of (N, D) embeddings, what `scores` needs; None without a cohort.
+
+        Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
+        """
+        if self.cohort is None:
+            return None
+        if x.shape[1] != self.cohort.shape[1]:
+            raise InputError(Path(self.path).with_name(COHORT), None, f"{self.cohort.shape[1]} dimensions, but the "
+                                                                      f"model has {x.shape[1]}")
+        return cohort_stats(x, self.cohort, default_top(len(self.cohort)))
+
+    def scores(self, cosines: ArrayLike, enroll: CohortStats | None, test: CohortStats | None,
+               enroll_index: ArrayLike, test_index: ArrayLike) -> np.ndarray:
+        """The scores that the calibration is for: AS-norm of the cosines, or, without a cohort, the cosines.
+
+        Args: cosines: (T,).   enroll, test: from `stats`.   enroll_index, test_index: (T,) rows of the statistics.
+        """
+        cosines = np.asarray(cosines)
+        if enroll is None or test is None:
+            return cosines
+        return normalize_scores(cosines, enroll, test, np.asarray(enroll_index), np.asarray(test_index))
 
     def llr(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) LLRs of (N,) cosines and seconds of both sides, and (N,) bool: a duration is outside its range.
+        """(N,) LLRs of (N,) `scores` and seconds of both sides, and (N,) bool: a duration is outside its range.
 
         An enroll side of several utterances has their total seconds. NaN without a calibration.
         """
@@ -88,7 +121,8 @@ class Judge(NamedTuple):
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
         """Decide on two (D,) embeddings and their seconds.   Raises: ValueError: one is zero or not finite."""
         score = float(unit_vectors(enroll) @ unit_vectors(test))
-        (llr,), (outside,) = (values.tolist() for values in self.llr([score], [enroll_s], [test_s]))
+        scores = self.scores([score], self.stats(enroll[None]), self.stats(test[None]), [0], [0])
+        (llr,), (outside,) = (values.tolist() for values in self.llr(scores, [enroll_s], [test_s]))
         if self.calibration is None:
             return Verdict(score, llr, np.nan, None, outside)
         return Verdict(score, llr, at.threshold, llr >= at.threshold, outside)
@@ -127,18 +161,25 @@ def doubts_of(verdict: Verdict, judge: Judge, at: Operating) -> list[str]:
     return found
 
 
+def usable_calibrations(exp: PathLike) -> list[Path]:
+    """Those of CALIBRATIONS that an experiment has; that of normalised scores needs its cohort."""
+    return [path for path in CALIBRATIONS if (Path(exp) / path).exists()
+            and (path == MODEL_PATH or (Path(exp) / path).with_name(COHORT).exists())]
+
+
 def read_judge(exp: PathLike) -> Judge:
     """The calibration of an experiment folder; one by which a higher score is less similar is not used.
 
-    Raises: InputError: it is damaged, or was fitted on other scores.
+    That of normalised scores comes first, if its cohort is there.
+    Raises: InputError: it or its cohort is damaged, was fitted on other scores, or with another cohort.
     """
-    path = Path(exp) / MODEL_PATH
-    if not path.exists():
-        return Judge(None, [], f"no calibration: no such file {path}")
+    if not (found := usable_calibrations(exp)):
+        return Judge(None, [], f"no calibration: no such file {Path(exp) / MODEL_PATH}")
+    path, backend = Path(exp) / found[0], found[0].parts[1]
     calibration, names, about = read_model(path)
-    if (about.get("backend"), about.get("protocol")) != ("cosine", "native"):
+    if (about.get("backend"), about.get("protocol")) != (backend, "native"):
         raise InputError(path, None, f"was fitted for {about.get('backend')} and {about.get('protocol')}, not for "
-                                     "cosine and native")
+                                     f"{backend} and native")
     if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
         return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
     if calibration.num_scores > 1:
@@ -147,4 +188,30 @@ def read_judge(exp: PathLike) -> Judge:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")
     doubts = (f"The calibration of this model is weak: {why}." for why in weaknesses(about))
-    return Judge(calibration, names, doubts=tuple(doubts), path=str(path), model=str(about.get(KEY) or ""))
+    return Judge(calibration, names, doubts=tuple(doubts), path=str(path), model=str(about.get(KEY) or ""),
+                 cohort=read_cohort(path.with_name(COHORT), about) if found[0] == NORMALISED_PATH else None)
+
+
+def read_cohort(path: Path, about: Mapping[str, Any]) -> np.ndarray:
+    """(C, D) embeddings with which scores were normalised.
+
+    Args: about: of their calibration.   Raises: InputError: they are damaged, or others.
+    """
+    path = newest(path)
+    with readable(path):
+        if sha256(path) != about.get("cohort_sha256"):
+            raise InputError(path, None, "is not the cohort with which the calibration next to it was fitted")
+    return load_cohort(path)
+
+
+def load_cohort(path: PathLike) -> np.ndarray:
+    """(C, D) float32 of a file as COHORT.   Raises: InputError: it is missing, damaged or another array."""
+    with readable(path):
+        try:
+            cohort = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # no memory for what is not there
+        except (ValueError, EOFError) as error:
+            raise InputError(path, None, f"cannot be read as an array: {error}") from None
+    if cohort.ndim != 2 or cohort.dtype != np.float32 or len(cohort) < 2 or not np.isfinite(cohort).all():
+        raise InputError(path, None, f"want (C, D) finite float32 with two rows or more, got {cohort.dtype} "
+                                     f"{cohort.shape}")
+    return cohort

@@ -167,8 +167,21 @@ class Gallery:
         Raises: InputError: other dimensions.
         """
         self._check_dim(embeddings)
-        means = np.stack([speaker.mean for speaker in self.speakers.values()])
-        return unit_vectors(embeddings) @ unit_vectors(means).T
+        return unit_vectors(embeddings) @ unit_vectors(self.means).T
+
+    @property
+    def means(self) -> np.ndarray:
+        """(S, D) embeddings of the speakers."""
+        return np.stack([speaker.mean for speaker in self.speakers.values()])
+
+    def llrs(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
+        """(N, S) LLRs of (N, D) embeddings of (N,) seconds with the speakers; and bool, see Judge.llr."""
+        cosines, num = self.scores(embeddings), len(self.speakers)
+        rows, columns = np.divmod(np.arange(cosines.size), num)
+        enrolled = np.array([speaker.seconds for speaker in self.speakers.values()])
+        scores = judge.scores(cosines.ravel(), judge.stats(self.means), judge.stats(embeddings), columns, rows)
+        llrs, outside = judge.llr(scores, enrolled[columns], np.asarray(seconds)[rows])
+        return llrs.reshape(cosines.shape), outside.reshape(cosines.shape)
 
     def name(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge, threshold: float) -> dict[int, str]:
         """Names of those of N embeddings that are speakers of the gallery, each at most once.
@@ -176,8 +189,6 @@ class Gallery:
         Args: embeddings: (N, D) of different speakers.   seconds: (N,) of their speech.   judge: with a calibration.
             threshold: the lowest LLR that is accepted.
         """
-        speakers, scores = list(self.speakers), self.scores(embeddings)
-        llrs = np.stack([judge.llr(row, [speaker.seconds for speaker in self.speakers.values()],
-                                   np.full(len(row), duration))[0] for row, duration in zip(scores, seconds)])
+        speakers, (llrs, _) = list(self.speakers), self.llrs(embeddings, seconds, judge)
         pairs = linear_sum_assignment(np.maximum(llrs, threshold), maximize=True)
         return {int(row): speakers[column] for row, column in zip(*pairs) if llrs[row, column] >= threshold}

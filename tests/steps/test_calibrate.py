@@ -14,6 +14,7 @@ from rawnext.identity import write_origin
 from rawnext.kaldi.ark import write_vectors
 from rawnext.kaldi.tables import read_scores, read_table, write_scores
 from rawnext.scoring.calibration import fit_calibration
+from rawnext.scoring.decision import read_judge
 
 NUM_UTTS = 40
 FIT = ["fit", "--backend", "cosine", "--protocol", "native", "--data", "dev", "--trials", "dev/trials", "--out", "cal"]
@@ -279,3 +280,30 @@ def test_fusion_refuses_different_trials_systems_and_numbers_of_them(program, co
             ([*APPLY, "one,absent:full:full", "x"], "absent: no such file")):
         code, _, err = program("calibrate", *words)
         assert code == 1 and err.count("\n") == 1 and why in err, (words, err)
+
+
+def test_the_cohort_of_normalised_scores_is_kept_for_single_files(program, corpus, tmp_path):
+    x = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    write_vectors(tmp_path / "x.ark", tmp_path / "x.scp", [(f"s{row}", vector) for row, vector in enumerate(x)])
+    args = ["--backend", "asnorm_speakers", "--protocol", "native", "--data", "dev", "--trials", "dev/trials"]
+    exp = tmp_path / "exp"
+    code, _, err = program("calibrate", "fit", *args, "--cohort", f"{tmp_path}/x.scp", "--out",
+                           f"{exp}/calibration/asnorm_speakers/native", "scores:full:full")
+    assert code == 0, err
+    judge = read_judge(exp)
+    assert judge.cohort is not None and (judge.cohort == x).all() and not judge.why
+    code, out, _ = program("calibrate", *FIT[:-1], f"{exp}/calibration/cosine/native", "scores:full:full")
+    assert code == 0 and (f"{exp}/calibration/cosine/native/model.json: `rawnext` prefers {exp}/calibration/"
+                          "asnorm_speakers/native/model.json, of normalised scores; delete that folder") in out
+    assert read_judge(exp).path == f"{exp}/calibration/asnorm_speakers/native/model.json"
+
+
+def test_a_cohort_of_another_model_is_refused(program, corpus, tmp_path):
+    x = np.random.default_rng(1).normal(size=(5, 3))
+    write_vectors(tmp_path / "embedding.1.ark", tmp_path / "x.scp", [(f"s{row}", v) for row, v in enumerate(x)])
+    write_lines(tmp_path / "embedding.1.sources", ["fingerprint other"])
+    write_scores(tmp_path / "scores", *read_scores(corpus[0] / "scores"))
+    write_origin(tmp_path / "scores", "one")
+    code, _, err = program("calibrate", *FIT[:-2], "--cohort", f"{tmp_path}/x.scp", "--out", f"{tmp_path}/cal",
+                           f"{tmp_path}/scores:full:full")
+    assert code == 1 and "belongs to model" in err and err.count("\n") == 1 and not (tmp_path / "cal").exists()

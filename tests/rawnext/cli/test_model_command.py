@@ -11,14 +11,14 @@ import yaml
 from corpus import voice
 from safetensors import safe_open
 from safetensors.torch import save
-from tiny_model import OPTIONS, calibrate, inform, write_experiment
+from tiny_model import OPTIONS, calibrate, calibrate_normalised, inform, write_experiment
 
 import rawnext.export.onnx
 from rawnext import Extractor
 from rawnext.cli.main import main
 from rawnext.config import load_config, save_config
 from rawnext.errors import InputError
-from rawnext.scoring.decision import MODEL_PATH
+from rawnext.scoring.decision import COHORT, MODEL_PATH, NORMALISED_PATH, read_judge
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
@@ -75,6 +75,20 @@ def test_safetensors_hold_the_same_model(exp, tmp_path, capsys):
     assert [a for a, b in zip(lines[:half], lines[half:]) if a != b] == [f"weights: {exp}/model.pt"]
     with pytest.raises(InputError, match="release: already has a model"):
         main(["export", str(exp), "--safetensors", str(out)])
+
+
+def test_a_cohort_is_exported_with_its_calibration(exp, tmp_path, capsys):
+    cohort = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+    calibrate_normalised(exp, cohort)
+    main(["export", str(exp), "--safetensors", str(tmp_path / "release")])
+    one, other = read_judge(exp), read_judge(tmp_path / "release")
+    assert other.path == str(tmp_path / "release" / NORMALISED_PATH) and (other.cohort == one.cohort).all()
+    assert (tmp_path / "release" / MODEL_PATH).exists()
+    assert "Calibrations: asnorm_speakers/native, cosine/native." in (tmp_path / "release/README.md").read_text()
+    (exp / NORMALISED_PATH).with_name(COHORT).unlink()
+    main(["export", str(exp), "--safetensors", str(tmp_path / "without")])
+    assert not (tmp_path / "without" / NORMALISED_PATH).exists()
+    assert "Calibrations: cosine/native." in (tmp_path / "without/README.md").read_text()
 
 
 def test_model_card_states_licence_data_and_results(exp, tmp_path):

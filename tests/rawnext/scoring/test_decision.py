@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from tiny_model import calibrate
+from tiny_model import calibrate, calibrate_normalised
 
 from rawnext.errors import InputError
 from rawnext.scoring.decision import (
+    COHORT,
     MODEL_PATH,
+    NORMALISED_PATH,
     Judge,
     Operating,
     Verdict,
@@ -18,6 +20,7 @@ from rawnext.scoring.decision import (
     gallery_posteriors,
     read_judge,
 )
+from rawnext.stamp import sha256
 
 
 @pytest.mark.parametrize(("point", "threshold"), [
@@ -117,3 +120,61 @@ def test_answers_of_calibrated_llrs_are_right_as_often_as_their_probabilities_sa
     right = chances.argmax(axis=1) == speaker
     assert right.mean() == pytest.approx(chances.max(axis=1).mean(), abs=0.01) and 0.7 < right.mean() < 0.95
     assert (speaker == 4).mean() == pytest.approx(chances[:, 4].mean(), abs=0.01)
+
+
+def cohort_of(num=40):
+    return np.random.default_rng(0).normal(size=(num, 6)) + 0.5
+
+
+def as_norm(a, b, cohort, top):
+    """AS-norm of two vectors, written out."""
+    a, b, cohort = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b, cohort))
+    sides = [np.sort(cohort @ x)[-top:] for x in (a, b)]
+    return sum((a @ b - side.mean()) / side.std() for side in sides) / 2
+
+
+def test_with_a_cohort_the_llr_is_of_the_normalised_score(tmp_path):
+    judge = read_judge(calibrate_normalised(calibrate(tmp_path), cohort_of()))    # before that of cosines
+    a, b = np.random.default_rng(1).normal(size=(2, 6)) + 0.5
+    verdict = judge.decide(a, b, 1.0, 2.0, Operating(0.1))
+    assert verdict.llr == pytest.approx(5 * as_norm(a, b, cohort_of(), 10) - 2 - 1.5 / 4)    # a quarter of the cohort
+    assert verdict.score == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert verdict.same == (verdict.llr >= math.log(9))
+
+
+def test_without_its_cohort_a_calibration_of_normalised_scores_is_not_used(tmp_path):
+    exp = calibrate_normalised(tmp_path, cohort_of())
+    (exp / NORMALISED_PATH).with_name(COHORT).unlink()
+    assert "no calibration: no such file" in read_judge(exp).why
+    assert read_judge(calibrate(exp)).path == str(exp / MODEL_PATH)
+
+
+def damaged(content):
+    return content[:-1]
+
+
+def pickled(content):
+    return b"\x80\x04N."
+
+
+def of_text(content):
+    return content.replace(b"<f4", b"<U1")
+
+
+@pytest.mark.parametrize("change", [damaged, pickled, of_text])
+def test_damaged_cohorts_are_one_line(tmp_path, change):
+    exp = calibrate_normalised(tmp_path, cohort_of())
+    path = (exp / NORMALISED_PATH).with_name(COHORT)
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError, match="is not the cohort with which the calibration next to it was fitted"):
+        read_judge(exp)
+    content = json.loads((exp / NORMALISED_PATH).read_text())
+    (exp / NORMALISED_PATH).write_text(json.dumps({**content, "cohort_sha256": sha256(path)}))
+    with pytest.raises(InputError, match=r"cohort.npy: (cannot be read as an array|want \(C, D\) finite float32)"):
+        read_judge(exp)
+
+
+def test_a_cohort_of_other_dimensions_is_one_line(tmp_path):
+    judge = read_judge(calibrate_normalised(tmp_path, cohort_of()))
+    with pytest.raises(InputError, match=r"cohort.npy: 6 dimensions, but the model has 5"):
+        judge.decide(np.ones(5), np.ones(5), 1, 1, Operating())

@@ -11,7 +11,7 @@ import pytest
 
 from rawnext.errors import InputError
 from rawnext.scoring.calibration import Calibration
-from rawnext.scoring.decision import Judge
+from rawnext.scoring.decision import Judge, Operating
 from rawnext.scoring.gallery import Gallery
 
 X = np.random.default_rng(0).standard_normal((9, 8)).astype(np.float32)
@@ -158,3 +158,17 @@ def test_voice_activity_detection_is_part_of_the_identity(paths):
     assert list(Gallery(paths, "model", any_vad=True).speakers) == ["anna"]
     with pytest.raises(InputError, match="another model, model"):
         Gallery(paths, "other", any_vad=True)
+
+
+@pytest.mark.parametrize("cohort", [None, np.random.default_rng(3).standard_normal((20, 8))])
+def test_llrs_are_those_of_decisions_on_pairs(paths, cohort):
+    judge = Judge(Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0])), ["inverse_duration"],
+                  cohort=cohort)
+    gallery, seconds = Gallery(paths, "model"), np.array([0.2, 3.0, 2.5, 1.0])
+    for row, name in enumerate(("anna", "bert", "carl")):
+        gallery.enroll(name, X[row:row + 1], 1.5 + row)
+    llrs, outside = gallery.llrs(X[4:8], seconds, judge)
+    wanted = [[judge.decide(X[column], x, 1.5 + column, second, Operating()) for column in range(3)]
+              for x, second in zip(X[4:8], seconds)]
+    assert np.allclose(llrs, [[verdict.llr for verdict in row] for row in wanted], atol=1e-5)
+    assert outside.tolist() == [[verdict.outside for verdict in row] for row in wanted] and outside.any()
