@@ -16,6 +16,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rawnext.errors import EXIT_AGAIN, EXIT_FAULT, ArgumentParser, InputError, as_input_error, run_main
 from rawnext.files import read_object
@@ -83,10 +84,13 @@ def main() -> None:
     table = CutTable(args.train)
     check_tables(table, args.train)
     banks = {name: CutTable(Path(args.banks) / name) for name in sorted(needed_banks(config.augment))}
-    with lock_folder(args.exp / "checkpoints") if is_main() else contextlib.nullcontext():
+    with contextlib.ExitStack() as closing:
+        if is_main():
+            closing.enter_context(lock_folder(args.exp / "checkpoints"))
         validate = None
         if args.dev:
-            validate = make_validator(args.dev, config.extract, args.num_workers, config.train.timeout_minutes)
+            validate = Validator(args.dev, config.extract, args.num_workers, config.train.timeout_minutes)
+            closing.callback(validate.close)
         started = time.time()
         trainer = Trainer(config, table, banks, args.exp, device, args.num_workers, validate, args.init,
                           args.teacher)
@@ -105,62 +109,84 @@ def main() -> None:
     cleanup()
 
 
-def make_validator(dev: str, config, num_workers: int, timeout_minutes: float = 0):
+class Waves:
+    """The waveforms of sources, as items of a data set; an error is returned, so that a worker keeps its type."""
+
+    def __init__(self, sources):
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, item: int):
+        import torch
+
+        from rawnext.data.wav import load_wave
+
+        source = self.sources[item]
+        try:
+            return source.utt, torch.from_numpy(load_wave(source))
+        except InputError as error:
+            return source.utt, error
+
+
+class Validator:
     """A function model -> {"eer_dev": %, "min_dcf_dev": minDCF at P_target 0.05} on a data directory's trials.
 
     Every process must call it. Each embeds a share of the utterances; the main one scores the trials, and the others
     return {}.
+
+    The data workers start here and stay until `close`. Those of Python 3.11 would hang at their start if one of gloo's
+    threads held the interpreter's lock of threads at that moment, which happens only after training has begun.
     """
-    import torch
 
-    from rawnext.data.wav import check_sources, load_wave, read_sources
-    from rawnext.dist import is_main, rank_world, sum_over_processes
-    from rawnext.inference.extract import device_of, embed_all
-    from rawnext.kaldi.tables import indices_of, read_trials
-    from rawnext.scoring.cosine import cosine_scores
-    from rawnext.scoring.metrics import eer, min_dcf
-    from rawnext.training.dataset import epoch_loader
+    def __init__(self, dev: str, config, num_workers: int, timeout_minutes: float = 0):
+        from rawnext.data.wav import check_sources, read_sources
+        from rawnext.dist import is_main, rank_world
+        from rawnext.kaldi.tables import indices_of, read_trials
+        from rawnext.training.dataset import epoch_loader
 
-    sources = read_sources(dev)
-    if is_main():
-        check_sources(sources)
-    row_of = {source.utt: row for row, source in enumerate(sources)}
-    trials = read_trials(Path(dev) / "trials")
-    enroll, test = (indices_of(side, row_of, Path(dev) / "trials", f"{dev}/wav.scp") for side in trials[:2])
-    rank, world = rank_world()
-    own = range(rank, len(sources), world)
+        self.config, self.sources = config, read_sources(dev)
+        if is_main():
+            check_sources(self.sources)
+        row_of = {source.utt: row for row, source in enumerate(self.sources)}
+        path = Path(dev) / "trials"
+        self.trials = read_trials(path)
+        self.enroll, self.test = (indices_of(side, row_of, path, f"{dev}/wav.scp") for side in self.trials[:2])
+        rank, world = rank_world()
+        self.own = range(rank, len(self.sources), world)
+        waves: Any = Waves([self.sources[row] for row in self.own])
+        self.loader = epoch_loader(waves, num_workers, items=range(len(waves)), timeout_minutes=timeout_minutes)
+        if num_workers:
+            iter(self.loader)
 
-    class Waves(torch.utils.data.Dataset):
-        """This process's share; an error in a data worker is returned, so that it keeps its type."""
-
-        def __len__(self) -> int:
-            return len(own)
-
-        def __getitem__(self, item: int):
-            source = sources[own[item]]
-            try:
-                return source.utt, torch.from_numpy(load_wave(source))
-            except InputError as error:
-                return source.utt, error
-
-    def waves():
-        for utt, wave in epoch_loader(Waves(), num_workers, timeout_minutes=timeout_minutes):
+    def waves(self):
+        for utt, wave in self.loader:
             if isinstance(wave, InputError):
                 raise wave
             yield utt, wave.numpy()
 
-    def validate(model) -> dict[str, float]:
-        embeddings = torch.zeros(len(sources), model.embedding_dim)
-        for row, (_, vector) in zip(own, embed_all(model, waves(), "native", config)):
+    def __call__(self, model) -> dict[str, float]:
+        import torch
+
+        from rawnext.dist import is_main, sum_over_processes
+        from rawnext.inference.extract import device_of, embed_all
+        from rawnext.scoring.cosine import cosine_scores
+        from rawnext.scoring.metrics import eer, min_dcf
+
+        embeddings = torch.zeros(len(self.sources), model.embedding_dim)
+        for row, (_, vector) in zip(self.own, embed_all(model, self.waves(), "native", self.config)):
             embeddings[row] = torch.from_numpy(vector)
         x = sum_over_processes(embeddings.to(device_of(model))).cpu().numpy()
         if not is_main():
             return {}
-        scores = cosine_scores(x, x, enroll, test)
-        sides = scores[trials.is_target], scores[~trials.is_target]
+        scores = cosine_scores(x, x, self.enroll, self.test)
+        sides = scores[self.trials.is_target], scores[~self.trials.is_target]
         return {"eer_dev": 100 * eer(*sides), "min_dcf_dev": min_dcf(*sides, p_target=0.05)}
 
-    return validate
+    def close(self) -> None:
+        """End the data workers, which ignore SIGTERM: without it, this process would wait for them at its end."""
+        del self.loader
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from rawnext.scoring.metrics import eer
 from rawnext.stamp import sha256
 from rawnext.training.checkpoint import fingerprint
 from rawnext.training.task import SpeakerTask
-from steps.train import make_validator
+from steps.train import Validator
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_first_line_describes_the_machine(root, corpus, tmp_path, device):
     assert re.search(r" INFO train.py:\d+ device=CPU, .* processes=1 precision=float32 tf32=off torch=\S+ cuda=\S+ "
                      "threads=1 compiled=False augment_on=workers$", done.stderr.splitlines()[0])
     model, config = load_model(tmp_path / "exp")
-    found = make_validator(corpus, config.extract, 1)(model)
+    found = Validator(corpus, config.extract, 1)(model)
     eer_dev = float(re.search(r"eer_dev=(\S+)", done.stderr)[1])
     assert eer_dev == pytest.approx(found["eer_dev"], rel=1e-3)
 
@@ -75,23 +75,48 @@ def test_validation_is_the_eer_of_the_trials(corpus):
         sides[kind].append(float(torch.cosine_similarity(vectors[enroll], vectors[test], dim=0)))
     expected = 100 * eer(*(torch.tensor(sides[kind]).numpy() for kind in ("target", "nontarget")))
     for num_workers in (0, 2):
-        found = make_validator(corpus, config, num_workers)(model)
+        found = Validator(corpus, config, num_workers)(model)
         assert found["eer_dev"] == pytest.approx(expected) and 0 < found["min_dcf_dev"] <= 1
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_audio_damaged_after_the_check_is_one_line(tmp_path, num_workers):
     corpus = write_corpus(tmp_path / "dev", num_speakers=2, num_utts=2, seconds=0.2)
-    validate = make_validator(corpus, Config().extract, num_workers)
+    validate = Validator(corpus, Config().extract, num_workers)
     (corpus / "audio" / "s01-u1.wav").write_bytes(b"no audio")
     with pytest.raises(InputError, match=r"wav.scp:4: s01-u1: "):
         validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
 
 
+FAILING = """
+import multiprocessing, sys
+from pathlib import Path
+from rawnext.config import Config
+from rawnext.models import MODELS
+from steps.train import Validator
+validate = Validator(sys.argv[1], Config().extract, 2)
+workers, model = multiprocessing.active_children(), MODELS.build("mel_stats", {}).eval()
+assert len(workers) == 2 and validate(model) == validate(model) and workers == multiprocessing.active_children()
+Path(sys.argv[1], "audio/s01-u1.wav").write_bytes(b"no audio")
+try:
+    validate(model)
+finally:
+    validate.close()
+"""
+
+
+def test_data_workers_of_the_validation_are_there_before_training_and_end_with_it(root, tmp_path):
+    """They ignore SIGTERM, by which Python would end them at its exit, and would then wait for them."""
+    dev = write_corpus(tmp_path / "dev", num_speakers=2, num_utts=2, seconds=0.2)
+    done = subprocess.run([sys.executable, "-c", FAILING, dev], cwd=root, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": str(root)}, timeout=60)
+    assert done.returncode == 1 and "InputError" in done.stderr and "s01-u1" in done.stderr, done.stderr
+
+
 def test_a_data_worker_of_the_validation_that_hangs_is_an_error(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "dev", num_speakers=2, num_utts=2, seconds=0.2)
     monkeypatch.setattr("rawnext.data.wav.load_wave", lambda source: time.sleep(2))
-    validate = make_validator(corpus, Config().extract, 1, timeout_minutes=0.005)
+    validate = Validator(corpus, Config().extract, 1, timeout_minutes=0.005)
     with pytest.raises(RuntimeError, match="timed out after 0.3 s"):
         validate(SpeakerTask(Config(model=small("convmixer")), 5).model.eval())
 

@@ -19,7 +19,7 @@ from rawnext.data.cuts import CutTable
 from rawnext.dist import barrier, cleanup, init_process_group
 from rawnext.training.dataset import EpochDataset
 from rawnext.training.trainer import Trainer
-from steps.train import make_validator
+from steps.train import Validator
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def worker(rank, ports, corpus, folder):
 
     wav.load_wave = read_slowly
     init_process_group(CPU, TIMEOUT / 60)
-    validate = make_validator(corpus, load_config([]).extract, 0)
+    validate = Validator(corpus, load_config([]).extract, 0)
     training = trainer(corpus, folder / "slow", "convmixer", "train.average=1", validate=validate)
     found["broadcast"] = training.parallel.broadcast_buffers
     started = time.monotonic()
@@ -111,7 +111,7 @@ def test_validation_may_take_longer_than_the_time_out(found, folder, corpus):
     assert all(each["seconds"] > 2 * SHARE > 2 * TIMEOUT for each in found)  # of the model and of its average
     training = trainer(corpus, folder / "slow", "convmixer")
     training.task.model.load_state_dict(torch.load(folder / "slow/model.pt")["model"])
-    alone = make_validator(corpus, load_config([]).extract, 2)(training.task.model.eval())
+    alone = Validator(corpus, load_config([]).extract, 2)(training.task.model.eval())
     row, other = found[0]["row"], found[1]["row"]
     assert row["eer_dev"] == pytest.approx(alone["eer_dev"]) and 0 < row["eer_dev"] < 100
     assert row["min_dcf_dev"] == pytest.approx(alone["min_dcf_dev"])
