@@ -58,6 +58,7 @@ def speech(pack):
 def test_the_package_has_all_files_of_the_model():
     files = {path.name for path in PRETRAINED.iterdir()}
     assert {"model.safetensors", "config.yaml", "README.md", "calibration"} <= files
+    assert read_judge(PRETRAINED).cohort is not None
     assert (PRETRAINED / "model.safetensors").stat().st_size < 6e6
 
 
@@ -83,7 +84,7 @@ def test_the_model_needs_no_torchaudio():
     """`pip install` of the package does not bring it."""
     code = ("import sys, numpy; sys.modules['torchaudio'] = None; from rawnext import Extractor; "
             "wave = numpy.random.default_rng(0).standard_normal(16000, numpy.float32); "
-            "assert Extractor.from_pretrained(device='cpu').embed(wave, 16000).shape == (128,)")
+            "assert Extractor.from_pretrained(device='cpu').embed(wave, 16000).shape == (192,)")
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
@@ -109,12 +110,16 @@ def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypa
     assert np.ptp(scores) < near, scores
 
 
-def test_decisions_without_naming_a_model(pack, speech, capsys, monkeypatch):
+def test_decisions_without_naming_a_model(card, pack, speech, capsys, monkeypatch):
     """At equal priors, nine of ten pairs of one speaker are accepted and nine of ten pairs of two are not."""
+    stated = float(re.search(r"By LLRs of normalised scores: ([\d.]+) %", card)[1])
     monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
     sources, trials = pack
     _, seconds, x, enroll, test = speech
-    llrs, _ = read_judge(PRETRAINED).llr(np.einsum("nd,nd->n", x[enroll], x[test]), seconds[enroll], seconds[test])
+    judge = read_judge(PRETRAINED)
+    scores = judge.scores(np.einsum("nd,nd->n", x[enroll], x[test]), judge.stats(x), judge.stats(x), enroll, test)
+    llrs, _ = judge.llr(scores, seconds[enroll], seconds[test])
+    assert 100 * eer(llrs[trials.is_target], llrs[~trials.is_target]) == pytest.approx(stated, abs=0.3)
     for is_target in (True, False):
         chosen = trials.is_target == is_target
         assert np.mean((llrs[chosen] >= 0) == is_target) > 0.9
