@@ -116,9 +116,8 @@ def test_decisions_without_naming_a_model(card, pack, speech, capsys, monkeypatc
     monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
     sources, trials = pack
     _, seconds, x, enroll, test = speech
-    judge = read_judge(PRETRAINED)
-    scores = judge.scores(np.einsum("nd,nd->n", x[enroll], x[test]), judge.stats(x), judge.stats(x), enroll, test)
-    llrs, _ = judge.llr(scores, seconds[enroll], seconds[test])
+    cosines = np.einsum("nd,nd->n", x[enroll], x[test])
+    llrs, _ = read_judge(PRETRAINED).llr(cosines, x, x, enroll, test, seconds[enroll], seconds[test])
     assert 100 * eer(llrs[trials.is_target], llrs[~trials.is_target]) == pytest.approx(stated, abs=0.3)
     for is_target in (True, False):
         chosen = trials.is_target == is_target

@@ -56,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
     x, seconds = embed_sources(sources, extractor)
     scores, num_outside, doubts = cosine_scores(x, x, enroll, test), 0, list[str]()
     if not args.cosine:
-        stats = judge.stats(x)
-        scores, outside = judge.llr(judge.scores(scores, stats, stats, enroll, test), seconds[enroll], seconds[test])
+        scores, outside = judge.llr(scores, x, x, enroll, test, seconds[enroll], seconds[test])
         num_outside, doubts = int(outside.sum()), list(judge.doubts)
     if num_outside:
         doubts.append(f"The calibration has not seen the durations of {num_outside:,} trials and uses the nearest that "

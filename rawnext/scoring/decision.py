@@ -18,7 +18,7 @@ from rawnext.identity import KEY
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model, weaknesses
 from rawnext.scoring.cosine import unit_vectors
-from rawnext.scoring.snorm import CohortStats, cohort_stats, default_top, normalize_scores
+from rawnext.scoring.snorm import cohort_stats, default_top, normalize_scores
 from rawnext.stamp import sha256
 
 NEAR = math.log(9)  # LLR distance at which, with costs of 1, 1 of 10 decisions is wrong
@@ -84,45 +84,44 @@ class Judge(NamedTuple):
     model: str = ""
     cohort: np.ndarray | None = None
 
-    def stats(self, x: np.ndarray) -> CohortStats | None:
-        """Of (N, D) embeddings, what `scores` needs; None without a cohort.
+    def normalised(self, cosines: np.ndarray, enroll: np.ndarray, test: np.ndarray, enroll_index: ArrayLike,
+                   test_index: ArrayLike) -> np.ndarray:
+        """(T,) scores that the calibration is for: AS-norm of the cosines, or, without a cohort, the cosines.
 
-        Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
+        Args: as for llr.   Raises: as llr.
         """
         if self.cohort is None:
-            return None
-        if x.shape[1] != self.cohort.shape[1]:
-            raise InputError(Path(self.path).with_name(COHORT), None, f"{self.cohort.shape[1]} dimensions, but the "
-                                                                      f"model has {x.shape[1]}")
-        return cohort_stats(x, self.cohort, default_top(len(self.cohort)))
-
-    def scores(self, cosines: ArrayLike, enroll: CohortStats | None, test: CohortStats | None,
-               enroll_index: ArrayLike, test_index: ArrayLike) -> np.ndarray:
-        """The scores that the calibration is for: AS-norm of the cosines, or, without a cohort, the cosines.
-
-        Args: cosines: (T,).   enroll, test: from `stats`.   enroll_index, test_index: (T,) rows of the statistics.
-        """
-        cosines = np.asarray(cosines)
-        if enroll is None or test is None:
             return cosines
-        return normalize_scores(cosines, enroll, test, np.asarray(enroll_index), np.asarray(test_index))
+        if enroll.shape[1] != self.cohort.shape[1]:
+            raise InputError(Path(self.path).with_name(COHORT), None, f"{self.cohort.shape[1]} dimensions, but the "
+                                                                      f"model has {enroll.shape[1]}")
+        top = default_top(len(self.cohort))
+        of_enroll = cohort_stats(enroll, self.cohort, top)
+        of_test = of_enroll if test is enroll else cohort_stats(test, self.cohort, top)
+        return normalize_scores(cosines, of_enroll, of_test, np.asarray(enroll_index), np.asarray(test_index))
 
-    def llr(self, scores: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) LLRs of (N,) `scores` and seconds of both sides, and (N,) bool: a duration is outside its range.
+    def llr(self, cosines: ArrayLike, enroll: np.ndarray, test: np.ndarray, enroll_index: ArrayLike,
+            test_index: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """(T,) LLRs of T trials, and (T,) bool: a duration is outside the range of the calibration.
 
-        An enroll side of several utterances has their total seconds. NaN without a calibration.
+        Args:
+            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings; may be the same.   enroll_index, test_index: (T,)
+            rows of these.   enroll_s, test_s: (T,) seconds. A side of several utterances has their total.
+        Returns: NaN without a calibration.
+        Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
         """
-        scores, sides = np.asarray(scores), (np.asarray(enroll_s), np.asarray(test_s))
+        cosines, sides = np.asarray(cosines), (np.asarray(enroll_s), np.asarray(test_s))
         if self.calibration is None:
-            return np.full(len(scores), np.nan), np.zeros(len(scores), bool)
+            return np.full(len(cosines), np.nan), np.zeros(len(cosines), bool)
+        scores = self.normalised(cosines, enroll, test, enroll_index, test_index)
         measures = measure(self.names, {"duration": sides}) if self.names else np.empty((len(scores), 0))
         return self.calibration.llr(scores, measures), self.calibration.outside(measures)
 
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
         """Decide on two (D,) embeddings and their seconds.   Raises: ValueError: one is zero or not finite."""
         score = float(unit_vectors(enroll) @ unit_vectors(test))
-        scores = self.scores([score], self.stats(enroll[None]), self.stats(test[None]), [0], [0])
-        (llr,), (outside,) = (values.tolist() for values in self.llr(scores, [enroll_s], [test_s]))
+        llr, outside = (values.item() for values in self.llr([score], enroll[None], test[None], [0], [0], [enroll_s],
+                                                             [test_s]))
         if self.calibration is None:
             return Verdict(score, llr, np.nan, None, outside)
         return Verdict(score, llr, at.threshold, llr >= at.threshold, outside)

@@ -179,8 +179,8 @@ class Gallery:
         cosines, num = self.scores(embeddings), len(self.speakers)
         rows, columns = np.divmod(np.arange(cosines.size), num)
         enrolled = np.array([speaker.seconds for speaker in self.speakers.values()])
-        scores = judge.scores(cosines.ravel(), judge.stats(self.means), judge.stats(embeddings), columns, rows)
-        llrs, outside = judge.llr(scores, enrolled[columns], np.asarray(seconds)[rows])
+        llrs, outside = judge.llr(cosines.ravel(), self.means, embeddings, columns, rows, enrolled[columns],
+                                  np.asarray(seconds)[rows])
         return llrs.reshape(cosines.shape), outside.reshape(cosines.shape)
 
     def name(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge, threshold: float) -> dict[int, str]:

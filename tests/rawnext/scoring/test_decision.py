@@ -22,6 +22,8 @@ from rawnext.scoring.decision import (
 )
 from rawnext.stamp import sha256
 
+ANY = np.ones((1, 6))    # embeddings, which count only with a cohort
+
 
 @pytest.mark.parametrize(("point", "threshold"), [
     (Operating(0.5), 0), (Operating(0.01), math.log(99)), (Operating(0.5, 10, 1), -math.log(10)),
@@ -43,14 +45,15 @@ def test_invalid_operating_points_are_refused(point):
 
 def test_llr_and_unseen_durations(tmp_path):
     judge = read_judge(calibrate(tmp_path))
-    llr, outside = judge.llr([0.8, 0.8, 0.8], [1, 2, 0.1], [1, 4, 5])
+    llr, outside = judge.llr([0.8, 0.8, 0.8], ANY, ANY, [0, 0, 0], [0, 0, 0], [1, 2, 0.1], [1, 4, 5])
     assert llr == pytest.approx([5 * 0.8 - 2 - 2 / 4, 5 * 0.8 - 2 - 0.75 / 4, 5 * 0.8 - 2 - 4 / 4])
     assert outside.tolist() == [False, False, True] and not judge.why
 
 
 def test_missing_or_unusable_calibration_gives_nan_and_the_reason(tmp_path):
     judge = read_judge(tmp_path)
-    assert "no calibration: no such file" in judge.why and np.isnan(judge.llr([0.5], [1], [1])[0]).all()
+    assert "no calibration: no such file" in judge.why
+    assert np.isnan(judge.llr([0.5], ANY, ANY, [0], [0], [1], [1])[0]).all()
     assert "needs norm_lower" in read_judge(calibrate(tmp_path, ["norm_lower"])).why
 
 
