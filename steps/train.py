@@ -136,8 +136,8 @@ class Validator:
     Every process must call it. Each embeds a share of the utterances; the main one scores the trials, and the others
     return {}.
 
-    The data workers start here and stay until `close`. Those of Python 3.11 would hang at their start if one of gloo's
-    threads held the interpreter's lock of threads at that moment, which happens only after training has begun.
+    The data workers start here and stay until `close`. Started later, during training, they could hang with Python
+    3.11: one of gloo's threads may hold the interpreter's lock of thread states during the fork.
     """
 
     def __init__(self, dev: str, config, num_workers: int, timeout_minutes: float = 0):

@@ -5,8 +5,8 @@
 steps/widen_ecapa.py --channels 384 --fused 480 --embedding-dim 192 exp/ecapa_tdnn exp/wide
 steps/train.py --init exp/wide ...
 
-Added channels are copies of trained ones. The weights that read a channel and its copies are divided among them at
-random, so that training changes each in its own way. Added dimensions of the embedding start at 0.
+Added channels are copies of trained ones. Each weight of the next layer is split at random between a channel and its
+copies, so that training changes each in its own way. Added dimensions of the embedding start at 0.
 Source: Chen, Goodfellow, Shlens, "Net2Net: accelerating learning via knowledge transfer", ICLR 2016, Net2WiderNet.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment.
 
-Cosines are normalised before, if the experiment has a calibration of the back end asnorm_speakers and its cohort.
+Cosines are first normalised if the experiment has a calibration of the back end asnorm_speakers and its cohort.
 """
 
 import math

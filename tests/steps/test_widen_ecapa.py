@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A widened ECAPA-TDNN computes what the narrow one does, and its copies of a channel learn different things."""
 
-import importlib.util
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from rawnext.models import MODELS
+from steps.widen_ecapa import widen, widen_head
 
 NARROW = {"channels": 16, "fused": 12, "embedding_dim": 8, "bottleneck": 4, "attention": 4, "scale": 4}
 WIDE = {**NARROW, "channels": 24, "fused": 20, "embedding_dim": 11}
-
-
-@pytest.fixture(scope="module")
-def program(root):
-    spec = importlib.util.spec_from_file_location("widen_ecapa", root / "steps/widen_ecapa.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +26,10 @@ def narrow():
 
 
 @pytest.fixture
-def wide(program, narrow):
+def wide(narrow):
     torch.manual_seed(2)
     model = MODELS.build("ecapa_tdnn", WIDE)
-    model.load_state_dict(program.widen(narrow.state_dict(), model.state_dict(), 4))
+    model.load_state_dict(widen(narrow.state_dict(), model.state_dict(), 4))
     return model.eval()
 
 
@@ -66,9 +57,9 @@ def test_every_weight_learns_something_of_its_own(wide):
     assert wide.fc6.weight.grad.flatten(1).any(1).all()
 
 
-def test_heads_keep_their_outputs_of_the_old_dimensions(program):
+def test_heads_keep_their_outputs_of_the_old_dimensions():
     head = {"weight": torch.randn(5, 8), "bias": torch.randn(5)}
-    new = program.widen_head(head, 11)
+    new = widen_head(head, 11)
     assert new["weight"].shape == (5, 11)
     assert new["weight"][:, :8].equal(head["weight"]) and new["bias"].equal(head["bias"])
 
@@ -77,6 +68,6 @@ def test_heads_keep_their_outputs_of_the_old_dimensions(program):
     ({"channels": 36}, "a layer of 16 channels can be widened to 16...32, not to 36"),
     ({"fused": 10}, "a layer of 12 channels can be widened to 12...24, not to 10"),
     ({"embedding_dim": 7}, "the embedding has 8 dimensions; it cannot become 7")])
-def test_impossible_widths_are_refused(program, narrow, change, why):
+def test_impossible_widths_are_refused(narrow, change, why):
     with pytest.raises(ValueError, match=why.replace("...", r"\.\.\.")):
-        program.widen(narrow.state_dict(), MODELS.build("ecapa_tdnn", {**WIDE, **change}).state_dict(), 4)
+        widen(narrow.state_dict(), MODELS.build("ecapa_tdnn", {**WIDE, **change}).state_dict(), 4)
