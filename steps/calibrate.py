@@ -28,8 +28,8 @@ from rawnext.identity import KEY, one_model, origin, origin_of_embeddings, write
 from rawnext.kaldi.tables import Trials, read_scored_trials, read_scores, read_table, read_trials, write_scores
 from rawnext.scoring.calibration import MEASURES, PRIOR, fit_calibration, operating_points
 from rawnext.scoring.calibration_files import ScoreFile, read_model, save_model, score_file, trial_measures, weaknesses
-from rawnext.scoring.decision import COHORT, MODEL_PATH, NORMALISED_PATH, load_cohort
-from rawnext.scoring.embeddings import read_side
+from rawnext.scoring.decision import COHORT_PATH
+from rawnext.scoring.embeddings import read_cohort
 from rawnext.scoring.metrics import cllr, min_cllr
 from rawnext.scoring.thresholds import write_thresholds
 from rawnext.stamp import sha256, stamp
@@ -83,6 +83,9 @@ def fit(args: argparse.Namespace) -> None:
     names = args.measures.split()
     if unknown := [name for name in names if name not in MEASURES]:
         raise InputError("--measures", None, f"unknown {unknown[0]!r}; known: {', '.join(MEASURES)}")
+    if args.cohort and not any(MEASURES[name].quantity == "cohort_mean" for name in names):
+        raise InputError("--cohort", None, "no measure needs it; --measures may have cohort_mean_lower and "
+                                           "cohort_mean_higher")
     pool = read_pool(args, names)
     fingerprint = model_of(args.scores)
     scores, is_target, measures = (np.concatenate(parts) for parts in zip(*pool))
@@ -93,17 +96,13 @@ def fit(args: argparse.Namespace) -> None:
     list_of = fitted_on(args, pool[0][1]) | {"separable": bool(by[is_target].min() > by[~is_target].max())}
     model, cohort = args.out / "model.json", {}
     if args.cohort:
-        if args.cohort.endswith(".npy"):
-            members = load_cohort(args.cohort)
-        else:
-            _, members, _, of_cohort = read_side(args.cohort)
-            one_model({args.cohort: of_cohort, args.scores[0].path: fingerprint})
+        members = read_cohort(args.cohort, args.scores[0].path, fingerprint)
     tables = [(file, operating_points(calibration, *part, PRIORS)) for file, part in zip(args.scores, pool)]
     speakers = f" of {list_of['num_speakers']} speakers" if "num_speakers" in list_of else ""
     where = f"{args.trials} ({list_of['num_trials']:,} trials{speakers})"
     with replaced_together(args.out) as folder:
         if args.cohort:
-            temporary = folder / COHORT
+            temporary = folder / COHORT_PATH.name
             np.save(temporary, members.astype(np.float32))
             cohort = {"cohort_sha256": sha256(temporary)}
         save_model(folder / model.name, calibration, names, {
@@ -115,9 +114,6 @@ def fit(args: argparse.Namespace) -> None:
           + "".join(f" {weight:+.4g} {name}" for name, weight in zip([*files_of_systems, *names], calibration.weights))
           + f"; Cllr {cllr(llr[is_target], llr[~is_target]):.3f}, "
             f"at least {min_cllr(llr[is_target], llr[~is_target]):.3f}, on {where}")
-    used = args.out.parents[2].joinpath(*NORMALISED_PATH.parts) if model.match(str(MODEL_PATH)) else model
-    if used != model and used.with_name(COHORT).exists():
-        print(f"{model}: `rawnext` prefers {used}, of normalised scores; delete that folder to make it use this one")
     if calibration.weights[:calibration.num_scores].max() <= 0:
         warn(model, f"{args.trials}: target trials do not score higher than nontarget trials (slope "
                     f"{calibration.weights[0]:.3g}), so the LLRs are useless; are they distances, or labels swapped?")
@@ -144,7 +140,7 @@ def apply(args: argparse.Namespace) -> None:
     measures = trial_measures(names, file, enroll, test, args.enroll_data, args.test_data, args.enroll_map)
     write_scores(args.out, enroll, test, calibration.llr(scores, measures))
     write_origin(args.out, "" if "+" in fingerprint else fingerprint)
-    if outside := int(calibration.outside(measures).sum()):
+    if outside := int(calibration.outside(names, measures).sum()):
         print(f"{args.out}: {outside:,} of {len(scores):,} trials are shorter or longer than those that the "
               "calibration was fitted on; their durations are clipped")
 
@@ -167,8 +163,8 @@ def main() -> None:
                         help=f"measures in addition to the score: {', '.join(MEASURES)}; empty: none "
                              "(default %(default)s)")
     action.add_argument("--cohort", metavar="SCP",
-                        help="embeddings with which steps/normalize.py normalised the scores; written to "
-                             f"DIR/{COHORT}, so that `rawnext` normalises the scores of single files with them")
+                        help="embeddings from which steps/quality.py computed the measures cohort_mean_...; written to "
+                             f"DIR/{COHORT_PATH.name}, so that `rawnext` can compute them for single files")
     action.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     action.add_argument("scores", nargs="+", type=score_argument, metavar="SCORES:ENROLL:TEST",
                         help="scores of those trials; each side `full`, or the seconds to which it was cut")

@@ -5,8 +5,7 @@
 steps/normalize.py --enroll exp/x/embeddings/vox1/embedding.scp --test exp/x/embeddings/vox1_2s/embedding.scp \\
     --cohort exp/x/embeddings/cohort/embedding.scp exp/x/scores/cosine/vox1/E_2s exp/x/scores/asnorm/vox1/E_2s
 
-The cohort must not have the speakers of the trials. By the tables of speakers, they are left out with a warning. It may
-also be that of an exported model, MODEL/calibration/asnorm_speakers/native/cohort.npy.
+The cohort must not have the speakers of the trials. By the tables of speakers, they are left out with a warning.
 
 For short test utterances, --test-cohort names the cohort's utterances cut to the same duration. The enroll side is
 compared with these, as with impostors; the test side is compared with the whole utterances of --cohort.
@@ -22,7 +21,6 @@ import numpy as np
 from rawnext.errors import ArgumentParser, InputError, as_input_error, run_main, warn
 from rawnext.identity import one_model, origin, write_origin
 from rawnext.kaldi.tables import read_enroll_map, read_scores, read_table, write_scores
-from rawnext.scoring.decision import load_cohort
 from rawnext.scoring.embeddings import read_side, read_sides
 from rawnext.scoring.snorm import FEWEST, TOP, cohort_stats, default_top, normalize_scores
 
@@ -45,8 +43,6 @@ def read_cohort(args: argparse.Namespace, scp: str, own: set[str], model: str) -
     Args: model: fingerprint of the trials' embeddings.
     Raises: InputError: they are of one speaker, or of another model.
     """
-    if scp.endswith(".npy"):
-        return load_cohort(scp)
     keys, x, _, own_model = read_side(scp)
     one_model({args.enroll: model, scp: own_model})
     table = speakers(args.cohort_utt2spk, scp)

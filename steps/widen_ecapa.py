@@ -51,6 +51,8 @@ def main() -> None:
     save_config(config, args.wide / "config.yaml")
     write_info(args.wide, model, config, widened_from=str(args.exp))
     heads = {name: widen_head(head, args.embedding_dim) for name, head in state.get("losses", {}).items()}
+    if state.get("student"):
+        state["student"] = widen_head(state["student"], args.embedding_dim)
     checkpoint.save(args.wide / "model.pt", {**state, "model": weights, "losses": heads, "epoch": 0, "step": 0})
     num = sum(p.numel() for p in model.parameters())
     print(f"widen_ecapa.py: wrote {args.wide}/model.pt ({num:,} parameters)")

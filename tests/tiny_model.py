@@ -12,12 +12,13 @@ from rawnext.config import Config, save_config, split_name
 from rawnext.models import MODELS
 from rawnext.scoring.calibration import Calibration
 from rawnext.scoring.calibration_files import save_model
-from rawnext.scoring.decision import COHORT, MODEL_PATH, NORMALISED_PATH
+from rawnext.scoring.decision import COHORT_PATH, MODEL_PATH
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
 OPTIONS = {"name": "rawnext", "channels": [8, 8, 16, 16, 16, 16], "blocks": [1, 1, 1, 1], "dla": False,
            "cardinality": 8, "embedding_dim": 8}
+WITH_COHORT = ("cohort_mean_lower", "cohort_mean_higher", "inverse_duration")
 CALIBRATION = Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0]))
 
 
@@ -36,13 +37,15 @@ def calibrate(exp: Path, names=("inverse_duration",), **about) -> Path:
     return exp
 
 
-def calibrate_normalised(exp: Path, cohort: np.ndarray, **about) -> Path:
-    """Write the same calibration of scores normalised with a (C, D) cohort, and the cohort."""
-    path = (exp / NORMALISED_PATH).with_name(COHORT)
+def calibrate_with_cohort(exp: Path, cohort: np.ndarray) -> Path:
+    """Write one with a (C, D) cohort: LLR = 5 score - 2 - lower mean - 3 higher mean - inverse duration / 4."""
+    path = exp / COHORT_PATH
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, cohort.astype(np.float32))
-    save_model(exp / NORMALISED_PATH, CALIBRATION, ["inverse_duration"], {
-        "backend": "asnorm_speakers", "protocol": "native", "cohort_sha256": sha256(path), **about})
+    weights, low, high = np.array([5.0, -1.0, -3.0, -0.25]), np.array([-1, -1, 0.5]), np.array([1.0, 1, 4])
+    calibration = Calibration(weights, -2.0, low, high)
+    save_model(exp / MODEL_PATH, calibration, WITH_COHORT, {"backend": "cosine", "protocol": "native",
+                                                            "cohort_sha256": sha256(path)})
     return exp
 
 

@@ -14,8 +14,7 @@ rawnext verify -m exp/rawnext --prior 0.01 --cost-false-alarm 10 a.wav b.wav --j
 
 Prints the cosine of the two embeddings and the durations. If the model has a calibration, also prints the
 log-likelihood ratio (natural logarithm) and the decision for the given prior and costs. Without a calibration there
-is no decision, because the right threshold on the cosine depends on the model and the durations. If the model has a
-cohort of other speakers, the LLR is that of the cosine normalised with it (AS-norm)."""
+is no decision, because the right threshold on the cosine depends on the model and the durations."""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:

@@ -17,8 +17,7 @@ from rawnext.identity import KEY, WEIGHTS, network_of, one_model, weights_path
 from rawnext.inference.extract import load_model
 from rawnext.results.rows import Row, read_rows
 from rawnext.results.tables import markdown
-from rawnext.scoring.calibration_files import read_model
-from rawnext.scoring.decision import CALIBRATIONS, COHORT, NORMALISED_PATH, usable_calibrations
+from rawnext.scoring.decision import COHORT_PATH, MODEL_PATH, read_judge
 from rawnext.training.checkpoint import fingerprint
 from rawnext.training.info import COUNTED_SAMPLES, gmacs
 
@@ -102,25 +101,24 @@ def export_safetensors(exp: Path, folder: Path, licence: str, training_data: str
         raise InputError(folder, None, "already has a model; choose another folder")
     model, config = load_model(exp)
     facts = describe(exp, model, config)
-    calibrations = usable_calibrations(exp)
-    facts["calibrations"] = ["/".join(path.parts[1:3]) for path in calibrations]
+    judge = read_judge(exp)
+    facts["calibrations"] = ["/".join(MODEL_PATH.parts[1:3])] if (exp / MODEL_PATH).exists() else []
     facts["training"] = public(facts["training"])
-    one_model({weights_path(exp): facts[KEY],
-               **{exp / path: network_of(read_model(exp / path)[2].get(KEY)) for path in calibrations}})
+    if judge.model:
+        one_model({weights_path(exp): facts[KEY], exp / MODEL_PATH: network_of(judge.model)})
     rows = evaluations(exp, facts[KEY]) if with_results else []
     lines = card(exp.resolve().name, facts, rows, licence, training_data)
     with atomic_path(folder / "config.yaml") as temporary:
         save_config(to_publish(config), temporary)
-    cohort = NORMALISED_PATH.with_name(COHORT)
-    for name in (INFO, *CALIBRATIONS, cohort):
+    for name in (INFO, MODEL_PATH, COHORT_PATH):
         (folder / name).unlink(missing_ok=True)  # of another model, from an export that was killed
-    for path in (Path(INFO), *calibrations):
-        if (exp / path).exists():
-            content = read_json(exp / path)
-            write_lines(folder / path, [json.dumps(public(content), indent=1, ensure_ascii=False)])
-    if NORMALISED_PATH in calibrations:
-        with atomic_path(folder / cohort) as temporary:
-            shutil.copy(exp / cohort, temporary)
+    for name in (INFO, MODEL_PATH):
+        if (exp / name).exists():
+            content = read_json(exp / name)
+            write_lines(folder / name, [json.dumps(public(content), indent=1, ensure_ascii=False)])
+    if judge.cohort is not None:
+        with atomic_path(folder / COHORT_PATH) as temporary:
+            shutil.copy(exp / COHORT_PATH, temporary)
     write_lines(folder / "README.md", lines)
     with atomic_path(target) as temporary:
         save_file({name: shortest(tensor.contiguous()) for name, tensor in model.state_dict().items()},

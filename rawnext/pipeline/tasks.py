@@ -191,7 +191,8 @@ def quality(e: Experiment, role: str) -> Iterator[Task]:
         if row.is_calibrated or role == "calibration":
             folder = e.folder(e.cohort, row.protocol)
             for side in e.sides(row):
-                command = ("steps/quality.py", *(("--cohort", f"{folder}/embedding.scp") if of_cohort else ()), side)
+                cohort = ("--cohort", f"{folder}/spk_embedding.scp") if of_cohort else ()
+                command = ("steps/quality.py", *cohort, side)
                 inputs = (CODE, EMBEDDINGS + side, *([EMBEDDINGS + folder] if of_cohort else []))
                 outputs = (f"{side}/utt2norm", *([f"{side}/utt2cohort_mean"] if of_cohort else []))
                 yield Task(command, inputs, outputs)
@@ -218,7 +219,7 @@ def fit_calibration(e: Experiment, role: str) -> Iterator[Task]:
         command = ("steps/calibrate.py", "fit", "--backend", backend, "--protocol", protocol, "--data", data,
                    "--trials", trials, *enroll_map(rows[0]), "--measures", e.measures)
         outputs, cohort = ["model.json", "thresholds.tsv", "thresholds.md"], list[str]()
-        if backend == "asnorm_speakers":
+        if backend == "cosine" and "cohort_mean" in e.measures:
             folder = e.folder(e.cohort, protocol)
             command += ("--cohort", f"{folder}/spk_embedding.scp")
             cohort, outputs = [EMBEDDINGS + folder], [*outputs, "cohort.npy"]

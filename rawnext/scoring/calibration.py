@@ -87,10 +87,13 @@ class Calibration(NamedTuple):
         """(...) offset that (..., M) measures add to the weighted score."""
         return self.offset + np.clip(measures, self.low, self.high) @ self.weights[self.num_scores:]
 
-    def outside(self, measures: ArrayLike) -> np.ndarray:
-        """(N,) bool: whether a measure of the trial is outside the range of the fit."""
-        inside = np.clip(measures, self.low, self.high)
-        return np.any(np.abs(inside - measures) > 1e-9, axis=-1)
+    def outside(self, names: Sequence[str], measures: ArrayLike) -> np.ndarray:
+        """(N,) bool: whether a duration of the trial is outside the range of the fit.
+
+        Args: names: of the measures.   measures: (N, M).
+        """
+        too_far = np.abs(np.clip(measures, self.low, self.high) - np.asarray(measures)) > 1e-9
+        return np.any(too_far[..., [MEASURES[name].quantity == "duration" for name in names]], axis=-1)
 
 
 def _features(scores: ArrayLike, measures: ArrayLike | None) -> np.ndarray:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From cosines and durations to log-likelihood ratios and decisions, with the calibration of an experiment.
-
-Cosines are first normalised if the experiment has a calibration of the back end asnorm_speakers and its cohort.
-"""
+"""From cosines, durations and a cohort to log-likelihood ratios and decisions, by the calibration of an experiment."""
 
 import math
 from collections.abc import Mapping
@@ -18,15 +15,14 @@ from rawnext.identity import KEY
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model, weaknesses
 from rawnext.scoring.cosine import unit_vectors
-from rawnext.scoring.snorm import cohort_stats, default_top, normalize_scores
+from rawnext.scoring.embeddings import load_cohort
+from rawnext.scoring.snorm import cohort_mean
 from rawnext.stamp import sha256
 
 NEAR = math.log(9)  # LLR distance at which, with costs of 1, 1 of 10 decisions is wrong
 SAME_AUDIO = 0.9999  # cosine
 MODEL_PATH = Path("calibration/cosine/native/model.json")  # in an experiment, as stage 7 of the recipes writes it
-NORMALISED_PATH = Path("calibration/asnorm_speakers/native/model.json")
-CALIBRATIONS = (NORMALISED_PATH, MODEL_PATH)  # the first that is there is used
-COHORT = "cohort.npy"  # next to NORMALISED_PATH: (C, D) float32, one row for each speaker
+COHORT_PATH = MODEL_PATH.with_name("cohort.npy")  # (C, D) float32, one row for each speaker
 
 
 class Operating(NamedTuple):
@@ -73,7 +69,7 @@ class Judge(NamedTuple):
 
     names: of the calibration's measures.   why: why there is no calibration; empty if there is one.
     doubts: reasons to doubt the calibration.   path: its file.   model: fingerprint of the model that it is for; empty:
-    not known.   cohort: (C, D), if the calibration is one of scores normalised with it (AS-norm); otherwise None.
+    not known.   cohort: (C, D), for the measures cohort_mean_lower and cohort_mean_higher; otherwise None.
     """
 
     calibration: Calibration | None
@@ -84,21 +80,14 @@ class Judge(NamedTuple):
     model: str = ""
     cohort: np.ndarray | None = None
 
-    def normalised(self, cosines: np.ndarray, enroll: np.ndarray, test: np.ndarray, enroll_index: ArrayLike,
-                   test_index: ArrayLike) -> np.ndarray:
-        """(T,) scores that the calibration is for: AS-norm of the cosines, or, without a cohort, the cosines.
-
-        Args: as for llr.   Raises: as llr.
-        """
-        if self.cohort is None:
-            return cosines
+    def cohort_means(self, enroll: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(E,) and (N,) measures of (E, D) and (N, D) embeddings.   Raises: as llr."""
+        assert self.cohort is not None
         if enroll.shape[1] != self.cohort.shape[1]:
-            raise InputError(Path(self.path).with_name(COHORT), None, f"{self.cohort.shape[1]} dimensions, but the "
-                                                                      f"model has {enroll.shape[1]}")
-        top = default_top(len(self.cohort))
-        of_enroll = cohort_stats(enroll, self.cohort, top)
-        of_test = of_enroll if test is enroll else cohort_stats(test, self.cohort, top)
-        return normalize_scores(cosines, of_enroll, of_test, np.asarray(enroll_index), np.asarray(test_index))
+            raise InputError(Path(self.path).with_name(COHORT_PATH.name), None,
+                             f"{self.cohort.shape[1]} dimensions, but the model has {enroll.shape[1]}")
+        of_enroll = cohort_mean(enroll, self.cohort)
+        return of_enroll, of_enroll if test is enroll else cohort_mean(test, self.cohort)
 
     def llr(self, cosines: ArrayLike, enroll: np.ndarray, test: np.ndarray, enroll_index: ArrayLike,
             test_index: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -110,12 +99,14 @@ class Judge(NamedTuple):
         Returns: NaN without a calibration.
         Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
         """
-        cosines, sides = np.asarray(cosines), (np.asarray(enroll_s), np.asarray(test_s))
+        cosines, sides = np.asarray(cosines), {"duration": (np.asarray(enroll_s), np.asarray(test_s))}
         if self.calibration is None:
             return np.full(len(cosines), np.nan), np.zeros(len(cosines), bool)
-        scores = self.normalised(cosines, enroll, test, enroll_index, test_index)
-        measures = measure(self.names, {"duration": sides}) if self.names else np.empty((len(scores), 0))
-        return self.calibration.llr(scores, measures), self.calibration.outside(measures)
+        if self.cohort is not None:
+            of_enroll, of_test = self.cohort_means(enroll, test)
+            sides["cohort_mean"] = of_enroll[np.asarray(enroll_index)], of_test[np.asarray(test_index)]
+        measures = measure(self.names, sides) if self.names else np.empty((len(cosines), 0))
+        return self.calibration.llr(cosines, measures), self.calibration.outside(self.names, measures)
 
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
         """Decide on two (D,) embeddings and their seconds.   Raises: ValueError: one is zero or not finite."""
@@ -160,57 +151,42 @@ def doubts_of(verdict: Verdict, judge: Judge, at: Operating) -> list[str]:
     return found
 
 
-def usable_calibrations(exp: PathLike) -> list[Path]:
-    """Those of CALIBRATIONS that an experiment has; that of normalised scores needs its cohort."""
-    return [path for path in CALIBRATIONS if (Path(exp) / path).exists()
-            and (path == MODEL_PATH or (Path(exp) / path).with_name(COHORT).exists())]
-
-
 def read_judge(exp: PathLike) -> Judge:
     """The calibration of an experiment folder; one by which a higher score is less similar is not used.
 
-    That of normalised scores comes first, if its cohort is there.
-    Raises: InputError: it or its cohort is damaged, was fitted on other scores, or with another cohort.
+    Raises: InputError: it or its cohort is damaged, was fitted for other scores, or with another cohort.
     """
-    if not (found := usable_calibrations(exp)):
-        return Judge(None, [], f"no calibration: no such file {Path(exp) / MODEL_PATH}")
-    path, backend = Path(exp) / found[0], found[0].parts[1]
+    path, cohort = Path(exp) / MODEL_PATH, None
+    if not path.exists():
+        return Judge(None, [], f"no calibration: no such file {path}")
     calibration, names, about = read_model(path)
-    if (about.get("backend"), about.get("protocol")) != (backend, "native"):
+    if (about.get("backend"), about.get("protocol")) != ("cosine", "native"):
         raise InputError(path, None, f"was fitted for {about.get('backend')} and {about.get('protocol')}, not for "
-                                     f"{backend} and native")
-    if unusable := [name for name in names if MEASURES[name].quantity != "duration"]:
+                                     "cosine and native")
+    quantities = {name: MEASURES[name].quantity for name in names}
+    if unusable := [name for name, quantity in quantities.items() if quantity == "norm"]:
         return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
     if calibration.num_scores > 1:
         return Judge(None, [], f"no calibration: {path} fuses the scores of {calibration.num_scores} systems")
     if calibration.weights[0] <= 0:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")
+    if "cohort_mean" in quantities.values():
+        if "cohort_sha256" not in about:
+            return Judge(None, [], f"no calibration: {path} needs a cohort, but steps/calibrate.py was given none")
+        cohort = read_cohort(Path(exp) / COHORT_PATH, about)
     doubts = (f"The calibration of this model is weak: {why}." for why in weaknesses(about))
     return Judge(calibration, names, doubts=tuple(doubts), path=str(path), model=str(about.get(KEY) or ""),
-                 cohort=read_cohort(path.with_name(COHORT), about) if found[0] == NORMALISED_PATH else None)
+                 cohort=cohort)
 
 
 def read_cohort(path: Path, about: Mapping[str, Any]) -> np.ndarray:
-    """(C, D) embeddings with which scores were normalised.
+    """(C, D) embeddings with which a calibration was fitted.
 
-    Args: about: of their calibration.   Raises: InputError: they are damaged, or others.
+    Args: about: of the calibration.   Raises: InputError: they are missing, damaged, or others.
     """
     path = newest(path)
     with readable(path):
         if sha256(path) != about.get("cohort_sha256"):
             raise InputError(path, None, "is not the cohort with which the calibration next to it was fitted")
     return load_cohort(path)
-
-
-def load_cohort(path: PathLike) -> np.ndarray:
-    """(C, D) float32 of a file as COHORT.   Raises: InputError: it is missing, damaged or another array."""
-    with readable(path):
-        try:
-            cohort = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # no memory for what is not there
-        except (ValueError, EOFError) as error:
-            raise InputError(path, None, f"cannot be read as an array: {error}") from None
-    if cohort.ndim != 2 or cohort.dtype != np.float32 or len(cohort) < 2 or not np.isfinite(cohort).all():
-        raise InputError(path, None, f"want (C, D) finite float32 with two rows or more, got {cohort.dtype} "
-                                     f"{cohort.shape}")
-    return cohort

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rawnext.errors import InputError
-from rawnext.files import PathLike
+from rawnext.files import PathLike, readable
 from rawnext.identity import one_model, origin_of_embeddings
 from rawnext.kaldi.ark import read_matrix
 from rawnext.kaldi.tables import indices_of, read_enroll_map, read_table
@@ -91,6 +91,32 @@ def read_side(scp: PathLike, transform: Transform | None = None, wanted: Contain
         x = transform(x)
         check_nonzero(keys, x, scp)
     return Side(keys, x, np.ones(len(keys), int), model)
+
+
+def read_cohort(path: str, other: PathLike, model: str) -> np.ndarray:
+    """(C, D) embeddings of a cohort, an scp or a file in NumPy's format.
+
+    Args: other, model: another file and its fingerprint, which that of the cohort must not contradict.
+    Raises: InputError: they are missing, damaged, or of another model.
+    """
+    if path.endswith(".npy"):
+        return load_cohort(path)
+    side = read_side(path)
+    one_model({other: model, path: side.model})
+    return side.x
+
+
+def load_cohort(path: PathLike) -> np.ndarray:
+    """(C, D) float32 of a cohort in NumPy's format.   Raises: InputError: it is missing, damaged or another array."""
+    with readable(path):
+        try:
+            cohort = np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # no memory for what is not there
+        except (ValueError, EOFError) as error:
+            raise InputError(path, None, f"cannot be read as an array: {error}") from None
+    if cohort.ndim != 2 or cohort.dtype != np.float32 or len(cohort) < 2 or not np.isfinite(cohort).all():
+        raise InputError(path, None, f"want (C, D) finite float32 with two rows or more, got {cohort.dtype} "
+                                     f"{cohort.shape}")
+    return cohort
 
 
 def enroll_models(side: Side, enroll_map: PathLike, scp: PathLike, unit: bool) -> Side:

@@ -19,6 +19,7 @@ import numpy as np
 from rawnext.scoring.cosine import blocks, floating, lengths, unit_vectors
 
 TOP = 300  # nearest members of the cohort that AS-norm uses, at most QUARTER of it
+TENTH = 10  # of a cohort, is nearest for cohort_mean
 QUARTER = 4  # with 100 to 400 members, a quarter of them is better than 300 or all (docs/reference/backend.md)
 FEWEST = 100  # members; with fewer, AS-norm is worse than cosine (docs/reference/backend.md)
 LEAST_STD = 1e-6  # of cosines in single precision, whose rounding alone is 1e-7
@@ -45,6 +46,24 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0, keys: Sequence
     Raises: ValueError: fewer than two members, different dimensions, a zero vector, a vector whose cosines are all
         equal.
     """
+    stats = _all_stats(x, cohort, top)
+    if not (stats.std > LEAST_STD).all():
+        row = int(np.argmin(stats.std))
+        raise ValueError(f"{keys[row] if keys else f'vector {row}'} has the same cosine with each of the {top} nearest "
+                         "members of its cohort, so there is no standard deviation to divide by")
+    return stats
+
+
+def cohort_mean(x: np.ndarray, cohort: np.ndarray, top: int | None = None) -> np.ndarray:
+    """(N,) mean cosine of each vector with its `top` nearest members of the cohort: a quality measure of calibration.
+
+    Args: top: None: TENTH of the cohort, at most TOP; otherwise, and x, cohort and errors, as in cohort_stats.
+    """
+    return _all_stats(x, cohort, max(2, min(TOP, len(cohort) // TENTH)) if top is None else top).mean
+
+
+def _all_stats(x: np.ndarray, cohort: np.ndarray, top: int) -> CohortStats:
+    """See cohort_stats; the standard deviations may be 0."""
     x, cohort = floating(x), unit_vectors(cohort)
     if x.shape[1] != cohort.shape[1]:
         raise ValueError(f"{x.shape[1]} dimensions, but the cohort has {cohort.shape[1]}")
@@ -59,10 +78,6 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0, keys: Sequence
             cosines = np.matmul(units := x[part] / length[part], cohort.T, out=buffer[:len(units)])
             shares = pool.map(partial(_nearest, top=top), np.array_split(cosines, cores))
             stats.mean[part], stats.std[part] = (np.concatenate(figures) for figures in zip(*shares))
-    if not (stats.std > LEAST_STD).all():
-        row = int(np.argmin(stats.std))
-        raise ValueError(f"{keys[row] if keys else f'vector {row}'} has the same cosine with each of the {top} nearest "
-                         "members of its cohort, so there is no standard deviation to divide by")
     return stats
 
 

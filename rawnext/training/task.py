@@ -70,6 +70,8 @@ class SpeakerTask(nn.Module):
     def initialise(self, exp: PathLike, speakers: Sequence[str]) -> None:
         """Load the model of a trained experiment, and the weights of losses that fit: same shapes and speakers.
 
+        The layer that predicts a teacher is loaded if the embeddings of both have the same dimensions.
+
         Args: speakers: those of this training, in the order of their labels.
         Raises: InputError: there is no model, or it does not fit.
         """
@@ -91,6 +93,12 @@ class SpeakerTask(nn.Module):
                 log.info("the head of %s is kept: %d weights, %d speakers", name, num_weights(own), len(speakers))
                 continue
             log.info("the head of %s is new (%d weights): %s", name, num_weights(own), why)
+        if self.student is not None:
+            own, head = self.student.state_dict(), state.get("student") or {}
+            kept = {key: v.shape for key, v in own.items()} == {key: v.shape for key, v in head.items()}
+            if kept:
+                self.student.load_state_dict(head)
+            log.info("the head for the teacher is %s: %d weights", "kept" if kept else "new", num_weights(own))
 
 
 def num_weights(state: dict[str, Tensor]) -> int:

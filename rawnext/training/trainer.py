@@ -154,8 +154,9 @@ class Trainer:
                 self.loader.close()
         model = self.final_model()
         if is_main():
+            student = self.task.student.state_dict() if self.task.student is not None else None
             checkpoint.save(self.exp / "model.pt", {
-                "model": model.state_dict(), "losses": self.task.heads(), "speakers": self.speakers,
+                "model": model.state_dict(), "losses": self.task.heads(), "student": student, "speakers": self.speakers,
                 "epoch": self.epoch, "step": self.step})
             log.info("wrote %s", self.exp / "model.pt")
         return True

@@ -28,7 +28,7 @@ RUN = {"utils/validate_data_dir.py", "utils/make_trials.py", "utils/lint_trials.
        "steps/identification.py", "steps/train_backend.py", "steps/segment_data_dir.py", "steps/clean_labels.py",
        "steps/make_cuts.py", "utils/combine_data.py", "utils/subset_data_dir.py", "utils/fix_data_dir.py",
        "steps/train.py", "steps/branch_variation.py", "steps/activation_map.py", "steps/paper_tables.py",
-       "steps/normalize.py"}
+       "steps/quality.py"}
 USE = re.compile(r"""example\(root, "([^"]+)", "([^"]+)"\)""")     # in other tests
 WHOLE_PAGES = {"docs/howto/embeddings.md"}     # tests/docs/test_embeddings_page.py runs all blocks
 SHELL = {"cd", ".", "export", "column", "less"}     # no programs of ours
@@ -103,11 +103,14 @@ def workspace(tmp_path_factory):
     write_experiment(folder / "exp/dtdy_resnet34", model=DTDY)
     write_vectors(folder / "a.ark", folder / "a.scp", ((utt, rng.normal(size=8).astype("float32")) for utt in utts))
     (folder / "exp/pretrained/embeddings/test").mkdir(parents=True)
-    cohort = folder / "exp/mine/calibration/asnorm_speakers/native/cohort.npy"
+    cohort = folder / "rawnext/pretrained/calibration/cosine/native/cohort.npy"
     cohort.parent.mkdir(parents=True)
     np.save(cohort, rng.normal(size=(100, 8)).astype("float32"))
-    shutil.copy(folder / "SCORES", folder / "NORMALISED")
-    for name in ("b.scp", "teacher.scp", "exp/pretrained/embeddings/test/embedding.scp"):
+    mine = "exp/mine/embeddings/mine"
+    (folder / mine).mkdir(parents=True)
+    for quantity in ("norm", "cohort_mean"):
+        write_lines(folder / mine / f"utt2{quantity}", [f"{utt} {rng.random():.3f}" for utt in utts])
+    for name in ("b.scp", "teacher.scp", "exp/pretrained/embeddings/test/embedding.scp", f"{mine}/embedding.scp"):
         shutil.copy(folder / "a.scp", folder / name)
     assert not run(folder, ["steps/train_backend.py", "a.scp", "data/mine/utt2spk", "xvectors_train"])
     return folder

@@ -25,7 +25,7 @@ ALLOWED = {
     "rawnext/training/checkpoint.py": {"torch.load"},  # with weights_only=True, see below
     "local/open/embed_teachers.py": {"torch.load"},  # likewise
     "rawnext/data/cuts.py": {"np.load"},  # without allow_pickle, see below
-    "rawnext/scoring/decision.py": {"np.load"},  # likewise
+    "rawnext/scoring/embeddings.py": {"np.load"},  # likewise
     "rawnext/data/pipes.py": {"subprocess.Popen"},  # commands of wav.scp, only with --allow-pipes
     "rawnext/stamp.py": {"subprocess.run"},  # git, arguments of its own
     "local/voxceleb/transcode_vox2.py": {"subprocess.run"},  # ffmpeg, a list of arguments
@@ -74,7 +74,7 @@ def test_source_makes_only_allowed_risky_calls(path):
 @pytest.mark.parametrize(("path", "function", "keyword", "value"), [
     ("rawnext/training/checkpoint.py", "torch.load", "weights_only", True),
     ("local/open/embed_teachers.py", "torch.load", "weights_only", True),
-    ("rawnext/scoring/decision.py", "np.load", "allow_pickle", False),
+    ("rawnext/scoring/embeddings.py", "np.load", "allow_pickle", False),
     ("rawnext/download.py", "tar.extractall", "filter", "data")])
 def test_safe_mode_is_set_in_each_call(path, function, keyword, value):
     """Whatever the library's default is."""

@@ -282,28 +282,47 @@ def test_fusion_refuses_different_trials_systems_and_numbers_of_them(program, co
         assert code == 1 and err.count("\n") == 1 and why in err, (words, err)
 
 
-def test_the_cohort_of_normalised_scores_is_kept_for_single_files(program, corpus, tmp_path):
-    x = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
-    write_vectors(tmp_path / "x.ark", tmp_path / "x.scp", [(f"s{row}", vector) for row, vector in enumerate(x)])
-    args = ["--backend", "asnorm_speakers", "--protocol", "native", "--data", "dev", "--trials", "dev/trials"]
-    exp = tmp_path / "exp"
-    code, _, err = program("calibrate", "fit", *args, "--cohort", f"{tmp_path}/x.scp", "--out",
-                           f"{exp}/calibration/asnorm_speakers/native", "scores:full:full")
+@pytest.fixture
+def embedded(corpus, tmp_path):
+    """Random embeddings of the corpus in tmp_path/emb, and those of 30 other speakers in tmp_path/x.scp."""
+    utts, rng = list(read_table(corpus[0] / "dev/utt2dur")), np.random.default_rng(1)
+    x, cohort = (rng.normal(size=(num, 3)).astype(np.float32) for num in (len(utts), 30))
+    (tmp_path / "emb").mkdir()
+    write_vectors(tmp_path / "emb/embedding.1.ark", tmp_path / "emb/embedding.scp", zip(utts, x))
+    write_vectors(tmp_path / "x.ark", tmp_path / "x.scp", [(f"s{row}", vector) for row, vector in enumerate(cohort)])
+    return dict(zip(utts, x)), cohort
+
+
+def test_llrs_with_a_cohort_are_those_of_single_files(program, corpus, embedded, tmp_path):
+    """Tables of steps/quality.py and a fit with them, against what `rawnext score` computes."""
+    (x, cohort), exp, folder = embedded, tmp_path / "exp", f"{tmp_path}/emb"
+    assert program("quality", "--cohort", f"{tmp_path}/x.scp", folder)[0] == 0
+    given = f"scores:full:full:{folder}:{folder}"
+    code, _, err = program("calibrate", *FIT[:-1], f"{exp}/calibration/cosine/native", "--cohort", f"{tmp_path}/x.scp",
+                           "--measures", "inverse_duration cohort_mean_lower cohort_mean_higher", given)
     assert code == 0, err
-    judge = read_judge(exp)
-    assert judge.cohort is not None and (judge.cohort == x).all() and not judge.why
-    code, out, _ = program("calibrate", *FIT[:-1], f"{exp}/calibration/cosine/native", "scores:full:full")
-    assert code == 0 and (f"{exp}/calibration/cosine/native/model.json: `rawnext` prefers {exp}/calibration/"
-                          "asnorm_speakers/native/model.json, of normalised scores; delete that folder") in out
-    assert read_judge(exp).path == f"{exp}/calibration/asnorm_speakers/native/model.json"
+    assert program("calibrate", *APPLY, "--model", f"{exp}/calibration/cosine/native/model.json", given,
+                   f"{tmp_path}/llrs")[0] == 0
+    judge, (enroll, test, cosines), (_, _, llrs) = read_judge(exp), *map(read_scores, ("scores", f"{tmp_path}/llrs"))
+    assert judge.cohort is not None and (judge.cohort == cohort).all() and not judge.why
+    seconds = {utt: float(text) for utt, text in read_table("dev/utt2dur").items()}
+    every, (a, b) = np.arange(len(cosines)), (np.stack([x[utt] for utt in side]) for side in (enroll, test))
+    found, _ = judge.llr(cosines, a, b, every, every, *([seconds[utt] for utt in side] for side in (enroll, test)))
+    np.testing.assert_allclose(found, llrs, atol=1e-4)
 
 
-def test_a_cohort_of_another_model_is_refused(program, corpus, tmp_path):
-    x = np.random.default_rng(1).normal(size=(5, 3))
-    write_vectors(tmp_path / "embedding.1.ark", tmp_path / "x.scp", [(f"s{row}", v) for row, v in enumerate(x)])
-    write_lines(tmp_path / "embedding.1.sources", ["fingerprint other"])
+def test_a_cohort_without_a_measure_that_uses_it_is_an_error(program, corpus, embedded, tmp_path):
+    cohort = ["--cohort", f"{tmp_path}/x.scp"]
+    code, _, err = program("calibrate", *FIT[:-1], f"{tmp_path}/out", *cohort, "scores:full:full")
+    assert code == 1 and "--cohort: no measure needs it; --measures may have cohort_mean_lower" in err, err
+
+
+def test_a_cohort_of_another_model_is_refused(program, corpus, embedded, tmp_path):
+    folder = f"{tmp_path}/emb"
+    assert program("quality", "--cohort", f"{tmp_path}/x.scp", folder)[0] == 0
+    write_lines(tmp_path / "x.sources", ["fingerprint other"])
     write_scores(tmp_path / "scores", *read_scores(corpus[0] / "scores"))
     write_origin(tmp_path / "scores", "one")
     code, _, err = program("calibrate", *FIT[:-2], "--cohort", f"{tmp_path}/x.scp", "--out", f"{tmp_path}/cal",
-                           f"{tmp_path}/scores:full:full")
+                           "--measures", "cohort_mean_lower", f"{tmp_path}/scores:full:full:{folder}:{folder}")
     assert code == 1 and "belongs to model" in err and err.count("\n") == 1 and not (tmp_path / "cal").exists()

@@ -11,14 +11,14 @@ import yaml
 from corpus import voice
 from safetensors import safe_open
 from safetensors.torch import save
-from tiny_model import OPTIONS, calibrate, calibrate_normalised, inform, write_experiment
+from tiny_model import OPTIONS, calibrate, calibrate_with_cohort, inform, write_experiment
 
 import rawnext.export.onnx
 from rawnext import Extractor
 from rawnext.cli.main import main
 from rawnext.config import load_config, save_config
 from rawnext.errors import InputError
-from rawnext.scoring.decision import COHORT, MODEL_PATH, NORMALISED_PATH, read_judge
+from rawnext.scoring.decision import COHORT_PATH, MODEL_PATH, read_judge
 from rawnext.stamp import sha256
 from rawnext.training import checkpoint
 
@@ -79,16 +79,16 @@ def test_safetensors_hold_the_same_model(exp, tmp_path, capsys):
 
 def test_a_cohort_is_exported_with_its_calibration(exp, tmp_path, capsys):
     cohort = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
-    calibrate_normalised(exp, cohort)
+    calibrate_with_cohort(exp, cohort)
     main(["export", str(exp), "--safetensors", str(tmp_path / "release")])
     one, other = read_judge(exp), read_judge(tmp_path / "release")
-    assert other.path == str(tmp_path / "release" / NORMALISED_PATH) and (other.cohort == one.cohort).all()
-    assert (tmp_path / "release" / MODEL_PATH).exists()
-    assert "Calibrations: asnorm_speakers/native, cosine/native." in (tmp_path / "release/README.md").read_text()
-    (exp / NORMALISED_PATH).with_name(COHORT).unlink()
-    main(["export", str(exp), "--safetensors", str(tmp_path / "without")])
-    assert not (tmp_path / "without" / NORMALISED_PATH).exists()
-    assert "Calibrations: cosine/native." in (tmp_path / "without/README.md").read_text()
+    assert other.path == str(tmp_path / "release" / MODEL_PATH) and (other.cohort == one.cohort).all()
+    assert "Calibrations: cosine/native." in (tmp_path / "release/README.md").read_text()
+    (exp / COHORT_PATH).unlink()
+    with pytest.raises(InputError, match="cohort.npy: no such file"):
+        main(["export", str(exp), "--safetensors", str(tmp_path / "without")])
+    main(["export", str(calibrate(exp)), "--safetensors", str(tmp_path / "without")])
+    assert not (tmp_path / "without" / COHORT_PATH).exists()
 
 
 def test_model_card_states_licence_data_and_results(exp, tmp_path):

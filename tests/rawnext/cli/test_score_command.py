@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from corpus import voice
-from tiny_model import OPTIONS, calibrate, calibrate_normalised, write_experiment
+from tiny_model import OPTIONS, calibrate, calibrate_with_cohort, write_experiment
 
 from rawnext.cli import inputs
 from rawnext.cli.main import main
@@ -45,16 +45,16 @@ def write(path, *lines):
 
 
 @pytest.fixture(scope="module")
-def normalised(tmp_path_factory):
-    """A model whose scores are normalised with a cohort."""
+def with_cohort(tmp_path_factory):
+    """A model whose calibration uses a cohort."""
     cohort = np.random.default_rng(0).normal(size=(30, OPTIONS["embedding_dim"]))
-    return calibrate_normalised(calibrate(write_experiment(tmp_path_factory.mktemp("exps") / "normalised")), cohort)
+    return calibrate_with_cohort(write_experiment(tmp_path_factory.mktemp("exps") / "with_cohort"), cohort)
 
 
 @pytest.mark.parametrize("cohort", [False, True])
-def test_llrs_are_those_of_verify_and_each_file_is_read_once(capsys, monkeypatch, normalised, cohort):
+def test_llrs_are_those_of_verify_and_each_file_is_read_once(capsys, monkeypatch, with_cohort, cohort):
     if cohort:
-        monkeypatch.setenv("RAWNEXT_MODEL", str(normalised))
+        monkeypatch.setenv("RAWNEXT_MODEL", str(with_cohort))
     read = []
     decode = inputs.decode
     monkeypatch.setattr(inputs, "decode", lambda source: read.append(source.path) or decode(source))

@@ -5,7 +5,7 @@ import pytest
 
 from rawnext.files import write_lines
 from rawnext.pipeline.plan import make_plan
-from rawnext.pipeline.tasks import Experiment, embed, fit_calibration, score_trained, train_backends
+from rawnext.pipeline.tasks import Experiment, embed, fit_calibration, quality, score_trained, train_backends
 
 
 @pytest.mark.parametrize(("backend", "cohort", "more"), [
@@ -43,14 +43,19 @@ def test_adaptation_embeds_its_data_and_depends_on_it(tmp_path):
     assert "data/calls" not in embedded and "--adapt" not in task.command
 
 
-def test_the_calibration_of_scores_normalised_by_speakers_has_their_cohort(tmp_path):
+def test_the_calibration_of_cosines_has_the_cohort_of_its_measures(tmp_path):
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/trials").touch()
-    rows = make_plan("native", "data/test:trials", "", "", "asnorm_speakers cosine", "all", f"{tmp_path}/dev")
-    found = fit_calibration(Experiment(tmp_path / "x", rows), "calibration")
+    rows = make_plan("native", "data/test:trials", "", "", "asnorm cosine", "all", f"{tmp_path}/dev")
+    measures = "inverse_duration cohort_mean_lower"
+    found = fit_calibration(Experiment(tmp_path / "x", rows, measures=measures), "calibration")
     tasks = {task.command[task.command.index("--backend") + 1]: task for task in found}
-    task, folder = tasks["asnorm_speakers"], f"{tmp_path}/x/embeddings/cohort_native"
+    task, folder = tasks["cosine"], f"{tmp_path}/x/embeddings/cohort_native"
     assert task.command[task.command.index("--cohort") + 1] == f"{folder}/spk_embedding.scp"
     assert f"embeddings:{folder}" in task.inputs
-    assert f"{tmp_path}/x/calibration/asnorm_speakers/native/cohort.npy" in task.outputs
-    assert "--cohort" not in tasks["cosine"].command
+    assert f"{tmp_path}/x/calibration/cosine/native/cohort.npy" in task.outputs
+    assert "--cohort" not in tasks["asnorm"].command
+    task = next(quality(Experiment(tmp_path / "x", rows, measures=measures), "calibration"))
+    assert task.command[task.command.index("--cohort") + 1] == f"{folder}/spk_embedding.scp"
+    found = fit_calibration(Experiment(tmp_path / "x", rows), "calibration")
+    assert not any("--cohort" in task.command for task in found)

@@ -153,7 +153,8 @@ def test_unseen_durations_count_as_the_nearest_seen():
     calibration = fit_calibration(scores, is_target, measures)
     np.testing.assert_array_equal(calibration.llr([0.3] * 4, [[10.0], [1.0], [0.05], [1e-6]]),
                                   calibration.llr([0.3] * 4, [[1.0], [1.0], [0.05], [0.05]]))
-    np.testing.assert_array_equal(calibration.outside([[10.0], [1.0], [0.05], [1e-6]]), [True, False, False, True])
+    outside = calibration.outside(["log_longer"], [[10.0], [1.0], [0.05], [1e-6]])
+    np.testing.assert_array_equal(outside, [True, False, False, True])
 
 
 def test_measures_are_symmetric_in_the_sides():

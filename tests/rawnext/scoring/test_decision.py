@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from tiny_model import calibrate, calibrate_normalised
+from tiny_model import WITH_COHORT, calibrate, calibrate_with_cohort
 
 from rawnext.errors import InputError
 from rawnext.scoring.decision import (
-    COHORT,
+    COHORT_PATH,
     MODEL_PATH,
-    NORMALISED_PATH,
     Judge,
     Operating,
     Verdict,
@@ -129,27 +128,36 @@ def cohort_of(num=40):
     return np.random.default_rng(0).normal(size=(num, 6)) + 0.5
 
 
-def as_norm(a, b, cohort, top):
-    """AS-norm of two vectors, written out."""
-    a, b, cohort = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b, cohort))
-    sides = [np.sort(cohort @ x)[-top:] for x in (a, b)]
-    return sum((a @ b - side.mean()) / side.std() for side in sides) / 2
+def test_the_llr_takes_the_similarity_to_a_cohort_into_account(tmp_path):
+    """The mean cosine with the nearest tenth, 4 of 40, of each side."""
+    judge = read_judge(calibrate_with_cohort(tmp_path, cohort_of()))
+    for seed in range(5):
+        sides = np.random.default_rng(seed).normal(size=(2, 6))
+        a, b, *cohort = (x / np.linalg.norm(x) for x in [*sides, *cohort_of()])
+        means = [np.sort(np.array(cohort) @ x)[-4:].mean() for x in (a, b)]
+        verdict = judge.decide(7 * a, b, 1.0, 2.0, Operating(0.1))
+        assert verdict.llr == pytest.approx(5 * a @ b - 2 - min(means) - 3 * max(means) - 1.5 / 4, abs=1e-5)
+        assert verdict.score == pytest.approx(a @ b) and verdict.same == (verdict.llr >= math.log(9))
 
 
-def test_with_a_cohort_the_llr_is_of_the_normalised_score(tmp_path):
-    judge = read_judge(calibrate_normalised(calibrate(tmp_path), cohort_of()))    # before that of cosines
-    a, b = np.random.default_rng(1).normal(size=(2, 6)) + 0.5
-    verdict = judge.decide(a, b, 1.0, 2.0, Operating(0.1))
-    assert verdict.llr == pytest.approx(5 * as_norm(a, b, cohort_of(), 10) - 2 - 1.5 / 4)    # a quarter of the cohort
-    assert verdict.score == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    assert verdict.same == (verdict.llr >= math.log(9))
+def test_only_durations_are_reported_as_outside_of_the_fit(tmp_path):
+    path = calibrate_with_cohort(tmp_path, cohort_of()) / MODEL_PATH
+    path.write_text(json.dumps({**json.loads(path.read_text()), "low": [1, 1, 0.5], "high": [1, 1, 4]}))
+    judge = read_judge(tmp_path)
+    a, b = np.random.default_rng(1).normal(size=(2, 6))
+    assert not judge.decide(a, b, 1, 1, Operating()).outside and judge.decide(a, b, 9, 9, Operating()).outside
 
 
-def test_without_its_cohort_a_calibration_of_normalised_scores_is_not_used(tmp_path):
-    exp = calibrate_normalised(tmp_path, cohort_of())
-    (exp / NORMALISED_PATH).with_name(COHORT).unlink()
-    assert "no calibration: no such file" in read_judge(exp).why
-    assert read_judge(calibrate(exp)).path == str(exp / MODEL_PATH)
+def test_a_calibration_without_its_cohort_is_not_used(tmp_path):
+    exp = calibrate_with_cohort(tmp_path, cohort_of())
+    (exp / COHORT_PATH).unlink()
+    with pytest.raises(InputError, match="cohort.npy: no such file"):
+        read_judge(exp)
+    about = json.loads((exp / MODEL_PATH).read_text())
+    del about["cohort_sha256"]
+    (exp / MODEL_PATH).write_text(json.dumps(about))
+    assert "needs a cohort, but steps/calibrate.py was given none" in read_judge(exp).why
+    assert about["names"] == ["score", *WITH_COHORT]
 
 
 def damaged(content):
@@ -166,18 +174,18 @@ def of_text(content):
 
 @pytest.mark.parametrize("change", [damaged, pickled, of_text])
 def test_damaged_cohorts_are_one_line(tmp_path, change):
-    exp = calibrate_normalised(tmp_path, cohort_of())
-    path = (exp / NORMALISED_PATH).with_name(COHORT)
+    exp = calibrate_with_cohort(tmp_path, cohort_of())
+    path = exp / COHORT_PATH
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(InputError, match="is not the cohort with which the calibration next to it was fitted"):
         read_judge(exp)
-    content = json.loads((exp / NORMALISED_PATH).read_text())
-    (exp / NORMALISED_PATH).write_text(json.dumps({**content, "cohort_sha256": sha256(path)}))
+    content = json.loads((exp / MODEL_PATH).read_text())
+    (exp / MODEL_PATH).write_text(json.dumps({**content, "cohort_sha256": sha256(path)}))
     with pytest.raises(InputError, match=r"cohort.npy: (cannot be read as an array|want \(C, D\) finite float32)"):
         read_judge(exp)
 
 
 def test_a_cohort_of_other_dimensions_is_one_line(tmp_path):
-    judge = read_judge(calibrate_normalised(tmp_path, cohort_of()))
+    judge = read_judge(calibrate_with_cohort(tmp_path, cohort_of()))
     with pytest.raises(InputError, match=r"cohort.npy: 6 dimensions, but the model has 5"):
         judge.decide(np.ones(5), np.ones(5), 1, 1, Operating())

@@ -162,7 +162,10 @@ def test_voice_activity_detection_is_part_of_the_identity(paths):
 
 @pytest.mark.parametrize("cohort", [None, np.random.default_rng(3).standard_normal((20, 8))])
 def test_llrs_are_those_of_decisions_on_pairs(paths, cohort):
-    judge = Judge(Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.5]), np.array([4.0])), ["inverse_duration"],
+    names = ["inverse_duration", *([] if cohort is None else ["cohort_mean_lower", "cohort_mean_higher"])]
+    weights, low, high = [5.0, -0.25, -1.0, 2.0], [0.5, -1, -1], [4.0, 1, 1]
+    num = len(names)
+    judge = Judge(Calibration(np.array(weights[:num + 1]), -2.0, np.array(low[:num]), np.array(high[:num])), names,
                   cohort=cohort)
     gallery, seconds = Gallery(paths, "model"), np.array([0.2, 3.0, 2.5, 1.0])
     for row, name in enumerate(("anna", "bert", "carl")):

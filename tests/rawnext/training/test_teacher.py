@@ -49,7 +49,7 @@ def test_loss_is_one_minus_cosine_with_its_weight():
     assert "student" not in str(taught.heads()) and not any("student" in key for key in taught.model.state_dict())
 
 
-def test_a_student_learns_its_teacher_and_the_teacher_is_not_exported(tmp_path, caplog):
+def test_a_student_learns_its_teacher_and_keeps_its_head_for_further_training(tmp_path, caplog):
     """Labels of no use, one teacher vector per speaker: what is learned comes from the teacher."""
     caplog.set_level(logging.INFO)
     corpus = CutTable(write_corpus(tmp_path / "train", num_speakers=4, num_utts=6))
@@ -65,6 +65,17 @@ def test_a_student_learns_its_teacher_and_the_teacher_is_not_exported(tmp_path, 
         Trainer(config, corpus, {}, tmp_path / "exp", CPU).run()
     saved = torch.load(tmp_path / "exp/model.pt", weights_only=True)
     assert "student.weight" not in saved["model"] and set(saved["losses"]) == {"softmax"}
+
+    def started(dim):
+        task = SpeakerTask(config, 4, dim)
+        task.initialise(tmp_path / "exp", trainer.speakers)
+        return task.student
+    assert all(torch.equal(value, saved["student"][name]) for name, value in started(2).state_dict().items())
+    assert "the head for the teacher is kept: 18 weights" in caplog.text and started(3).weight.shape == (3, 8)
+    assert "the head for the teacher is new: 27 weights" in caplog.text
+    task = SpeakerTask(config, 4)
+    task.initialise(tmp_path / "exp", trainer.speakers)
+    assert task.student is None
 
 
 def test_speakers_that_are_never_drawn_are_reported(tmp_path, caplog):
