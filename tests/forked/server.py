@@ -25,7 +25,7 @@ import traceback
 import weakref
 from typing import NamedTuple
 
-LARGE = ("torch", "torchaudio", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
+LARGE = ("torch", "torch.distributed.run", "torch.distributed.launcher.api", "torch.utils.tensorboard",
          "torch.utils.flop_counter", "torch._dynamo", "lhotse", "soundfile", "kaldiio", "omegaconf", "scipy.fft",
          "scipy.linalg", "scipy.optimize", "scipy.signal", "scipy.special", "scipy.stats", "matplotlib.pyplot",
          "matplotlib.backends.backend_agg", "jinja2", "PIL.Image", "tqdm", "yaml")
