@@ -116,6 +116,8 @@ def load_cohort(path: PathLike) -> np.ndarray:
     if cohort.ndim != 2 or cohort.dtype != np.float32 or len(cohort) < 2 or not np.isfinite(cohort).all():
         raise InputError(path, None, f"want (C, D) finite float32 with two rows or more, got {cohort.dtype} "
                                      f"{cohort.shape}")
+    if not cohort.any(axis=1).all():
+        raise InputError(path, None, f"row {int(np.argmin(cohort.any(axis=1)))} is a zero vector")
     return cohort
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from rawnext.scoring.cosine import blocks, floating, lengths, unit_vectors
 
 TOP = 300  # nearest members of the cohort that AS-norm uses, at most QUARTER of it
-TENTH = 10  # of a cohort, is nearest for cohort_mean
+TENTH = 10  # of a cohort is nearest for cohort_mean (egs/open/RESULTS.md)
 QUARTER = 4  # with 100 to 400 members, a quarter of them is better than 300 or all (docs/reference/backend.md)
 FEWEST = 100  # members; with fewer, AS-norm is worse than cosine (docs/reference/backend.md)
 LEAST_STD = 1e-6  # of cosines in single precision, whose rounding alone is 1e-7
@@ -46,6 +46,7 @@ def cohort_stats(x: np.ndarray, cohort: np.ndarray, top: int = 0, keys: Sequence
     Raises: ValueError: fewer than two members, different dimensions, a zero vector, a vector whose cosines are all
         equal.
     """
+    top = min(top, len(cohort)) or len(cohort)
     stats = _all_stats(x, cohort, top)
     if not (stats.std > LEAST_STD).all():
         row = int(np.argmin(stats.std))

@@ -185,6 +185,13 @@ def test_damaged_cohorts_are_one_line(tmp_path, change):
         read_judge(exp)
 
 
+def test_a_cohort_with_a_zero_vector_is_one_line(tmp_path):
+    cohort = cohort_of()
+    cohort[3] = 0
+    with pytest.raises(InputError, match=r"cohort.npy: row 3 is a zero vector"):
+        read_judge(calibrate_with_cohort(tmp_path, cohort))
+
+
 def test_a_cohort_of_other_dimensions_is_one_line(tmp_path):
     judge = read_judge(calibrate_with_cohort(tmp_path, cohort_of()))
     with pytest.raises(InputError, match=r"cohort.npy: 6 dimensions, but the model has 5"):
