@@ -88,7 +88,7 @@ def test_the_model_needs_no_torchaudio():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
-@pytest.mark.parametrize(("subtype", "near"), [("FLOAT", 1e-4), ("PCM_16", 0.05)])
+@pytest.mark.parametrize(("subtype", "near"), [("FLOAT", 1e-4), ("PCM_16", 0.06)])
 def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypatch, subtype, near):
     """On the command line, the page and in extraction. At -40 dB, 16 bits have noise of their own."""
     monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
@@ -112,7 +112,7 @@ def test_no_score_moves_with_the_gain_of_a_file(pack, tmp_path, capsys, monkeypa
 
 def test_decisions_without_naming_a_model(card, pack, speech, capsys, monkeypatch):
     """At equal priors, nine of ten pairs of one speaker are accepted and nine of ten pairs of two are not."""
-    stated = float(re.search(r"By LLRs of normalised scores: ([\d.]+) %", card)[1])
+    stated = float(re.search(r"By LLRs of `rawnext score`: ([\d.]+) %", card)[1])
     monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
     sources, trials = pack
     _, seconds, x, enroll, test = speech
