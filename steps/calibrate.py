@@ -162,7 +162,7 @@ def main() -> None:
     action.add_argument("--measures", default="inverse_duration",
                         help=f"measures in addition to the score: {', '.join(MEASURES)}; empty: none "
                              "(default %(default)s)")
-    action.add_argument("--cohort", metavar="SCP",
+    action.add_argument("--cohort", metavar="SCP|NPY",
                         help="embeddings from which steps/quality.py computed the measures cohort_mean_...; written to "
                              f"DIR/{COHORT_PATH.name}, so that `rawnext` can compute them for single files")
     action.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")

@@ -25,7 +25,7 @@ def write_table(path: Path, keys: list[str], values: np.ndarray) -> None:
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--cohort", metavar="SCP", help="embeddings of the cohort")
+    parser.add_argument("--cohort", metavar="SCP|NPY", help="embeddings of the cohort")
     parser.add_argument("--top", type=int, help=f"nearest cohort embeddings (default: 1/{TENTH} of it, at most {TOP})")
     parser.add_argument("embeddings", type=Path, metavar="DIR", help="folder with embedding.scp")
     args = parser.parse_args()

@@ -4,9 +4,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_model import write_experiment
 
+from rawnext.inference.extract import load_model
 from rawnext.models import MODELS
-from steps.widen_ecapa import widen, widen_head
+from rawnext.training import checkpoint
+from steps.widen_ecapa import main, widen, widen_head
 
 NARROW = {"channels": 16, "fused": 12, "embedding_dim": 8, "bottleneck": 4, "attention": 4, "scale": 4}
 WIDE = {**NARROW, "channels": 24, "fused": 20, "embedding_dim": 11}
@@ -62,6 +65,20 @@ def test_heads_keep_their_outputs_of_the_old_dimensions():
     new = widen_head(head, 11)
     assert new["weight"].shape == (5, 11)
     assert new["weight"][:, :8].equal(head["weight"]) and new["bias"].equal(head["bias"])
+
+
+def test_a_wide_experiment_predicts_the_teacher_as_before(tmp_path, monkeypatch):
+    exp = write_experiment(tmp_path / "narrow", model={"name": "ecapa_tdnn", **NARROW})
+    head = {"weight": torch.randn(3, 8), "bias": torch.randn(3)}
+    checkpoint.save(exp / "model.pt", {**checkpoint.load_state(exp), "student": head})
+    sizes = [f"--{name.replace('_', '-')}={WIDE[name]}" for name in ("channels", "fused", "embedding_dim")]
+    monkeypatch.setattr("sys.argv", ["widen_ecapa.py", *sizes, str(exp), str(tmp_path / "wide")])
+    main()
+    wave, predicted = torch.randn(2, 9000), []
+    for folder in (exp, tmp_path / "wide"):
+        layer = checkpoint.load_state(folder)["student"]
+        predicted.append(F.linear(load_model(folder)[0].eval()(wave), layer["weight"], layer["bias"]))
+    torch.testing.assert_close(*predicted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("change", "why"), [
