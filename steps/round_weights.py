@@ -22,23 +22,16 @@ def main() -> None:
 
     import torch
 
-    from rawnext.config import save_config
-    from rawnext.export.release import describe
+    from rawnext.export.release import save_variant
     from rawnext.inference.extract import load_model
-    from rawnext.training import checkpoint
-    from rawnext.training.info import write_info
 
     model, config = load_model(args.exp)
-    facts = describe(args.exp, model, config)["training"]
     for name, tensor in model.state_dict().items():
         if tensor.ndim > 1 and tensor.dtype == torch.float32:
             tensor.copy_(tensor.half())
             if not tensor.isfinite().all():
                 raise InputError(args.exp, None, f"{name} has values above 65504, the largest in 16 bits")
-    save_config(config, args.rounded / "config.yaml")
-    write_info(args.rounded, model, config, **facts)
-    state = checkpoint.load_state(args.exp)
-    checkpoint.save(args.rounded / "model.pt", {**state, "model": model.state_dict()})
+    save_variant(args.exp, args.rounded, model, config)
     print(f"round_weights.py: wrote {args.rounded}/model.pt")
 
 

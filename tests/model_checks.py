@@ -8,6 +8,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+# the options of a narrow network of each kind
+SMALL = {
+    "rawnext": {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8},
+    "resnext": {"channels": [8, 8, 16, 16, 16, 16], "blocks": [1, 1, 1, 1], "cardinality": 8, "embedding_dim": 8},
+    "rawnet2": {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8},
+    "rawnet3": {"channels": 32, "filters": 16, "fused": 32, "attention": 8, "embedding_dim": 8},
+    "mr_rawnet": {"filters": 16, "channels": 16, "fused": 32, "attention": 8, "embedding_dim": 8, "blocks": [1, 1, 1]},
+    "ecapa_tdnn": {"channels": 32, "fused": 32, "embedding_dim": 8},
+    "next_tdnn": {"channels": 32, "blocks": [1, 1, 1], "embedding_dim": 8},
+    "resnet34": {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8},
+}
+
 
 def error(a, b) -> float:
     """Largest difference, relative to the largest value of b."""

@@ -18,8 +18,8 @@ from rawnext.inference.extract import load_model
 from rawnext.results.rows import Row, read_rows
 from rawnext.results.tables import markdown
 from rawnext.scoring.decision import COHORT_PATH, MODEL_PATH, read_judge
-from rawnext.training.checkpoint import fingerprint
-from rawnext.training.info import COUNTED_SAMPLES, gmacs
+from rawnext.training.checkpoint import fingerprint, load_state, save
+from rawnext.training.info import COUNTED_SAMPLES, gmacs, write_info
 
 INFO = "train_info.json"
 TAGS = ["speaker-verification", "speaker-recognition", "speaker-embeddings", "audio"]
@@ -59,8 +59,27 @@ def describe(exp: Path, model: Any, config: Config) -> dict[str, Any]:
             f"gmacs_of_{COUNTED_SAMPLES}_samples": info.get("gmacs") or round(gmacs(model), 4),
             "embedding_dim": model.embedding_dim, KEY: model_id,
             "options": config.model, "losses": [loss["name"] for loss in config.losses],
-            "training": {key: value for key, value in info.items() if key not in ("num_params", "gmacs", KEY)},
+            "training": describe_training(info),
             "calibrations": calibrations}
+
+
+def save_variant(exp: Path, folder: Path, model: Any, config: Config, heads: bool = True) -> None:
+    """Write an experiment whose model was made from that of `exp`, with what is known of the training.
+
+    Args: model, config: from load_model(exp), the model with other weights.   heads: keep the classifiers too.
+    Raises: InputError: the weights or train_info.json of `exp` are damaged, or belong to different models.
+    """
+    state = load_state(exp)
+    training = describe_training(read_info(exp, fingerprint(config, state["model"])))
+    save_config(config, folder / "config.yaml")
+    write_info(folder, model, config, **training)
+    kept = state if heads else {key: value for key, value in state.items() if key not in ("losses", "student")}
+    save(folder / "model.pt", {**kept, "model": model.state_dict()})
+
+
+def describe_training(info: dict[str, Any]) -> dict[str, Any]:
+    """The entries of train_info.json that are not about the model itself."""
+    return {key: value for key, value in info.items() if key not in ("num_params", "gmacs", KEY)}
 
 
 def evaluations(exp: Path, model: str) -> list[Row]:

@@ -177,7 +177,7 @@ def test_import_official(root, tmp_path):
 
 
 def test_a_model_made_from_another(root, tmp_path):
-    """As import_official; round_weights.py writes the same files in the same order."""
+    """As import_official; center_model.py and round_weights.py write the same files in the same order."""
     def inputs(folder):
         write_experiment(folder / "exp", model={"name": "ecapa_tdnn", "channels": 8, "fused": 6, "embedding_dim": 4,
                                                 "scale": 4, "bottleneck": 4, "attention": 4})

@@ -52,6 +52,7 @@ steps/branch_variation.py --durations 0.5 --num-utts 4 exp data out
 steps/clean_labels.py --share 0.1 --players 1 data {E} labels
 steps/compare.py --out cmp exp exp
 steps/compute_vad.py --vad energy data vad
+steps/center_model.py exp {E} new
 steps/cut_data_dir.py --durations 0.5 --trials data/trials data cut
 steps/der.py --collar 0.25 ref.rttm ref.rttm
 steps/diarize.py --device cpu --max-speakers 3 data exp out

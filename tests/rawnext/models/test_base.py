@@ -2,24 +2,13 @@
 import pytest
 import torch
 from corpus import voice
-from model_checks import check_batch_equals_single, error, randomise
+from model_checks import SMALL, check_batch_equals_single, error, randomise
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rawnext.models import MODELS
 from rawnext.models.base import SpeakerModel
 from rawnext.models.folded import folded
-
-SMALL = {
-    "rawnext": {"channels": [8, 8, 16, 16, 16, 16], "blocks": [2, 2, 2, 2], "cardinality": 8, "embedding_dim": 8},
-    "resnext": {"channels": [8, 8, 16, 16, 16, 16], "blocks": [1, 1, 1, 1], "cardinality": 8, "embedding_dim": 8},
-    "rawnet2": {"channels": [8] * 6, "blocks": [1] * 6, "embedding_dim": 8},
-    "rawnet3": {"channels": 32, "filters": 16, "fused": 32, "attention": 8, "embedding_dim": 8},
-    "mr_rawnet": {"filters": 16, "channels": 16, "fused": 32, "attention": 8, "embedding_dim": 8, "blocks": [1, 1, 1]},
-    "ecapa_tdnn": {"channels": 32, "fused": 32, "embedding_dim": 8},
-    "next_tdnn": {"channels": 32, "blocks": [1, 1, 1], "embedding_dim": 8},
-    "resnet34": {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], "embedding_dim": 8},
-}
 
 
 class Recorder(SpeakerModel):
