@@ -313,6 +313,8 @@ def test_the_lock_of_the_dead_does_not_block(toy, holder, tmp_path):
 def test_what_a_killed_script_left_running_blocks_until_it_ends(toy, holder):
     process = holder("alone", "sleep 300 & echo $!; wait")
     child = int(process.stdout.readline())
+    while not Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"):  # still a copy of the shell
+        time.sleep(0.01)
     process.kill()
     process.wait()
     done = toy(body="hold alone used; echo held")
@@ -326,8 +328,9 @@ def test_what_a_killed_script_left_running_blocks_until_it_ends(toy, holder):
 
 
 def test_jobs_of_the_launcher_do_not_hold_the_lock(toy, holder):
-    command = f"{PARSER.with_name('run.py')} used/job.log sleep 1.5"
-    process = holder("alone", f"{command} & launcher=$!; sleep 0.7; kill -KILL $launcher; echo x")
+    command = f"{PARSER.with_name('run.py')} used/job.log bash -c 'touch used/begun; sleep 1.5'"
+    process = holder("alone", f"{command} & launcher=$!; until [ -e used/begun ]; do sleep 0.05; done; "
+                              "kill -KILL $launcher; wait $launcher || echo x")
     assert process.stdout.readline() == "x\n"
     process.wait()
     assert fields_of(toy(body="hold alone used; echo held")) == (0, "held\n", "")
