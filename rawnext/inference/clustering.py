@@ -18,7 +18,7 @@ class Options(NamedTuple):
     shift: float = 0.75
     num_speakers: int = 0
     max_speakers: int = 10
-    threshold: float = 0.35
+    threshold: float = 0.3
 
     def check(self) -> None:
         """Raise InputError if a value makes no sense."""
