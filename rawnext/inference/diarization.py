@@ -103,7 +103,9 @@ def diarize(model, source: Source, speech: np.ndarray | str, options: Options) -
 
 
 def speakers_of(windows: Windows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, D) means of the unit vectors of each speaker's windows, and (S,) seconds of speech."""
-    unit = windows.x / np.linalg.norm(windows.x, axis=1, keepdims=True)
-    means = np.stack([unit[labels == number].mean(axis=0) for number in range(labels.max() + 1)])
+    """(S, D) means of the unit vectors of each speaker's windows, of the windows' mean length; and (S,) seconds."""
+    norms = np.linalg.norm(windows.x, axis=1)
+    members = [labels == number for number in range(labels.max() + 1)]
+    means = np.stack([(windows.x / norms[:, None])[own].mean(axis=0) for own in members])
+    means *= np.array([norms[own].mean() for own in members])[:, None] / np.linalg.norm(means, axis=1, keepdims=True)
     return means, np.bincount(labels, np.diff(windows.times, axis=1)[:, 0])

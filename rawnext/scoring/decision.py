@@ -80,6 +80,11 @@ class Judge(NamedTuple):
     model: str = ""
     cohort: np.ndarray | None = None
 
+    @property
+    def needs_norm(self) -> bool:
+        """Whether a measure is the length of the embeddings."""
+        return any(MEASURES[name].quantity == "norm" for name in self.names)
+
     def cohort_means(self, enroll: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(E,) and (N,) measures of (E, D) and (N, D) embeddings.   Raises: as llr."""
         assert self.cohort is not None
@@ -94,8 +99,9 @@ class Judge(NamedTuple):
         """(T,) LLRs of T trials, and (T,) bool: a duration is outside the range of the calibration.
 
         Args:
-            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings; may be the same.   enroll_index, test_index: (T,)
-            rows of these.   enroll_s, test_s: (T,) seconds. A side of several utterances has their total.
+            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings; may be the same. One of several utterances has the
+            mean of their lengths.   enroll_index, test_index: (T,) rows of these.   enroll_s, test_s: (T,) seconds. A
+            side of several utterances has their total.
         Returns: NaN without a calibration.
         Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
         """
@@ -105,6 +111,9 @@ class Judge(NamedTuple):
         if self.cohort is not None:
             of_enroll, of_test = self.cohort_means(enroll, test)
             sides["cohort_mean"] = of_enroll[np.asarray(enroll_index)], of_test[np.asarray(test_index)]
+        if self.needs_norm:
+            sides["norm"] = (np.linalg.norm(enroll, axis=1)[np.asarray(enroll_index)],
+                             np.linalg.norm(test, axis=1)[np.asarray(test_index)])
         measures = measure(self.names, sides) if self.names else np.empty((len(cosines), 0))
         return self.calibration.llr(cosines, measures), self.calibration.outside(self.names, measures)
 
@@ -163,15 +172,12 @@ def read_judge(exp: PathLike) -> Judge:
     if (about.get("backend"), about.get("protocol")) != ("cosine", "native"):
         raise InputError(path, None, f"was fitted for {about.get('backend')} and {about.get('protocol')}, not for "
                                      "cosine and native")
-    quantities = {name: MEASURES[name].quantity for name in names}
-    if unusable := [name for name, quantity in quantities.items() if quantity == "norm"]:
-        return Judge(None, [], f"no calibration: {path} needs {unusable[0]}, which is not available for single files")
     if calibration.num_scores > 1:
         return Judge(None, [], f"no calibration: {path} fuses the scores of {calibration.num_scores} systems")
     if calibration.weights[0] <= 0:
         return Judge(None, [], f"no calibration: {path} has the slope {calibration.weights[0]:.3g}, by which a higher "
                                "score is less similar")
-    if "cohort_mean" in quantities.values():
+    if any(MEASURES[name].quantity == "cohort_mean" for name in names):
         if "cohort_sha256" not in about:
             return Judge(None, [], f"no calibration: {path} needs a cohort, but steps/calibrate.py was given none")
         cohort = read_cohort(Path(exp) / COHORT_PATH, about)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gallery of enrolled speakers: an ark and scp with their models, and a JSON file with their origin.
 
-A model is the mean of its utterances' unit vectors. Their number and seconds are kept, so that more can be added.
+A model is the mean of its utterances' unit vectors. Their number, seconds and mean length are kept, so that more can be
+added.
 """
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterable
@@ -30,11 +32,15 @@ MOST = 1e9  # utterances and seconds of a speaker
 
 
 class Speaker(NamedTuple):
-    """mean: (D,) of the utterances' unit vectors.   utts: number of utterances.   seconds: their total duration."""
+    """mean: (D,) of the utterances' unit vectors.   utts: number of utterances.   seconds: their total duration.
+
+    norm: mean length of their embeddings; NaN: not known, in galleries of earlier versions.
+    """
 
     mean: np.ndarray
     utts: int
     seconds: float
+    norm: float
 
 
 class Gallery:
@@ -68,11 +74,13 @@ class Gallery:
             if isinstance(previous, dict) and self._ark_sha256() == previous.get("ark_sha256"):
                 about = previous
         try:
-            known = {name: (int(spk["utts"]), float(spk["seconds"])) for name, spk in about["speakers"].items()}
+            known = {name: (int(spk["utts"]), float(spk["seconds"]), float(spk.get("norm", math.nan)))
+                     for name, spk in about["speakers"].items()}
             form, ark_sha256, fingerprint = about["form"], about["ark_sha256"], about["model"]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             form, known = None, {}
-        if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST for utts, seconds in known.values()):
+        if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST and not norm <= 0 and norm != math.inf
+                                   for utts, seconds, norm in known.values()):
             raise InputError(self.json, None, f"is not {what}")
         if self.fingerprint is None:
             self.fingerprint = str(fingerprint)
@@ -93,13 +101,15 @@ class Gallery:
         Raises: InputError: the name cannot be an id; with add, there is no such speaker.
         """
         utts, total = len(embeddings), unit_vectors(embeddings.astype(np.float64)).sum(axis=0)
+        norm = float(np.linalg.norm(embeddings, axis=1).mean())
         if add:
             if name not in self.speakers:
                 raise InputError(self.scp, None, f"{name} is not enrolled; nothing can be added")
             old = self.speakers[name]
             self._check_dim(embeddings)
+            norm = (utts * norm + old.utts * old.norm) / (utts + old.utts)
             total, utts, seconds = total + old.utts * old.mean, utts + old.utts, seconds + old.seconds
-        self.speakers[check_id(name, self.scp)] = Speaker(total / utts, utts, seconds)
+        self.speakers[check_id(name, self.scp)] = Speaker(total / utts, utts, seconds, norm)
         return self.speakers[name]
 
     def remove(self, names: Iterable[str]) -> None:
@@ -130,6 +140,7 @@ class Gallery:
             ark_sha256 = sha256(ark)
         about = {"form": FORM, "model": self.fingerprint, "ark_sha256": ark_sha256,
                  "speakers": {name: {"utts": speaker.utts, "seconds": round(speaker.seconds, 3)}
+                              | ({} if math.isnan(speaker.norm) else {"norm": float(f"{speaker.norm:.6g}")})
                               for name, speaker in speakers.items()}}
         self._write_json({**about, "previous": self.about})
         if speakers:
@@ -171,15 +182,26 @@ class Gallery:
 
     @property
     def means(self) -> np.ndarray:
-        """(S, D) embeddings of the speakers."""
+        """(S, D) means of the speakers' unit vectors."""
         return np.stack([speaker.mean for speaker in self.speakers.values()])
 
+    @property
+    def norms(self) -> np.ndarray:
+        """(S,) mean lengths of the speakers' embeddings.   Raises: InputError: one is not known."""
+        if unknown := [name for name, speaker in self.speakers.items() if math.isnan(speaker.norm)]:
+            raise InputError(self.json, None, f"has no length of the embeddings of {unknown[0]}; enroll again")
+        return np.array([speaker.norm for speaker in self.speakers.values()])
+
     def llrs(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
-        """(N, S) LLRs of (N, D) embeddings of (N,) seconds with the speakers; and bool, see Judge.llr."""
+        """(N, S) LLRs of (N, D) embeddings of (N,) seconds with the speakers; and bool, see Judge.llr.
+
+        Raises: InputError: other dimensions, or a measure needs a length of embeddings that is not known.
+        """
         cosines, num = self.scores(embeddings), len(self.speakers)
         rows, columns = np.divmod(np.arange(cosines.size), num)
         enrolled = np.array([speaker.seconds for speaker in self.speakers.values()])
-        llrs, outside = judge.llr(cosines.ravel(), self.means, embeddings, columns, rows, enrolled[columns],
+        models = unit_vectors(self.means) * self.norms[:, None] if judge.needs_norm else self.means
+        llrs, outside = judge.llr(cosines.ravel(), models, embeddings, columns, rows, enrolled[columns],
                                   np.asarray(seconds)[rows])
         return llrs.reshape(cosines.shape), outside.reshape(cosines.shape)
 

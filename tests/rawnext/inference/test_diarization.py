@@ -74,8 +74,12 @@ def test_turns_join_windows_without_a_pause():
     windows = Windows(np.array([[0, 1], [1, 2], [2, 3], [4, 5], [5, 6.0]]), np.eye(5))
     turns = turns_of("r", windows, np.array([0, 0, 1, 1, 0]), {1: "anna"})
     assert [turn[1:] for turn in turns] == [(0, 2, "speaker1"), (2, 3, "anna"), (4, 5, "anna"), (5, 6, "speaker1")]
+
+
+def test_speakers_are_means_of_unit_vectors_with_the_mean_length_of_the_windows():
+    windows = Windows(np.array([[0, 1], [1, 2], [2, 3], [4, 5], [5, 6.0]]), np.diag([1.0, 1, 2, 4, 1]))
     means, seconds = speakers_of(windows, np.array([0, 0, 1, 1, 0]))
-    assert seconds.tolist() == [3, 2] and np.allclose(means[1], [0, 0, 0.5, 0.5, 0])
+    assert seconds.tolist() == [3, 2] and np.allclose(means[1], [0, 0, 3 / 2 ** 0.5, 3 / 2 ** 0.5, 0])
 
 
 @pytest.mark.parametrize("options", [Options(window=0.05), Options(shift=2.0), Options(num_speakers=-1),

@@ -53,7 +53,6 @@ def test_missing_or_unusable_calibration_gives_nan_and_the_reason(tmp_path):
     judge = read_judge(tmp_path)
     assert "no calibration: no such file" in judge.why
     assert np.isnan(judge.llr([0.5], ANY, ANY, [0], [0], [1], [1])[0]).all()
-    assert "needs norm_lower" in read_judge(calibrate(tmp_path, ["norm_lower"])).why
 
 
 def test_wrong_calibrations_are_refused(tmp_path):
@@ -138,6 +137,15 @@ def test_the_llr_takes_the_similarity_to_a_cohort_into_account(tmp_path):
         verdict = judge.decide(7 * a, b, 1.0, 2.0, Operating(0.1))
         assert verdict.llr == pytest.approx(5 * a @ b - 2 - min(means) - 3 * max(means) - 1.5 / 4, abs=1e-5)
         assert verdict.score == pytest.approx(a @ b) and verdict.same == (verdict.llr >= math.log(9))
+
+
+def test_the_llr_takes_the_lengths_of_the_embeddings_into_account(tmp_path):
+    """LLR = 5 score - 2 - the smaller length / 4, within the lengths 0.5 to 4 of the fit."""
+    judge = read_judge(calibrate(tmp_path, ["norm_lower"]))
+    a, b = np.array([3.0, 4.0]), np.array([0.8, 0.6])
+    for enroll, test, smaller in ((a, b, 1), (b, a, 1), (a, 2 * b, 2), (a, 9 * b, 4), (a, b / 9, 0.5)):
+        verdict = judge.decide(enroll, test, 1.0, 2.0, Operating())
+        assert verdict.llr == pytest.approx(5 * 0.96 - 2 - smaller / 4) and not verdict.outside
 
 
 def test_only_durations_are_reported_as_outside_of_the_fit(tmp_path):

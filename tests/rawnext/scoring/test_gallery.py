@@ -31,13 +31,14 @@ def test_adding_later_equals_enrolling_at_once(paths):
     gallery.enroll("bert", X[5:6], 2.0)
     gallery.save()
     again = Gallery(paths, "model")
-    assert again.enroll("anna", X[2:5], 4.5, add=True)[1:] == (5, 7.5)
+    assert again.enroll("anna", X[2:5], 4.5, add=True)[1:3] == (5, 7.5)
     again.enroll("bert", X[6:7], 1.0)  # replaces
     again.save()
     last = Gallery(paths, "model")
     units = X / np.linalg.norm(X, axis=1, keepdims=True)
     assert np.allclose(last.speakers["anna"].mean, units[:5].mean(0), atol=1e-6)
-    assert np.allclose(last.speakers["bert"].mean, units[6], atol=1e-6) and last.speakers["bert"][1:] == (1, 1.0)
+    assert np.allclose(last.speakers["bert"].mean, units[6], atol=1e-6) and last.speakers["bert"][1:3] == (1, 1.0)
+    assert last.speakers["anna"].norm == pytest.approx(np.linalg.norm(X[:5], axis=1).mean(), rel=1e-4)
     mean = units[:5].mean(0)
     expected = np.column_stack([units @ mean / np.linalg.norm(mean), units @ units[6]])
     assert np.allclose(last.scores(X), expected, atol=1e-6)
@@ -69,7 +70,7 @@ def test_damaged_gallery_is_refused(paths, change, why):
     gallery = Gallery(paths, "model")
     gallery.enroll("anna", X, 1.0)
     gallery.save()
-    assert json.loads(gallery.json.read_text())["speakers"] == {"anna": {"utts": 9, "seconds": 1.0}}
+    assert json.loads(gallery.json.read_text())["speakers"] == {"anna": {"utts": 9, "seconds": 1.0, "norm": 2.58587}}
     change(*paths, gallery.json)
     with pytest.raises(InputError, match=why):
         Gallery(paths, "model")
@@ -160,10 +161,55 @@ def test_voice_activity_detection_is_part_of_the_identity(paths):
         Gallery(paths, "other", any_vad=True)
 
 
+def test_the_mean_length_of_a_speakers_embeddings_is_kept(paths):
+    """A calibration may need it, and the mean of unit vectors does not have it."""
+    judge = Judge(Calibration(np.array([5.0, -0.25]), -2.0, np.array([0.0]), np.array([9.0])), ["norm_lower"])
+    x = np.eye(8, dtype=np.float32)
+    gallery = Gallery(paths, "model")
+    gallery.enroll("anna", x[:1] * 2, 1.0)
+    gallery.enroll("anna", x[[0, 0]] * 5, 2.0, add=True)   # lengths 2, 5, 5: mean 4
+    gallery.save()
+    again = Gallery(paths, "model")
+    llrs, _ = again.llrs(np.stack([x[0] * 9, x[1] * 3]), np.ones(2), judge)
+    assert llrs[:, 0] == pytest.approx([5 - 2 - 4 / 4, -2 - 3 / 4])
+
+
+def test_a_gallery_without_lengths_is_used_unless_a_measure_needs_them(paths):
+    gallery = Gallery(paths, "model")
+    gallery.enroll("anna", X[:1], 1.0)
+    gallery.save()
+    about = json.loads(gallery.json.read_text())
+    del about["speakers"]["anna"]["norm"]
+    gallery.json.write_text(json.dumps(about))
+    old = Gallery(paths, "model")
+    llrs, _ = old.llrs(X[1:2], np.ones(1), JUDGE)
+    assert np.isfinite(llrs).all()
+    old.enroll("anna", X[2:3], 1.0, add=True)
+    old.enroll("bert", X[3:4], 1.0)
+    old.save()
+    speakers = json.loads(gallery.json.read_text())["speakers"]
+    assert "norm" in speakers["bert"] and "norm" not in speakers["anna"]
+    with pytest.raises(InputError, match="has no length of the embeddings of anna; enroll again"):
+        Gallery(paths, "model").llrs(X[1:2], np.ones(1), JUDGE._replace(names=["norm_lower"]))
+
+
+@pytest.mark.parametrize("norm", [0, -1, "inf", None, "x", []])
+def test_a_wrong_length_is_no_gallery(paths, norm):
+    gallery = Gallery(paths, "model")
+    gallery.enroll("anna", X[:1], 1.0)
+    gallery.save()
+    about = json.loads(gallery.json.read_text())
+    about["speakers"]["anna"]["norm"] = norm
+    gallery.json.write_text(json.dumps(about))
+    with pytest.raises(InputError, match="is not a gallery"):
+        Gallery(paths, "model")
+
+
 @pytest.mark.parametrize("cohort", [None, np.random.default_rng(3).standard_normal((20, 8))])
 def test_llrs_are_those_of_decisions_on_pairs(paths, cohort):
-    names = ["inverse_duration", *([] if cohort is None else ["cohort_mean_lower", "cohort_mean_higher"])]
-    weights, low, high = [5.0, -0.25, -1.0, 2.0], [0.5, -1, -1], [4.0, 1, 1]
+    names = ["inverse_duration", "norm_higher",
+             *([] if cohort is None else ["cohort_mean_lower", "cohort_mean_higher"])]
+    weights, low, high = [5.0, -0.25, 0.5, -1.0, 2.0], [0.5, 0, -1, -1], [4.0, 9, 1, 1]
     num = len(names)
     judge = Judge(Calibration(np.array(weights[:num + 1]), -2.0, np.array(low[:num]), np.array(high[:num])), names,
                   cohort=cohort)
