@@ -21,7 +21,7 @@ conf=conf/open/rawnext.yaml
 protocols=native
 durations="5 2 1"
 backends="cosine asnorm"
-measures="inverse_duration cohort_mean_lower cohort_mean_higher"
+measures="inverse_duration cohort_mean_lower cohort_mean_higher norm_lower norm_higher"
 num_workers=1
 . utils/parse_options.sh
 RAWNEXT_COMMAND="egs/open/run.sh$(given conf name set init teacher seeds)"
