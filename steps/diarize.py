@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rawnext.cli.diarize import add_settings, gallery_judge, naming, settings
+from rawnext.cli.diarize import add_settings, naming, settings, similarity, window_judge
 from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
@@ -67,7 +67,7 @@ def main() -> None:
     for source in sources:
         if args.reco2num_spk and not to_number(numbers.get(source.utt, "")) >= 1:
             raise InputError(args.reco2num_spk, None, f"has no number of speakers of {source.utt}")
-    judge = gallery_judge(args, args.exp_dir)
+    judge = window_judge(args, args.exp_dir)
     speech = speech_of(args, [source.utt for source in sources])
 
     import torch
@@ -77,10 +77,11 @@ def main() -> None:
 
     torch.set_num_threads(1)  # the launcher starts a job for each processor
     extractor, lines = Extractor.from_pretrained(args.exp_dir, args.device), []
-    names_of = naming(args, judge, args.exp_dir, extractor.fingerprint)
+    names_of = naming(args, judge, extractor.fingerprint)
+    llrs = similarity(judge, options, args.exp_dir, extractor.fingerprint)
     for source in sources:
         own = options._replace(num_speakers=int(to_number(numbers[source.utt]))) if numbers else options
-        windows, labels = diarize(extractor.model, source, speech[source.utt], own)
+        windows, labels = diarize(extractor.model, source, speech[source.utt], own, llrs)
         turns = turns_of(source.utt, windows, labels, names_of(windows, labels))
         lines += [turn.line() for turn in turns]
         if args.json:

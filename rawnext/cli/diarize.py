@@ -24,7 +24,7 @@ from rawnext.cli.output import print_json
 from rawnext.data.vad import KINDS, check_kind
 from rawnext.errors import InputError, printable
 from rawnext.identity import network_of, one_model
-from rawnext.inference.clustering import Options
+from rawnext.inference.clustering import COSINE, LLR, Options
 from rawnext.kaldi.rttm import write_rttm
 from rawnext.scoring.decision import Judge, read_judge
 
@@ -61,9 +61,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                         help="number of speakers; 0: it is estimated (default)")
     parser.add_argument("--max-speakers", type=int, default=default.max_speakers, metavar="N",
                         help="upper limit of the estimate (default %(default)s)")
-    parser.add_argument("--threshold", type=float, default=default.threshold, metavar="COSINE",
-                        help="mean cosine below which two groups of windows are two speakers; depends on the model "
-                             "(default %(default)s, for that of the package)")
+    parser.add_argument("--threshold", type=float, metavar="SIMILARITY",
+                        help="mean similarity below which two groups of windows are two speakers: LLR if the model has "
+                             f"a calibration (default {LLR:g}), otherwise cosine (default {COSINE:g})")
     parser.add_argument("--window", type=float, default=default.window, metavar="SECONDS",
                         help="length of the windows that are embedded (default %(default)s)")
     parser.add_argument("--shift", type=float, default=default.shift, metavar="SECONDS",
@@ -79,36 +79,45 @@ def settings(args: argparse.Namespace) -> Options:
     return found
 
 
-def gallery_judge(args: argparse.Namespace, model: Path) -> Judge | None:
-    """What decides which speakers get a name of --gallery; None without that option.
+def window_judge(args: argparse.Namespace, model: Path) -> Judge:
+    """What decides which windows are of one speaker, and which speakers get a name of --gallery.
 
-    Raises: InputError: there is no such gallery, or no calibration; a prior or cost is out of range.
+    Raises: InputError: there is no such gallery, or no calibration for it; a prior or cost is out of range.
     """
     operating(args)
-    if not args.gallery:
-        return None
-    if not args.gallery[1].exists():
+    if args.gallery and not args.gallery[1].exists():
         raise InputError(args.gallery[1], None, "no such file; rawnext enroll makes it")
     judge = read_judge(model)
-    if judge.calibration is None:
+    if args.gallery and judge.calibration is None:
         raise InputError("--gallery", None, f"names need a calibration: {judge.why}")
     return judge
 
 
-def naming(args: argparse.Namespace, judge: Judge | None, model: Path,
+def similarity(judge: Judge, options: Options, model: Path,
+               fingerprint: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The LLRs of windows, see cluster; None without a calibration.
+
+    Args: judge: from window_judge.   model, fingerprint: the folder of the model, and what is in it.
+    Raises: InputError: the calibration is of another model.
+    """
+    if judge.calibration is None:
+        return None
+    if judge.model:
+        one_model({model: network_of(fingerprint), judge.path: network_of(judge.model)})
+    return lambda x: judge.pair_llrs(x, options.window)
+
+
+def naming(args: argparse.Namespace, judge: Judge,
            fingerprint: str) -> "Callable[[Windows, np.ndarray], dict[int, str]]":
     """The function that returns the names of a recording's groups of windows: {group: name}.
 
-    judge: from gallery_judge.   model, fingerprint: the folder of the model, and what is in it.
-    Raises: InputError: the calibration or the gallery is of another model.
+    Args: judge: from window_judge.   fingerprint: of the model.   Raises: InputError: the gallery is of another model.
     """
     from rawnext.inference.diarization import speakers_of
     from rawnext.scoring.gallery import Gallery
 
-    if judge is None:
+    if not args.gallery:
         return lambda windows, labels: {}
-    if judge.model:
-        one_model({model: network_of(fingerprint), judge.path: network_of(judge.model)})
     gallery, threshold = Gallery(args.gallery, fingerprint, any_vad=True), operating(args).threshold
     return lambda windows, labels: gallery.name(*speakers_of(windows, labels), judge, threshold)
 
@@ -124,10 +133,11 @@ def run(args: argparse.Namespace) -> None:
     name = as_id(Path(args.input).stem, args.input)
     check_sources([source])
     folder = model_folder(args)
-    judge = gallery_judge(args, folder)
+    judge = window_judge(args, folder)
     extractor = load_extractor(args)
-    names_of = naming(args, judge, folder, extractor.fingerprint)
-    windows, labels = diarize(extractor.model, source, args.detector, options)
+    names_of = naming(args, judge, extractor.fingerprint)
+    llrs = similarity(judge, options, folder, extractor.fingerprint)
+    windows, labels = diarize(extractor.model, source, args.detector, options, llrs)
     if not len(labels):
         raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.detector})")
     turns = turns_of(name, windows, labels, names_of(windows, labels))

@@ -4,7 +4,7 @@
 The recording is read twice, a minute at a time: for the voice activity and for the windows.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -91,15 +91,16 @@ def turns_of(recording: str, windows: Windows, labels: np.ndarray, names: dict[i
                                           labels[first].tolist())]
 
 
-def diarize(model, source: Source, speech: np.ndarray | str, options: Options) -> tuple[Windows, np.ndarray]:
+def diarize(model, source: Source, speech: np.ndarray | str, options: Options,
+            llrs: Callable[[np.ndarray], np.ndarray] | None = None) -> tuple[Windows, np.ndarray]:
     """The windows of a recording and the (N,) number of each window's speaker.
 
-    Args: speech: (R, 2) seconds, or the kind of voice activity detection.
+    Args: speech: (R, 2) seconds, or the kind of voice activity detection.   llrs: see cluster.
     """
     if isinstance(speech, str):
         speech = regions(detect(load_blocks(source), speech))
     windows = embed_speech(model, load_blocks(source), speech, options)
-    return windows, cluster(windows.x, options)
+    return windows, cluster(windows.x, options, llrs)
 
 
 def speakers_of(windows: Windows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

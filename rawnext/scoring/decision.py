@@ -14,13 +14,14 @@ from rawnext.files import PathLike, newest, readable
 from rawnext.identity import KEY
 from rawnext.scoring.calibration import MEASURES, PRIOR, Calibration, measure
 from rawnext.scoring.calibration_files import read_model, weaknesses
-from rawnext.scoring.cosine import unit_vectors
+from rawnext.scoring.cosine import blocks, unit_vectors
 from rawnext.scoring.embeddings import load_cohort
 from rawnext.scoring.snorm import cohort_mean
 from rawnext.stamp import sha256
 
 NEAR = math.log(9)  # LLR distance at which, with costs of 1, 1 of 10 decisions is wrong
 SAME_AUDIO = 0.9999  # cosine
+PAIRS = 1 << 18  # LLRs of pairs that are computed at a time
 MODEL_PATH = Path("calibration/cosine/native/model.json")  # in an experiment, as stage 7 of the recipes writes it
 COHORT_PATH = MODEL_PATH.with_name("cohort.npy")  # (C, D) float32, one row for each speaker
 
@@ -116,6 +117,16 @@ class Judge(NamedTuple):
                              np.linalg.norm(test, axis=1)[np.asarray(test_index)])
         measures = measure(self.names, sides) if self.names else np.empty((len(cosines), 0))
         return self.calibration.llr(cosines, measures), self.calibration.outside(self.names, measures)
+
+    def pair_llrs(self, x: np.ndarray, seconds: float) -> np.ndarray:
+        """(N (N - 1) / 2,) LLRs of the pairs (0, 1), (0, 2), ... of (N, D) embeddings, each of these seconds."""
+        unit, found, done = unit_vectors(x), np.empty(len(x) * (len(x) - 1) // 2), 0
+        for rows in blocks(len(x), len(x), PAIRS):
+            first, second = np.nonzero(np.arange(len(x))[rows, None] < np.arange(len(x)))
+            time = np.full(len(first), seconds)
+            part = slice(done, done := done + len(first))
+            found[part] = self.llr((unit[rows] @ unit.T)[first, second], x[rows], x, first, second, time, time)[0]
+        return found
 
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:
         """Decide on two (D,) embeddings and their seconds.   Raises: ValueError: one is zero or not finite."""

@@ -4,6 +4,7 @@
 import importlib.util
 import json
 import runpy
+import shutil
 import subprocess
 
 import numpy as np
@@ -16,6 +17,7 @@ from rawnext.cli.main import main
 from rawnext.config import PRETRAINED
 from rawnext.errors import InputError, run_main
 from rawnext.kaldi.rttm import read_rttm, write_rttm
+from rawnext.scoring.decision import MODEL_PATH
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,24 @@ def step(root, name, *words):
         patch.setattr("sys.argv", [name, *map(str, words)])
         run_main(module.main)
     return end.value.code
+
+
+def test_the_calibration_decides_how_many_speakers_there_are(work, capsys):
+    def speakers(*words):
+        main(["diarize", "-m", "model", *words, "meeting.wav"])
+        return capsys.readouterr().out
+
+    shutil.copytree(PRETRAINED, "model")
+    path = work / "model" / MODEL_PATH
+    about = json.loads(path.read_text())
+    for offset, num in ((-1000, 10), (1000, 1)):
+        path.write_text(json.dumps(about | {"offset": offset}))
+        assert len({line.split()[7] for line in speakers().splitlines()}) == num
+    path.write_text(json.dumps(about | {"fingerprint": "0" * 64}))
+    with pytest.raises(InputError, match="belongs to model"):
+        speakers()
+    path.unlink()
+    assert speakers() == speakers("--threshold", "0.3") != speakers("--threshold", "0.9")
 
 
 def test_the_commands_of_the_page(root, capsys):

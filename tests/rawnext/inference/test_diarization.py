@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import soundfile
+from scipy.spatial.distance import pdist
 
 from rawnext.data.media import file_source
 from rawnext.data.vad import regions, speech_frames
@@ -68,6 +69,17 @@ def test_groups_and_their_number_are_found(sizes):
     assert cluster(x, Options(threshold=0.5, max_speakers=1)).max() == 0
     assert cluster(x, Options(num_speakers=3)).max() == 2
     assert cluster(x[:1], Options()).tolist() == [0] and len(cluster(x[:0], Options())) == 0
+
+
+def test_llrs_take_the_place_of_cosines():
+    x, _ = groups(np.random.default_rng(1), [7, 5])
+    expected = cluster(x, Options(threshold=0.5))
+    assert expected.max() == 1
+    assert (cluster(x, Options(), lambda x: 20 * (0.5 - pdist(x, "cosine"))) == expected).all()
+    near = np.random.default_rng(2).uniform(0, 0.01, 66)
+    for llr, options, num in ((0.1, Options(), 1), (-0.1, Options(), 10), (0.1, Options(threshold=0.2), 10),
+                              (-0.1, Options(max_speakers=3), 3), (-0.1, Options(threshold=-1.5), 1)):
+        assert cluster(x, options, lambda x, llr=llr: llr + near).max() + 1 == num, (llr, options)
 
 
 def test_turns_join_windows_without_a_pause():

@@ -3,12 +3,14 @@
 
 import json
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
 from tiny_model import WITH_COHORT, calibrate, calibrate_with_cohort
 
 from rawnext.errors import InputError
+from rawnext.scoring import decision
 from rawnext.scoring.decision import (
     COHORT_PATH,
     MODEL_PATH,
@@ -146,6 +148,15 @@ def test_the_llr_takes_the_lengths_of_the_embeddings_into_account(tmp_path):
     for enroll, test, smaller in ((a, b, 1), (b, a, 1), (a, 2 * b, 2), (a, 9 * b, 4), (a, b / 9, 0.5)):
         verdict = judge.decide(enroll, test, 1.0, 2.0, Operating())
         assert verdict.llr == pytest.approx(5 * 0.96 - 2 - smaller / 4) and not verdict.outside
+
+
+def test_llrs_of_all_pairs_are_those_of_decisions(tmp_path, monkeypatch):
+    monkeypatch.setattr(decision, "PAIRS", 7)    # fewer than a row has, and several rows
+    judge = read_judge(calibrate_with_cohort(tmp_path, cohort_of()))
+    x = np.random.default_rng(1).normal(size=(6, 6))
+    for num in (6, 3, 2):
+        expected = [judge.decide(a, b, 1.5, 1.5, Operating()).llr for a, b in combinations(x[:num], 2)]
+        assert judge.pair_llrs(x[:num], 1.5) == pytest.approx(expected)
 
 
 def test_only_durations_are_reported_as_outside_of_the_fit(tmp_path):
