@@ -18,6 +18,7 @@ from rawnext.data.cuts import SAMPLE_RATE
 from rawnext.data.media import read_bytes
 from rawnext.data.wav import load_wave, read_sources
 from rawnext.kaldi.tables import read_trials
+from rawnext.scoring.cosine import unit_vectors
 from rawnext.scoring.decision import read_judge
 from rawnext.scoring.metrics import eer
 
@@ -41,14 +42,12 @@ def pack(root, tmp_path_factory):
 
 
 def embeddings(waves):
-    extractor = Extractor.from_pretrained(device="cpu")
-    x = extractor.embed_batch(waves)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
+    return Extractor.from_pretrained(device="cpu").embed_batch(waves)
 
 
 @pytest.fixture(scope="module")
 def speech(pack):
-    """Samples, durations and unit embeddings of the utterances; rows of both sides of the trials."""
+    """Samples, durations and embeddings of the utterances; rows of both sides of the trials."""
     sources, trials = pack
     waves, row = [load_wave(source) for source in sources], {source.utt: i for i, source in enumerate(sources)}
     sides = ([row[utt] for utt in side] for side in (trials.enroll, trials.test))
@@ -66,7 +65,7 @@ def test_error_rate_on_real_speech_is_that_of_the_card_at_every_gain(card, pack,
     _, trials = pack
     waves, _, x, enroll, test = speech
     stated = float(re.search(r"test set of the demonstration .*: EER ([\d.]+) %", card)[1])
-    quiet = embeddings([np.float32(0.03) * wave for wave in waves])
+    x, quiet = map(unit_vectors, (x, embeddings([np.float32(0.03) * wave for wave in waves])))
     assert (np.einsum("nd,nd->n", x, quiet) > 0.9999).all(), "the level is heard"
     for y in (x, quiet):
         scores = np.einsum("nd,nd->n", x[enroll], y[test])
@@ -114,7 +113,8 @@ def test_scores_move_little_with_the_noise_of_16_bits(pack, speech):
     """At -40 dB from full scale, on average over all trials."""
     _, trials = pack
     waves, _, x, enroll, test = speech
-    quiet = embeddings([np.round(wave * (327.68 / 2 / abs(wave).max())) / np.float32(32768) for wave in waves])
+    noisy = [np.round(wave * (327.68 / 2 / abs(wave).max())) / np.float32(32768) for wave in waves]
+    x, quiet = map(unit_vectors, (x, embeddings(noisy)))
     moved = np.einsum("nd,nd->n", x[enroll], quiet[test] - x[test])
     assert len(moved) == len(trials.is_target) and 1e-3 < abs(moved).mean() < 0.03
 
@@ -125,7 +125,8 @@ def test_decisions_without_naming_a_model(card, pack, speech, capsys, monkeypatc
     monkeypatch.delenv("RAWNEXT_MODEL", raising=False)
     sources, trials = pack
     _, seconds, x, enroll, test = speech
-    cosines = np.einsum("nd,nd->n", x[enroll], x[test])
+    unit = unit_vectors(x)
+    cosines = np.einsum("nd,nd->n", unit[enroll], unit[test])
     llrs, _ = read_judge(PRETRAINED).llr(cosines, x, x, enroll, test, seconds[enroll], seconds[test])
     assert 100 * eer(llrs[trials.is_target], llrs[~trials.is_target]) == pytest.approx(stated, abs=0.3)
     for is_target in (True, False):

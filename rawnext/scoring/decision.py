@@ -100,9 +100,9 @@ class Judge(NamedTuple):
         """(T,) LLRs of T trials, and (T,) bool: a duration is outside the range of the calibration.
 
         Args:
-            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings; may be the same. One of several utterances has the
-            mean of their lengths.   enroll_index, test_index: (T,) rows of these.   enroll_s, test_s: (T,) seconds. A
-            side of several utterances has their total.
+            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings of the model, no unit vectors; may be the same. One
+                of several utterances has the mean of their lengths.   enroll_index, test_index: (T,) rows of these.
+            enroll_s, test_s: (T,) seconds. A side of several utterances has their total.
         Returns: NaN without a calibration.
         Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
         """
