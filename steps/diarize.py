@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from rawnext.cli.diarize import add_settings, naming, settings, similarity, window_judge
+from rawnext.cli.diarize import add_settings, naming, settings, window_judge, window_llrs
 from rawnext.errors import ArgumentParser, InputError, run_main
 from rawnext.log import setup_log
 
@@ -78,7 +78,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the launcher starts a job for each processor
     extractor, lines = Extractor.from_pretrained(args.exp_dir, args.device), []
     names_of = naming(args, judge, extractor.fingerprint)
-    llrs = similarity(judge, options, args.exp_dir, extractor.fingerprint)
+    llrs = window_llrs(judge, options, args.exp_dir, extractor.fingerprint)
     for source in sources:
         own = options._replace(num_speakers=int(to_number(numbers[source.utt]))) if numbers else options
         windows, labels = diarize(extractor.model, source, speech[source.utt], own, llrs)

@@ -93,9 +93,11 @@ def window_judge(args: argparse.Namespace, model: Path) -> Judge:
     return judge
 
 
-def similarity(judge: Judge, options: Options, model: Path,
-               fingerprint: str) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The LLRs of windows, see cluster; None without a calibration.
+def window_llrs(judge: Judge, options: Options, model: Path,
+                fingerprint: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The function that gives the LLRs of windows, see cluster; None without a calibration.
+
+    A stretch of speech shorter than a window counts as a whole one.
 
     Args: judge: from window_judge.   model, fingerprint: the folder of the model, and what is in it.
     Raises: InputError: the calibration is of another model.
@@ -136,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     judge = window_judge(args, folder)
     extractor = load_extractor(args)
     names_of = naming(args, judge, extractor.fingerprint)
-    llrs = similarity(judge, options, folder, extractor.fingerprint)
+    llrs = window_llrs(judge, options, folder, extractor.fingerprint)
     windows, labels = diarize(extractor.model, source, args.detector, options, llrs)
     if not len(labels):
         raise InputError(args.input, None, f"no speech was found by the voice activity detection ({args.detector})")

@@ -24,7 +24,7 @@ rawnext enroll -m exp/rawnext -g gallery.ark,gallery.scp --table data/enroll
 
 The table is a data directory (wav.scp and utt2spk) or a file with lines `speaker path`. A speaker's model is the mean
 of the recordings' unit vectors. Enrolling a name again replaces its model; --add adds recordings to it. A JSON
-file with SCP's name and the ending .json has the number and duration of the recordings, and the mean length of
+file with SCP's name and the ending .json has the number and duration of the recordings, and the mean norm of
 their embeddings."""
 IDENTIFY = """Find the speaker of each file in a gallery, or decide that the speaker is not in it.
 

@@ -104,7 +104,7 @@ def diarize(model, source: Source, speech: np.ndarray | str, options: Options,
 
 
 def speakers_of(windows: Windows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(S, D) means of the unit vectors of each speaker's windows, of the windows' mean length; and (S,) seconds."""
+    """(S, D) means of the unit vectors of each speaker's windows, of the windows' mean norm; and (S,) seconds."""
     norms = np.linalg.norm(windows.x, axis=1)
     members = [labels == number for number in range(labels.max() + 1)]
     means = np.stack([(windows.x / norms[:, None])[own].mean(axis=0) for own in members])

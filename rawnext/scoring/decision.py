@@ -81,51 +81,64 @@ class Judge(NamedTuple):
     model: str = ""
     cohort: np.ndarray | None = None
 
-    @property
-    def needs_norm(self) -> bool:
-        """Whether a measure is the length of the embeddings."""
-        return any(MEASURES[name].quantity == "norm" for name in self.names)
+    def needs(self, quantity: str) -> bool:
+        """Whether a measure of the calibration is made from this quantity: duration, norm or cohort_mean."""
+        return any(MEASURES[name].quantity == quantity for name in self.names)
 
-    def cohort_means(self, enroll: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(E,) and (N,) measures of (E, D) and (N, D) embeddings.   Raises: as llr."""
-        assert self.cohort is not None
-        if enroll.shape[1] != self.cohort.shape[1]:
-            raise InputError(Path(self.path).with_name(COHORT_PATH.name), None,
-                             f"{self.cohort.shape[1]} dimensions, but the model has {enroll.shape[1]}")
-        of_enroll = cohort_mean(enroll, self.cohort)
-        return of_enroll, of_enroll if test is enroll else cohort_mean(test, self.cohort)
+    def quantities(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """The (N,) norms and cohort means of (N, D) embeddings, if a measure needs them.   Raises: as llr."""
+        found = {}
+        if self.needs("norm"):
+            found["norm"] = np.linalg.norm(x, axis=1)
+        if self.cohort is not None:
+            if x.shape[1] != self.cohort.shape[1]:
+                raise InputError(Path(self.path).with_name(COHORT_PATH.name), None,
+                                 f"{self.cohort.shape[1]} dimensions, but the model has {x.shape[1]}")
+            found["cohort_mean"] = cohort_mean(x, self.cohort)
+        return found
 
     def llr(self, cosines: ArrayLike, enroll: np.ndarray, test: np.ndarray, enroll_index: ArrayLike,
             test_index: ArrayLike, enroll_s: ArrayLike, test_s: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """(T,) LLRs of T trials, and (T,) bool: a duration is outside the range of the calibration.
 
         Args:
-            cosines: (T,).   enroll, test: (E, D), (N, D) embeddings of the model, no unit vectors; may be the same. One
-                of several utterances has the mean of their lengths.   enroll_index, test_index: (T,) rows of these.
+            cosines: (T,).   enroll_index, test_index: (T,) rows of the embeddings.
+            enroll, test: (E, D), (N, D) embeddings as the model gives them, not unit vectors; may be the same. A side
+                of several utterances has the mean of their norms.
             enroll_s, test_s: (T,) seconds. A side of several utterances has their total.
         Returns: NaN without a calibration.
         Raises: InputError: the cohort has another dimension.   ValueError: a zero vector.
         """
-        cosines, sides = np.asarray(cosines), {"duration": (np.asarray(enroll_s), np.asarray(test_s))}
+        cosines = np.asarray(cosines)
         if self.calibration is None:
             return np.full(len(cosines), np.nan), np.zeros(len(cosines), bool)
-        if self.cohort is not None:
-            of_enroll, of_test = self.cohort_means(enroll, test)
-            sides["cohort_mean"] = of_enroll[np.asarray(enroll_index)], of_test[np.asarray(test_index)]
-        if self.needs_norm:
-            sides["norm"] = (np.linalg.norm(enroll, axis=1)[np.asarray(enroll_index)],
-                             np.linalg.norm(test, axis=1)[np.asarray(test_index)])
+        of_enroll = self.quantities(enroll)
+        of_test = of_enroll if test is enroll else self.quantities(test)
+        return self._llr(cosines, of_enroll, of_test, np.asarray(enroll_index), np.asarray(test_index),
+                         (np.asarray(enroll_s), np.asarray(test_s)))
+
+    def _llr(self, cosines: np.ndarray, enroll: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray],
+             enroll_index: np.ndarray, test_index: np.ndarray, seconds: tuple[np.ndarray, np.ndarray],
+             ) -> tuple[np.ndarray, np.ndarray]:
+        """As llr, from the quantities of the embeddings; with a calibration."""
+        assert self.calibration is not None
+        sides = {name: (enroll[name][enroll_index], test[name][test_index]) for name in enroll} | {"duration": seconds}
         measures = measure(self.names, sides) if self.names else np.empty((len(cosines), 0))
         return self.calibration.llr(cosines, measures), self.calibration.outside(self.names, measures)
 
     def pair_llrs(self, x: np.ndarray, seconds: float) -> np.ndarray:
-        """(N (N - 1) / 2,) LLRs of the pairs (0, 1), (0, 2), ... of (N, D) embeddings, each of these seconds."""
-        unit, found, done = unit_vectors(x), np.empty(len(x) * (len(x) - 1) // 2), 0
+        """(N (N - 1) / 2,) LLRs of the pairs (0, 1), (0, 2), ... of (N, D) embeddings of so many seconds each.
+
+        Raises: as llr.
+        """
+        unit, of_x = unit_vectors(x), self.quantities(x)
+        found, done = np.empty(len(x) * (len(x) - 1) // 2), 0
         for rows in blocks(len(x), len(x), PAIRS):
             first, second = np.nonzero(np.arange(len(x))[rows, None] < np.arange(len(x)))
-            time = np.full(len(first), seconds)
-            part = slice(done, done := done + len(first))
-            found[part] = self.llr((unit[rows] @ unit.T)[first, second], x[rows], x, first, second, time, time)[0]
+            cosines, time = (unit[rows] @ unit.T)[first, second], np.full(len(first), seconds)
+            llrs, _ = self._llr(cosines, of_x, of_x, rows.start + first, second, (time, time))
+            found[done : done + len(llrs)] = llrs
+            done += len(llrs)
         return found
 
     def decide(self, enroll: np.ndarray, test: np.ndarray, enroll_s: float, test_s: float, at: Operating) -> Verdict:

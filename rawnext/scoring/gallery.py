@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gallery of enrolled speakers: an ark and scp with their models, and a JSON file with their origin.
 
-A model is the mean of its utterances' unit vectors. Their number, seconds and mean length are kept, so that more can be
-added.
+A model is the mean of its utterances' unit vectors. The number and seconds of the utterances are kept, so that more can
+be added, and the mean norm of their embeddings, for calibrations.
 """
 
 import json
@@ -34,7 +34,7 @@ MOST = 1e9  # utterances and seconds of a speaker
 class Speaker(NamedTuple):
     """mean: (D,) of the utterances' unit vectors.   utts: number of utterances.   seconds: their total duration.
 
-    norm: mean length of their embeddings; NaN: not known, in galleries of earlier versions.
+    norm: mean norm of their embeddings; NaN: not known, in galleries of earlier versions.
     """
 
     mean: np.ndarray
@@ -79,7 +79,8 @@ class Gallery:
             form, ark_sha256, fingerprint = about["form"], about["ark_sha256"], about["model"]
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             form, known = None, {}
-        if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST and not norm <= 0 and norm != math.inf
+        if form != FORM or not all(1 <= utts <= MOST and 0 < seconds <= MOST
+                                   and (math.isnan(norm) or 0 < norm < math.inf)
                                    for utts, seconds, norm in known.values()):
             raise InputError(self.json, None, f"is not {what}")
         if self.fingerprint is None:
@@ -187,20 +188,20 @@ class Gallery:
 
     @property
     def norms(self) -> np.ndarray:
-        """(S,) mean lengths of the speakers' embeddings.   Raises: InputError: one is not known."""
+        """(S,) mean norms of the speakers' embeddings.   Raises: InputError: one is not known."""
         if unknown := [name for name, speaker in self.speakers.items() if math.isnan(speaker.norm)]:
-            raise InputError(self.json, None, f"has no length of the embeddings of {unknown[0]}; enroll again")
+            raise InputError(self.json, None, f"has no norm of the embeddings of {unknown[0]}; enroll again")
         return np.array([speaker.norm for speaker in self.speakers.values()])
 
     def llrs(self, embeddings: np.ndarray, seconds: np.ndarray, judge: Judge) -> tuple[np.ndarray, np.ndarray]:
         """(N, S) LLRs of (N, D) embeddings of (N,) seconds with the speakers; and bool, see Judge.llr.
 
-        Raises: InputError: other dimensions, or a measure needs a length of embeddings that is not known.
+        Raises: InputError: other dimensions, or a measure needs a norm that is not known.
         """
         cosines, num = self.scores(embeddings), len(self.speakers)
         rows, columns = np.divmod(np.arange(cosines.size), num)
         enrolled = np.array([speaker.seconds for speaker in self.speakers.values()])
-        models = unit_vectors(self.means) * self.norms[:, None] if judge.needs_norm else self.means
+        models = unit_vectors(self.means) * self.norms[:, None] if judge.needs("norm") else self.means
         llrs, outside = judge.llr(cosines.ravel(), models, embeddings, columns, rows, enrolled[columns],
                                   np.asarray(seconds)[rows])
         return llrs.reshape(cosines.shape), outside.reshape(cosines.shape)

@@ -189,7 +189,7 @@ def test_a_gallery_without_lengths_is_used_unless_a_measure_needs_them(paths):
     old.save()
     speakers = json.loads(gallery.json.read_text())["speakers"]
     assert "norm" in speakers["bert"] and "norm" not in speakers["anna"]
-    with pytest.raises(InputError, match="has no length of the embeddings of anna; enroll again"):
+    with pytest.raises(InputError, match="has no norm of the embeddings of anna; enroll again"):
         Gallery(paths, "model").llrs(X[1:2], np.ones(1), JUDGE._replace(names=["norm_lower"]))
 
 
